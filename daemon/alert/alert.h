@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Anomalies as structured journal records: sd_journal_sendv(3), catalog in systemd/stackd.catalog. */
+#pragma once
+
+#include "base.h"
+
+/* One random id per kind of event (sd-id128 new); the catalog explains each. */
+#define STACKD_MESSAGE_ANOMALY "ec044c2affe045f0bc158dd3f7c8e926"
+#define STACKD_MESSAGE_GATE "9628be4d27924ca2bdb83253150e0f03"
+#define STACKD_MESSAGE_SUPPRESSED "373a655d97da4bf3a521ffdb0df240dd"
+
+struct alert;
+
+struct alert_config {
+	uint32_t burst;        /* records per interval */
+	uint64_t interval_us;
+};
+
+struct alert_anomaly {
+	uint64_t id, time_us, since_us;
+	const char *type;      /* "spike" */
+	enum metric metric;
+	double score, p_value, observed, expected, load;
+	bool gate_open;
+	pid_t pid;             /* 0 = none */
+	const char *comm, *exe, *unit, *cgroup;
+	uint64_t stack_id;
+	const char *folded;    /* outermost first, ";" between frames */
+};
+
+int alert_new(struct alert **ret, const struct alert_config *config);
+struct alert *alert_free(struct alert *a);
+DEFINE_CLEANUP(struct alert *, alert_free)
+void alert_reconfigure(struct alert *a, const struct alert_config *config);
+
+/* Tells the journal. Beyond the rate it only counts; the count is told in one record when the interval is over. */
+int alert_anomaly(struct alert *a, uint64_t now_us, const struct alert_anomaly *anomaly);
+int alert_gate(struct alert *a, uint64_t now_us, bool open, double load, const char *cause);
+/* Call once a tick. */
+void alert_tick(struct alert *a, uint64_t now_us);
+
+struct alert_status {
+	uint64_t sent, suppressed, failed;
+};
+void alert_get_status(const struct alert *a, struct alert_status *ret);

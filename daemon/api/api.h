@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The varlink service on the Unix socket: sessions, authorization, methods. conf/org.stackd.varlink is the source of truth.
+ * Reads the other rooms through const views; what changes something goes through struct api_actions. */
+#pragma once
+
+#include <ev.h>
+
+#include "base.h"
+#include "collect.h"
+#include "store.h"
+#include "symbol.h"
+#include "detect.h"
+#include "alert.h"
+
+struct api;
+
+struct api_config {
+	uint32_t max_connections, max_connections_uid;
+	uint64_t request_timeout_us;
+	bool users_see_own;
+	gid_t group;              /* members see everything; (gid_t)-1 = no such group */
+};
+
+/* What the daemon knows of itself and the last minute; filled by the manager on request. */
+struct api_daemon_status {
+	const char *version, *kernel, *config_path;
+	pid_t pid, opener_pid, parser_pid;
+	uint64_t parser_restarts;
+	uint64_t started_us;
+	uint64_t ticks, ticks_missed;
+	uint64_t last_tick_us, tick_cost_ns, tick_cost_max_ns; /* processing of the last tick; of the worst in a minute */
+	uint64_t cpu_ns;          /* user and system time of the daemon since start */
+	uint64_t resident_bytes;
+	double conservation[METRIC_N]; /* sum over stacks / exact total over the last minute; negative when there is none */
+	uint32_t pending, pending_max; /* stacks waiting for names */
+	uint32_t cached_stacks, cached_stacks_max;
+};
+
+struct api_actions {
+	void (*status)(void *userdata, struct api_daemon_status *ret);
+	int (*gate_set)(void *userdata, enum collect_gate_mode mode, uint64_t until_us, uint32_t by_uid);
+	void *userdata;
+};
+
+struct api_views {
+	struct collect *collect;
+	struct store *store;
+	struct symbols *symbols;
+	struct detect *detect;
+	struct alert *alert;
+};
+
+/* listen_fd: a listening Unix stream socket, taken over. */
+int api_new(struct api **ret, struct ev_loop *loop, int listen_fd, const struct api_config *config,
+            const struct api_views *views, const struct api_actions *actions);
+struct api *api_free(struct api *a);
+DEFINE_CLEANUP(struct api *, api_free)
+void api_reconfigure(struct api *a, const struct api_config *config);
+
+/* Pushes a new anomaly to the subscribers. */
+void api_publish_anomaly(struct api *a, const struct store_anomaly *anomaly);
+
+struct api_status {
+	uint32_t connections, connections_max, subscribers;
+	uint64_t accepted, refused, calls, errors, dropped; /* dropped: messages that slow subscribers missed */
+};
+void api_get_status(const struct api *a, struct api_status *ret);

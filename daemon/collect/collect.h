@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Sources of samples. Once a tick a source yields what the kernel counted, and what it lost by cause,
+ * to a sink. The manager joins the sink to the store; this room never sees it.
+ *
+ *   BPF programs ──count──▶ stacks (persistent: raw id → frames, evicted here when idle)
+ *                 └───────▶ counts (double-buffered: raw id → values), totals (by process), losses
+ *   task iterator ─────────▶ totals, waits that have not ended
+ */
+#pragma once
+
+#include "base.h"
+
+struct helper;  /* daemon/helper/helper.h: opens perf events after the privileges are dropped */
+struct collect;
+
+enum collect_oncpu_source { ONCPU_PERF_EVENT, ONCPU_UPDATE_RQ_CLOCK };
+enum collect_gate_mode { GATE_AUTO, GATE_FORCED_OPEN, GATE_FORCED_CLOSED };
+
+struct collect_config {
+	enum collect_oncpu_source oncpu_source;
+	uint32_t sample_hz;             /* on-CPU samples a second and CPU, gate open; 49 */
+	uint32_t baseline_hz;           /* the same, gate closed; 5; 0 = nothing at all runs while closed */
+	uint32_t fault_hz;              /* fault samples a second and CPU, gate open (freq mode, weighted) */
+	uint32_t fault_baseline_hz;     /* the same, gate closed */
+	uint32_t offcpu_stacks_per_sec; /* stacks walked a second and CPU at switches, beyond which waits are
+	                                   sampled at random with weights; 0 = no limit */
+	double open_above;              /* runnable tasks per online CPU; 5.0 */
+	double close_below;             /* 4.0 */
+	uint64_t close_after_us;        /* load must stay below close_below this long */
+	uint64_t cooldown_us;           /* least time between an automatic close and the next open */
+	uint32_t max_stacks;            /* raw stacks in the kernel map */
+	uint32_t max_counts;            /* stacks active in one tick */
+	uint32_t max_processes;         /* processes active in one tick */
+};
+
+/* A process: pid alone is reused, and exec changes what its addresses mean. */
+struct collect_process {
+	pid_t pid;             /* tgid in the initial pid namespace */
+	uint32_t exec_id;      /* low 32 bits of task->self_exec_id */
+	uint64_t start_ns;     /* task->start_boottime of the leader, ns since boot */
+	uint64_t cgroup_id;    /* cgroup v2 id (kernfs), 0 when unknown */
+	uint32_t uid;          /* real uid in the initial user namespace */
+	bool kernel_thread;
+	char comm[16];
+};
+
+/* What one raw stack of one process did in this tick. */
+struct collect_sample {
+	uint64_t raw_id;  /* hash of process, exec and addresses; the frames are asked for by collect_frames() */
+	struct collect_process process;
+	uint64_t values[METRIC_N]; /* weights applied; units of enum metric */
+};
+
+/* Exact totals of one process over this tick, from the kernel's own accounts. Only processes that
+ * ran, waited to run, or faulted in it. values[METRIC_HITS] is 0. */
+struct collect_total {
+	struct collect_process process;
+	uint32_t threads;
+	uint64_t values[METRIC_N];
+};
+
+/* A thread entered (+1) or left (-1) a wait that lasts across ticks on this stack. While it is in,
+ * it adds the tick's length to METRIC_BLOCKED of the stack, without a sample. */
+struct collect_wait {
+	uint64_t raw_id;
+	struct collect_process process;
+	int threads;
+};
+
+struct collect_gate_change {
+	uint64_t time_us;  /* realtime */
+	bool open;
+	double load;       /* runnable tasks per online CPU */
+	const char *cause; /* "load", "load-low", "manual", "manual-expired", "pressure-cpu", ...: static string */
+};
+
+struct collect_tick_info {
+	uint64_t time_us;      /* realtime at the end of the tick */
+	uint64_t duration_ns;  /* since the last tick ended */
+	double load;
+	bool gate_open;        /* at the end of the tick */
+	uint32_t online_cpus;
+	uint64_t drain_ns;     /* what draining cost */
+};
+
+/* Called in this order within one collect_tick(): begin, then gates, samples, waits, totals and losses in
+ * any order. Strings and structures are valid during the call only. */
+struct collect_sink {
+	void (*begin)(void *userdata, const struct collect_tick_info *info);
+	void (*gate)(void *userdata, const struct collect_gate_change *change);
+	void (*sample)(void *userdata, const struct collect_sample *sample);
+	void (*wait)(void *userdata, const struct collect_wait *wait);
+	void (*total)(void *userdata, const struct collect_total *total);
+	/* cause is a static string such as "counts-full"; n > 0 samples or events lost in this tick */
+	void (*loss)(void *userdata, const char *cause, uint64_t n);
+};
+
+#define COLLECT_KERNEL_FRAMES_MAX 48
+#define COLLECT_USER_FRAMES_MAX 128
+
+struct collect_frames {
+	struct collect_process process;
+	bool truncated; /* deeper than the limit, or the walk ended early */
+	size_t n_kernel, n_user;
+	uint64_t kernel[COLLECT_KERNEL_FRAMES_MAX]; /* innermost first */
+	uint64_t user[COLLECT_USER_FRAMES_MAX];     /* innermost first */
+};
+
+/* Probes attach points, loads and attaches. Needs the full privileges of the start; everything after it
+ * works with CAP_BPF and CAP_PERFMON, with the opener's help. Logs what it chose and why.
+ * helper is borrowed. */
+int collect_new(struct collect **ret, const struct collect_config *config, struct helper *helper);
+struct collect *collect_free(struct collect *c);
+DEFINE_CLEANUP(struct collect *, collect_free)
+
+/* Drains everything since the last call into the sink. Call once a second. Negative errno only when
+ * nothing could be drained; partial trouble is a loss. */
+int collect_tick(struct collect *c, const struct collect_sink *sink, void *userdata);
+
+/* The frames of a raw stack; -ENOENT when it has been evicted. */
+int collect_frames(struct collect *c, uint64_t raw_id, struct collect_frames *ret);
+
+/* Readable when the gate changed in the kernel; then call collect_gate_dispatch() at once: it attaches
+ * or detaches what the new state asks for. Changes are reported by the next tick's sink->gate. */
+int collect_gate_fd(const struct collect *c);
+int collect_gate_dispatch(struct collect *c);
+
+/* GATE_AUTO ends an override. until_us: realtime deadline, USEC_INFINITY for none. */
+int collect_gate_set(struct collect *c, enum collect_gate_mode mode, uint64_t until_us);
+
+struct collect_status {
+	bool gate_open;
+	enum collect_gate_mode gate_mode;
+	uint64_t gate_until_us;      /* deadline of the override; USEC_INFINITY */
+	double load;
+	const char *load_source;     /* "pelt_cfs_tp", "update_rq_clock (fentry)", "/proc/loadavg", ... */
+	const char *oncpu_source;    /* "perf_event cpu-clock 49 Hz", "update_rq_clock (kprobe)", ... */
+	const char *offcpu_source;
+	const char *faults_source;
+	const char *totals_source;
+	uint32_t online_cpus;
+	uint32_t stacks, stacks_max; /* raw stacks in the kernel map */
+	uint32_t counts_peak, counts_max; /* most active in one tick */
+	uint64_t map_bytes;          /* memory of the BPF maps, as fdinfo's memlock says */
+	uint64_t program_ns;         /* run time of our programs since start; 0 when bpf_stats is off */
+};
+void collect_get_status(const struct collect *c, struct collect_status *ret);
+
+/* Takes what can be changed while running (rates, gate); the maps' sizes stay. */
+int collect_reconfigure(struct collect *c, const struct collect_config *config);

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Online anomaly detection over many series: pure (state, now, values) -> scores. No threshold for anyone to
+ * pick: each value's tail probability under the series' own model is calibrated over all series, and the
+ * false-alarm budget decides what is told. No look-ahead, no training phase, O(1) a value, no allocation. */
+#pragma once
+
+#include "base.h"
+
+/* Sizes of the state that the caller keeps: zeroed memory, 8-byte aligned, position-independent, valid across restarts. */
+size_t detect_series_state_size(void);
+size_t detect_global_state_size(void);
+
+struct detect_config {
+	double false_alarms_per_day; /* over all series; 1.0 */
+};
+
+enum detect_type {
+	DETECT_SPIKE,
+	DETECT_DROP,
+	DETECT_LEVEL_SHIFT,
+	DETECT_NEW_STACK,
+	DETECT_VANISHED_STACK,
+	DETECT_TYPE_N,
+};
+const char *detect_type_to_string(enum detect_type t); /* "spike", "drop", "level-shift", "new-stack", "vanished-stack" */
+int detect_type_from_string(const char *s, enum detect_type *ret);
+
+/* What one tick has in common for all series. */
+struct detect_tick {
+	uint64_t time_us;      /* realtime */
+	uint64_t duration_ns;
+	double load;
+	bool gate_open;
+	uint32_t online_cpus;
+	double lost_fraction;  /* 0..1 of this tick's samples */
+};
+
+struct detect_result {
+	enum detect_type type;
+	enum metric metric;
+	double p_value;        /* calibrated */
+	double score;          /* -log10(p_value) */
+	double observed, expected; /* metric's unit per second */
+	uint64_t since_us;
+};
+
+struct detect;
+/* global is detect_global_state_size() bytes that outlive the detector. */
+int detect_new(struct detect **ret, const struct detect_config *config, void *global);
+struct detect *detect_free(struct detect *d);
+DEFINE_CLEANUP(struct detect *, detect_free)
+void detect_reconfigure(struct detect *d, const struct detect_config *config);
+
+void detect_tick_begin(struct detect *d, const struct detect_tick *tick);
+/* Scores one series' values of this tick and learns them. silent_ticks: ticks before this one that had nothing and for which this was not called.
+ * Gives true, and fills *ret, when the series is to be told as an anomaly. */
+bool detect_series(struct detect *d, void *state, const uint64_t values[static METRIC_N], uint32_t silent_ticks, struct detect_result *ret);
+void detect_tick_end(struct detect *d);
+
+struct detect_status {
+	uint64_t scored;       /* values since the state was made */
+	uint64_t alarms;       /* told */
+	uint64_t suppressed;   /* improbable, but held back by the budget or the refractory period */
+	double threshold;      /* the score that a value needs now */
+	double tests_per_day;
+};
+void detect_get_status(const struct detect *d, struct detect_status *ret);

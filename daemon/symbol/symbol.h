@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Identity: from a pid and raw addresses to a process and frames that mean the same on every run.
+ *
+ * A frame is (object, function); a stack's id is the hash of its frames' ids. Whatever is read out of ELF
+ * files comes from the parser (daemon/helper); while its answer is out, a stack is pending. */
+#pragma once
+
+#include "base.h"
+
+struct helper;
+struct symbols;
+
+struct symbols_config {
+	uint32_t max_processes; /* cached identities and mappings */
+	uint32_t max_objects;
+	uint32_t max_functions; /* cached functions over all objects */
+};
+
+int symbols_new(struct symbols **ret, const struct symbols_config *config, struct helper *helper);
+struct symbols *symbols_free(struct symbols *s);
+DEFINE_CLEANUP(struct symbols *, symbols_free)
+
+struct symbols_process_key {
+	pid_t pid;
+	uint32_t exec_id;
+	uint64_t start_ns; /* since boot */
+};
+
+struct symbols_process {
+	struct symbols_process_key key;
+	uint32_t uid;
+	bool kernel_thread;
+	bool from_proc;     /* false: it was gone before /proc could be read; exe is "" then */
+	char comm[16];
+	char exe[256];      /* path as the process sees it, without " (deleted)"; "" for kernel threads */
+	char cgroup[256];   /* path in the unified (or systemd) hierarchy, "/" when none */
+	char unit[256];     /* systemd unit (system or user) of the cgroup, "" when none */
+};
+
+/* Reads /proc the first time; cached. start and cgroup_id guard against a reused pid; comm and uid come from the kernel's record and
+ * are what is left when the process is gone. The result is valid until the next call of any function here. */
+int symbols_process(struct symbols *s, const struct symbols_process_key *key, uint64_t cgroup_id, const char *comm,
+                    uint32_t uid, bool kernel_thread, const struct symbols_process **ret);
+
+enum frame_kind { FRAME_KERNEL, FRAME_USER, FRAME_JIT, FRAME_UNKNOWN };
+
+struct symbols_frame {
+	uint64_t id;          /* hash of object identity (build ID, content hash, "kernel") and function or offset */
+	enum frame_kind kind;
+	const char *function; /* "" when unnamed: then [object+0xoffset] is its display name */
+	const char *object;   /* base name of the file, "[kernel]", a module's "[name]", "[vdso]", "[unknown]" */
+	const char *display;  /* what folded output prints */
+};
+
+#define SYMBOLS_FRAMES_MAX 192
+
+/* Resolves a stack, innermost first in and out (user frames follow kernel frames). 0: *ret_n frames and the id are filled. -EAGAIN: the parser has
+ * been asked; call again when it has answered. Frames of our own programs are stripped from the top.
+ * Strings are valid until the next call of any function here. */
+int symbols_resolve(struct symbols *s, const struct symbols_process_key *key,
+                    const uint64_t *kernel, size_t n_kernel, const uint64_t *user, size_t n_user,
+                    struct symbols_frame ret_frames[static SYMBOLS_FRAMES_MAX], size_t *ret_n, uint64_t *ret_stack_id);
+
+/* Takes the parser's answers; call when parser_fd() is readable. Returns how many arrived. */
+int symbols_dispatch(struct symbols *s);
+
+/* Reads kallsyms again (a module was loaded) and forgets processes that are gone. Call about once a minute; cheap when nothing changed. */
+int symbols_refresh(struct symbols *s);
+
+struct symbols_status {
+	uint32_t processes, processes_max, objects, objects_max, functions, functions_max;
+	uint32_t kernel_symbols;
+	uint64_t resolved, unnamed; /* user frames since start; unnamed: [object+0xoffset] */
+	uint64_t gone;              /* processes that were gone before they could be identified */
+	uint64_t parser_errors;
+};
+void symbols_get_status(const struct symbols *s, struct symbols_status *ret);
