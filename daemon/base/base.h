@@ -22,7 +22,7 @@
 #define ELEMENTS_OF(a) (sizeof(a) / sizeof((a)[0]))
 
 #define MIN(a, b) ({ __typeof__(a) _a = (a); __typeof__(b) _b = (b); _a < _b ? _a : _b; })
-#define MAX(a, b) ({ __typeof__(a) _a = (a); __typeof__(b) _b = (b); _a > _b ? _a : _b; })
+#define MAX(a, b) ({ __typeof__(a) _c = (a); __typeof__(b) _d = (b); _c > _d ? _c : _d; })
 
 /* DEFINE_CLEANUP(store*, store_free) gives store_freep for _cleanup_(store_freep). */
 #define DEFINE_CLEANUP(type, func)               \

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Linear probing with backward-shift deletion (Knuth, TAOCP volume 3, 6.4, algorithm R): no tombstones, so
+ * a table that lives for months does not slow down. */
+#include "base.h"
+
+struct slot {
+	uint64_t key, value;
+};
+
+struct map64 {
+	size_t size, max, mask;
+	uint8_t *used;
+	struct slot *slots;
+};
+
+/* Keys may be small integers or already hashes; either way the low bits must spread. */
+static size_t home(const struct map64 *m, uint64_t key)
+{
+	key ^= key >> 32;
+	key *= 0x9e3779b97f4a7c15ULL; /* Fibonacci hashing */
+	return (key >> 20) & m->mask;
+}
+
+int map64_new(struct map64 **ret, size_t max_entries)
+{
+	_cleanup_(map64_freep) struct map64 *m = calloc(1, sizeof(*m));
+	size_t n = 16;
+
+	if (!m)
+		return -ENOMEM;
+	if (max_entries > SIZE_MAX / 64)
+		return -EINVAL;
+	while (n < max_entries + max_entries / 2) /* at most two thirds full */
+		n *= 2;
+	m->max = max_entries;
+	m->mask = n - 1;
+	m->used = calloc(n, 1);
+	m->slots = calloc(n, sizeof(*m->slots));
+	if (!m->used || !m->slots)
+		return -ENOMEM;
+	*ret = TAKE_PTR(m);
+	return 0;
+}
+
+struct map64 *map64_free(struct map64 *m)
+{
+	if (m) {
+		free(m->used);
+		free(m->slots);
+		free(m);
+	}
+	return NULL;
+}
+
+static bool find(const struct map64 *m, uint64_t key, size_t *ret)
+{
+	size_t i = home(m, key);
+
+	for (; m->used[i]; i = (i + 1) & m->mask)
+		if (m->slots[i].key == key) {
+			*ret = i;
+			return true;
+		}
+	*ret = i;
+	return false;
+}
+
+bool map64_get(const struct map64 *m, uint64_t key, uint64_t *ret)
+{
+	size_t i;
+
+	if (!find(m, key, &i))
+		return false;
+	if (ret)
+		*ret = m->slots[i].value;
+	return true;
+}
+
+int map64_put(struct map64 *m, uint64_t key, uint64_t value)
+{
+	size_t i;
+
+	if (!find(m, key, &i)) {
+		if (m->size >= m->max)
+			return -ENOSPC;
+		m->used[i] = 1;
+		m->slots[i].key = key;
+		m->size++;
+	}
+	m->slots[i].value = value;
+	return 0;
+}
+
+bool map64_remove(struct map64 *m, uint64_t key)
+{
+	size_t hole, i;
+
+	if (!find(m, key, &hole))
+		return false;
+	for (i = (hole + 1) & m->mask; m->used[i]; i = (i + 1) & m->mask) {
+		size_t h = home(m, m->slots[i].key);
+
+		/* An entry may move back into the hole unless its home lies cyclically within (hole, i]. */
+		if (((i - h) & m->mask) >= ((i - hole) & m->mask)) {
+			m->slots[hole] = m->slots[i];
+			hole = i;
+		}
+	}
+	m->used[hole] = 0;
+	m->size--;
+	return true;
+}
+
+void map64_clear(struct map64 *m)
+{
+	memset(m->used, 0, m->mask + 1);
+	m->size = 0;
+}
+
+size_t map64_size(const struct map64 *m)
+{
+	return m->size;
+}
+
+size_t map64_capacity(const struct map64 *m)
+{
+	return m->max;
+}
+
+bool map64_next(const struct map64 *m, size_t *cursor, uint64_t *ret_key, uint64_t *ret_value)
+{
+	for (; *cursor <= m->mask; (*cursor)++)
+		if (m->used[*cursor]) {
+			*ret_key = m->slots[*cursor].key;
+			*ret_value = m->slots[*cursor].value;
+			(*cursor)++;
+			return true;
+		}
+	return false;
+}
