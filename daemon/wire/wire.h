@@ -38,8 +38,8 @@ size_t wire_framer_pending(const struct wire_framer *f);
 /* A parsed value. What json_parse() gives owns all values within it. */
 struct json;
 
-enum json_type { JSON_NULL, JSON_BOOL, JSON_INT, JSON_FLOAT, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
-const char *json_type_to_string(enum json_type t);
+enum json_kind { JSON_NULL, JSON_BOOL, JSON_INT, JSON_FLOAT, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
+const char *json_kind_to_string(enum json_kind k);
 
 /* One object and nothing after it. Strict: valid UTF-8 (no overlong forms, no surrogates, no half of a pair by \u), no NUL in
  * strings, no comments, no NaN or Infinity, no number beyond a double's range, no key twice in an object, depth WIRE_DEPTH_MAX. Gives -EBADMSG
@@ -49,7 +49,7 @@ struct json *json_free(struct json *root); /* only what json_parse() gave; accep
 DEFINE_CLEANUP(struct json *, json_free)
 
 /* NULL counts as null. */
-enum json_type json_type(const struct json *v);
+enum json_kind json_kind(const struct json *v);
 
 /* A member: true when the key is there, null or not. *ret is then the value; NULL for null. */
 bool json_has(const struct json *object, const char *key, const struct json **ret);
@@ -100,15 +100,15 @@ void json_close_object(struct json_writer *w);
 void json_open_array(struct json_writer *w);
 void json_close_array(struct json_writer *w);
 void json_key(struct json_writer *w, const char *key); /* then one value */
-void json_null(struct json_writer *w);
-void json_bool(struct json_writer *w, bool v);
-void json_int(struct json_writer *w, int64_t v);
-void json_u64(struct json_writer *w, uint64_t v);      /* more than INT64_MAX is written as INT64_MAX */
-void json_float(struct json_writer *w, double v);
-void json_string(struct json_writer *w, const char *v);
-void json_string_n(struct json_writer *w, const char *v, size_t n);
-void json_id(struct json_writer *w, uint64_t v);       /* 16 hexadecimal digits in a string */
-void json_value(struct json_writer *w, const struct json *v); /* a parsed value, whole */
+void json_write_null(struct json_writer *w);
+void json_write_bool(struct json_writer *w, bool v);
+void json_write_int(struct json_writer *w, int64_t v);
+void json_write_u64(struct json_writer *w, uint64_t v);      /* more than INT64_MAX is written as INT64_MAX */
+void json_write_float(struct json_writer *w, double v);
+void json_write_string(struct json_writer *w, const char *v);
+void json_write_string_n(struct json_writer *w, const char *v, size_t n);
+void json_write_id(struct json_writer *w, uint64_t v);       /* 16 hexadecimal digits in a string */
+void json_write_value(struct json_writer *w, const struct json *v); /* a parsed value, whole */
 
 /* Key and value at once; json_put_string() with NULL puts nothing. */
 void json_put_null(struct json_writer *w, const char *key);
