@@ -34,6 +34,7 @@ struct api_daemon_status {
 	double conservation[METRIC_N]; /* sum over stacks / exact total over the last minute; negative when there is none */
 	uint32_t pending, pending_max; /* stacks waiting for names */
 	uint32_t cached_stacks, cached_stacks_max;
+	uint32_t waits, waits_max; /* stacks with threads in waits that last */
 };
 
 struct api_actions {

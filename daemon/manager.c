@@ -1,0 +1,495 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "manager.h"
+
+#include <ev.h>
+#include <grp.h>
+#include <math.h>
+#include <sys/resource.h>
+#include <sys/utsname.h>
+#include <systemd/sd-daemon.h>
+#include <time.h>
+
+#include "api.h"
+#include "arena.h"
+#include "conf.h"
+#include "helper.h"
+#include "listen.h"
+#include "pipeline.h"
+#include "pressure.h"
+#include "privileges.h"
+#include "version.h"
+
+#define TICK_S 1.0
+#define REFRESH_TICKS 60
+#define GROUP_NAME "stackd"
+
+struct manager {
+	const struct manager_options *options;
+	struct conf conf;
+	struct utsname kernel;
+	uint64_t started_us;
+	int exit_error;
+	bool owns_socket; /* bound here, not passed */
+
+	struct helper *helper;
+	struct arena arena;
+	struct store *store;
+	struct detect *detect;
+	struct alert *alert;
+	struct collect *collect;
+	struct symbols *symbols;
+	struct pressure *pressure;
+	struct pipeline *pipeline;
+	struct api *api;
+
+	struct ev_loop *loop;
+	ev_timer tick;
+	ev_io gate, parser, pressures;
+	ev_signal terminate, interrupt, hangup;
+};
+
+/* ---- configuration to rooms ---- */
+
+static struct collect_config collect_config(const struct conf *c)
+{
+	return (struct collect_config) {
+		.oncpu_source = c->update_rq_clock ? ONCPU_UPDATE_RQ_CLOCK : ONCPU_PERF_EVENT,
+		.sample_hz = c->sample_hz,
+		.baseline_hz = c->baseline_hz,
+		.fault_hz = c->fault_hz,
+		.fault_baseline_hz = c->fault_baseline_hz,
+		.offcpu_stacks_per_sec = c->offcpu_stacks,
+		.open_above = c->open_above,
+		.close_below = c->close_below,
+		.close_after_us = c->close_after_us,
+		.cooldown_us = c->cooldown_us,
+		.max_stacks = c->max_stacks,
+		.max_counts = c->max_counts,
+		.max_processes = c->max_processes,
+	};
+}
+
+static struct store_config store_config(const struct conf *c)
+{
+	return (struct store_config) {
+		.tiers = {
+			{ 1, c->keep_1s_us / USEC_PER_SEC },
+			{ 10, c->keep_10s_us / USEC_PER_SEC },
+			{ 60, c->keep_1min_us / USEC_PER_SEC },
+		},
+		.series_state_size = detect_series_state_size(),
+		.global_state_size = detect_global_state_size(),
+		.slices_per_series = c->slices_per_series,
+	};
+}
+
+static struct api_config api_config(const struct conf *c)
+{
+	struct group *group = getgrnam(GROUP_NAME);
+
+	return (struct api_config) {
+		.max_connections = c->max_connections,
+		.max_connections_uid = c->max_connections_uid,
+		.request_timeout_us = c->request_timeout_us,
+		.users_see_own = c->users_see_own,
+		.group = group ? group->gr_gid : (gid_t) -1,
+	};
+}
+
+static struct detect_config detect_config(const struct conf *c)
+{
+	return (struct detect_config) { .false_alarms_per_day = c->false_alarms_per_day };
+}
+
+static struct alert_config alert_config(const struct conf *c)
+{
+	return (struct alert_config) { .burst = c->alert_burst, .interval_us = c->alert_interval_us };
+}
+
+/* ---- self-accounting ---- */
+
+static uint64_t cpu_time_ns(pid_t pid)
+{
+	struct timespec ts;
+	clockid_t id;
+
+	if (pid <= 0 || clock_getcpuclockid(pid, &id) != 0 || clock_gettime(id, &ts) < 0)
+		return 0;
+	return ts.tv_sec * NSEC_PER_SEC + ts.tv_nsec;
+}
+
+static uint64_t resident_bytes(void)
+{
+	_cleanup_free_ char *text = NULL;
+	unsigned long long size, resident;
+
+	if (read_small_file(-1, "/proc/self/statm", 256, &text, NULL) < 0 || sscanf(text, "%llu %llu", &size, &resident) != 2)
+		return 0;
+	return resident * sysconf(_SC_PAGESIZE);
+}
+
+static void fill_status(void *userdata, struct api_daemon_status *ret)
+{
+	struct manager *m = userdata;
+	struct pipeline_status p;
+
+	pipeline_get_status(m->pipeline, &p);
+	*ret = (struct api_daemon_status) {
+		.version = STACKD_VERSION,
+		.kernel = m->kernel.release,
+		.config_path = m->options->config_path,
+		.pid = getpid(),
+		.opener_pid = helper_opener_pid(m->helper),
+		.parser_pid = helper_parser_pid(m->helper),
+		.parser_restarts = helper_parser_restarts(m->helper),
+		.started_us = m->started_us,
+		.ticks = p.ticks,
+		.ticks_missed = p.ticks_missed,
+		.last_tick_us = p.last_tick_us,
+		.tick_cost_ns = p.cost_ns,
+		.tick_cost_max_ns = p.cost_max_ns,
+		.resident_bytes = resident_bytes(),
+		.pending = p.pending,
+		.pending_max = p.pending_max,
+		.cached_stacks = p.cached_stacks,
+		.cached_stacks_max = p.cached_stacks_max,
+		.waits = p.waits,
+		.waits_max = p.waits_max,
+	};
+	ret->cpu_ns = cpu_time_ns(getpid()) + cpu_time_ns(ret->opener_pid) + cpu_time_ns(ret->parser_pid);
+	memcpy(ret->conservation, p.conservation, sizeof(ret->conservation));
+}
+
+/* ---- events ---- */
+
+static void on_anomaly(void *userdata, const struct store_anomaly *anomaly)
+{
+	struct manager *m = userdata;
+
+	api_publish_anomaly(m->api, anomaly);
+}
+
+static void tell_service_manager(struct manager *m)
+{
+	struct collect_status gate;
+	struct pipeline_status p;
+
+	collect_get_status(m->collect, &gate);
+	pipeline_get_status(m->pipeline, &p);
+	sd_notifyf(0, "WATCHDOG=1\nSTATUS=Gate %s at load %.2f; %u live series; %llu ticks, %llu missed.", gate.gate_open ? "open" : "closed",
+	           gate.load, p.last_series, (unsigned long long) p.ticks, (unsigned long long) p.ticks_missed);
+}
+
+static void on_tick(struct ev_loop *loop _unused_, ev_timer *w, int events _unused_)
+{
+	struct manager *m = w->data;
+	const pid_t own[] = { getpid(), helper_opener_pid(m->helper), helper_parser_pid(m->helper) };
+	struct pipeline_status p;
+	int r;
+
+	pipeline_set_own_pids(m->pipeline, own, ELEMENTS_OF(own));
+	r = pipeline_tick(m->pipeline, clock_realtime_us(), on_anomaly, m);
+	if (r < 0) {
+		/* No WATCHDOG=1: should it go on, the service manager starts us anew. */
+		log_error("cannot drain the collectors: %s", strerror(-r));
+		return;
+	}
+	tell_service_manager(m);
+	pipeline_get_status(m->pipeline, &p);
+	if (p.ticks % REFRESH_TICKS == 0) {
+		r = symbols_refresh(m->symbols);
+		if (r < 0)
+			log_warning("cannot read /proc/kallsyms again: %s; kernel names may be missing", strerror(-r));
+	}
+}
+
+static void on_gate(struct ev_loop *loop _unused_, ev_io *w, int events _unused_)
+{
+	struct manager *m = w->data;
+	int r = collect_gate_dispatch(m->collect);
+
+	if (r < 0)
+		log_error("cannot switch the collectors as the gate asks: %s", strerror(-r));
+}
+
+static void on_parser(struct ev_loop *loop _unused_, ev_io *w, int events _unused_)
+{
+	struct manager *m = w->data;
+
+	symbols_dispatch(m->symbols);
+	/* A new parser means a new socket. */
+	if (parser_fd(m->helper) != w->fd) {
+		ev_io_stop(m->loop, w);
+		ev_io_set(w, parser_fd(m->helper), EV_READ);
+		ev_io_start(m->loop, w);
+	}
+}
+
+static void on_pressure(struct ev_loop *loop _unused_, ev_io *w, int events _unused_)
+{
+	struct manager *m = w->data;
+	const char *cause;
+
+	while ((cause = pressure_next(m->pressure)))
+		collect_gate_open_for(m->collect, cause);
+}
+
+static void on_terminate(struct ev_loop *loop, ev_signal *w, int events _unused_)
+{
+	struct manager *m = w->data;
+
+	log_info("%s, stopping", w->signum == SIGTERM ? "terminated" : "interrupted");
+	ev_break(m->loop ? m->loop : loop, EVBREAK_ALL);
+}
+
+static int set_gate(void *userdata, enum collect_gate_mode mode, uint64_t until_us, uint32_t by_uid)
+{
+	static const char *const modes[] = { [GATE_AUTO] = "automatic", [GATE_FORCED_OPEN] = "open", [GATE_FORCED_CLOSED] = "closed" };
+	struct manager *m = userdata;
+	int r = collect_gate_set(m->collect, mode, until_us);
+
+	if (r >= 0)
+		log_notice("gate set to %s by uid %u", modes[mode], by_uid);
+	return r;
+}
+
+static void apply(struct manager *m, const struct conf *c)
+{
+	struct collect_config collect = collect_config(c);
+	struct detect_config detect = detect_config(c);
+	struct alert_config alert = alert_config(c);
+	struct api_config api = api_config(c);
+	int r = collect_reconfigure(m->collect, &collect);
+
+	if (r < 0)
+		log_warning("cannot change the collectors' rates: %s; the old ones stay", strerror(-r));
+	detect_reconfigure(m->detect, &detect);
+	alert_reconfigure(m->alert, &alert);
+	api_reconfigure(m->api, &api);
+	if (m->options->log_level < 0)
+		log_setup("stackd", c->log_level);
+	m->conf = *c;
+}
+
+static void on_hangup(struct ev_loop *loop _unused_, ev_signal *w, int events _unused_)
+{
+	struct manager *m = w->data;
+	_cleanup_free_ char *error = NULL, *restart = NULL;
+	struct conf c;
+
+	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long) (clock_monotonic_ns() / NSEC_PER_USEC));
+	if (conf_load(m->options->config_path, m->options->config_optional, &c, &error) < 0) {
+		log_error("%s", error ? error : "cannot read the configuration");
+		log_error("configuration refused, the old settings stay");
+	} else {
+		if (conf_restart_needed(&m->conf, &c, &restart) >= 0 && *restart)
+			log_warning("%s takes effect after a restart only", restart);
+		apply(m, &c);
+		log_info("configuration reloaded");
+	}
+	sd_notify(0, "READY=1");
+}
+
+/* ---- start and stop ---- */
+
+static int fail(int r, const char *what)
+{
+	log_error("%s: %s", what, strerror(-r));
+	return r;
+}
+
+static int open_store(struct manager *m, int kept_fd)
+{
+	struct store_config config = store_config(&m->conf);
+	struct detect_config detect = detect_config(&m->conf);
+	bool reused;
+	int r;
+
+	r = arena_open(&m->arena, m->conf.store_size, kept_fd, m->conf.save_on_stop ? m->options->state_dir : NULL);
+	if (r < 0)
+		return fail(r, "cannot make the store's memory (StoreSize=)");
+	r = store_open(&m->store, m->arena.data, m->arena.size, &config, &reused);
+	if (r < 0)
+		return fail(r, "cannot open the store; a larger StoreSize= may help");
+	log_info("store: %s%s", m->arena.origin, reused || streq(m->arena.origin, "new") ? "" : ", but of another layout: started empty");
+	r = arena_keep(&m->arena);
+	if (r < 0)
+		log_warning("the service manager does not keep the store over a restart: %s", strerror(-r));
+	r = detect_new(&m->detect, &detect, store_global_state(m->store));
+	return r < 0 ? fail(r, "cannot make the detector") : 0;
+}
+
+static int open_collectors(struct manager *m)
+{
+	const struct symbols_config symbols = {
+		.max_processes = m->conf.max_processes,
+		.max_objects = 4096,
+		.max_functions = 4 * m->conf.max_stacks,
+	};
+	struct collect_config collect = collect_config(&m->conf);
+	struct alert_config alert = alert_config(&m->conf);
+	int r;
+
+	r = symbols_new(&m->symbols, &symbols, m->helper);
+	if (r < 0)
+		return fail(r, "cannot read /proc/kallsyms or make the symbol caches");
+	r = collect_new(&m->collect, &collect, m->helper);
+	if (r < 0)
+		return fail(r, "cannot load the BPF programs (is this root, on a kernel with BTF?)");
+	r = alert_new(&m->alert, &alert);
+	if (r < 0)
+		return fail(r, "cannot prepare journal records");
+	r = pressure_new(&m->pressure, &m->conf);
+	return r < 0 ? fail(r, "cannot watch for pressure") : 0;
+}
+
+static int open_pipeline(struct manager *m)
+{
+	const struct pipeline_rooms rooms = { m->collect, m->symbols, m->store, m->detect, m->alert };
+	const struct pipeline_config config = { .max_stacks = m->conf.max_stacks };
+	int r = pipeline_new(&m->pipeline, &rooms, &config);
+
+	return r < 0 ? fail(r, "cannot make the pipeline") : 0;
+}
+
+static int open_api(struct manager *m, int socket_fd)
+{
+	const struct api_views views = { m->collect, m->store, m->symbols, m->detect, m->alert };
+	const struct api_actions actions = { .status = fill_status, .gate_set = set_gate, .userdata = m };
+	struct api_config config = api_config(&m->conf);
+	int r;
+
+	if (socket_fd < 0) {
+		r = listen_bind(m->options->socket_path, &socket_fd);
+		if (r == -EADDRINUSE)
+			log_error("%s is in use: another stackd is running", m->options->socket_path);
+		else if (r < 0)
+			log_error("cannot listen on %s: %s", m->options->socket_path, strerror(-r));
+		if (r < 0)
+			return r;
+		m->owns_socket = true;
+	}
+	r = api_new(&m->api, m->loop, socket_fd, &config, &views, &actions);
+	return r < 0 ? fail(r, "cannot serve the socket") : 0;
+}
+
+static void start_events(struct manager *m)
+{
+	ev_timer_init(&m->tick, on_tick, TICK_S, TICK_S);
+	ev_io_init(&m->gate, on_gate, collect_gate_fd(m->collect), EV_READ);
+	ev_io_init(&m->parser, on_parser, parser_fd(m->helper), EV_READ);
+	ev_io_init(&m->pressures, on_pressure, pressure_fd(m->pressure), EV_READ);
+	ev_signal_init(&m->terminate, on_terminate, SIGTERM);
+	ev_signal_init(&m->interrupt, on_terminate, SIGINT);
+	ev_signal_init(&m->hangup, on_hangup, SIGHUP);
+	m->tick.data = m->gate.data = m->parser.data = m->pressures.data = m;
+	m->terminate.data = m->interrupt.data = m->hangup.data = m;
+	/* The gate first: its 10 ms must not wait behind a query. */
+	ev_set_priority(&m->gate, EV_MAXPRI);
+	ev_set_priority(&m->tick, EV_MAXPRI);
+	ev_timer_start(m->loop, &m->tick);
+	ev_io_start(m->loop, &m->gate);
+	ev_io_start(m->loop, &m->parser);
+	ev_io_start(m->loop, &m->pressures);
+	ev_signal_start(m->loop, &m->terminate);
+	ev_signal_start(m->loop, &m->interrupt);
+	ev_signal_start(m->loop, &m->hangup);
+}
+
+static int start(struct manager *m)
+{
+	struct listen_fds fds;
+	int r;
+
+	r = listen_take_passed(&fds);
+	if (r < 0)
+		return fail(r, "cannot take the descriptors that the service manager passed");
+	if (fds.socket < 0 && !m->options->foreground) {
+		log_error("no socket was passed: start stackd by `systemctl start stackd`, or with --foreground");
+		close_fd(fds.arena);
+		return -EDESTADDRREQ;
+	}
+	r = privileges_lock_memory();
+	if (r < 0)
+		log_warning("cannot lock memory: %s; ticks may be late when the machine runs out of it", strerror(-r));
+	r = open_store(m, TAKE_FD(fds.arena));
+	if (r >= 0)
+		r = open_collectors(m);
+	if (r >= 0)
+		r = open_pipeline(m);
+	if (r >= 0)
+		r = open_api(m, TAKE_FD(fds.socket));
+	close_fd(fds.socket);
+	if (r < 0)
+		return r;
+	r = privileges_drop();
+	if (r < 0)
+		return fail(r, "cannot drop privileges");
+	start_events(m);
+	/* The first tick sets the zero of every count; what it yields covers the moments since the programs were attached. */
+	on_tick(m->loop, &m->tick, 0);
+	return 0;
+}
+
+static void stop(struct manager *m)
+{
+	m->api = api_free(m->api);
+	m->pipeline = pipeline_free(m->pipeline);
+	m->collect = collect_free(m->collect);
+	m->symbols = symbols_free(m->symbols);
+	m->pressure = pressure_free(m->pressure);
+	m->alert = alert_free(m->alert);
+	m->detect = detect_free(m->detect);
+	m->store = store_close(m->store);
+	if (m->owns_socket)
+		unlink(m->options->socket_path);
+	helper_stop(m->helper);
+	if (m->loop)
+		ev_loop_destroy(m->loop);
+}
+
+static void save(struct manager *m)
+{
+	int r;
+
+	if (!m->conf.save_on_stop || !m->options->state_dir)
+		return;
+	r = arena_save(&m->arena, m->options->state_dir);
+	if (r < 0)
+		log_error("cannot save the store in %s: %s", m->options->state_dir, strerror(-r));
+	else
+		log_info("store saved in %s", m->options->state_dir);
+}
+
+int manager_run(const struct manager_options *options)
+{
+	struct manager m = { .options = options, .arena = { .memfd = -EBADF } };
+	_cleanup_free_ char *error = NULL;
+	int r;
+
+	m.started_us = clock_realtime_us();
+	uname(&m.kernel);
+	r = conf_load(options->config_path, options->config_optional, &m.conf, &error);
+	if (r < 0) {
+		log_error("%s", error ? error : "cannot read the configuration");
+		return r;
+	}
+	log_setup("stackd", options->log_level < 0 ? m.conf.log_level : options->log_level);
+	/* Before anything else is open, so that the helpers inherit nothing. */
+	r = helper_start(&m.helper);
+	if (r < 0)
+		return fail(r, "cannot start the helper processes");
+	m.loop = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOSIGMASK);
+	r = m.loop ? start(&m) : -ENOMEM;
+	if (r >= 0) {
+		log_info("ready");
+		sd_notify(0, "READY=1");
+		ev_run(m.loop, 0);
+		sd_notify(0, "STOPPING=1");
+		stop(&m);
+		save(&m);
+	} else
+		stop(&m);
+	arena_close(&m.arena);
+	return r;
+}

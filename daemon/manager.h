@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Owns every room and the event loop: start, ticks, reload, stop. */
+#pragma once
+
+#include "base.h"
+
+struct manager_options {
+	const char *config_path;
+	bool config_optional;    /* a missing default file means the defaults */
+	const char *socket_path; /* used when no socket was passed by the service manager */
+	const char *state_dir;   /* NULL: nothing is saved */
+	bool foreground;
+	int log_level;           /* -1: as LogLevel= says */
+};
+
+/* Runs until SIGTERM or SIGINT. Logs what went wrong; gives 0 or negative errno. */
+int manager_run(const struct manager_options *options);

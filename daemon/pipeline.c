@@ -1,0 +1,635 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "pipeline.h"
+
+#include "idcache.h"
+
+/* Stacks whose objects the parser is still reading. A start on a busy machine has a few hundred. */
+#define PENDING_MAX 4096
+/* A series is scored with zeros for this long after its last sign of life, so that its vanishing is seen. */
+#define LIVE_TICKS 60
+/* Anomalies told in one tick; the detector's budget keeps far below. */
+#define ANOMALIES_PER_TICK_MAX 64
+#define CONSERVATION_TICKS 60
+#define OWN_SERIES_MAX 4096
+#define FOLDED_MAX 8192
+#define NO_INDEX UINT32_MAX
+
+/* A stack that waits for its names, with what it did meanwhile: told to the store as soon as they are known. */
+struct pending {
+	uint64_t raw_id; /* 0 = free */
+	struct collect_process process;
+	uint64_t values[METRIC_N];
+	int threads;
+};
+
+/* A stack with threads in a lasting wait. Its end must reach the very series that its beginning reached, even when the
+ * process is gone and its names can't be read again. */
+struct wait {
+	uint64_t stack_id; /* 0 = free */
+	struct collect_process process;
+	uint32_t threads;
+	uint32_t next_free;
+};
+
+struct balance {
+	uint64_t stacks[METRIC_N], exact[METRIC_N];
+	bool off_cpu; /* the gate was open all through the tick: every switch was seen */
+};
+
+struct pipeline {
+	struct pipeline_rooms rooms;
+	struct pipeline_config config;
+
+	struct idcache stack_ids;
+	struct map64 *pending_index; /* raw id -> pending */
+	struct pending *pending;
+	struct map64 *wait_index; /* raw id -> wait */
+	struct wait *waits;
+	uint32_t waits_max, free_wait;
+	struct map64 *waiting_threads; /* process hash -> threads in lasting waits */
+	struct map64 *own_series;
+
+	struct store_tick tick;
+	uint64_t samples, lost;
+	bool gate_was_open;
+	struct balance balances[CONSERVATION_TICKS];
+	size_t balance_at;
+	uint64_t costs_ns[CONSERVATION_TICKS];
+
+	size_t n_anomalies;
+	struct store_anomaly anomalies[ANOMALIES_PER_TICK_MAX];
+	uint32_t live_series;
+
+	uint64_t ticks, ticks_missed;
+	uint64_t cost_ns;
+};
+
+int pipeline_new(struct pipeline **ret, const struct pipeline_rooms *rooms, const struct pipeline_config *config)
+{
+	_cleanup_(pipeline_freep) struct pipeline *p = calloc(1, sizeof(*p));
+	int r;
+
+	if (!p)
+		return -ENOMEM;
+	p->rooms = *rooms;
+	p->config = *config;
+	p->waits_max = config->max_stacks;
+	p->pending = calloc(PENDING_MAX, sizeof(*p->pending));
+	p->waits = calloc(p->waits_max, sizeof(*p->waits));
+	if (!p->pending || !p->waits)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < p->waits_max; i++)
+		p->waits[i].next_free = i + 1 < p->waits_max ? i + 1 : NO_INDEX;
+	/* Twice what the kernel holds: a stack must be known here at least as long as its frames are not sent again. */
+	if ((r = idcache_init(&p->stack_ids, 4 * (size_t) config->max_stacks)) < 0 ||
+	    (r = map64_new(&p->pending_index, PENDING_MAX)) < 0 || (r = map64_new(&p->wait_index, p->waits_max)) < 0 ||
+	    (r = map64_new(&p->waiting_threads, p->waits_max)) < 0 || (r = map64_new(&p->own_series, OWN_SERIES_MAX)) < 0)
+		return r;
+	*ret = TAKE_PTR(p);
+	return 0;
+}
+
+struct pipeline *pipeline_free(struct pipeline *p)
+{
+	if (!p)
+		return NULL;
+	idcache_done(&p->stack_ids);
+	map64_free(p->pending_index);
+	map64_free(p->wait_index);
+	map64_free(p->waiting_threads);
+	map64_free(p->own_series);
+	free(p->pending);
+	free(p->waits);
+	free(p);
+	return NULL;
+}
+
+void pipeline_set_own_pids(struct pipeline *p, const pid_t *pids, size_t n)
+{
+	p->config.n_own_pids = MIN(n, ELEMENTS_OF(p->config.own_pids));
+	memcpy(p->config.own_pids, pids, p->config.n_own_pids * sizeof(*pids));
+}
+
+static bool is_own_pid(const struct pipeline *p, pid_t pid)
+{
+	for (size_t i = 0; i < p->config.n_own_pids; i++)
+		if (p->config.own_pids[i] == pid)
+			return true;
+	return false;
+}
+
+static void count_loss(struct pipeline *p, const char *cause, uint64_t n)
+{
+	struct store_loss *loss = p->tick.losses, *end = loss + p->tick.n_losses;
+
+	p->lost += n;
+	while (loss < end && !streq(loss->cause, cause))
+		loss++;
+	if (loss == end) {
+		if (p->tick.n_losses == STORE_LOSS_CAUSES_MAX)
+			loss--; /* more causes than there are names for: counted under the last one */
+		else {
+			p->tick.n_losses++;
+			*loss = (struct store_loss) {};
+			copy_string(loss->cause, sizeof(loss->cause), cause);
+		}
+	}
+	loss->n += n;
+}
+
+/* ---- identity ---- */
+
+static uint64_t process_hash(const struct collect_process *process)
+{
+	const uint64_t key[] = { (uint32_t) process->pid | (uint64_t) process->exec_id << 32, process->start_ns };
+
+	return hash64(key, sizeof(key), 0);
+}
+
+static int find_process(struct pipeline *p, const struct collect_process *process, store_ref *ret)
+{
+	const struct symbols_process_key key = { process->pid, process->exec_id, process->start_ns };
+	const struct symbols_process *known;
+	int r;
+
+	*ret = store_find_process(p->rooms.store, process->pid, process->exec_id, process->start_ns);
+	if (*ret)
+		return 0;
+	r = symbols_process(p->rooms.symbols, &key, process->cgroup_id, process->comm, process->uid, process->kernel_thread, &known);
+	if (r < 0)
+		return r;
+	return store_intern_process(p->rooms.store,
+	                            &(struct store_process) {
+	                                    .pid = process->pid,
+	                                    .exec_id = process->exec_id,
+	                                    .start_ns = process->start_ns,
+	                                    .uid = known->uid,
+	                                    .comm = known->comm,
+	                                    .exe = known->exe,
+	                                    .unit = known->unit,
+	                                    .cgroup = known->cgroup,
+	                            },
+	                            ret);
+}
+
+/* From the frames that the kernel keeps to the store's stack. -EAGAIN: names are on their way. */
+static int resolve_stack(struct pipeline *p, uint64_t raw_id, uint64_t *ret_stack_id, store_ref *ret)
+{
+	struct symbols_frame frames[SYMBOLS_FRAMES_MAX];
+	struct store_frame stored[SYMBOLS_FRAMES_MAX];
+	struct collect_frames raw;
+	struct symbols_process_key key;
+	uint64_t stack_id;
+	size_t n;
+	int r;
+
+	r = collect_frames(p->rooms.collect, raw_id, &raw);
+	if (r < 0)
+		return r;
+	key = (struct symbols_process_key) { raw.process.pid, raw.process.exec_id, raw.process.start_ns };
+	r = symbols_resolve(p->rooms.symbols, &key, raw.kernel, raw.n_kernel, raw.user, raw.n_user, frames, &n, &stack_id);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < n; i++)
+		stored[i] = (struct store_frame) {
+			.id = frames[i].id,
+			.display = frames[i].display,
+			.object = frames[i].object,
+			.kind = frames[i].kind,
+		};
+	r = store_intern_stack(p->rooms.store, stack_id, stored, n, raw.truncated, ret);
+	if (r < 0)
+		return r;
+	*ret_stack_id = stack_id;
+	return 0;
+}
+
+static int find_stack(struct pipeline *p, uint64_t raw_id, uint64_t *ret_stack_id, store_ref *ret)
+{
+	int r;
+
+	if (idcache_get(&p->stack_ids, raw_id, ret_stack_id)) {
+		*ret = store_find_stack(p->rooms.store, *ret_stack_id);
+		if (*ret)
+			return 0;
+	}
+	r = resolve_stack(p, raw_id, ret_stack_id, ret);
+	if (r < 0)
+		return r;
+	idcache_put(&p->stack_ids, raw_id, *ret_stack_id);
+	return 0;
+}
+
+/* ---- waits ---- */
+
+static void change_waiting_threads(struct pipeline *p, const struct collect_process *process, int threads)
+{
+	uint64_t hash = process_hash(process), n = 0;
+
+	map64_get(p->waiting_threads, hash, &n);
+	n = threads < 0 && n < (uint64_t) -threads ? 0 : n + threads;
+	if (n == 0)
+		map64_remove(p->waiting_threads, hash);
+	else
+		map64_put(p->waiting_threads, hash, n);
+}
+
+static void begin_wait(struct pipeline *p, uint64_t raw_id, const struct collect_process *process, store_ref process_ref,
+                       uint64_t stack_id, store_ref stack_ref, uint32_t threads)
+{
+	uint64_t index;
+	struct wait *w;
+	bool known = map64_get(p->wait_index, raw_id, &index);
+
+	if (!known && p->free_wait == NO_INDEX) {
+		count_loss(p, "waits-full", threads);
+		return;
+	}
+	if (store_wait(p->rooms.store, process_ref, stack_ref, threads) < 0) {
+		count_loss(p, "store-full", threads);
+		return;
+	}
+	if (!known) {
+		index = p->free_wait;
+		p->free_wait = p->waits[index].next_free;
+		p->waits[index] = (struct wait) { .stack_id = stack_id, .process = *process };
+		map64_put(p->wait_index, raw_id, index);
+	}
+	w = &p->waits[index];
+	w->threads += threads;
+	change_waiting_threads(p, process, threads);
+}
+
+static void end_wait(struct pipeline *p, uint64_t raw_id, uint32_t threads)
+{
+	store_ref process_ref, stack_ref;
+	uint64_t index;
+	struct wait *w;
+
+	/* Not there: its beginning was lost, and counted then. */
+	if (!map64_get(p->wait_index, raw_id, &index))
+		return;
+	w = &p->waits[index];
+	threads = MIN(threads, w->threads);
+	process_ref = store_find_process(p->rooms.store, w->process.pid, w->process.exec_id, w->process.start_ns);
+	stack_ref = store_find_stack(p->rooms.store, w->stack_id);
+	if (threads > 0 && process_ref && stack_ref)
+		store_wait(p->rooms.store, process_ref, stack_ref, -(int) threads);
+	change_waiting_threads(p, &w->process, -(int) threads);
+	w->threads -= threads;
+	if (w->threads == 0) {
+		map64_remove(p->wait_index, raw_id);
+		w->stack_id = 0;
+		w->next_free = p->free_wait;
+		p->free_wait = index;
+	}
+}
+
+/* ---- what waits for its names ---- */
+
+static void put_off(struct pipeline *p, uint64_t raw_id, const struct collect_process *process, const uint64_t *values, int threads)
+{
+	struct pending *entry;
+	uint64_t index;
+
+	if (!map64_get(p->pending_index, raw_id, &index)) {
+		for (index = 0; index < PENDING_MAX && p->pending[index].raw_id; index++)
+			;
+		if (index == PENDING_MAX || map64_put(p->pending_index, raw_id, index) < 0) {
+			count_loss(p, "pending-full", 1);
+			return;
+		}
+		p->pending[index] = (struct pending) { .raw_id = raw_id, .process = *process };
+	}
+	entry = &p->pending[index];
+	for (size_t m = 0; values && m < METRIC_N; m++)
+		entry->values[m] += values[m];
+	entry->threads += threads;
+}
+
+static const char *loss_cause(int error)
+{
+	return error == -ENOENT ? "frames-gone" : error == -ENOSPC ? "store-full" : "unidentified";
+}
+
+/* Adds values and waits of a raw stack to the open tick. Gives -EAGAIN when its names are not known yet. */
+static int account(struct pipeline *p, uint64_t raw_id, const struct collect_process *process, const uint64_t *values, int threads)
+{
+	store_ref process_ref, stack_ref;
+	uint64_t stack_id;
+	int r;
+
+	r = find_process(p, process, &process_ref);
+	if (r >= 0)
+		r = find_stack(p, raw_id, &stack_id, &stack_ref);
+	if (r >= 0 && values)
+		r = store_add(p->rooms.store, process_ref, stack_ref, values);
+	if (r >= 0 && threads > 0)
+		begin_wait(p, raw_id, process, process_ref, stack_id, stack_ref, threads);
+	if (r < 0 && r != -EAGAIN)
+		count_loss(p, loss_cause(r), 1);
+	return r;
+}
+
+static void account_or_put_off(struct pipeline *p, uint64_t raw_id, const struct collect_process *process, const uint64_t *values, int threads)
+{
+	if (account(p, raw_id, process, values, threads) == -EAGAIN)
+		put_off(p, raw_id, process, values, threads);
+}
+
+static void retry_pending(struct pipeline *p)
+{
+	for (size_t i = 0; map64_size(p->pending_index) > 0 && i < PENDING_MAX; i++) {
+		struct pending *entry = &p->pending[i];
+
+		if (!entry->raw_id)
+			continue;
+		if (entry->threads > 0)
+			entry->values[METRIC_BLOCKED] += entry->threads * p->tick.duration_ns;
+		if (account(p, entry->raw_id, &entry->process, entry->values, entry->threads) == -EAGAIN)
+			continue;
+		map64_remove(p->pending_index, entry->raw_id);
+		entry->raw_id = 0;
+	}
+}
+
+/* ---- the sink ---- */
+
+static void sink_begin(void *userdata, const struct collect_tick_info *info)
+{
+	struct pipeline *p = userdata;
+
+	p->tick = (struct store_tick) {
+		.time_us = info->time_us,
+		.duration_ns = info->duration_ns,
+		.load_milli = info->load * 1000,
+		.online_cpus = info->online_cpus,
+		.gate_open = info->gate_open,
+	};
+	p->samples = p->lost = 0;
+	p->balance_at = (p->balance_at + 1) % CONSERVATION_TICKS;
+	p->balances[p->balance_at] = (struct balance) { .off_cpu = p->gate_was_open && info->gate_open };
+	p->gate_was_open = info->gate_open;
+	store_tick_begin(p->rooms.store, info->time_us, info->duration_ns);
+	retry_pending(p);
+}
+
+static void sink_gate(void *userdata, const struct collect_gate_change *change)
+{
+	struct pipeline *p = userdata;
+	struct store_gate_change stored = { .time_us = change->time_us, .open = change->open, .load = change->load };
+
+	copy_string(stored.cause, sizeof(stored.cause), change->cause);
+	store_add_gate_change(p->rooms.store, &stored);
+	alert_gate(p->rooms.alert, change->time_us, change->open, change->load, change->cause);
+	p->balances[p->balance_at].off_cpu = false;
+}
+
+static void sink_sample(void *userdata, const struct collect_sample *sample)
+{
+	struct pipeline *p = userdata;
+
+	p->samples++;
+	for (size_t m = 0; m < METRIC_N; m++)
+		p->balances[p->balance_at].stacks[m] += sample->values[m];
+	account_or_put_off(p, sample->raw_id, &sample->process, sample->values, 0);
+}
+
+static void sink_wait(void *userdata, const struct collect_wait *wait)
+{
+	struct pipeline *p = userdata;
+	uint64_t index;
+
+	if (wait->threads > 0) {
+		account_or_put_off(p, wait->raw_id, &wait->process, NULL, wait->threads);
+		return;
+	}
+	if (map64_get(p->pending_index, wait->raw_id, &index) && p->pending[index].threads > 0)
+		p->pending[index].threads = MAX(p->pending[index].threads + wait->threads, 0);
+	else
+		end_wait(p, wait->raw_id, -wait->threads);
+}
+
+static void sink_total(void *userdata, const struct collect_total *total)
+{
+	struct pipeline *p = userdata;
+	struct balance *b = &p->balances[p->balance_at];
+	uint64_t waiting;
+	store_ref process_ref;
+	int r;
+
+	for (size_t m = 0; m < METRIC_N; m++)
+		b->exact[m] += total->values[m];
+	if (map64_get(p->waiting_threads, process_hash(&total->process), &waiting))
+		b->stacks[METRIC_BLOCKED] += waiting * p->tick.duration_ns;
+	r = find_process(p, &total->process, &process_ref);
+	if (r >= 0)
+		r = store_add_total(p->rooms.store, process_ref, total->values);
+	if (r < 0)
+		count_loss(p, loss_cause(r), 1);
+}
+
+static void sink_loss(void *userdata, const char *cause, uint64_t n)
+{
+	count_loss(userdata, cause, n);
+}
+
+static const struct collect_sink sink = {
+	.begin = sink_begin,
+	.gate = sink_gate,
+	.sample = sink_sample,
+	.wait = sink_wait,
+	.total = sink_total,
+	.loss = sink_loss,
+};
+
+/* ---- detection ---- */
+
+static void note_anomaly(struct pipeline *p, const struct store_series *series, const struct detect_result *result)
+{
+	struct store_anomaly *a = &p->anomalies[p->n_anomalies++];
+	struct store_process process;
+
+	*a = (struct store_anomaly) {
+		.time_us = p->tick.time_us,
+		.since_us = result->since_us,
+		.type = result->type,
+		.metric = result->metric,
+		.gate_open = p->tick.gate_open,
+		.score = result->score,
+		.p_value = result->p_value,
+		.observed = result->observed,
+		.expected = result->expected,
+		.load = p->tick.load_milli / 1000.0,
+		.series_id = series->id,
+	};
+	store_get_stack(p->rooms.store, series->stack, &a->stack_id, NULL, NULL, 0, NULL);
+	if (store_get_process(p->rooms.store, series->top_process, &process) < 0)
+		return;
+	a->uid = process.uid;
+	a->pid = process.pid;
+	a->process_start_ns = process.start_ns;
+	copy_string(a->comm, sizeof(a->comm), process.comm);
+	copy_string(a->exe, sizeof(a->exe), process.exe);
+	copy_string(a->unit, sizeof(a->unit), process.unit);
+	copy_string(a->cgroup, sizeof(a->cgroup), process.cgroup);
+}
+
+/* stackd must not watch itself: what it does in answer to an anomaly would be the next one. */
+static bool is_own_series(struct pipeline *p, const struct store_series *series)
+{
+	struct store_process process;
+
+	if (map64_get(p->own_series, series->id, NULL))
+		return true;
+	if (!series->top_process || store_get_process(p->rooms.store, series->top_process, &process) < 0 || !is_own_pid(p, process.pid))
+		return false;
+	if (map64_put(p->own_series, series->id, 1) == -ENOSPC) {
+		map64_clear(p->own_series);
+		map64_put(p->own_series, series->id, 1);
+	}
+	return true;
+}
+
+static void score(void *userdata, const struct store_series *series)
+{
+	struct pipeline *p = userdata;
+	struct detect_result result;
+
+	p->live_series++;
+	if (is_own_series(p, series))
+		return;
+	if (detect_series(p->rooms.detect, series->state, series->values, series->silent_ticks, &result) &&
+	    p->n_anomalies < ANOMALIES_PER_TICK_MAX)
+		note_anomaly(p, series, &result);
+}
+
+static void score_all(struct pipeline *p)
+{
+	const struct detect_tick tick = {
+		.time_us = p->tick.time_us,
+		.duration_ns = p->tick.duration_ns,
+		.load = p->tick.load_milli / 1000.0,
+		.gate_open = p->tick.gate_open,
+		.online_cpus = p->tick.online_cpus,
+		.lost_fraction = p->lost ? (double) p->lost / (p->lost + p->samples) : 0,
+	};
+
+	p->n_anomalies = 0;
+	p->live_series = 0;
+	detect_tick_begin(p->rooms.detect, &tick);
+	store_tick_visit(p->rooms.store, LIVE_TICKS, score, p);
+	detect_tick_end(p->rooms.detect);
+}
+
+/* ---- telling ---- */
+
+static void fold(struct pipeline *p, uint64_t stack_id, char buf[static FOLDED_MAX])
+{
+	struct store_frame frames[SYMBOLS_FRAMES_MAX];
+	size_t n = 0, at = 0;
+
+	store_get_stack(p->rooms.store, store_find_stack(p->rooms.store, stack_id), NULL, NULL, frames, ELEMENTS_OF(frames), &n);
+	buf[0] = 0;
+	for (size_t i = MIN(n, ELEMENTS_OF(frames)); i-- > 0 && at < FOLDED_MAX;)
+		at += snprintf(buf + at, FOLDED_MAX - at, "%s%s", at ? ";" : "", frames[i].display);
+}
+
+static void tell(struct pipeline *p, struct store_anomaly *a, pipeline_anomaly_fn fn, void *userdata)
+{
+	char folded[FOLDED_MAX];
+
+	fold(p, a->stack_id, folded);
+	alert_anomaly(p->rooms.alert, a->time_us,
+	              &(struct alert_anomaly) {
+	                      .id = a->id,
+	                      .time_us = a->time_us,
+	                      .since_us = a->since_us,
+	                      .type = detect_type_to_string(a->type),
+	                      .metric = a->metric,
+	                      .score = a->score,
+	                      .p_value = a->p_value,
+	                      .observed = a->observed,
+	                      .expected = a->expected,
+	                      .load = a->load,
+	                      .gate_open = a->gate_open,
+	                      .pid = a->pid,
+	                      .comm = a->comm,
+	                      .exe = a->exe,
+	                      .unit = a->unit,
+	                      .cgroup = a->cgroup,
+	                      .stack_id = a->stack_id,
+	                      .folded = folded,
+	              });
+	fn(userdata, a);
+}
+
+int pipeline_tick(struct pipeline *p, uint64_t now_us, pipeline_anomaly_fn fn, void *userdata)
+{
+	uint64_t began_ns = clock_monotonic_ns();
+	int r;
+
+	symbols_dispatch(p->rooms.symbols);
+	r = collect_tick(p->rooms.collect, &sink, p);
+	if (r < 0)
+		return r;
+	score_all(p);
+	for (size_t i = 0; i < p->n_anomalies; i++)
+		store_add_anomaly(p->rooms.store, &p->anomalies[i]);
+	r = store_tick_commit(p->rooms.store, &p->tick);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < p->n_anomalies; i++)
+		tell(p, &p->anomalies[i], fn, userdata);
+	alert_tick(p->rooms.alert, now_us);
+
+	/* Ticks are a second long: one that took from 1.5 to 2.5 s stands for two, of which one was missed. */
+	if (p->ticks > 0)
+		p->ticks_missed += (p->tick.duration_ns + NSEC_PER_SEC / 2) / NSEC_PER_SEC > 1
+		                           ? (p->tick.duration_ns + NSEC_PER_SEC / 2) / NSEC_PER_SEC - 1
+		                           : 0;
+	p->cost_ns = clock_monotonic_ns() - began_ns;
+	p->costs_ns[p->ticks++ % CONSERVATION_TICKS] = p->cost_ns;
+	return 0;
+}
+
+/* Below these the ratio is noise: a second of time at 49 samples, or a thousand faults. */
+static uint64_t conservation_least(enum metric m)
+{
+	return m == METRIC_FAULTS_MINOR || m == METRIC_FAULTS_MAJOR ? 1000 : NSEC_PER_SEC;
+}
+
+static double conservation(const struct pipeline *p, enum metric m)
+{
+	bool off_cpu = m == METRIC_BLOCKED || m == METRIC_RUNNABLE;
+	uint64_t stacks = 0, exact = 0;
+
+	for (size_t i = 0; i < CONSERVATION_TICKS; i++) {
+		if (off_cpu && !p->balances[i].off_cpu)
+			continue;
+		stacks += p->balances[i].stacks[m];
+		exact += p->balances[i].exact[m];
+	}
+	return m == METRIC_HITS || exact < conservation_least(m) ? -1 : (double) stacks / exact;
+}
+
+void pipeline_get_status(const struct pipeline *p, struct pipeline_status *ret)
+{
+	*ret = (struct pipeline_status) {
+		.ticks = p->ticks,
+		.ticks_missed = p->ticks_missed,
+		.last_tick_us = p->tick.time_us,
+		.last_series = p->live_series,
+		.cost_ns = p->cost_ns,
+		.pending = map64_size(p->pending_index),
+		.pending_max = PENDING_MAX,
+		.cached_stacks = idcache_size(&p->stack_ids),
+		.cached_stacks_max = 4 * p->config.max_stacks,
+		.waits = map64_size(p->wait_index),
+		.waits_max = p->waits_max,
+	};
+	for (size_t i = 0; i < CONSERVATION_TICKS; i++)
+		ret->cost_max_ns = MAX(ret->cost_max_ns, p->costs_ns[i]);
+	for (enum metric m = 0; m < METRIC_N; m++)
+		ret->conservation[m] = conservation(p, m);
+}

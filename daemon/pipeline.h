@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The data's way through the rooms, once a tick: collect -> symbol -> store -> detect -> alert. */
+#pragma once
+
+#include "alert.h"
+#include "base.h"
+#include "collect.h"
+#include "detect.h"
+#include "store.h"
+#include "symbol.h"
+
+struct pipeline;
+
+struct pipeline_rooms {
+	struct collect *collect;
+	struct symbols *symbols;
+	struct store *store;
+	struct detect *detect;
+	struct alert *alert;
+};
+
+struct pipeline_config {
+	uint32_t max_stacks;   /* raw stacks in the kernel map: sizes the cache of raw ids and the open waits */
+	pid_t own_pids[3];     /* stackd and its helpers: recorded, never scored */
+	size_t n_own_pids;
+};
+
+/* The rooms are borrowed. */
+int pipeline_new(struct pipeline **ret, const struct pipeline_rooms *rooms, const struct pipeline_config *config);
+struct pipeline *pipeline_free(struct pipeline *p);
+DEFINE_CLEANUP(struct pipeline *, pipeline_free)
+
+/* The parser restarts under another pid. */
+void pipeline_set_own_pids(struct pipeline *p, const pid_t *pids, size_t n);
+
+typedef void (*pipeline_anomaly_fn)(void *userdata, const struct store_anomaly *anomaly);
+
+/* One tick: drains, identifies, stores, scores, commits, and then tells each anomaly to the journal and to fn. now_us: realtime. */
+int pipeline_tick(struct pipeline *p, uint64_t now_us, pipeline_anomaly_fn fn, void *userdata);
+
+struct pipeline_status {
+	uint64_t ticks, ticks_missed;
+	uint64_t last_tick_us;                 /* realtime */
+	uint32_t last_series;                  /* live series in the last tick */
+	uint64_t cost_ns, cost_max_ns;         /* of the last tick; of the worst within a minute */
+	double conservation[METRIC_N];         /* sum over stacks / exact total over the last minute; negative: too little to tell */
+	uint32_t pending, pending_max;         /* stacks that wait for their names */
+	uint32_t cached_stacks, cached_stacks_max;
+	uint32_t waits, waits_max;             /* stacks with threads in waits that last */
+};
+void pipeline_get_status(const struct pipeline *p, struct pipeline_status *ret);

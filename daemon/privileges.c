@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "privileges.h"
+
+#include <sys/capability.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+
+#include "base.h"
+
+static const cap_value_t kept[] = {
+	CAP_BPF,             /* maps and programs */
+	CAP_PERFMON,         /* re-attaching tp_btf programs, reading kernel memory in them */
+	CAP_SYS_PTRACE,      /* /proc/PID/{maps,exe,root} of every user */
+	CAP_DAC_READ_SEARCH, /* objects below /proc/PID/root */
+	CAP_SYSLOG,          /* addresses in kallsyms, after a module was loaded */
+};
+
+static bool is_kept(cap_value_t cap)
+{
+	for (size_t i = 0; i < ELEMENTS_OF(kept); i++)
+		if (kept[i] == cap)
+			return true;
+	return false;
+}
+
+DEFINE_CLEANUP(cap_t, cap_free)
+
+int privileges_drop(void)
+{
+	_cleanup_(cap_freep) cap_t now = cap_get_proc(), wanted = cap_init();
+
+	if (!now || !wanted)
+		return -ENOMEM;
+	/* Without CAP_SETPCAP (it was not given) the bounding set stays; nothing is executed that could use it. */
+	for (cap_value_t cap = 0; cap <= cap_max_bits() - 1; cap++)
+		if (!is_kept(cap) && cap_get_bound(cap) > 0 && cap_drop_bound(cap) < 0 && errno != EPERM)
+			return negative_errno();
+	for (size_t i = 0; i < ELEMENTS_OF(kept); i++) {
+		cap_flag_value_t has = CAP_CLEAR;
+
+		if (cap_get_flag(now, kept[i], CAP_PERMITTED, &has) < 0)
+			return negative_errno();
+		if (has == CAP_SET && (cap_set_flag(wanted, CAP_PERMITTED, 1, &kept[i], CAP_SET) < 0 ||
+		                       cap_set_flag(wanted, CAP_EFFECTIVE, 1, &kept[i], CAP_SET) < 0))
+			return negative_errno();
+	}
+	if (cap_reset_ambient() < 0 || cap_set_proc(wanted) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return negative_errno();
+	return 0;
+}
+
+int privileges_lock_memory(void)
+{
+	return mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0 ? negative_errno() : 0;
+}
