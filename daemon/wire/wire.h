@@ -140,9 +140,6 @@ int idl_check_call(const struct idl *i, const char *method, const struct json *p
 int idl_check_reply(const struct idl *i, const char *method, const struct json *parameters, char ret_field[static IDL_FIELD_MAX]);
 int idl_check_error(const struct idl *i, const char *error, const struct json *parameters, char ret_field[static IDL_FIELD_MAX]);
 
-/* What a method takes, for tests and help: "metric: ?Metric, filter: ?Filter". NULL when there is no such method. */
-const char *idl_method_input(const struct idl *i, const char *method);
-
 /* org.stackd as built in (conf/org.stackd.varlink), and org.varlink.service. */
 extern const char wire_idl_stackd[], wire_idl_service[];
 
@@ -173,6 +170,6 @@ struct wire_reply {
 	const struct json *parameters;  /* NULL when there are none */
 	bool continues;                 /* more replies to this call follow */
 };
-/* The next reply. -ETIMEDOUT; -ECONNRESET: the server closed the connection; -EBADMSG: what came is no reply; -EMSGSIZE.
- * After anything but 0 and -ETIMEDOUT (which may be tried again), and -EINTR (a signal came), only wire_client_free() makes sense. */
+/* The next reply. -ETIMEDOUT, -EINTR (a signal came): try again if you like. -ECONNRESET (the server closed the connection), -EBADMSG (what came
+ * is no reply), -EMSGSIZE: the connection is of no more use. */
 int wire_client_receive(struct wire_client *c, uint64_t timeout_us, struct wire_reply *ret);
