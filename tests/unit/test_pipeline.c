@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The pipeline between a scripted kernel (collect, symbol), a scripted detector, and the real store. */
+#include "pipeline.c"
+
+#include <setjmp.h>
+#include <sys/mman.h>
+
+#include <cmocka.h>
+
+#define ARENA_SIZE (8u << 20)
+#define PID_A 100
+#define PID_OWN 7
+
+/* ---- the script ---- */
+
+struct event {
+	enum { SAMPLE, WAIT, TOTAL, LOSS } kind;
+	uint64_t raw_id;
+	pid_t pid;
+	uint64_t on_cpu;
+	int threads;
+};
+
+static struct event script[8];
+static size_t n_script;
+static uint64_t now_us, duration_ns;
+static bool frames_are_gone, names_are_out;
+static uint64_t alarm_above; /* on-CPU ns that the scripted detector finds too much */
+static size_t scored, told;
+static char told_folded[256];
+static struct store_anomaly published;
+
+static void say(struct event e)
+{
+	script[n_script++] = e;
+}
+
+static struct collect_process process_of(pid_t pid)
+{
+	return (struct collect_process) { .pid = pid, .exec_id = 1, .start_ns = 1000 + pid, .uid = 0, .comm = "victim" };
+}
+
+int collect_tick(struct collect *c _unused_, const struct collect_sink *s, void *userdata)
+{
+	s->begin(userdata, &(struct collect_tick_info) { .time_us = now_us, .duration_ns = duration_ns, .load = 1, .gate_open = true, .online_cpus = 2 });
+	for (size_t i = 0; i < n_script; i++) {
+		const struct event *e = &script[i];
+
+		switch (e->kind) {
+		case SAMPLE:
+			s->sample(userdata, &(struct collect_sample) { .raw_id = e->raw_id, .process = process_of(e->pid), .values = { [METRIC_ON_CPU] = e->on_cpu } });
+			break;
+		case WAIT:
+			s->wait(userdata, &(struct collect_wait) { .raw_id = e->raw_id, .process = process_of(e->pid), .threads = e->threads });
+			break;
+		case TOTAL:
+			s->total(userdata, &(struct collect_total) { .process = process_of(e->pid), .threads = 1, .values = { [METRIC_ON_CPU] = e->on_cpu } });
+			break;
+		case LOSS:
+			s->loss(userdata, "counts-full", e->on_cpu);
+			break;
+		}
+	}
+	n_script = 0;
+	return 0;
+}
+
+int collect_frames(struct collect *c _unused_, uint64_t raw_id, struct collect_frames *ret)
+{
+	if (frames_are_gone)
+		return -ENOENT;
+	*ret = (struct collect_frames) { .process = process_of(PID_A), .n_user = 2, .user = { raw_id, 1 } };
+	return 0;
+}
+
+int symbols_process(struct symbols *s _unused_, const struct symbols_process_key *key, uint64_t cgroup_id _unused_, const char *comm,
+                    uint32_t uid, bool kernel_thread _unused_, const struct symbols_process **ret)
+{
+	static struct symbols_process p;
+
+	p = (struct symbols_process) { .key = *key, .uid = uid, .exe = "/usr/bin/victim", .unit = "victim.service", .cgroup = "/system.slice/victim.service" };
+	copy_string(p.comm, sizeof(p.comm), comm);
+	*ret = &p;
+	return 0;
+}
+
+int symbols_resolve(struct symbols *s _unused_, const struct symbols_process_key *key _unused_, const uint64_t *kernel _unused_, size_t n_kernel _unused_,
+                    const uint64_t *user, size_t n_user _unused_, struct symbols_frame frames[static SYMBOLS_FRAMES_MAX], size_t *ret_n, uint64_t *ret_stack_id)
+{
+	if (names_are_out)
+		return -EAGAIN;
+	frames[0] = (struct symbols_frame) { .id = user[0], .kind = FRAME_USER, .function = "leaf", .object = "victim", .display = "leaf" };
+	frames[1] = (struct symbols_frame) { .id = 1, .kind = FRAME_USER, .function = "main", .object = "victim", .display = "main" };
+	*ret_n = 2;
+	*ret_stack_id = user[0] * 1000;
+	return 0;
+}
+
+int symbols_dispatch(struct symbols *s _unused_)
+{
+	return 0;
+}
+
+void detect_tick_begin(struct detect *d _unused_, const struct detect_tick *tick _unused_)
+{
+}
+
+bool detect_series(struct detect *d _unused_, void *state _unused_, const uint64_t values[static METRIC_N], uint32_t silent_ticks _unused_, struct detect_result *ret)
+{
+	scored++;
+	if (values[METRIC_ON_CPU] <= alarm_above)
+		return false;
+	*ret = (struct detect_result) { .type = DETECT_SPIKE, .metric = METRIC_ON_CPU, .p_value = 1e-9, .score = 9, .observed = 1, .since_us = now_us };
+	return true;
+}
+
+void detect_tick_end(struct detect *d _unused_)
+{
+}
+
+const char *detect_type_to_string(enum detect_type t _unused_)
+{
+	return "spike";
+}
+
+int alert_anomaly(struct alert *a _unused_, uint64_t now _unused_, const struct alert_anomaly *anomaly)
+{
+	told++;
+	copy_string(told_folded, sizeof(told_folded), anomaly->folded);
+	return 0;
+}
+
+int alert_gate(struct alert *a _unused_, uint64_t now _unused_, bool open _unused_, double load _unused_, const char *cause _unused_)
+{
+	return 0;
+}
+
+void alert_tick(struct alert *a _unused_, uint64_t now _unused_)
+{
+}
+
+/* ---- fixtures ---- */
+
+struct fixture {
+	void *arena;
+	struct store *store;
+	struct pipeline *pipeline;
+};
+
+static int set_up(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	const struct store_config config = { .tiers = { { 1, 60 }, { 10, 600 }, { 60, 3600 } }, .series_state_size = 64, .global_state_size = 64, .slices_per_series = 8 };
+	const struct pipeline_config pipeline = { .max_stacks = 64, .own_pids = { PID_OWN }, .n_own_pids = 1 };
+	bool reused;
+
+	f->arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_int_equal(store_open(&f->store, f->arena, ARENA_SIZE, &config, &reused), 0);
+	assert_int_equal(pipeline_new(&f->pipeline, &(struct pipeline_rooms) { .store = f->store }, &pipeline), 0);
+	now_us = 1000 * USEC_PER_SEC;
+	frames_are_gone = names_are_out = false;
+	alarm_above = UINT64_MAX;
+	scored = told = n_script = 0;
+	*state = f;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *f = *state;
+
+	pipeline_free(f->pipeline);
+	store_close(f->store);
+	munmap(f->arena, ARENA_SIZE);
+	free(f);
+	return 0;
+}
+
+static void publish(void *userdata _unused_, const struct store_anomaly *anomaly)
+{
+	published = *anomaly;
+}
+
+static void tick_of(struct fixture *f, uint64_t ns)
+{
+	duration_ns = ns;
+	now_us += ns / NSEC_PER_USEC;
+	assert_int_equal(pipeline_tick(f->pipeline, now_us, publish, NULL), 0);
+}
+
+static void tick(struct fixture *f)
+{
+	tick_of(f, NSEC_PER_SEC);
+}
+
+static int add_sum(void *userdata, const struct store_slice_sum *sum)
+{
+	uint64_t *values = userdata;
+
+	for (size_t m = 0; m < METRIC_N; m++)
+		values[m] += sum->values[m];
+	return 0;
+}
+
+static uint64_t sum_of(struct fixture *f, enum metric m)
+{
+	uint64_t values[METRIC_N] = {};
+
+	store_visit_slices(f->store, &(struct store_filter) { .until_us = now_us, .viewer_uid = STORE_ANY_UID }, add_sum, values);
+	return values[m];
+}
+
+static uint64_t lost(struct fixture *f, const char *cause)
+{
+	struct store_loss losses[STORE_LOSS_CAUSES_MAX];
+	size_t n = store_get_losses(f->store, losses);
+
+	for (size_t i = 0; i < n; i++)
+		if (streq(losses[i].cause, cause))
+			return losses[i].n;
+	return 0;
+}
+
+/* ---- tests ---- */
+
+static void test_nothing_is_lost_while_names_are_out(void **state)
+{
+	struct fixture *f = *state;
+	struct pipeline_status status;
+
+	names_are_out = true;
+	for (int i = 0; i < 3; i++) {
+		say((struct event) { SAMPLE, 5, PID_A, 20 * 1000 * 1000 });
+		say((struct event) { SAMPLE, 6, PID_A, 10 * 1000 * 1000 });
+		tick(f);
+	}
+	assert_int_equal(sum_of(f, METRIC_ON_CPU), 0);
+	pipeline_get_status(f->pipeline, &status);
+	assert_int_equal(status.pending, 2);
+	names_are_out = false;
+	tick(f);
+	tick(f);
+	assert_int_equal(sum_of(f, METRIC_ON_CPU), 90 * 1000 * 1000);
+	pipeline_get_status(f->pipeline, &status);
+	assert_int_equal(status.pending, 0);
+	assert_int_equal(lost(f, "unidentified"), 0);
+}
+
+static void test_pending_is_bounded(void **state)
+{
+	struct fixture *f = *state;
+
+	names_are_out = true;
+	for (int i = 0; i < PENDING_MAX + 10; i++) {
+		say((struct event) { SAMPLE, 10 + i, PID_A, 1000000 });
+		if (n_script == ELEMENTS_OF(script) || i == PENDING_MAX + 9)
+			tick(f);
+	}
+	assert_int_equal(lost(f, "pending-full"), 10);
+}
+
+static void test_wait_ends_where_it_began(void **state)
+{
+	struct fixture *f = *state;
+	struct pipeline_status status;
+
+	say((struct event) { WAIT, 5, PID_A, 0, 2 });
+	tick(f);
+	tick(f);
+	tick(f);
+	/* By now the process is gone, and the kernel has forgotten the frames. */
+	frames_are_gone = true;
+	say((struct event) { WAIT, 5, PID_A, 0, -2 });
+	tick(f);
+	uint64_t after = sum_of(f, METRIC_BLOCKED);
+
+	assert_true(after >= 4 * NSEC_PER_SEC && after <= 8 * NSEC_PER_SEC);
+	tick(f);
+	tick(f);
+	assert_int_equal(sum_of(f, METRIC_BLOCKED), after);
+	pipeline_get_status(f->pipeline, &status);
+	assert_int_equal(status.waits, 0);
+	/* An end whose beginning was never seen changes nothing. */
+	say((struct event) { WAIT, 99, PID_A, 0, -1 });
+	tick(f);
+	assert_int_equal(sum_of(f, METRIC_BLOCKED), after);
+}
+
+static void test_wait_is_counted_while_its_names_are_out(void **state)
+{
+	struct fixture *f = *state;
+
+	names_are_out = true;
+	say((struct event) { WAIT, 5, PID_A, 0, 1 });
+	tick(f);
+	tick(f);
+	tick(f);
+	names_are_out = false;
+	tick(f);
+	assert_true(sum_of(f, METRIC_BLOCKED) >= 3 * NSEC_PER_SEC);
+	say((struct event) { WAIT, 5, PID_A, 0, -1 });
+	tick(f);
+	uint64_t after = sum_of(f, METRIC_BLOCKED);
+
+	tick(f);
+	assert_int_equal(sum_of(f, METRIC_BLOCKED), after);
+}
+
+static void test_losses_are_told_by_cause(void **state)
+{
+	struct fixture *f = *state;
+
+	frames_are_gone = true;
+	say((struct event) { SAMPLE, 5, PID_A, 1000000 });
+	say((struct event) { LOSS, .on_cpu = 3 });
+	say((struct event) { LOSS, .on_cpu = 4 });
+	tick(f);
+	assert_int_equal(lost(f, "frames-gone"), 1);
+	assert_int_equal(lost(f, "counts-full"), 7);
+}
+
+static void test_anomaly_is_kept_and_told(void **state)
+{
+	struct fixture *f = *state;
+
+	alarm_above = 500 * 1000 * 1000;
+	say((struct event) { SAMPLE, 5, PID_A, 900 * 1000 * 1000 });
+	say((struct event) { SAMPLE, 6, PID_A, 100 * 1000 * 1000 });
+	tick(f);
+	assert_int_equal(told, 1);
+	assert_string_equal(told_folded, "main;leaf");
+	assert_int_equal(published.pid, PID_A);
+	assert_string_equal(published.unit, "victim.service");
+	assert_int_equal(published.stack_id, 5000);
+	assert_int_equal(published.id, 1);
+}
+
+static void test_stackd_is_recorded_and_not_scored(void **state)
+{
+	struct fixture *f = *state;
+
+	alarm_above = 0;
+	say((struct event) { SAMPLE, 5, PID_OWN, 900 * 1000 * 1000 });
+	tick(f);
+	tick(f); /* silent now: nothing says whose it is but the memory of the first tick */
+	assert_int_equal(scored, 0);
+	assert_int_equal(told, 0);
+	assert_int_equal(sum_of(f, METRIC_ON_CPU), 900 * 1000 * 1000);
+}
+
+static void test_missed_ticks_and_conservation(void **state)
+{
+	struct fixture *f = *state;
+	struct pipeline_status status;
+
+	for (int i = 0; i < 4; i++) {
+		say((struct event) { SAMPLE, 5, PID_A, 900 * 1000 * 1000 });
+		say((struct event) { TOTAL, 0, PID_A, 1000 * 1000 * 1000 });
+		tick(f);
+	}
+	tick_of(f, 3 * NSEC_PER_SEC + NSEC_PER_SEC / 10);
+	pipeline_get_status(f->pipeline, &status);
+	assert_int_equal(status.ticks, 5);
+	assert_int_equal(status.ticks_missed, 2);
+	assert_true(status.conservation[METRIC_ON_CPU] > 0.899 && status.conservation[METRIC_ON_CPU] < 0.901);
+	assert_true(status.conservation[METRIC_FAULTS_MINOR] < 0);
+}
+
+static void test_idcache_keeps_what_is_in_use(void **state _unused_)
+{
+	struct idcache c;
+	uint64_t v;
+
+	assert_int_equal(idcache_init(&c, 100), 0);
+	for (uint64_t i = 0; i < 10000; i++) {
+		idcache_put(&c, i, i * 2);
+		if (i >= 7) {
+			assert_true(idcache_get(&c, 7, &v));
+			assert_int_equal(v, 14);
+		}
+		assert_true(idcache_size(&c) <= 100);
+	}
+	assert_false(idcache_get(&c, 8, &v));
+	idcache_done(&c);
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+	const struct CMUnitTest tests[] = {
+		TEST(test_nothing_is_lost_while_names_are_out),
+		TEST(test_pending_is_bounded),
+		TEST(test_wait_ends_where_it_began),
+		TEST(test_wait_is_counted_while_its_names_are_out),
+		TEST(test_losses_are_told_by_cause),
+		TEST(test_anomaly_is_kept_and_told),
+		TEST(test_stackd_is_recorded_and_not_scored),
+		TEST(test_missed_ticks_and_conservation),
+		cmocka_unit_test(test_idcache_keeps_what_is_in_use),
+	};
+
+	return cmocka_run_group_tests_name("pipeline", tests, NULL, NULL);
+}
