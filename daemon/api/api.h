@@ -35,6 +35,8 @@ struct api_daemon_status {
 	uint32_t pending, pending_max; /* stacks waiting for names */
 	uint32_t cached_stacks, cached_stacks_max;
 	uint32_t waits, waits_max; /* stacks with threads in waits that last */
+	double open_above, close_below; /* the gate's thresholds as configured */
+	double false_alarms_per_day;
 };
 
 struct api_actions {
