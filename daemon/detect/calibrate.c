@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <math.h>
+
+#include "calibrate.h"
+
+#define BINS_PER_OCTAVE 8
+#define BIN_SHIFT 20            /* of a float's bits: exponent and three bits of the mantissa */
+#define BIN_FIRST (126u << 3)   /* those bits of 0.5 */
+
+/* The tail is fitted to the largest so many scores: fewer are noise, more are not yet tail. */
+#define TAIL_COUNT 64.0
+/* Prior of the tail index and its weight in scores. Scores are -ln p if a series' model is right; then the index at the usual
+ * start of the tail (8 to 10) is about 0.1. A quarter is heavier: caution until experience says better. */
+#define TAIL_INDEX 0.25
+#define TAIL_INDEX_WEIGHT 16.0
+/* How far n tests may be extrapolated: p >= n^-1.75. Some minutes of a small machine reach the default budget, seconds don't. */
+#define FLOOR_EXPONENT 1.75
+/* The other gate state's experience counts for at most so many tests. */
+#define BORROWED_MAX 1e6
+
+#define SHARE_VANISHED 0.1
+#define SHARE_BIRTHS 0.2
+
+static unsigned bin_of(float s)
+{
+	uint32_t bits;
+
+	memcpy(&bits, &s, sizeof(bits));
+	bits >>= BIN_SHIFT;
+	if (bits < BIN_FIRST)
+		return 0;
+	return MIN(bits - BIN_FIRST, BINS - 1u);
+}
+
+static double bin_edge(unsigned bin)
+{
+	uint32_t bits = (BIN_FIRST + bin) << BIN_SHIFT;
+	float s;
+
+	memcpy(&s, &bits, sizeof(s));
+	return (double)s;
+}
+
+/* Where p falls to alpha, inside the histogram. */
+static double critical_in_bins(const struct tail *t)
+{
+	for (unsigned b = 0; b < BINS; b++)
+		if (t->above[b] <= t->alpha)
+			return MAX(bin_edge(b), -log(t->alpha));
+	return INFINITY;
+}
+
+void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_open, double alpha)
+{
+	double other = f->n[!gate_open], borrowed = other > BORROWED_MAX ? BORROWED_MAX / other : 1;
+	double count = 0, sum = 0, from_count = 0, from_sum = 0;
+	unsigned from = 0;
+	bool found = false;
+
+	t->alpha = alpha;
+	t->n = f->n[gate_open] + borrowed * other;
+	/* One unseen score beyond every bin: an empty histogram claims nothing. */
+	for (unsigned b = BINS; b-- > 0;) {
+		double in_bin = f->bins[gate_open][b] + borrowed * f->bins[!gate_open][b];
+
+		/* sum over the scores of ln(s / this bin's edge), the middle of the bin standing for what is in it */
+		sum += count * (M_LN2 / BINS_PER_OCTAVE) + in_bin * (M_LN2 / BINS_PER_OCTAVE / 2);
+		count += in_bin;
+		t->above[b] = (count + 1) / (t->n + 1);
+		if (!found) {
+			from = b;
+			from_count = count;
+			from_sum = sum;
+			found = count >= TAIL_COUNT;
+		}
+	}
+	t->p_from = t->above[from];
+	/* Experience may make a score less surprising than the series' model has it, never more. */
+	t->from = MAX(bin_edge(from), -log(t->p_from));
+	t->index = (from_sum + TAIL_INDEX_WEIGHT * TAIL_INDEX) / (from_count + TAIL_INDEX_WEIGHT);
+	t->p_floor = pow(t->n + 1, -FLOOR_EXPONENT);
+	if (t->p_floor > alpha)
+		t->critical = INFINITY;
+	else if (t->p_from <= alpha)
+		t->critical = critical_in_bins(t);
+	else
+		t->critical = t->from * pow(t->p_from / alpha, t->index);
+}
+
+double calibrate_p(const struct tail *t, double s)
+{
+	if (s < bin_edge(0))
+		return 1;
+	if (s < t->from)
+		return MIN(MAX(t->above[bin_of((float)s)], exp(-s)), 1.0);
+	return MIN(MAX(t->p_from * pow(s / t->from, -1 / t->index), t->p_floor), 1.0);
+}
+
+void calibrate_learn(struct family_state *f, bool gate_open, float s)
+{
+	if (s >= 0.5f)
+		f->bins[gate_open][bin_of(s)] += 1;
+}
+
+void calibrate_forget(struct family_state *f, double factor)
+{
+	for (unsigned g = 0; g < 2; g++) {
+		f->n[g] *= factor;
+		for (unsigned b = 0; b < BINS; b++)
+			f->bins[g][b] *= factor;
+	}
+}
+
+double calibrate_alpha(unsigned family, double false_alarms_per_day, double tests_per_day)
+{
+	double share;
+
+	if (family == FAMILY_VANISHED)
+		share = SHARE_VANISHED;
+	else if (family % CHANNEL_N == CHANNEL_BIRTH)
+		share = SHARE_BIRTHS / SCORED_METRICS;
+	else
+		share = (1 - SHARE_VANISHED - SHARE_BIRTHS) / (SCORED_METRICS * (CHANNEL_N - 1));
+	return false_alarms_per_day * share / MAX(tests_per_day, 1.0);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* From nonconformity to probability by experience, and from the budget to the probability that is told.
+ *
+ * A family's scores over all series go into a log-spaced histogram that forgets with a half-life of two days. Beyond its well-populated
+ * part a Pareto tail is fitted (Hill's estimator, shrunk to a prior). A gate state that has seen little borrows from the other.
+ *
+ * The budget is a bound on the expected number of false alarms a day (the per-family error rate: Spjotvoll 1972), spent at a constant
+ * rate: each family has its share, and a test is told when p <= share / (the family's tests a day). By linearity of expectation this holds
+ * whatever the dependence between series and ticks, of which there is plenty; the online procedures for the false discovery rate
+ * (LORD++, Ramdas et al. 2017; SAFFRON, Ramdas et al. 2018) need conditionally valid p-values, and bound a proportion, which is not what
+ * FalseAlarmsPerDay= promises. From them comes one thing: while alarms come fast, each further one must be that much less probable. */
+#pragma once
+
+#include "model.h"
+
+struct tail {
+	double n;              /* tests that this rests on */
+	double from, p_from;   /* where the fitted tail begins */
+	double index;          /* p = p_from * (s / from)^(-1 / index) */
+	double p_floor;        /* no less can be claimed from n tests */
+	double alpha, critical; /* p and s at which a test is told */
+	double above[BINS];    /* p of each bin's lower edge */
+};
+
+void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_open, double alpha);
+double calibrate_p(const struct tail *t, double s);
+/* Adds a score to the histogram; the tests, most of them without a score, are counted in n by the caller. */
+void calibrate_learn(struct family_state *f, bool gate_open, float s);
+void calibrate_forget(struct family_state *f, double factor);
+/* Share of the budget, a test. */
+double calibrate_alpha(unsigned family, double false_alarms_per_day, double tests_per_day);

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the detector keeps. Nothing here is a pointer, so that the caller may move it, store it and bring it back.
+ *
+ * One series keeps, by metric, the means of three windows and the highest mark that each has reached:
+ *
+ *     rate of this tick ──────────────▶ peak[TICK]     compared with what one tick of this series has ever shown
+ *       └▶ short (8 ticks) ───────────▶ peak[SHORT]    the same for 8 ticks: bursts are no news, but lasting ones are
+ *       │                  └──────────▶ low            what 8 ticks have sunk to
+ *       └▶ long (64 ticks) ───────────▶ peak[LONG]     a shift of level
+ *       └▶ mean (4096 ticks) ─────────▶ what is expected
+ *
+ * A value inside the marks is not news. Beyond them its nonconformity is
+ *
+ *     s = ln(n + 1) * ln(value / mean) / ln(mark / mean)
+ *
+ * which is -ln of its tail probability if the series has the Pareto tail whose largest of n is the mark: no shape is assumed or
+ * fitted, a series of bursts needs much to surprise, a steady one little, a young one can't surprise. Rates have a quantum added (what
+ * one sample is worth), and s never exceeds what the number of samples behind the value can carry (Poisson deviance). */
+#pragma once
+
+#include "detect.h"
+
+#define SCORED_METRICS METRIC_HITS /* on-cpu .. faults-major; hits say how many samples on-cpu rests on */
+
+enum channel { CHANNEL_TICK, CHANNEL_SHORT, CHANNEL_LONG, CHANNEL_DOWN, CHANNEL_BIRTH, CHANNEL_N };
+#define CHANNELS_UP 3
+
+/* One family of tests, calibrated by itself: a channel of a metric, or the silences of whole series. */
+#define FAMILY_VANISHED (SCORED_METRICS * CHANNEL_N)
+#define FAMILIES (FAMILY_VANISHED + 1)
+
+struct metric_state {
+	float short_mean, long_mean, mean; /* unit per second */
+	float peak[CHANNELS_UP];
+	float low;
+	uint32_t active;                   /* ticks that were not zero */
+};
+
+struct series_state {
+	uint32_t tag;         /* layout; 0 = new */
+	uint32_t born, seen;  /* global tick numbers; seen: last visit */
+	uint32_t excursion;   /* tick number at which the values left the marks; 0 = they are inside */
+	uint32_t told;        /* tick number of the last alarm; 0 = none */
+	float told_level;     /* fades: known trouble of the same size is not news */
+	uint32_t gap_max;     /* longest silence, in ticks */
+	uint8_t told_metric;
+	uint8_t birth_stage;  /* next birth milestone */
+	uint8_t held;         /* the last visit left a wait that may go on */
+	uint8_t unused;
+	struct metric_state metrics[SCORED_METRICS];
+};
+_Static_assert(sizeof(struct series_state) == 192, "the store keeps one for each series");
+
+/* Bins of nonconformity: eight an octave from 1/2 to 2^15. */
+#define BINS 128
+
+struct family_state {
+	double n[2];          /* tests, gate closed and open */
+	double bins[2][BINS];
+	double per_tick;      /* tests a tick */
+};
+
+struct global_state {
+	uint64_t tag;
+	uint32_t tick;        /* counts from 1 */
+	uint32_t gate_ticks[2];
+	uint32_t quantum_n[SCORED_METRICS][2];
+	uint64_t scored, alarms, suppressed;
+	double tick_s;        /* typical length */
+	double recent_alarms; /* fading count */
+	double live, live_slow;            /* series that were not silent, short and long mean */
+	float quantum[SCORED_METRICS][2];  /* ln of what one sample is worth, unit per second, gate closed and open */
+	float floor[SCORED_METRICS];       /* the same, slow, both gate states */
+	float window_quantum[SCORED_METRICS][2]; /* ln, mean over the short and the long window */
+	float common[SCORED_METRICS];      /* median ln(value / mean) over the series */
+	float common_base[SCORED_METRICS][2];
+	float common_window[SCORED_METRICS][2]; /* common - base over the short and the long window */
+	struct family_state families[FAMILIES];
+};
+
+/* What a tick's series are judged by; made once a tick from the global state. */
+struct tick_context {
+	uint32_t tick;
+	bool gate_open;
+	float seconds;
+	float trust;          /* 0..1: what loss leaves of a score */
+	float activity;       /* 0..1: how many series are active, compared with the usual */
+	float common_step;    /* how far one series may move the common mode */
+	float quantum[SCORED_METRICS], floor[SCORED_METRICS], window_quantum[SCORED_METRICS][2];
+};
+
+/* A test whose value was outside the marks. */
+struct finding {
+	uint8_t family;
+	enum metric metric;
+	float s;
+	float observed, expected;
+};
+
+struct findings {
+	size_t n;
+	struct finding all[FAMILIES];
+	uint32_t tests[FAMILIES]; /* of this tick, over all series; cleared by who owns it */
+};
+
+/* One visit: scores the values against what was, then learns them. Gives false for a series that is silent. */
+bool model_visit(struct global_state *g, const struct tick_context *c, struct series_state *s, const uint64_t values[static METRIC_N],
+                 uint32_t silent_ticks, struct findings *f);

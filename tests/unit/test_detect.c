@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "detect.h"
+
+#define SERIES 200
+#define T0 1700000000000000ULL
+
+/* A small machine: SERIES series with noise, one detector. */
+struct machine {
+	struct detect *d;
+	void *global;
+	uint8_t *states;
+	uint64_t tick, rng;
+	uint64_t alarms;
+	struct detect_result last;
+	size_t last_series;
+};
+
+static uint32_t rnd(struct machine *m)
+{
+	m->rng = m->rng * 6364136223846793005ULL + 1442695040888963407ULL;
+	return (uint32_t)(m->rng >> 33);
+}
+
+static int setup(void **state)
+{
+	struct machine *m = calloc(1, sizeof(*m));
+	struct detect_config config = { .false_alarms_per_day = 1 };
+
+	m->global = calloc(1, detect_global_state_size());
+	m->states = calloc(SERIES, detect_series_state_size());
+	m->rng = 42;
+	assert_int_equal(detect_new(&m->d, &config, m->global), 0);
+	*state = m;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct machine *m = *state;
+
+	detect_free(m->d);
+	free(m->global);
+	free(m->states);
+	free(m);
+	return 0;
+}
+
+static void reopen(struct machine *m)
+{
+	struct detect_config config = { .false_alarms_per_day = 1 };
+
+	m->d = detect_free(m->d);
+	assert_int_equal(detect_new(&m->d, &config, m->global), 0);
+}
+
+static bool feed(struct machine *m, size_t series, const uint64_t values[static METRIC_N], uint32_t silent)
+{
+	struct detect_result r;
+
+	if (!detect_series(m->d, m->states + series * detect_series_state_size(), values, silent, &r))
+		return false;
+	m->alarms++;
+	m->last = r;
+	m->last_series = series;
+	return true;
+}
+
+/* on-CPU samples of 20 ms, Poisson-like with some 5 a tick */
+static void usual(struct machine *m, uint64_t values[static METRIC_N])
+{
+	uint64_t hits = 0;
+
+	for (int i = 0; i < 10; i++)
+		hits += rnd(m) % 2;
+	memset(values, 0, METRIC_N * sizeof(uint64_t));
+	values[METRIC_ON_CPU] = hits * 20000000;
+	values[METRIC_HITS] = hits;
+	values[METRIC_RUNNABLE] = 1000000 + rnd(m) % 2000000;
+}
+
+static void begin(struct machine *m)
+{
+	struct detect_tick tick = {
+		.time_us = T0 + m->tick * USEC_PER_SEC, .duration_ns = NSEC_PER_SEC, .load = 1, .gate_open = true, .online_cpus = 64,
+	};
+
+	m->tick++;
+	detect_tick_begin(m->d, &tick);
+}
+
+/* n quiet ticks, in which series `odd` has the values `odd_values` instead */
+static void run(struct machine *m, unsigned n, size_t odd, const uint64_t *odd_values)
+{
+	while (n-- > 0) {
+		begin(m);
+		for (size_t i = 0; i < SERIES; i++) {
+			uint64_t values[METRIC_N];
+
+			usual(m, values);
+			feed(m, i, i == odd ? odd_values : values, 0);
+		}
+		detect_tick_end(m->d);
+	}
+}
+
+static void test_types_have_names(void **state)
+{
+	(void)state;
+	for (int t = 0; t < DETECT_TYPE_N; t++) {
+		enum detect_type back;
+
+		assert_int_equal(detect_type_from_string(detect_type_to_string(t), &back), 0);
+		assert_int_equal(back, t);
+	}
+	assert_string_equal(detect_type_to_string(DETECT_LEVEL_SHIFT), "level-shift");
+	enum detect_type unchanged = DETECT_DROP;
+	assert_int_equal(detect_type_from_string("nonsense", &unchanged), -EINVAL);
+	assert_int_equal(unchanged, DETECT_DROP);
+	assert_null(detect_type_to_string(DETECT_TYPE_N));
+}
+
+static void test_state_is_small(void **state)
+{
+	(void)state;
+	assert_true(detect_series_state_size() <= 192);
+	assert_int_equal(detect_series_state_size() % 8, 0);
+	assert_true(detect_global_state_size() < 128 * 1024);
+}
+
+static void test_spike_is_told_with_what_moved(void **state)
+{
+	struct machine *m = *state;
+	uint64_t spike[METRIC_N] = { [METRIC_ON_CPU] = 5 * NSEC_PER_SEC, [METRIC_HITS] = 250, [METRIC_RUNNABLE] = 1500000 };
+
+	run(m, 1800, SIZE_MAX, NULL);
+	assert_int_equal(m->alarms, 0);
+	run(m, 5, 17, spike);
+	assert_int_equal(m->alarms, 1);
+	assert_int_equal(m->last_series, 17);
+	assert_int_equal(m->last.metric, METRIC_ON_CPU);
+	assert_int_equal(m->last.type, DETECT_SPIKE);
+	assert_true(m->last.p_value > 0 && m->last.p_value < 1e-6);
+	assert_true(fabs(m->last.score + log10(m->last.p_value)) < 1e-3);
+	assert_true(m->last.observed > 4 * m->last.expected);
+	assert_true(m->last.expected > 0.05e9 && m->last.expected < 0.2e9);
+	assert_true(m->last.since_us <= T0 + m->tick * USEC_PER_SEC && m->last.since_us >= T0 + (m->tick - 10) * USEC_PER_SEC);
+}
+
+static void test_nothing_is_told_before_there_is_experience(void **state)
+{
+	struct machine *m = *state;
+	uint64_t spike[METRIC_N] = { [METRIC_ON_CPU] = 5 * NSEC_PER_SEC, [METRIC_HITS] = 250, [METRIC_RUNNABLE] = 60 * NSEC_PER_SEC };
+
+	run(m, 20, SIZE_MAX, NULL);
+	run(m, 5, 3, spike);
+	assert_int_equal(m->alarms, 0);
+}
+
+static void test_one_alarm_for_one_trouble_but_escalation_is_told(void **state)
+{
+	struct machine *m = *state;
+	uint64_t spike[METRIC_N] = { [METRIC_ON_CPU] = 3 * NSEC_PER_SEC, [METRIC_HITS] = 150, [METRIC_RUNNABLE] = 1500000 };
+
+	run(m, 1800, SIZE_MAX, NULL);
+	run(m, 30, 17, spike);
+	assert_int_equal(m->alarms, 1);
+	spike[METRIC_ON_CPU] = 60 * NSEC_PER_SEC;
+	spike[METRIC_HITS] = 3000;
+	run(m, 30, 17, spike);
+	assert_int_equal(m->alarms, 2);
+	assert_int_equal(m->last_series, 17);
+}
+
+static void test_a_lasting_change_becomes_normal(void **state)
+{
+	struct machine *m = *state;
+	uint64_t shifted[METRIC_N] = { [METRIC_ON_CPU] = NSEC_PER_SEC, [METRIC_HITS] = 50, [METRIC_RUNNABLE] = 1500000 };
+
+	run(m, 1800, SIZE_MAX, NULL);
+	run(m, 5000, 17, shifted);
+	assert_in_range(m->alarms, 1, 2);
+	run(m, 3000, 17, shifted);
+	assert_in_range(m->alarms, 1, 2);
+}
+
+static void test_a_regular_series_that_falls_silent(void **state)
+{
+	struct machine *m = *state;
+	uint64_t zero[METRIC_N] = { 0 };
+
+	/* silences of others, so that there is something to compare with */
+	run(m, 1800, SIZE_MAX, NULL);
+	for (size_t i = 100; i < SERIES; i++)
+		run(m, 12, i, zero);
+	m->alarms = 0;
+	run(m, 64, 5, zero);
+	if (m->alarms)
+		assert_int_equal(m->last.type, DETECT_VANISHED_STACK);
+}
+
+static void test_impossible_numbers_never_alarm(void **state)
+{
+	struct machine *m = *state;
+	static const uint64_t durations[] = { 0, 1, NSEC_PER_SEC, 3600 * NSEC_PER_SEC, UINT64_MAX };
+	static const uint64_t times[] = { 0, T0, T0 - 3600 * USEC_PER_SEC, UINT64_MAX };
+	static const double odd[] = { 0, -1, 1, 2, NAN, INFINITY, -INFINITY };
+	uint64_t huge[METRIC_N], zero[METRIC_N] = { 0 }, constant[METRIC_N] = { [METRIC_BLOCKED] = NSEC_PER_SEC };
+
+	memset(huge, 0xff, sizeof(huge));
+	for (unsigned i = 0; i < 20000; i++) {
+		struct detect_tick tick = {
+			.time_us = times[rnd(m) % ELEMENTS_OF(times)],
+			.duration_ns = durations[rnd(m) % ELEMENTS_OF(durations)],
+			.load = odd[rnd(m) % ELEMENTS_OF(odd)],
+			.gate_open = rnd(m) % 2,
+			.online_cpus = rnd(m) % 3,
+			.lost_fraction = odd[rnd(m) % ELEMENTS_OF(odd)],
+		};
+		struct detect_status status;
+
+		detect_tick_begin(m->d, &tick);
+		feed(m, 0, zero, 0);
+		feed(m, 1, constant, 0);
+		feed(m, 2, i % 2 ? huge : zero, rnd(m) % 2 ? UINT32_MAX : 0);
+		feed(m, 3, huge, 0);
+		detect_tick_end(m->d);
+		detect_get_status(m->d, &status);
+		assert_true(isfinite(status.threshold));
+		assert_true(isfinite(status.tests_per_day));
+	}
+	assert_int_equal(m->alarms, 0);
+	reopen(m);
+	run(m, 10, SIZE_MAX, NULL);
+	assert_int_equal(m->alarms, 0);
+}
+
+static void test_foreign_state_is_taken_as_new(void **state)
+{
+	struct machine *m = *state;
+	struct detect_status status;
+
+	memset(m->global, 0x5a, detect_global_state_size());
+	for (size_t i = 0; i < SERIES * detect_series_state_size(); i++)
+		m->states[i] = (uint8_t)rnd(m);
+	reopen(m);
+	detect_get_status(m->d, &status);
+	assert_int_equal(status.scored, 0);
+	run(m, 600, SIZE_MAX, NULL);
+	assert_int_equal(m->alarms, 0);
+	detect_get_status(m->d, &status);
+	assert_true(status.scored > 0);
+	assert_true(status.threshold > 3);
+}
+
+static void test_the_budget_moves_the_threshold(void **state)
+{
+	struct machine *m = *state;
+	struct detect_status strict, lax;
+	struct detect_config config = { .false_alarms_per_day = 1000 };
+
+	run(m, 100, SIZE_MAX, NULL);
+	detect_get_status(m->d, &strict);
+	detect_reconfigure(m->d, &config);
+	detect_get_status(m->d, &lax);
+	assert_true(fabs(strict.threshold - lax.threshold - 3) < 1e-6);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_types_have_names),
+		cmocka_unit_test(test_state_is_small),
+		cmocka_unit_test_setup_teardown(test_spike_is_told_with_what_moved, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_nothing_is_told_before_there_is_experience, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_one_alarm_for_one_trouble_but_escalation_is_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_lasting_change_becomes_normal, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_regular_series_that_falls_silent, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_impossible_numbers_never_alarm, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_foreign_state_is_taken_as_new, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_the_budget_moves_the_threshold, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
