@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A service that ran steadily starts to spin: it is told soon, with the right process and stack, and little else is."""
+import signal
+import time
+
+from lib.daemon import Daemon
+from lib.environment import require_root
+from lib.tap import check, note, run
+from lib.workload import Workload
+
+BASELINE_S = 60
+SEEN_WITHIN_S = 10
+FEW = 3  # anomalies that the steady time may bring
+
+require_root()
+daemon = Daemon()
+state = {}
+
+
+def anomalies(**filter):
+    replies = daemon.replies("ListAnomalies", {"filter": filter}, more=False)
+    return [a for reply in replies for a in reply["anomalies"]]
+
+
+def describe(anomaly):
+    process = anomaly.get("process") or {}
+    leaf = anomaly["frames"][-1]["name"] if anomaly["frames"] else "?"
+    return (f"{anomaly['type']} of {anomaly['metric']}, score {anomaly['score']:.1f}, {anomaly['observed']:.3g} "
+            f"instead of {anomaly['expected']:.3g}, {process.get('comm')} ({process.get('pid')}), in {leaf}")
+
+
+def test_quiet_baseline():
+    daemon.start()
+    state["server"] = server = Workload("server", hold=False, linger=False)
+    time.sleep(BASELINE_S)
+    found = anomalies()
+    for anomaly in found:
+        note(describe(anomaly))
+    check(not [a for a in found if (a.get("process") or {}).get("pid") == server.pid],
+          "the service was steady, but has anomalies")
+    check(len(found) <= FEW, f"{len(found)} anomalies while nothing happened")
+
+
+def test_spin_is_told():
+    server = state["server"]
+    begin_us = state["begin_us"] = int(time.time() * 1e6)
+    server.signal(signal.SIGUSR1)
+    deadline = time.monotonic() + SEEN_WITHIN_S
+    mine = []
+    while not mine and time.monotonic() < deadline:
+        time.sleep(0.5)
+        mine = anomalies(pid=server.pid, since_us=begin_us)
+    check(mine, f"nothing was told within {SEEN_WITHIN_S} s")
+    state["anomaly"] = first = min(mine, key=lambda a: a["time_us"])
+    note(f"told after {(first['time_us'] - begin_us) / 1e6:.1f} s: {describe(first)}")
+
+
+def test_right_stack():
+    """Some of what is told about the process is about the loop it is caught in."""
+    server, begin_us = state["server"], state["begin_us"]
+    daemon.wait_ticks(4)
+    mine = anomalies(pid=server.pid, since_us=begin_us)
+    for anomaly in mine:
+        note(describe(anomaly))
+    check(any(f["name"] == "retry_forever" for a in mine for f in a["frames"]), "none is about the loop")
+    check(all(a["process"]["comm"] == "wl_server" for a in mine), "the process's name is wrong")
+    check(all(a["p_value"] <= 1e-4 and a["score"] >= 4 for a in mine), "told although it is not improbable")
+
+
+def test_stackctl():
+    server = state["server"]
+    text = daemon.stackctl("anomalies", "--since", "10m").stdout
+    note(text)
+    check(str(server.pid) in text and "retry_forever" in text, f"stackctl anomalies does not show it:\n{text}")
+    text = daemon.stackctl("anomalies", "--since", "10m", "--pid", server.pid).stdout
+    check("retry_forever" in text, "--pid hides it")
+    text = daemon.stackctl("anomalies", "--since", "10m", "--pid", daemon.process.pid).stdout
+    check("retry_forever" not in text, "--pid of another process shows it")
+    folded = daemon.stackctl("flame", "--pid", server.pid).stdout
+    check("retry_forever" in folded, "the flame graph does not have it")
+
+
+def test_ends():
+    server = state["server"]
+    server.signal(signal.SIGUSR2)
+    time.sleep(5)
+    before = len(anomalies())
+    time.sleep(10)
+    note(f"{before} anomalies 5 s after its end, {len(anomalies())} 10 s later")
+    check(len(anomalies()) <= before + FEW, "it goes on being told after its end")
+
+
+def cleanup():
+    if "server" in state:
+        state["server"].kill()
+    daemon.remove()
+
+
+run([
+    ("a steady service gives no anomalies", test_quiet_baseline),
+    ("a spin is told within 10 s", test_spin_is_told),
+    ("the right process and stack are told", test_right_stack),
+    ("stackctl anomalies and flame show it", test_stackctl),
+    ("it ends when the trouble ends", test_ends),
+], cleanup=cleanup, on_failure=daemon.note_log)

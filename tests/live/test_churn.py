@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""2,000 short processes a second for a minute: bounded memory and descriptors, ticks on time, losses told."""
+import time
+
+from lib.daemon import Daemon
+from lib.environment import require_root
+from lib.tap import check, note, run, within
+from lib.workload import Workload
+
+SECONDS = 60
+PER_SECOND = 2000
+SETTLED_S = 20
+
+require_root()
+daemon = Daemon()
+seen = {}
+
+
+def test_ticks():
+    daemon.start()
+    daemon.stackctl("gate", "open")
+    daemon.wait_ticks(2)
+    with Workload("churn", seconds=SECONDS, n=PER_SECOND) as load:
+        seen["before"] = daemon.status()
+        with daemon.tick_keeper():
+            load.go()
+            time.sleep(SETTLED_S)
+            seen["settled"] = (daemon.resident_kib(), daemon.descriptors())
+            seen["account"] = load.result()
+        seen["end"] = (daemon.resident_kib(), daemon.descriptors())
+        seen["after"] = daemon.status()
+        daemon.wait_ticks(2)
+        seen["flame"] = daemon.flame("on_cpu", comm="wl_churn")
+        seen["pid"] = load.pid
+    account = seen["account"]
+    note(f"{account['processes']} processes in {account['wall_ns'] / 1e9:.1f} s")
+    check(account["wall_ns"] < (SECONDS + 5) * 1e9, "the machine could not keep up: nothing was tested")
+
+
+def test_memory():
+    (settled, _), (end, _) = seen["settled"], seen["end"]
+    note(f"resident: {settled} KiB after {SETTLED_S} s, {end} KiB at the end")
+    check(end <= settled * 1.05 + 2048, f"resident memory grew from {settled} to {end} KiB")
+
+
+def test_descriptors():
+    (_, settled), (_, end) = seen["settled"], seen["end"]
+    note(f"descriptors: {settled} after {SETTLED_S} s, {end} at the end")
+    check(end <= settled + 8, f"descriptors grew from {settled} to {end}")
+
+
+def test_limits():
+    for limit in seen["after"]["limits"]:
+        check(limit["used"] <= limit["max"], f"above its limit: {limit}")
+    before = {loss["cause"]: loss["count"] for loss in seen["before"]["losses"]}
+    grown = {loss["cause"]: loss["count"] - before.get(loss["cause"], 0) for loss in seen["after"]["losses"]}
+    note(f"losses by cause: { {c: n for c, n in grown.items() if n} }")
+    note(f"limits: {[(l['name'], l['used'], l['max']) for l in seen['after']['limits']]}")
+
+
+def test_seen():
+    """Processes that are gone before the tick ends are in the account all the same."""
+    flame = seen["flame"]
+    ratios = {c["metric"]: c["ratio"] for c in seen["after"]["conservation"]}
+    note(f"{flame.total / 1e9:.1f} s on CPU in {len(flame.stacks)} stacks; conservation {ratios}")
+    check(flame.total > 0, "nothing of it is seen")
+    lost = sum(loss["count"] for loss in seen["after"]["losses"]) - \
+        sum(loss["count"] for loss in seen["before"]["losses"])
+    if lost == 0:
+        within("conservation of on-cpu with nothing lost", ratios["on_cpu"], 1.0, absolute=0.15)
+
+
+run([
+    ("ticks are on time", test_ticks),
+    ("memory is flat", test_memory),
+    ("descriptors are flat", test_descriptors),
+    ("nothing is above its limit, losses are told", test_limits),
+    ("what short processes do is seen", test_seen),
+], cleanup=daemon.remove, on_failure=daemon.note_log)

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Behaves like a small service: its threads wait for the next request and handle it, at a steady pace. On SIGUSR1
+ * one thread gets caught in a loop, on SIGUSR2 it is let out. */
+#include <signal.h>
+
+#include "workload.h"
+
+#define REQUEST_INTERVAL_NS (50 * MSEC)
+#define REQUEST_COST_NS (2 * MSEC)
+
+static struct workload_options options = {.seconds = 600, .threads = 2};
+static volatile sig_atomic_t caught;
+static uint64_t caught_us, caught_ns;
+
+NAMED uint64_t handle_request(uint64_t ns)
+{
+	return SPIN_CPU(ns);
+}
+
+NAMED void wait_for_request(uint64_t ns)
+{
+	struct timespec t = {.tv_sec = (time_t)(ns / SEC), .tv_nsec = (long)(ns % SEC)};
+
+	inline_syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, TIMER_ABSTIME, (long)&t, 0);
+	KEEP_FRAME();
+}
+
+NAMED void retry_forever(void)
+{
+	uint64_t begin = cpu_ns();
+
+	caught_us = realtime_us();
+	while (caught)
+		workload_sink = arithmetic(workload_sink);
+	caught_ns += cpu_ns() - begin;
+}
+
+static void *serve(void *userdata)
+{
+	uintptr_t number = (uintptr_t)userdata;
+	unsigned int seed = (unsigned int)number + 1;
+	uint64_t next = wall_ns();
+
+	while (!workload_over(&options)) {
+		wait_for_request(next);
+		/* between three quarters and five quarters of the mean */
+		handle_request(REQUEST_COST_NS * (75 + (uint64_t)rand_r(&seed) % 51) / 100);
+		next += REQUEST_INTERVAL_NS;
+		if (number == 0 && caught) {
+			retry_forever();
+			next = wall_ns();
+		}
+	}
+	return NULL;
+}
+
+static void on_signal(int signal)
+{
+	caught = signal == SIGUSR1;
+}
+
+int main(int argc, char **argv)
+{
+	struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+	pthread_t *threads;
+
+	workload_parse(argc, argv, &options);
+	sigaction(SIGUSR1, &action, NULL);
+	sigaction(SIGUSR2, &action, NULL);
+	threads = calloc((size_t)options.threads, sizeof(*threads));
+	if (!threads)
+		fail("calloc");
+	workload_ready(&options);
+	for (int i = 0; i < options.threads; i++)
+		if (pthread_create(&threads[i], NULL, serve, (void *)(uintptr_t)i) != 0)
+			fail("pthread_create");
+	for (int i = 0; i < options.threads; i++)
+		pthread_join(threads[i], NULL);
+	workload_result(&options, "\"caught_us\": %llu, \"on_cpu\": {\"retry_forever\": %llu}",
+	                (unsigned long long)caught_us, (unsigned long long)caught_ns);
+	free(threads);
+	return 0;
+}
