@@ -40,6 +40,7 @@ struct parser_symbol {
 	uint64_t start;      /* file-independent virtual address where the covering symbol starts */
 	uint64_t size;
 	uint64_t address;    /* virtual address of the offset, by the program headers */
+	uint64_t valid_start, valid_end; /* virtual addresses around address, in one segment, for which the same answer holds */
 	char name[PARSER_NAME_MAX]; /* "" when no symbol covers the address; else as in the symbol table */
 };
 
@@ -54,7 +55,8 @@ struct parser_reply {
 };
 
 /* Asks for the symbols at file offsets. object is the caller's stable key for the file (device, inode, mtime): the parser
- * caches by it. fd is borrowed (it is duplicated to the parser). Never blocks: -EAGAIN when the queue is full. */
+ * caches by it. fd is borrowed (it is duplicated to the parser). Never blocks: -EAGAIN when the queue is full or there is no parser
+ * at the moment, -ENOTRECOVERABLE when this object has killed two parsers. */
 int parser_ask(struct helper *h, uint64_t object, int fd, const uint64_t *offsets, size_t n, uint64_t *ret_request);
 
 /* Readable when replies wait or the parser died. */

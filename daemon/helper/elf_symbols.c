@@ -1,0 +1,523 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <gelf.h>
+#include <sys/stat.h>
+
+#include "elf_symbols.h"
+
+#define SEGMENTS_MAX 256
+#define NOTES_MAX (1U << 20) /* bytes of one note segment */
+#define PAGE_MAX 65536       /* largest page of the machines we know */
+
+struct piece {
+	uint64_t from, start;
+	uint32_t length, size;
+	uint32_t name; /* offset into names */
+};
+
+struct segment {
+	uint64_t offset, size, address;
+	bool executable;
+};
+
+struct elf_symbols {
+	struct piece *pieces;
+	size_t n_pieces, max_pieces;
+	char *names;
+	size_t n_names, max_names;
+	size_t n_segments;
+	struct segment segments[SEGMENTS_MAX];
+	size_t build_id_size;
+	uint8_t build_id[ELF_BUILD_ID_MAX];
+};
+
+/* A symbol while the table is made. */
+struct candidate {
+	uint64_t start;
+	const char *name; /* in the string table, not terminated within length */
+	uint32_t size;
+	uint32_t stored;  /* offset of its name + 1 once that is stored */
+	uint16_t length;
+	uint8_t rank;     /* smaller is better */
+	bool cut;
+};
+
+struct loader {
+	struct elf_symbols *table;
+	Elf *elf;
+	uint64_t file_size;
+	uint16_t machine;
+	size_t n_sections;
+	bool *executable; /* by section */
+	struct candidate *candidates;
+	size_t n, max;
+};
+
+static int grow(void **array, size_t *max, size_t need, size_t element)
+{
+	size_t wanted = MAX(*max, (size_t)64);
+	void *p;
+
+	if (need <= *max)
+		return 0;
+	while (wanted < need)
+		wanted *= 2;
+	p = reallocarray(*array, wanted, element);
+	if (!p)
+		return -ENOMEM;
+	*array = p;
+	*max = wanted;
+	return 0;
+}
+
+/* libelf allocates by what the header says before it looks: refuse the two escapes into 32-bit counts, which no file that is
+ * mapped into a process needs. */
+static int check_header(int fd)
+{
+	uint8_t h[EI_NIDENT + 48];
+	bool wide, big;
+	uint64_t section_offset = 0;
+	unsigned sections, segments, at;
+
+	if (pread(fd, h, sizeof(h), 0) != (ssize_t)sizeof(h))
+		return -ENOEXEC;
+	if (memcmp(h, ELFMAG, SELFMAG) != 0 || (h[EI_CLASS] != ELFCLASS32 && h[EI_CLASS] != ELFCLASS64) ||
+	    (h[EI_DATA] != ELFDATA2LSB && h[EI_DATA] != ELFDATA2MSB))
+		return -ENOEXEC;
+	wide = h[EI_CLASS] == ELFCLASS64;
+	big = h[EI_DATA] == ELFDATA2MSB;
+
+	at = wide ? offsetof(Elf64_Ehdr, e_shoff) : offsetof(Elf32_Ehdr, e_shoff);
+	for (unsigned i = 0; i < (wide ? 8 : 4); i++)
+		section_offset |= h[at + i];
+	at = wide ? offsetof(Elf64_Ehdr, e_shnum) : offsetof(Elf32_Ehdr, e_shnum);
+	sections = big ? (h[at] << 8 | h[at + 1]) : (h[at + 1] << 8 | h[at]);
+	at = wide ? offsetof(Elf64_Ehdr, e_phnum) : offsetof(Elf32_Ehdr, e_phnum);
+	segments = big ? (h[at] << 8 | h[at + 1]) : (h[at + 1] << 8 | h[at]);
+	return (sections == 0 && section_offset != 0) || segments == PN_XNUM ? -EBADMSG : 0;
+}
+
+/* libelf keeps its error numbers to itself; malloc's errno shines through. */
+static int libelf_error(void)
+{
+	return errno == ENOMEM ? -ENOMEM : -EBADMSG;
+}
+
+static bool within(uint64_t offset, uint64_t size, uint64_t end)
+{
+	return offset <= end && size <= end - offset;
+}
+
+static void find_build_id(struct elf_symbols *t, Elf_Data *data)
+{
+	size_t offset = 0, name, descriptor;
+	GElf_Nhdr note;
+
+	while (data && t->build_id_size == 0 && (offset = gelf_getnote(data, offset, &note, &name, &descriptor)) > 0)
+		if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == sizeof("GNU") && note.n_descsz > 0 &&
+		    note.n_descsz <= ELF_BUILD_ID_MAX && memcmp((const char *)data->d_buf + name, "GNU", sizeof("GNU")) == 0) {
+			memcpy(t->build_id, (const char *)data->d_buf + descriptor, note.n_descsz);
+			t->build_id_size = note.n_descsz;
+		}
+}
+
+static int read_segments(struct loader *l)
+{
+	size_t n;
+
+	if (elf_getphdrnum(l->elf, &n) < 0)
+		return -EBADMSG;
+	for (size_t i = 0; i < n; i++) {
+		GElf_Phdr p;
+
+		if (!gelf_getphdr(l->elf, (int)i, &p))
+			return -EBADMSG;
+		if (p.p_type == PT_LOAD && p.p_filesz > 0 && within(p.p_offset, p.p_filesz, l->file_size)) {
+			if (p.p_vaddr > INT64_MAX || l->table->n_segments == SEGMENTS_MAX)
+				return -EBADMSG;
+			l->table->segments[l->table->n_segments++] = (struct segment){
+				.offset = p.p_offset, .size = p.p_filesz, .address = p.p_vaddr, .executable = p.p_flags & PF_X,
+			};
+		} else if (p.p_type == PT_NOTE && p.p_filesz <= NOTES_MAX && within(p.p_offset, p.p_filesz, l->file_size)) {
+			find_build_id(l->table, elf_getdata_rawchunk(l->elf, (int64_t)p.p_offset, p.p_filesz,
+			                                             p.p_align == 8 ? ELF_T_NHDR8 : ELF_T_NHDR));
+		}
+	}
+	return 0;
+}
+
+static int rank(unsigned char binding)
+{
+	return binding == STB_WEAK ? 1 : binding == STB_LOCAL ? 2 : 0;
+}
+
+/* The same name with and without "@VERSION" (.symtab has it, .dynsym keeps it elsewhere) is one function. */
+static size_t name_length(const char *name, size_t length)
+{
+	const char *at = length > 1 ? memchr(name + 1, '@', length - 1) : NULL;
+
+	return at ? (size_t)(at - name) : length;
+}
+
+static int add_symbol(struct loader *l, const GElf_Sym *sym, const Elf_Data *strings)
+{
+	unsigned type = GELF_ST_TYPE(sym->st_info);
+	struct candidate c = { .start = sym->st_value, .rank = (uint8_t)rank(GELF_ST_BIND(sym->st_info)) };
+	size_t room, length;
+	int r;
+
+	if (type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE)
+		return 0;
+	if (sym->st_shndx == SHN_UNDEF || sym->st_shndx >= l->n_sections || !l->executable[sym->st_shndx])
+		return 0;
+	if (sym->st_size == 0 || sym->st_size > UINT32_MAX || sym->st_value > INT64_MAX || sym->st_name >= strings->d_size)
+		return 0;
+	if (l->machine == EM_ARM && type == STT_FUNC)
+		c.start &= ~1ULL; /* the bit says Thumb */
+
+	c.size = (uint32_t)sym->st_size;
+	c.name = (const char *)strings->d_buf + sym->st_name;
+	room = strings->d_size - sym->st_name;
+	length = strnlen(c.name, MIN(room, (size_t)ELF_NAME_MAX + 1));
+	if (length == room || length == 0)
+		return 0; /* runs out of its string table; or nameless */
+	c.cut = length > ELF_NAME_MAX;
+	length = name_length(c.name, MIN(length, (size_t)ELF_NAME_MAX));
+	c.cut = c.cut && length == ELF_NAME_MAX;
+	c.length = (uint16_t)length;
+
+	if (l->n == ELF_FUNCTIONS_MAX)
+		return -EFBIG;
+	r = grow((void **)&l->candidates, &l->max, l->n + 1, sizeof(*l->candidates));
+	if (r < 0)
+		return r;
+	l->candidates[l->n++] = c;
+	return 0;
+}
+
+static int read_symbols(struct loader *l, Elf_Scn *section, const GElf_Shdr *header)
+{
+	size_t entry = gelf_fsize(l->elf, ELF_T_SYM, 1, EV_CURRENT), n;
+	Elf_Scn *string_section = elf_getscn(l->elf, header->sh_link);
+	Elf_Data *data, *strings;
+	GElf_Shdr string_header;
+
+	if (header->sh_entsize != entry || !within(header->sh_offset, header->sh_size, l->file_size))
+		return -EBADMSG;
+	if (!string_section || !gelf_getshdr(string_section, &string_header) || string_header.sh_type != SHT_STRTAB ||
+	    !within(string_header.sh_offset, string_header.sh_size, l->file_size))
+		return -EBADMSG;
+	if (header->sh_size > ELF_SYMTAB_MAX || string_header.sh_size > ELF_STRTAB_MAX)
+		return -EFBIG;
+
+	errno = 0;
+	data = elf_getdata(section, NULL);
+	strings = elf_getdata(string_section, NULL);
+	if (!data || !strings)
+		return libelf_error();
+	if (!data->d_buf || !strings->d_buf)
+		return 0;
+
+	n = MIN(data->d_size / entry, (size_t)INT32_MAX);
+	for (size_t i = 1; i < n; i++) {
+		GElf_Sym sym;
+		int r;
+
+		if (!gelf_getsym(data, (int)i, &sym))
+			return -EBADMSG;
+		r = add_symbol(l, &sym, strings);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int read_sections(struct loader *l)
+{
+	Elf_Scn *section = NULL, *tables[2] = {}; /* .symtab, .dynsym: the linker makes one of each */
+	GElf_Shdr headers[2], h;
+
+	if (elf_getshdrnum(l->elf, &l->n_sections) < 0)
+		return -EBADMSG;
+	l->executable = calloc(MAX(l->n_sections, (size_t)1), sizeof(bool));
+	if (!l->executable)
+		return -ENOMEM;
+
+	while ((section = elf_nextscn(l->elf, section))) {
+		size_t index = elf_ndxscn(section), which;
+
+		if (!gelf_getshdr(section, &h) || index >= l->n_sections)
+			return -EBADMSG;
+		l->executable[index] = h.sh_flags & SHF_EXECINSTR;
+		if (h.sh_type == SHT_NOTE && h.sh_size <= NOTES_MAX && within(h.sh_offset, h.sh_size, l->file_size))
+			find_build_id(l->table, elf_getdata(section, NULL));
+		if (h.sh_type != SHT_SYMTAB && h.sh_type != SHT_DYNSYM)
+			continue;
+		which = h.sh_type == SHT_DYNSYM;
+		if (!tables[which]) {
+			tables[which] = section;
+			headers[which] = h;
+		}
+	}
+	for (size_t i = 0; i < ELEMENTS_OF(tables); i++) {
+		int r = tables[i] ? read_symbols(l, tables[i], &headers[i]) : 0;
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int compare_candidates(const void *a, const void *b)
+{
+	const struct candidate *x = a, *y = b;
+	int c;
+
+	if (x->start != y->start)
+		return x->start < y->start ? -1 : 1;
+	if (x->rank != y->rank)
+		return x->rank < y->rank ? -1 : 1;
+	if (x->length != y->length)
+		return x->length < y->length ? -1 : 1;
+	c = memcmp(x->name, y->name, x->length);
+	if (c != 0)
+		return c;
+	/* the same name twice (.symtab and .dynsym): the larger size, so that the order is total */
+	return x->size == y->size ? 0 : x->size > y->size ? -1 : 1;
+}
+
+static int store_name(struct elf_symbols *t, struct candidate *c)
+{
+	int r;
+
+	if (c->stored)
+		return 0;
+	r = grow((void **)&t->names, &t->max_names, t->n_names + c->length + 1, 1);
+	if (r < 0)
+		return r;
+	memcpy(t->names + t->n_names, c->name, c->length);
+	if (c->cut)
+		memset(t->names + t->n_names + c->length - 3, '.', 3);
+	t->names[t->n_names + c->length] = '\0';
+	c->stored = (uint32_t)t->n_names + 1;
+	t->n_names += c->length + 1U;
+	return 0;
+}
+
+static int add_piece(struct elf_symbols *t, struct candidate *c, uint64_t from, uint64_t to)
+{
+	int r = store_name(t, c);
+
+	if (r < 0)
+		return r;
+	r = grow((void **)&t->pieces, &t->max_pieces, t->n_pieces + 1, sizeof(*t->pieces));
+	if (r < 0)
+		return r;
+	t->pieces[t->n_pieces++] = (struct piece){
+		.from = from, .length = (uint32_t)(to - from), .start = c->start, .size = c->size, .name = c->stored - 1,
+	};
+	return 0;
+}
+
+/* Sweeps over the sorted symbols with a stack of those that are open; on top is the one that started last, which is the one
+ * that an address belongs to. */
+static int cut_into_pieces(struct loader *l)
+{
+	uint64_t position = 0;
+	size_t depth = 0;
+	_cleanup_free_ uint32_t *open = reallocarray(NULL, MAX(l->n, (size_t)1), sizeof(*open));
+
+	if (!open)
+		return -ENOMEM;
+	for (size_t i = 0; i <= l->n; i++) {
+		uint64_t next = i < l->n ? l->candidates[i].start : UINT64_MAX;
+
+		if (i > 0 && i < l->n && next == l->candidates[i - 1].start)
+			continue; /* an alias; the first is the best */
+		while (depth > 0 && position < next) {
+			struct candidate *top = &l->candidates[open[depth - 1]];
+			uint64_t end = top->start + top->size;
+
+			if (end > position) {
+				int r = add_piece(l->table, top, position, MIN(end, next));
+
+				if (r < 0)
+					return r;
+				position = MIN(end, next);
+			}
+			if (end <= next)
+				depth--;
+		}
+		position = next;
+		if (i < l->n)
+			open[depth++] = (uint32_t)i;
+	}
+	return 0;
+}
+
+static int load(struct loader *l, int fd)
+{
+	GElf_Ehdr header;
+	struct stat st;
+	int r;
+
+	if (fstat(fd, &st) < 0)
+		return negative_errno();
+	if (!S_ISREG(st.st_mode))
+		return -ENOEXEC;
+	l->file_size = (uint64_t)st.st_size;
+	r = check_header(fd);
+	if (r < 0)
+		return r;
+
+	elf_version(EV_CURRENT);
+	errno = 0;
+	l->elf = elf_begin(fd, ELF_C_READ, NULL);
+	if (!l->elf)
+		return libelf_error();
+	if (elf_kind(l->elf) != ELF_K_ELF || !gelf_getehdr(l->elf, &header) ||
+	    (header.e_type != ET_EXEC && header.e_type != ET_DYN))
+		return -ENOEXEC;
+	l->machine = header.e_machine;
+
+	r = read_segments(l);
+	if (r >= 0)
+		r = read_sections(l);
+	if (r < 0)
+		return r;
+	if (l->n > 0)
+		qsort(l->candidates, l->n, sizeof(*l->candidates), compare_candidates);
+	return cut_into_pieces(l);
+}
+
+int elf_symbols_load(struct elf_symbols **ret, int fd)
+{
+	_cleanup_(elf_symbols_freep) struct elf_symbols *t = calloc(1, sizeof(*t));
+	struct loader l = { .table = t };
+	int r;
+
+	if (!t)
+		return -ENOMEM;
+	r = load(&l, fd);
+	elf_end(l.elf);
+	free(l.executable);
+	free(l.candidates);
+	if (r < 0)
+		return r;
+	*ret = TAKE_PTR(t);
+	return 0;
+}
+
+struct elf_symbols *elf_symbols_free(struct elf_symbols *t)
+{
+	if (!t)
+		return NULL;
+	free(t->pieces);
+	free(t->names);
+	free(t);
+	return NULL;
+}
+
+size_t elf_symbols_bytes(const struct elf_symbols *t)
+{
+	return sizeof(*t) + t->max_pieces * sizeof(*t->pieces) + t->max_names;
+}
+
+size_t elf_symbols_build_id(const struct elf_symbols *t, uint8_t ret[static ELF_BUILD_ID_MAX])
+{
+	memcpy(ret, t->build_id, t->build_id_size);
+	return t->build_id_size;
+}
+
+/* Mappings are whole pages, so an executable one may show a little more than its segment holds; that little is only looked
+ * at when no segment holds the offset itself. */
+static const struct segment *find_segment(const struct elf_symbols *t, uint64_t offset, uint64_t *ret_from, uint64_t *ret_to)
+{
+	for (int pass = 0; pass < 3; pass++)
+		for (size_t i = 0; i < t->n_segments; i++) {
+			const struct segment *s = &t->segments[i];
+			uint64_t from = s->offset, to = s->offset + s->size, slack;
+
+			if (s->executable != (pass != 1))
+				continue;
+			if (pass == 2) {
+				slack = MIN(from % PAGE_MAX, s->address);
+				from -= slack;
+				to += PAGE_MAX;
+			}
+			if (offset < from || offset >= to)
+				continue;
+			*ret_from = pass == 2 ? offset : from;
+			*ret_to = pass == 2 ? offset + 1 : to;
+			return s;
+		}
+	return NULL;
+}
+
+void elf_symbols_lookup(const struct elf_symbols *t, uint64_t offset, struct elf_symbol *ret)
+{
+	uint64_t from = 0, to = 0, a;
+	const struct segment *s = find_segment(t, offset, &from, &to);
+	size_t low = 0, high = t->n_pieces;
+
+	*ret = (struct elf_symbol){ .address = offset, .valid_start = offset, .valid_end = offset + 1, .name = "" };
+	if (!s)
+		return;
+
+	a = s->address + offset - s->offset;
+	ret->address = a;
+	ret->valid_start = s->address + from - s->offset;
+	ret->valid_end = s->address + to - s->offset;
+
+	while (low < high) { /* the first piece that starts after a */
+		size_t middle = low + (high - low) / 2;
+
+		if (t->pieces[middle].from <= a)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low < t->n_pieces)
+		ret->valid_end = MIN(ret->valid_end, t->pieces[low].from);
+	if (low > 0) {
+		const struct piece *p = &t->pieces[low - 1];
+
+		if (a - p->from < p->length) {
+			ret->start = p->start;
+			ret->size = p->size;
+			ret->name = t->names + p->name;
+			ret->valid_start = MAX(ret->valid_start, p->from);
+			ret->valid_end = MIN(ret->valid_end, p->from + p->length);
+		} else {
+			ret->valid_start = MAX(ret->valid_start, p->from + p->length);
+		}
+	}
+}
+
+#define HASH_ENDS 65536
+#define HASH_BLOCK 4096
+#define HASH_BLOCKS 64
+
+int elf_content_hash(int fd, uint64_t *ret)
+{
+	_cleanup_free_ uint8_t *buffer = malloc(HASH_ENDS);
+	struct stat st;
+	uint64_t h, size;
+
+	if (!buffer)
+		return -ENOMEM;
+	if (fstat(fd, &st) < 0)
+		return negative_errno();
+	size = (uint64_t)st.st_size;
+	h = hash64(&size, sizeof(size), 0);
+	for (unsigned i = 0; i < HASH_BLOCKS + 2; i++) {
+		size_t block = i < 2 ? HASH_ENDS : HASH_BLOCK;
+		uint64_t at = i == 0 ? 0 : i == 1 ? size - MIN(size, (uint64_t)HASH_ENDS) : size / HASH_BLOCKS * (i - 2);
+		ssize_t n = pread(fd, buffer, block, (off_t)at);
+
+		if (n < 0)
+			return negative_errno();
+		h = hash64(buffer, (size_t)n, h);
+	}
+	*ret = h;
+	return 0;
+}

@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The daemon's side of both helpers. */
+#include <poll.h>
+#include <stdalign.h>
+#include <pwd.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "child.h"
+#include "protocol.h"
+
+#define START_TIMEOUT_MS 5000
+#define STOP_TIMEOUT_MS 200
+#define OPENER_TIMEOUT_NS NSEC_PER_SEC
+#define REQUESTS_MAX 64
+#define PARSER_TIMEOUT_NS (PARSER_REQUEST_MAX_S * NSEC_PER_SEC)
+/* Files that killed a parser are remembered; two deaths and a file is not asked again. */
+#define POISON_MAX 64
+#define POISON_DEATHS 2
+/* A parser that dies over and over must not keep the daemon forking. */
+#define RESTARTS_BURST 10
+#define RESTARTS_INTERVAL_NS (60 * NSEC_PER_SEC)
+
+/* The account of the service; without it, the one that owns nothing. */
+#define PARSER_USER "stackd"
+#define NOBODY 65534
+
+struct request {
+	uint64_t id, object;
+	size_t n;
+	uint64_t offsets[PARSER_OFFSETS_MAX];
+};
+
+struct poison {
+	uint64_t object;
+	unsigned deaths;
+};
+
+struct helper {
+	struct child opener, parser;
+	uint32_t opener_sequence;
+	uid_t uid;
+	gid_t gid;
+
+	int epoll_fd;           /* what parser_fd() gives: stays the same when the parser is replaced */
+	bool failing;           /* the parser is dead; its open requests are answered with -EPIPE first, then it is replaced */
+	struct request requests[REQUESTS_MAX]; /* a ring in the order of the parser's work */
+	size_t first, n_requests;
+	uint64_t next_id, head_since_ns; /* when the parser got to the first one, at the earliest */
+	struct poison poison[POISON_MAX];
+	size_t next_poison;
+	uint64_t restarts, window_start_ns;
+	unsigned window_restarts;
+	alignas(struct parser_reply_header) uint8_t reply[PARSER_REPLY_MAX];
+};
+
+/* ---- start and stop ---- */
+
+static int await_hello(struct child *c)
+{
+	struct pollfd p = { .fd = c->fd, .events = POLLIN };
+	struct helper_hello hello;
+	_cleanup_close_ int stray = -EBADF;
+	ssize_t n;
+
+	n = poll(&p, 1, START_TIMEOUT_MS);
+	if (n <= 0)
+		return n < 0 ? negative_errno() : -ETIMEDOUT;
+	n = packet_receive(c->fd, &hello, sizeof(hello), MSG_DONTWAIT, &stray);
+	if (n != sizeof(hello) || hello.magic != HELPER_MAGIC_HELLO)
+		return n < 0 ? (int)n : -ECHILD;
+	return hello.error;
+}
+
+static int watch_parser(struct helper *h)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+
+	return epoll_ctl(h->epoll_fd, EPOLL_CTL_ADD, h->parser.fd, &event) < 0 ? negative_errno() : 0;
+}
+
+int helper_start(struct helper **ret)
+{
+	_cleanup_(helper_stopp) struct helper *h = calloc(1, sizeof(*h));
+	struct passwd *user;
+	int r;
+
+	if (!h)
+		return -ENOMEM;
+	h->opener = h->parser = (struct child)CHILD_NONE;
+	h->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (h->epoll_fd < 0)
+		return negative_errno();
+	/* Looked up here: the parser can't, and loads nothing. */
+	user = getpwnam(PARSER_USER);
+	h->uid = user ? user->pw_uid : NOBODY;
+	h->gid = user ? user->pw_gid : NOBODY;
+
+	r = child_spawn(&h->opener, CHILD_OPENER, h->uid, h->gid);
+	if (r < 0)
+		return r;
+	r = child_spawn(&h->parser, CHILD_PARSER, h->uid, h->gid);
+	if (r < 0)
+		return r;
+	r = await_hello(&h->opener);
+	if (r < 0)
+		return r;
+	r = await_hello(&h->parser);
+	if (r < 0)
+		return r;
+	r = watch_parser(h);
+	if (r < 0)
+		return r;
+	*ret = TAKE_PTR(h);
+	return 0;
+}
+
+struct helper *helper_stop(struct helper *h)
+{
+	if (!h)
+		return NULL;
+	child_end(&h->opener, STOP_TIMEOUT_MS);
+	child_end(&h->parser, STOP_TIMEOUT_MS);
+	close_fd(h->epoll_fd);
+	free(h);
+	return NULL;
+}
+
+pid_t helper_opener_pid(const struct helper *h)
+{
+	return child_alive(&h->opener) ? h->opener.pid : 0;
+}
+
+pid_t helper_parser_pid(const struct helper *h)
+{
+	return child_alive(&h->parser) ? h->parser.pid : 0;
+}
+
+uint64_t helper_parser_restarts(const struct helper *h)
+{
+	return h->restarts;
+}
+
+static void log_end(const char *what, int status)
+{
+	if (status == -1)
+		log_warning("The %s is gone.", what);
+	else if (WIFSIGNALED(status))
+		log_warning("The %s was killed by signal %d (%s).", what, WTERMSIG(status), strsignal(WTERMSIG(status)));
+	else
+		log_warning("The %s ended with status %d.", what, WEXITSTATUS(status));
+}
+
+/* ---- opener ---- */
+
+static int lose_opener(struct helper *h)
+{
+	log_end("opener", child_end(&h->opener, 0));
+	return -EPIPE;
+}
+
+/* Waits for the answer to this request; older ones, which came too late for theirs, are thrown away. */
+static int await_event(struct helper *h, uint32_t sequence, int *ret_fd)
+{
+	uint64_t deadline = clock_monotonic_ns() + OPENER_TIMEOUT_NS;
+
+	for (;;) {
+		struct pollfd p = { .fd = h->opener.fd, .events = POLLIN };
+		_cleanup_close_ int fd = -EBADF;
+		struct opener_reply reply;
+		uint64_t now = clock_monotonic_ns();
+		ssize_t n;
+
+		if (now >= deadline)
+			return -ETIMEDOUT;
+		n = poll(&p, 1, (int)((deadline - now) / (NSEC_PER_USEC * USEC_PER_MSEC)) + 1);
+		if (n < 0 && errno != EINTR)
+			return negative_errno();
+		if (n <= 0)
+			continue;
+		n = packet_receive(h->opener.fd, &reply, sizeof(reply), MSG_DONTWAIT, &fd);
+		if (n == -EAGAIN)
+			continue;
+		if (n <= 0)
+			return -EPIPE;
+		if (n != sizeof(reply) || reply.magic != HELPER_MAGIC_OPENER || reply.error > 0 || (reply.error == 0) != (fd >= 0))
+			return -EBADMSG;
+		if (reply.sequence != sequence)
+			continue;
+		if (reply.error < 0)
+			return reply.error;
+		*ret_fd = TAKE_FD(fd);
+		return 0;
+	}
+}
+
+int helper_open_perf_event(struct helper *h, enum opener_event event, int cpu, bool freq, uint64_t value, int *ret_fd)
+{
+	struct opener_request request = {
+		.magic = HELPER_MAGIC_OPENER, .sequence = ++h->opener_sequence, .event = event, .cpu = (uint32_t)cpu,
+		.freq = freq, .value = value,
+	};
+	int r;
+
+	if (h->opener.pid == 0)
+		return -EPIPE;
+	r = packet_send(h->opener.fd, &request, sizeof(request), MSG_DONTWAIT, -EBADF);
+	if (r == -EAGAIN)
+		return -ETIMEDOUT; /* it has not even read the last ones */
+	if (r >= 0)
+		r = await_event(h, request.sequence, ret_fd);
+	return r == -EPIPE ? lose_opener(h) : r;
+}
+
+/* ---- parser: requests ---- */
+
+static struct request *request_at(struct helper *h, size_t i)
+{
+	return &h->requests[(h->first + i) % REQUESTS_MAX];
+}
+
+static bool is_poisoned(const struct helper *h, uint64_t object)
+{
+	for (size_t i = 0; i < POISON_MAX; i++)
+		if (h->poison[i].object == object && h->poison[i].deaths >= POISON_DEATHS)
+			return true;
+	return false;
+}
+
+static void blame(struct helper *h, uint64_t object)
+{
+	for (size_t i = 0; i < POISON_MAX; i++)
+		if (h->poison[i].object == object && h->poison[i].deaths > 0) {
+			h->poison[i].deaths++;
+			return;
+		}
+	h->poison[h->next_poison] = (struct poison){ .object = object, .deaths = 1 };
+	h->next_poison = (h->next_poison + 1) % POISON_MAX;
+}
+
+/* The request that it was at is to blame; those behind it only had bad luck. */
+static void lose_parser(struct helper *h)
+{
+	if (h->failing)
+		return;
+	h->failing = true;
+	child_kill(&h->parser);
+	if (h->n_requests > 0)
+		blame(h, request_at(h, 0)->object);
+}
+
+static void check_watchdog(struct helper *h)
+{
+	if (h->failing || h->n_requests == 0 || clock_monotonic_ns() - h->head_since_ns < PARSER_TIMEOUT_NS)
+		return;
+	log_warning("The parser took more than %d s for one file.", PARSER_REQUEST_MAX_S);
+	lose_parser(h);
+}
+
+int parser_ask(struct helper *h, uint64_t object, int fd, const uint64_t *offsets, size_t n, uint64_t *ret_request)
+{
+	struct parser_request_packet packet;
+	struct request *q;
+	int r;
+
+	if (n == 0 || n > PARSER_OFFSETS_MAX)
+		return -EINVAL;
+	if (is_poisoned(h, object))
+		return -ENOTRECOVERABLE;
+	check_watchdog(h);
+	if (h->failing || h->parser.pid == 0 || h->n_requests == REQUESTS_MAX)
+		return -EAGAIN;
+
+	packet.header = (struct parser_request_header){
+		.magic = HELPER_MAGIC_PARSER, .n = (uint32_t)n, .request = h->next_id + 1, .object = object,
+	};
+	memcpy(packet.offsets, offsets, n * sizeof(*offsets));
+	r = packet_send(h->parser.fd, &packet, sizeof(packet.header) + n * sizeof(*offsets), MSG_DONTWAIT, fd);
+	if (r == -EPIPE)
+		return -EAGAIN; /* parser_next() sees to it */
+	if (r < 0)
+		return r == -ENOBUFS || r == -ETOOMANYREFS ? -EAGAIN : r;
+
+	if (h->n_requests == 0)
+		h->head_since_ns = clock_monotonic_ns();
+	q = request_at(h, h->n_requests++);
+	q->id = ++h->next_id;
+	q->object = object;
+	q->n = n;
+	memcpy(q->offsets, offsets, n * sizeof(*offsets));
+	*ret_request = q->id;
+	return 0;
+}
+
+int parser_fd(const struct helper *h)
+{
+	return h->epoll_fd;
+}
+
+/* ---- parser: replies ---- */
+
+static void take_request(struct helper *h)
+{
+	h->first = (h->first + 1) % REQUESTS_MAX;
+	h->n_requests--;
+	h->head_since_ns = clock_monotonic_ns();
+}
+
+/* The parser has read hostile files: its packets are checked like a stranger's. */
+static int decode_reply(struct helper *h, size_t size, struct parser_reply *ret)
+{
+	const struct parser_reply_header *p = (const struct parser_reply_header *)h->reply;
+	const struct parser_reply_entry *entries = (const struct parser_reply_entry *)(p + 1);
+	const struct request *q = request_at(h, 0);
+	size_t at = sizeof(*p);
+
+	if (size < sizeof(*p) || p->magic != HELPER_MAGIC_PARSER || h->n_requests == 0 || p->request != q->id || p->error > 0 ||
+	    p->build_id_size > PARSER_BUILD_ID_MAX || p->n != (p->error < 0 ? 0 : q->n) || size - at < p->n * sizeof(*entries))
+		return -EBADMSG;
+	at += p->n * sizeof(*entries);
+
+	for (uint32_t i = 0; i < p->n; i++) {
+		const struct parser_reply_entry *e = &entries[i];
+		struct parser_symbol *s = &ret->symbols[i];
+
+		if (e->name_size >= PARSER_NAME_MAX || size - at < e->name_size || memchr(h->reply + at, '\0', e->name_size) ||
+		    e->valid_start > e->address || e->valid_end <= e->address)
+			return -EBADMSG;
+		s->offset = q->offsets[i];
+		s->start = e->start;
+		s->size = e->size;
+		s->address = e->address;
+		s->valid_start = e->valid_start;
+		s->valid_end = e->valid_end;
+		memcpy(s->name, h->reply + at, e->name_size);
+		s->name[e->name_size] = '\0';
+		at += e->name_size;
+	}
+	if (at != size)
+		return -EBADMSG;
+
+	ret->request = q->id;
+	ret->error = p->error;
+	memcpy(ret->build_id, p->build_id, sizeof(ret->build_id));
+	ret->build_id_size = p->build_id_size;
+	ret->content_hash = p->content_hash;
+	ret->n = p->n;
+	return 0;
+}
+
+/* Gives 1 when *ret is filled, 0 when nothing is there, negative errno when the parser is lost. */
+static int receive_reply(struct helper *h, struct parser_reply *ret)
+{
+	for (;;) {
+		const struct helper_hello *hello = (const struct helper_hello *)h->reply;
+		_cleanup_close_ int stray = -EBADF;
+		ssize_t n;
+		int r;
+
+		n = packet_receive(h->parser.fd, h->reply, sizeof(h->reply), MSG_DONTWAIT, &stray);
+		if (n == -EAGAIN)
+			return 0;
+		if (n <= 0)
+			return -EPIPE;
+		if (n == sizeof(*hello) && hello->magic == HELPER_MAGIC_HELLO) {
+			if (hello->error == 0)
+				continue; /* a new one is ready */
+			log_warning("A new parser could not be confined: %s", strerror(-hello->error));
+			return -EPIPE;
+		}
+		r = decode_reply(h, (size_t)n, ret);
+		if (r < 0) {
+			log_warning("The parser sent a malformed reply.");
+			return r;
+		}
+		take_request(h);
+		return 1;
+	}
+}
+
+static void restart_parser(struct helper *h)
+{
+	uint64_t now = clock_monotonic_ns();
+	int r;
+
+	if (h->parser.pid != 0)
+		log_end("parser", child_end(&h->parser, 0));
+	if (h->window_start_ns == 0 || now - h->window_start_ns > RESTARTS_INTERVAL_NS) {
+		h->window_start_ns = now;
+		h->window_restarts = 0;
+	}
+	if (h->window_restarts == RESTARTS_BURST)
+		return; /* tried again by a later call */
+	h->window_restarts++;
+
+	r = child_spawn(&h->parser, CHILD_PARSER, h->uid, h->gid);
+	if (r >= 0)
+		r = watch_parser(h);
+	if (r < 0) {
+		log_warning("No new parser could be started: %s", strerror(-r));
+		child_end(&h->parser, 0);
+		return;
+	}
+	h->restarts++;
+	h->failing = false;
+}
+
+int parser_next(struct helper *h, struct parser_reply *ret)
+{
+	if (!h->failing) {
+		int r = receive_reply(h, ret);
+
+		if (r > 0)
+			return 1;
+		if (r < 0)
+			lose_parser(h);
+		check_watchdog(h);
+	}
+	if (!h->failing)
+		return 0;
+
+	if (h->n_requests > 0) {
+		ret->request = request_at(h, 0)->id;
+		ret->error = -EPIPE;
+		ret->build_id_size = ret->n = 0;
+		ret->content_hash = 0;
+		take_request(h);
+		return 1;
+	}
+	restart_parser(h);
+	return 0;
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The opener: keeps the privilege to open perf events, and does nothing else with it. */
+#include <linux/perf_event.h>
+#include <sys/syscall.h>
+
+#include "protocol.h"
+
+/* The kernel's own limit is CONFIG_NR_CPUS, 8192 at most. */
+#define CPU_MAX 8192
+/* Above this a sampling rate is an attack on the machine, not a measurement. */
+#define FREQ_MAX_HZ 10000
+#define PERIOD_MIN_CPU_CLOCK_NS 100000
+#define PERIOD_MAX (1ULL << 40)
+
+static int check_request(const struct opener_request *r)
+{
+	if (r->reserved != 0 || r->event > OPENER_FAULTS_MAJOR || r->cpu >= CPU_MAX || r->freq > 1)
+		return -EINVAL;
+	if (r->freq)
+		return r->value >= 1 && r->value <= FREQ_MAX_HZ ? 0 : -EINVAL;
+	if (r->value < (r->event == OPENER_CPU_CLOCK ? PERIOD_MIN_CPU_CLOCK_NS : 1) || r->value > PERIOD_MAX)
+		return -EINVAL;
+	return 0;
+}
+
+static int open_event(const struct opener_request *r)
+{
+	static const uint64_t configs[] = {
+		[OPENER_CPU_CLOCK] = PERF_COUNT_SW_CPU_CLOCK,
+		[OPENER_FAULTS_MINOR] = PERF_COUNT_SW_PAGE_FAULTS_MIN,
+		[OPENER_FAULTS_MAJOR] = PERF_COUNT_SW_PAGE_FAULTS_MAJ,
+	};
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_SOFTWARE,
+		.size = sizeof(attr),
+		.config = configs[r->event],
+		.disabled = 1,
+		.freq = r->freq,
+		.sample_freq = r->value, /* the union's other name is sample_period */
+	};
+	long fd;
+
+	if (r->event != OPENER_CPU_CLOCK)
+		attr.sample_type = PERF_SAMPLE_ADDR; /* programs see the address that faulted */
+	fd = syscall(SYS_perf_event_open, &attr, -1, (int)r->cpu, -1, PERF_FLAG_FD_CLOEXEC);
+	return fd < 0 ? negative_errno() : (int)fd;
+}
+
+void opener_run(int socket)
+{
+	for (;;) {
+		struct opener_request request = {};
+		struct opener_reply reply = { .magic = HELPER_MAGIC_OPENER };
+		_cleanup_close_ int stray = -EBADF, fd = -EBADF;
+		ssize_t n;
+
+		n = packet_receive(socket, &request, sizeof(request), 0, &stray);
+		if (n == 0 || (n < 0 && n != -EBADMSG))
+			return;
+
+		reply.sequence = request.sequence;
+		if (n != sizeof(request) || request.magic != HELPER_MAGIC_OPENER || stray >= 0)
+			reply.error = -EBADMSG;
+		else
+			reply.error = check_request(&request);
+		if (reply.error == 0) {
+			fd = open_event(&request);
+			reply.error = MIN(fd, 0);
+		}
+		if (packet_send(socket, &reply, sizeof(reply), 0, fd) < 0)
+			return;
+	}
+}

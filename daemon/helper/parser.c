@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The parser: gets descriptors of ELF files and names what is at their offsets. It has no privilege, and every file may be
+ * the one that was made to break it. */
+#include <assert.h>
+#include <stdalign.h>
+#include <sys/time.h>
+
+#include "elf_symbols.h"
+#include "protocol.h"
+
+#define CACHE_BYTES_MAX (256ULL << 20)
+#define CACHE_FILES_MAX 512
+
+static_assert(ELF_NAME_MAX < PARSER_NAME_MAX, "a name fits into a reply");
+static_assert((int)ELF_BUILD_ID_MAX == (int)PARSER_BUILD_ID_MAX, "a build ID fits into a reply");
+
+struct file {
+	uint64_t object;
+	uint64_t used;  /* when: counts requests */
+	uint64_t content_hash;
+	struct elf_symbols *symbols; /* NULL: error says why */
+	int error;
+};
+
+struct parser {
+	struct file files[CACHE_FILES_MAX];
+	size_t n;
+	uint64_t bytes, clock;
+	struct parser_request_packet request;
+	alignas(struct parser_reply_header) uint8_t reply[PARSER_REPLY_MAX];
+};
+
+static void evict_oldest(struct parser *p)
+{
+	size_t oldest = 0;
+
+	for (size_t i = 1; i < p->n; i++)
+		if (p->files[i].used < p->files[oldest].used)
+			oldest = i;
+	if (p->files[oldest].symbols)
+		p->bytes -= elf_symbols_bytes(p->files[oldest].symbols);
+	elf_symbols_free(p->files[oldest].symbols);
+	p->files[oldest] = p->files[--p->n];
+}
+
+static struct file *load_file(struct parser *p, uint64_t object, int fd)
+{
+	struct file f = { .object = object };
+
+	f.error = elf_symbols_load(&f.symbols, fd);
+	while (f.error == -ENOMEM && p->n > 0) {
+		evict_oldest(p);
+		f.error = elf_symbols_load(&f.symbols, fd);
+	}
+	if (elf_content_hash(fd, &f.content_hash) < 0)
+		f.content_hash = 0;
+
+	if (f.symbols)
+		p->bytes += elf_symbols_bytes(f.symbols);
+	while (p->n > 0 && (p->n == CACHE_FILES_MAX || p->bytes > CACHE_BYTES_MAX))
+		evict_oldest(p);
+	p->files[p->n] = f;
+	return &p->files[p->n++];
+}
+
+static struct file *find_file(struct parser *p, uint64_t object, int fd)
+{
+	struct file *f = NULL;
+
+	for (size_t i = 0; i < p->n && !f; i++)
+		if (p->files[i].object == object)
+			f = &p->files[i];
+	if (!f)
+		f = load_file(p, object, fd);
+	f->used = ++p->clock;
+	return f;
+}
+
+static size_t make_reply(struct parser *p, const struct file *f)
+{
+	const struct parser_request_packet *q = &p->request;
+	struct parser_reply_header *h = (struct parser_reply_header *)p->reply;
+	struct parser_reply_entry *entries = (struct parser_reply_entry *)(h + 1);
+	size_t size;
+
+	*h = (struct parser_reply_header){
+		.magic = HELPER_MAGIC_PARSER, .error = f->error, .request = q->header.request, .content_hash = f->content_hash,
+		.n = f->symbols ? q->header.n : 0,
+	};
+	if (f->symbols)
+		h->build_id_size = (uint32_t)elf_symbols_build_id(f->symbols, h->build_id);
+
+	size = sizeof(*h) + h->n * sizeof(*entries);
+	for (uint32_t i = 0; i < h->n; i++) {
+		struct elf_symbol s;
+		size_t length;
+
+		elf_symbols_lookup(f->symbols, q->offsets[i], &s);
+		length = strlen(s.name);
+		entries[i] = (struct parser_reply_entry){
+			.start = s.start, .size = s.size, .address = s.address, .valid_start = s.valid_start,
+			.valid_end = s.valid_end, .name_size = (uint32_t)length,
+		};
+		memcpy(p->reply + size, s.name, length);
+		size += length;
+	}
+	return size;
+}
+
+static bool request_is_valid(const struct parser_request_packet *q, ssize_t size, int fd)
+{
+	return fd >= 0 && (size_t)size >= sizeof(q->header) && q->header.magic == HELPER_MAGIC_PARSER && q->header.n >= 1 &&
+		q->header.n <= PARSER_OFFSETS_MAX && (size_t)size == sizeof(q->header) + q->header.n * sizeof(q->offsets[0]);
+}
+
+static void set_watchdog(time_t seconds)
+{
+	struct itimerval timer = { .it_value.tv_sec = seconds };
+
+	(void)setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+void parser_run(int socket)
+{
+	struct parser *p = calloc(1, sizeof(*p)); /* the kernel frees it: this returns to _exit() */
+
+	if (!p)
+		return;
+	for (;;) {
+		_cleanup_close_ int fd = -EBADF;
+		ssize_t n = packet_receive(socket, &p->request, sizeof(p->request), 0, &fd);
+		size_t size;
+
+		/* The daemon sends no malformed request: whoever did is not the daemon. */
+		if (n <= 0 || !request_is_valid(&p->request, n, fd))
+			return;
+		set_watchdog(PARSER_REQUEST_MAX_S);
+		size = make_reply(p, find_file(p, p->request.header.object, fd));
+		set_watchdog(0);
+		if (packet_send(socket, p->reply, size, 0, -EBADF) < 0)
+			return;
+	}
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What travels between the daemon and its helpers: one packet a message, fixed layouts, same machine.
+ * Both ends check everything they receive; neither trusts the other. */
+#pragma once
+
+#include "helper.h"
+
+#define HELPER_MAGIC_HELLO 0x6f6c6c65U
+#define HELPER_MAGIC_OPENER 0x6e65706fU
+#define HELPER_MAGIC_PARSER 0x73726170U
+
+/* One request may keep the parser busy this long; then it is killed (by the daemon, and by its own timer,
+ * because a daemon without CAP_KILL may not signal a process of another user). */
+#define PARSER_REQUEST_MAX_S 10
+
+/* Sent once by each helper when it is confined and ready. */
+struct helper_hello {
+	uint32_t magic;
+	int32_t error; /* negative errno: it could not be confined and has given up */
+};
+
+struct opener_request {
+	uint32_t magic;
+	uint32_t sequence; /* returned in the reply, so that an answer that came too late is not taken for the next */
+	uint32_t event;    /* enum opener_event */
+	uint32_t cpu;
+	uint32_t freq;     /* 0 or 1 */
+	uint32_t reserved; /* 0 */
+	uint64_t value;
+};
+
+struct opener_reply {
+	uint32_t magic;
+	uint32_t sequence;
+	int32_t error;     /* 0: a descriptor comes along */
+	uint32_t reserved;
+};
+
+/* Followed by n offsets of 8 bytes; one descriptor comes along. */
+struct parser_request_header {
+	uint32_t magic;
+	uint32_t n;
+	uint64_t request;
+	uint64_t object;
+};
+
+/* Followed by n entries, then their names without separators, in the order of the entries. n is 0 on error. */
+struct parser_reply_header {
+	uint32_t magic;
+	int32_t error;
+	uint64_t request;
+	uint64_t content_hash;
+	uint8_t build_id[PARSER_BUILD_ID_MAX];
+	uint32_t build_id_size;
+	uint32_t n;
+};
+
+struct parser_reply_entry {
+	uint64_t start, size, address, valid_start, valid_end;
+	uint32_t name_size; /* bytes of the name, without a NUL */
+	uint32_t reserved;
+};
+
+struct parser_request_packet {
+	struct parser_request_header header;
+	uint64_t offsets[PARSER_OFFSETS_MAX];
+};
+
+#define PARSER_REPLY_MAX (sizeof(struct parser_reply_header) + \
+                          PARSER_OFFSETS_MAX * (sizeof(struct parser_reply_entry) + PARSER_NAME_MAX))
+
+/* A packet with at most one descriptor (*ret_fd, -EBADF without one, always close-on-exec). Truncated packets and packets with
+ * more descriptors give -EBADMSG, the end of the stream 0 bytes. */
+ssize_t packet_receive(int socket, void *buffer, size_t size, int flags, int *ret_fd);
+/* fd < 0: none. Gives -EAGAIN with MSG_DONTWAIT when there is no room. */
+int packet_send(int socket, const void *buffer, size_t size, int flags, int fd);
+
+/* The helpers' main loops: they return when the daemon is gone. */
+void opener_run(int socket);
+void parser_run(int socket);

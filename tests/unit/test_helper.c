@@ -1,0 +1,730 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The two helpers as the daemon meets them: what they may do, what they answer, and how they die. */
+#include <fcntl.h>
+#include <gelf.h>
+#include <linux/perf_event.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+
+#include "helper.c"
+
+static struct helper *start(void)
+{
+	struct helper *h = NULL;
+
+	assert_int_equal(helper_start(&h), 0);
+	return h;
+}
+
+#define HELPER _cleanup_(helper_stopp) struct helper *h = start()
+
+static char *status_field(pid_t pid, const char *name)
+{
+	static char line[256];
+	char path[64];
+	_cleanup_fclose_ FILE *f = NULL;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	f = fopen(path, "re");
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f)) {
+		size_t n = strlen(name);
+
+		if (strncmp(line, name, n) == 0 && line[n] == ':') {
+			line[strcspn(line, "\n")] = '\0';
+			return line + n + 1 + strspn(line + n + 1, "\t ");
+		}
+	}
+	fail_msg("no field %s", name);
+	return NULL;
+}
+
+#define SYS_ADMIN_AND_PERFMON ((1ULL << 21) | (1ULL << 38))
+
+static void test_confined(void **state _unused_)
+{
+	HELPER;
+	pid_t opener = helper_opener_pid(h), parser = helper_parser_pid(h);
+
+	assert_true(opener > 0 && parser > 0 && opener != parser);
+	assert_string_equal(status_field(opener, "Name"), "stackd-opener");
+	assert_string_equal(status_field(parser, "Name"), "stackd-parser");
+	if (geteuid() == 0) {
+		assert_true(strtoull(status_field(opener, "CapEff"), NULL, 16) == SYS_ADMIN_AND_PERFMON);
+		assert_true(strtoull(status_field(opener, "CapPrm"), NULL, 16) == SYS_ADMIN_AND_PERFMON);
+		assert_true(strtoull(status_field(parser, "CapBnd"), NULL, 16) == 0);
+		assert_int_not_equal(strtoul(status_field(parser, "Uid"), NULL, 10), 0);
+	}
+	assert_true(strtoull(status_field(parser, "CapEff"), NULL, 16) == 0);
+	assert_true(strtoull(status_field(parser, "CapPrm"), NULL, 16) == 0);
+	assert_true(strtoull(status_field(parser, "CapInh"), NULL, 16) == 0);
+	assert_string_equal(status_field(opener, "Seccomp"), "2");
+	assert_string_equal(status_field(parser, "Seccomp"), "2");
+	assert_string_equal(status_field(opener, "NoNewPrivs"), "1");
+	assert_string_equal(status_field(parser, "NoNewPrivs"), "1");
+}
+
+static size_t count_fds(pid_t pid)
+{
+	char path[64];
+	size_t n = 0;
+
+	for (int fd = 0; fd < 256; fd++) {
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
+		n += faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+	}
+	return n;
+}
+
+static void test_inherits_no_descriptors(void **state _unused_)
+{
+	int extra = dup(STDERR_FILENO); /* without close-on-exec */
+	HELPER;
+
+	assert_int_equal(count_fds(helper_opener_pid(h)), 4); /* 0, 1, 2 and its socket */
+	assert_int_equal(count_fds(helper_parser_pid(h)), 4);
+	close(extra);
+}
+
+/* Runs fn in a confined child of that kind and gives how it ended. */
+static int run_confined(enum child_kind kind, void (*fn)(void))
+{
+	int status;
+	pid_t parent = getpid(), pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		int fd = open("/dev/null", O_RDWR);
+
+		if (confine(kind, fd, parent, NOBODY, NOBODY) < 0)
+			_exit(99);
+		fn();
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return status;
+}
+
+static void do_nothing(void)
+{
+}
+
+static void do_socket(void)
+{
+	socket(AF_UNIX, SOCK_STREAM, 0);
+}
+
+static void do_exec(void)
+{
+	execl("/bin/true", "true", NULL);
+}
+
+static void do_fork(void)
+{
+	if (fork() == 0)
+		_exit(0);
+}
+
+static void do_open(void)
+{
+	_exit(open("/etc/passwd", O_RDONLY) < 0 && errno == EACCES ? 0 : 98);
+}
+
+static void test_forbidden_calls_kill(void **state _unused_)
+{
+	static void (*const forbidden[])(void) = { do_socket, do_exec, do_fork };
+
+	for (enum child_kind kind = CHILD_OPENER; kind <= CHILD_PARSER; kind++) {
+		assert_int_equal(run_confined(kind, do_nothing), 0);
+		assert_int_equal(run_confined(kind, do_open), 0);
+		for (size_t i = 0; i < ELEMENTS_OF(forbidden); i++) {
+			int status = run_confined(kind, forbidden[i]);
+
+			assert_true(WIFSIGNALED(status));
+			assert_int_equal(WTERMSIG(status), SIGSYS);
+		}
+	}
+}
+
+static void test_dies_with_the_daemon(void **state _unused_)
+{
+	int pipe_fds[2], status;
+	pid_t pids[2], daemon;
+
+	assert_int_equal(pipe(pipe_fds), 0);
+	daemon = fork();
+	if (daemon == 0) {
+		struct helper *h;
+
+		if (helper_start(&h) < 0)
+			_exit(1);
+		pids[0] = helper_opener_pid(h);
+		pids[1] = helper_parser_pid(h);
+		if (write(pipe_fds[1], pids, sizeof(pids)) < 0)
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	assert_int_equal(read(pipe_fds[0], pids, sizeof(pids)), sizeof(pids));
+	close(pipe_fds[0]);
+	close(pipe_fds[1]);
+	kill(daemon, SIGKILL);
+	waitpid(daemon, &status, 0);
+	for (int i = 0; i < 2; i++) {
+		int tries = 0;
+		char path[64], state_path[64];
+
+		snprintf(path, sizeof(path), "/proc/%d", pids[i]);
+		snprintf(state_path, sizeof(state_path), "/proc/%d/status", pids[i]);
+		/* without an init that reaps they may stay as zombies */
+		while (access(path, F_OK) == 0 && status_field(pids[i], "State")[0] != 'Z' && tries++ < 100)
+			usleep(10000);
+		assert_true(tries < 100);
+	}
+}
+
+/* ---- opener ---- */
+
+static void need_root(void)
+{
+	if (geteuid() != 0) {
+		print_message("# perf events need root\n");
+		skip();
+	}
+}
+
+static void test_opens_events(void **state _unused_)
+{
+	static const struct {
+		enum opener_event event;
+		bool freq;
+		uint64_t value;
+	} cases[] = {
+		{ OPENER_CPU_CLOCK, true, 49 }, { OPENER_CPU_CLOCK, false, 20408163 },
+		{ OPENER_FAULTS_MINOR, true, 99 }, { OPENER_FAULTS_MINOR, false, 1 }, { OPENER_FAULTS_MAJOR, false, 1 },
+	};
+
+	need_root();
+	HELPER;
+	for (size_t i = 0; i < ELEMENTS_OF(cases); i++) {
+		_cleanup_close_ int fd = -EBADF;
+		uint64_t count;
+
+		assert_int_equal(helper_open_perf_event(h, cases[i].event, 0, cases[i].freq, cases[i].value, &fd), 0);
+		assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+		/* disabled until asked, and it counts then */
+		usleep(2000);
+		assert_int_equal(read(fd, &count, sizeof(count)), sizeof(count));
+		assert_true(count == 0);
+		assert_int_equal(ioctl(fd, PERF_EVENT_IOC_ENABLE, 0), 0);
+		if (cases[i].event == OPENER_CPU_CLOCK) {
+			usleep(2000);
+			assert_int_equal(read(fd, &count, sizeof(count)), sizeof(count));
+			assert_true(count > 0);
+		}
+	}
+}
+
+static void test_refuses_requests(void **state _unused_)
+{
+	int fd = -EBADF;
+
+	need_root();
+	HELPER;
+	assert_int_equal(helper_open_perf_event(h, (enum opener_event)3, 0, true, 49, &fd), -EINVAL);
+	assert_int_equal(helper_open_perf_event(h, OPENER_CPU_CLOCK, -1, true, 49, &fd), -EINVAL);
+	assert_int_equal(helper_open_perf_event(h, OPENER_CPU_CLOCK, 9000, true, 49, &fd), -EINVAL);
+	assert_int_equal(helper_open_perf_event(h, OPENER_CPU_CLOCK, 0, true, 0, &fd), -EINVAL);
+	assert_int_equal(helper_open_perf_event(h, OPENER_CPU_CLOCK, 0, true, 1000000, &fd), -EINVAL);
+	assert_int_equal(helper_open_perf_event(h, OPENER_CPU_CLOCK, 0, false, 1, &fd), -EINVAL);
+	assert_int_equal(helper_open_perf_event(h, OPENER_FAULTS_MINOR, 0, false, 0, &fd), -EINVAL);
+	assert_int_equal(helper_open_perf_event(h, OPENER_FAULTS_MINOR, 0, false, UINT64_MAX, &fd), -EINVAL);
+	/* a CPU that is not there: what perf_event_open says */
+	assert_true(helper_open_perf_event(h, OPENER_CPU_CLOCK, 8191, true, 49, &fd) < 0);
+	assert_int_equal(fd, -EBADF);
+	assert_int_equal(helper_open_perf_event(h, OPENER_CPU_CLOCK, 0, true, 49, &fd), 0);
+	close(fd);
+}
+
+static void expect_refusal(struct helper *h, const void *packet, size_t size, int with_fd)
+{
+	struct opener_reply reply;
+	int stray = -EBADF;
+
+	assert_int_equal(packet_send(h->opener.fd, packet, size, 0, with_fd), 0);
+	assert_int_equal(packet_receive(h->opener.fd, &reply, sizeof(reply), 0, &stray), sizeof(reply));
+	assert_int_equal(reply.error, -EBADMSG);
+	assert_int_equal(stray, -EBADF);
+}
+
+static void test_malformed_packets(void **state _unused_)
+{
+	struct opener_request good = { .magic = HELPER_MAGIC_OPENER, .event = OPENER_CPU_CLOCK, .freq = 1, .value = 49 };
+	struct opener_request bad = good;
+	char large[4096] = {};
+	int fd = -EBADF;
+
+	HELPER;
+	bad.magic++;
+	expect_refusal(h, &bad, sizeof(bad), -EBADF);
+	expect_refusal(h, &good, sizeof(good) - 1, -EBADF);
+	expect_refusal(h, &good, 1, -EBADF);
+	expect_refusal(h, large, sizeof(large), -EBADF);
+	expect_refusal(h, &good, sizeof(good), STDERR_FILENO);
+	if (geteuid() == 0) {
+		assert_int_equal(helper_open_perf_event(h, OPENER_CPU_CLOCK, 0, true, 49, &fd), 0);
+		close(fd);
+	}
+}
+
+static void test_opener_dies(void **state _unused_)
+{
+	HELPER;
+	int fd;
+
+	assert_int_equal(kill(helper_opener_pid(h), SIGKILL), 0);
+	usleep(20000);
+	assert_int_equal(helper_opener_pid(h), 0);
+	assert_int_equal(helper_open_perf_event(h, OPENER_CPU_CLOCK, 0, true, 49, &fd), -EPIPE);
+	assert_int_equal(helper_open_perf_event(h, OPENER_CPU_CLOCK, 0, true, 49, &fd), -EPIPE);
+	assert_true(helper_parser_pid(h) > 0);
+}
+
+static void test_opener_hangs(void **state _unused_)
+{
+	HELPER;
+	uint64_t before = clock_monotonic_ns();
+	pid_t pid = helper_opener_pid(h);
+	int fd;
+
+	assert_int_equal(kill(pid, SIGSTOP), 0);
+	assert_int_equal(helper_open_perf_event(h, OPENER_CPU_CLOCK, 0, true, 49, &fd), -ETIMEDOUT);
+	assert_in_range(clock_monotonic_ns() - before, 900000000, 1500000000);
+	/* the late answer is not taken for the next one's */
+	assert_int_equal(kill(pid, SIGCONT), 0);
+	assert_int_equal(helper_open_perf_event(h, OPENER_CPU_CLOCK, 0, true, 0, &fd), -EINVAL);
+}
+
+/* ---- parser ---- */
+
+static struct parser_reply reply; /* large */
+
+static int next_reply(struct helper *h)
+{
+	for (int tries = 0; tries < 200; tries++) {
+		struct pollfd p = { .fd = parser_fd(h), .events = POLLIN };
+		int r = parser_next(h, &reply);
+
+		if (r != 0)
+			return r;
+		poll(&p, 1, 100);
+	}
+	return 0;
+}
+
+static void ask(struct helper *h, uint64_t object, int fd, const uint64_t *offsets, size_t n)
+{
+	uint64_t request;
+
+	assert_int_equal(parser_ask(h, object, fd, offsets, n, &request), 0);
+	assert_int_equal(next_reply(h), 1);
+	assert_true(reply.request == request);
+}
+
+/* What libelf says straight: is there any sized function that covers the address, and one of that name. */
+struct truth {
+	struct {
+		uint64_t start, size;
+		char *name;
+	} *symbols;
+	size_t n;
+	uint64_t text_offset, text_address, text_size; /* the executable segment */
+};
+
+static void read_truth(struct truth *t, int fd)
+{
+	Elf *elf;
+	Elf_Scn *section = NULL;
+	GElf_Shdr h, target;
+	size_t n, max = 0;
+
+	*t = (struct truth){};
+	elf_version(EV_CURRENT);
+	elf = elf_begin(fd, ELF_C_READ_MMAP, NULL);
+	assert_non_null(elf);
+	elf_getphdrnum(elf, &n);
+	for (size_t i = 0; i < n; i++) {
+		GElf_Phdr p;
+
+		gelf_getphdr(elf, (int)i, &p);
+		if (p.p_type == PT_LOAD && p.p_flags & PF_X) {
+			t->text_offset = p.p_offset;
+			t->text_address = p.p_vaddr;
+			t->text_size = p.p_filesz;
+		}
+	}
+	while ((section = elf_nextscn(elf, section))) {
+		Elf_Data *data;
+
+		gelf_getshdr(section, &h);
+		if (h.sh_type != SHT_SYMTAB && h.sh_type != SHT_DYNSYM)
+			continue;
+		data = elf_getdata(section, NULL);
+		for (size_t i = 0; i < h.sh_size / h.sh_entsize; i++) {
+			GElf_Sym s;
+			unsigned type;
+
+			gelf_getsym(data, (int)i, &s);
+			type = GELF_ST_TYPE(s.st_info);
+			if ((type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE) || s.st_shndx == SHN_UNDEF ||
+			    s.st_shndx >= SHN_LORESERVE || s.st_size == 0 ||
+			    !gelf_getshdr(elf_getscn(elf, s.st_shndx), &target) || !(target.sh_flags & SHF_EXECINSTR))
+				continue;
+			if (t->n == max) {
+				max = max ? 2 * max : 1024;
+				t->symbols = realloc(t->symbols, max * sizeof(*t->symbols));
+			}
+			t->symbols[t->n].start = s.st_value;
+			t->symbols[t->n].size = s.st_size;
+			t->symbols[t->n].name = strdup(elf_strptr(elf, h.sh_link, s.st_name));
+			t->symbols[t->n].name[strcspn(t->symbols[t->n].name, "@")] = '\0';
+			t->n++;
+		}
+	}
+	elf_end(elf);
+}
+
+static void free_truth(struct truth *t)
+{
+	for (size_t i = 0; i < t->n; i++)
+		free(t->symbols[i].name);
+	free(t->symbols);
+}
+
+static bool is_true(const struct truth *t, const struct parser_symbol *s)
+{
+	bool covered = false;
+
+	for (size_t i = 0; i < t->n; i++)
+		if (s->address - t->symbols[i].start < t->symbols[i].size) {
+			covered = true;
+			if (streq(t->symbols[i].name, s->name) && t->symbols[i].start == s->start && t->symbols[i].size == s->size)
+				return true;
+		}
+	return s->name[0] == '\0' && !covered;
+}
+
+static void check_file(struct helper *h, const char *path, uint64_t object, size_t addresses)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	uint64_t offsets[PARSER_OFFSETS_MAX];
+	struct truth t;
+	size_t named = 0;
+
+	if (fd < 0) {
+		print_message("# %s is not here\n", path);
+		return;
+	}
+	read_truth(&t, fd);
+	for (size_t done = 0; done < addresses; done += PARSER_OFFSETS_MAX) {
+		for (size_t i = 0; i < PARSER_OFFSETS_MAX; i++)
+			offsets[i] = t.text_offset + (uint64_t)random() % t.text_size;
+		ask(h, object, fd, offsets, PARSER_OFFSETS_MAX);
+		assert_int_equal(reply.error, 0);
+		assert_int_equal(reply.n, PARSER_OFFSETS_MAX);
+		for (size_t i = 0; i < reply.n; i++) {
+			const struct parser_symbol *s = &reply.symbols[i];
+			struct parser_symbol edge = *s;
+
+			assert_true(s->offset == offsets[i]);
+			assert_true(s->address == offsets[i] - t.text_offset + t.text_address);
+			if (!is_true(&t, s))
+				fail_msg("%s: %#lx is not in %s", path, (unsigned long)s->address, s->name);
+			/* the whole interval that it claims, at both ends */
+			edge.address = s->valid_start;
+			assert_true(is_true(&t, &edge));
+			edge.address = s->valid_end - 1;
+			assert_true(is_true(&t, &edge));
+			named += s->name[0] != '\0';
+		}
+	}
+	print_message("# %s: %zu symbols, %zu addresses named\n", path, t.n, named);
+	if (t.n > 1000)
+		assert_true(named > 0);
+	free_truth(&t);
+}
+
+static void test_names(void **state _unused_)
+{
+	HELPER;
+
+	srandom(20240607);
+	check_file(h, "/proc/self/exe", 1, 4096);
+	check_file(h, "/lib/x86_64-linux-gnu/libc.so.6", 2, 4096);
+	check_file(h, "/lib/aarch64-linux-gnu/libc.so.6", 3, 4096);
+	check_file(h, "/bin/bash", 4, 1024);
+	check_file(h, "/usr/bin/python3", 5, 1024);
+	check_file(h, "/usr/lib/x86_64-linux-gnu/libstdc++.so.6", 6, 4096);
+}
+
+static void test_build_id_and_hash(void **state _unused_)
+{
+	HELPER;
+	_cleanup_close_ int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	uint64_t offset = 0, hash;
+
+	ask(h, 1, fd, &offset, 1);
+	assert_int_equal(reply.error, 0);
+	assert_int_equal(reply.build_id_size, 20); /* the linker's default: SHA-1 */
+	hash = reply.content_hash;
+	assert_true(hash != 0);
+	ask(h, 2, fd, &offset, 1);
+	assert_true(reply.content_hash == hash);
+}
+
+static int file_with(const char *content, size_t size)
+{
+	int fd = memfd_create("test", MFD_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, content, size), size);
+	return fd;
+}
+
+static void test_not_elf(void **state _unused_)
+{
+	HELPER;
+	_cleanup_close_ int text = file_with("#!/bin/sh\n", 10), empty = file_with("", 0), other = file_with("#!/bin/sh!", 10);
+	_cleanup_close_ int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	uint64_t offset = 0, hash;
+
+	ask(h, 1, text, &offset, 1);
+	assert_int_equal(reply.error, -ENOEXEC);
+	assert_int_equal(reply.n, 0);
+	hash = reply.content_hash;
+	ask(h, 2, other, &offset, 1);
+	assert_true(reply.content_hash != hash);
+	ask(h, 3, empty, &offset, 1);
+	assert_int_equal(reply.error, -ENOEXEC);
+	ask(h, 4, null, &offset, 1);
+	assert_int_equal(reply.error, -ENOEXEC);
+	assert_true(helper_parser_pid(h) > 0);
+}
+
+/* A file that shrinks after it was opened must not be able to kill the parser. */
+static void test_shrinking_file(void **state _unused_)
+{
+	HELPER;
+	_cleanup_close_ int self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC), fd = memfd_create("test", MFD_CLOEXEC);
+	static char head[100000];
+	uint64_t offset = 4096;
+	pid_t parser = helper_parser_pid(h);
+
+	assert_int_equal(pread(self, head, sizeof(head), 0), sizeof(head));
+	for (off_t size = sizeof(head); size > 0; size = size * 2 / 3) {
+		assert_int_equal(ftruncate(fd, 0), 0);
+		assert_int_equal(pwrite(fd, head, (size_t)size, 0), size);
+		ask(h, (uint64_t)size, fd, &offset, 1);
+		assert_true(reply.error <= 0);
+	}
+	assert_int_equal(helper_parser_pid(h), parser);
+}
+
+static void test_queue_is_bounded(void **state _unused_)
+{
+	HELPER;
+	_cleanup_close_ int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	uint64_t offset = 0, request, before;
+	size_t asked = 0, answered = 0;
+	int r;
+
+	assert_int_equal(parser_ask(h, 1, fd, &offset, 0, &request), -EINVAL);
+	assert_int_equal(parser_ask(h, 1, fd, &offset, PARSER_OFFSETS_MAX + 1, &request), -EINVAL);
+	kill(helper_parser_pid(h), SIGSTOP);
+	before = clock_monotonic_ns();
+	while ((r = parser_ask(h, 1, fd, &offset, 1, &request)) == 0)
+		asked++;
+	assert_int_equal(r, -EAGAIN);
+	assert_in_range(asked, 8, REQUESTS_MAX);
+	assert_true(clock_monotonic_ns() - before < NSEC_PER_SEC); /* it did not block */
+	kill(helper_parser_pid(h), SIGCONT);
+	while (answered < asked && next_reply(h) == 1)
+		answered++;
+	assert_int_equal(answered, asked);
+	assert_int_equal(parser_next(h, &reply), 0);
+}
+
+static void test_parser_dies(void **state _unused_)
+{
+	HELPER;
+	_cleanup_close_ int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	uint64_t offset = 0, requests[3];
+	pid_t first = helper_parser_pid(h);
+	struct pollfd p = { .fd = parser_fd(h), .events = POLLIN };
+
+	kill(first, SIGSTOP);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(parser_ask(h, (uint64_t)i + 1, fd, &offset, 1, &requests[i]), 0);
+	kill(first, SIGKILL);
+	assert_int_equal(poll(&p, 1, 1000), 1);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(parser_next(h, &reply), 1);
+		assert_int_equal(reply.error, -EPIPE);
+		assert_true(reply.request == requests[i]);
+	}
+	assert_int_equal(parser_next(h, &reply), 0);
+	assert_int_equal(helper_parser_restarts(h), 1);
+	assert_int_not_equal(helper_parser_pid(h), 0);
+	assert_int_not_equal(helper_parser_pid(h), first);
+	assert_int_equal(parser_fd(h), p.fd);
+	/* the new one works, and is as confined */
+	ask(h, 1, fd, &offset, 1);
+	assert_int_equal(reply.error, 0);
+	assert_string_equal(status_field(helper_parser_pid(h), "Seccomp"), "2");
+	assert_true(strtoull(status_field(helper_parser_pid(h), "CapEff"), NULL, 16) == 0);
+}
+
+static void kill_at(struct helper *h, uint64_t object, int fd)
+{
+	uint64_t offset = 0, request, innocent;
+
+	kill(helper_parser_pid(h), SIGSTOP);
+	assert_int_equal(parser_ask(h, object, fd, &offset, 1, &request), 0);
+	assert_int_equal(parser_ask(h, 99, fd, &offset, 1, &innocent), 0);
+	kill(helper_parser_pid(h), SIGKILL);
+	assert_int_equal(next_reply(h), 1);
+	assert_int_equal(reply.error, -EPIPE);
+	assert_int_equal(next_reply(h), 1);
+	while (parser_next(h, &reply) != 0)
+		;
+}
+
+static void test_poisonous_file(void **state _unused_)
+{
+	HELPER;
+	_cleanup_close_ int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	uint64_t offset = 0, request;
+
+	kill_at(h, 7, fd);
+	ask(h, 7, fd, &offset, 1); /* once may be an accident */
+	kill_at(h, 7, fd);
+	assert_int_equal(parser_ask(h, 7, fd, &offset, 1, &request), -ENOTRECOVERABLE);
+	ask(h, 99, fd, &offset, 1); /* it was behind both times, and is not to blame */
+	assert_int_equal(reply.error, 0);
+}
+
+static void test_restarts_are_bounded(void **state _unused_)
+{
+	HELPER;
+
+	for (int i = 0; i < 3 * RESTARTS_BURST; i++) {
+		if (helper_parser_pid(h) > 0)
+			kill(helper_parser_pid(h), SIGKILL);
+		usleep(5000);
+		assert_int_equal(parser_next(h, &reply), 0);
+	}
+	assert_int_equal(helper_parser_restarts(h), RESTARTS_BURST);
+	assert_int_equal(helper_parser_pid(h), 0);
+	/* a minute later there is one again */
+	h->window_start_ns -= RESTARTS_INTERVAL_NS;
+	assert_int_equal(parser_next(h, &reply), 0);
+	assert_true(helper_parser_pid(h) > 0);
+}
+
+static void test_watchdog(void **state _unused_)
+{
+	HELPER;
+	_cleanup_close_ int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	pid_t first = helper_parser_pid(h);
+	uint64_t offset = 0, request;
+
+	kill(first, SIGSTOP);
+	assert_int_equal(parser_ask(h, 1, fd, &offset, 1, &request), 0);
+	assert_int_equal(parser_next(h, &reply), 0);
+	h->head_since_ns -= PARSER_TIMEOUT_NS; /* as if ten seconds had gone by */
+	assert_int_equal(parser_next(h, &reply), 1);
+	assert_true(reply.request == request);
+	assert_int_equal(reply.error, -EPIPE);
+	assert_int_equal(parser_next(h, &reply), 0);
+	assert_int_not_equal(helper_parser_pid(h), first);
+	ask(h, 1, fd, &offset, 1);
+	assert_int_equal(reply.error, 0);
+}
+
+/* What a parser that was taken over might send. */
+static void test_malformed_replies(void **state _unused_)
+{
+	HELPER;
+	union {
+		struct parser_reply_header header;
+		uint8_t bytes[2048];
+	} packet;
+	struct parser_reply_entry *e = (struct parser_reply_entry *)(&packet.header + 1);
+
+	for (int i = 0; i < 14; i++) {
+		size_t size = sizeof(packet.header) + sizeof(*e) + 4;
+
+		h->first = 0;
+		h->n_requests = 1;
+		h->requests[0] = (struct request){ .id = 5, .object = 1, .n = 1, .offsets = { 0x1000 } };
+		memset(&packet, 0, sizeof(packet));
+		packet.header = (struct parser_reply_header){ .magic = HELPER_MAGIC_PARSER, .request = 5, .n = 1 };
+		*e = (struct parser_reply_entry){ .address = 16, .valid_start = 10, .valid_end = 20, .name_size = 4 };
+		memcpy(e + 1, "main", 4);
+		switch (i) {
+		case 0: packet.header.magic++; break;
+		case 1: packet.header.request = 6; break;
+		case 2: packet.header.n = 2; break;
+		case 3: packet.header.n = UINT32_MAX; break;
+		case 4: packet.header.build_id_size = PARSER_BUILD_ID_MAX + 1; break;
+		case 5: packet.header.error = 1; break;
+		case 6: packet.header.error = -EBADMSG; break;
+		case 7: e->name_size = 5; break;
+		case 8: e->name_size = UINT32_MAX; break;
+		case 9: e->valid_end = 16; break;
+		case 10: e->valid_start = 17; break;
+		case 11: size++; break;
+		case 12: size = 3; break;
+		case 13: ((char *)(e + 1))[1] = '\0'; break;
+		}
+		memcpy(h->reply, packet.bytes, size);
+		if (decode_reply(h, size, &reply) != -EBADMSG)
+			fail_msg("case %d was taken", i);
+	}
+	h->n_requests = 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_confined),
+		cmocka_unit_test(test_inherits_no_descriptors),
+		cmocka_unit_test(test_forbidden_calls_kill),
+		cmocka_unit_test(test_dies_with_the_daemon),
+		cmocka_unit_test(test_opens_events),
+		cmocka_unit_test(test_refuses_requests),
+		cmocka_unit_test(test_malformed_packets),
+		cmocka_unit_test(test_opener_dies),
+		cmocka_unit_test(test_opener_hangs),
+		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_build_id_and_hash),
+		cmocka_unit_test(test_not_elf),
+		cmocka_unit_test(test_shrinking_file),
+		cmocka_unit_test(test_queue_is_bounded),
+		cmocka_unit_test(test_parser_dies),
+		cmocka_unit_test(test_poisonous_file),
+		cmocka_unit_test(test_restarts_are_bounded),
+		cmocka_unit_test(test_watchdog),
+		cmocka_unit_test(test_malformed_replies),
+	};
+
+	log_setup("test_helper", LOG_LEVEL_ERROR);
+	return cmocka_run_group_tests_name("helper", tests, NULL, NULL);
+}
