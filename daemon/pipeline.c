@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "pipeline.h"
 
+#include "balance.h"
 #include "idcache.h"
+#include "waits.h"
 
 /* Stacks whose objects the parser is still reading. A start on a busy machine has a few hundred. */
 #define PENDING_MAX 4096
@@ -9,10 +11,9 @@
 #define LIVE_TICKS 60
 /* Anomalies told in one tick; the detector's budget keeps far below. */
 #define ANOMALIES_PER_TICK_MAX 64
-#define CONSERVATION_TICKS 60
+#define COST_TICKS 60 /* over which the worst tick is told */
 #define OWN_SERIES_MAX 4096
 #define FOLDED_MAX 8192
-#define NO_INDEX UINT32_MAX
 
 /* A stack that waits for its names, with what it did meanwhile: told to the store as soon as they are known. */
 struct pending {
@@ -22,20 +23,6 @@ struct pending {
 	int threads;
 };
 
-/* A stack with threads in a lasting wait. Its end must reach the very series that its beginning reached, even when the
- * process is gone and its names can't be read again. */
-struct wait {
-	uint64_t stack_id; /* 0 = free */
-	struct collect_process process;
-	uint32_t threads;
-	uint32_t next_free;
-};
-
-struct balance {
-	uint64_t stacks[METRIC_N], exact[METRIC_N];
-	bool off_cpu; /* the gate was open all through the tick: every switch was seen */
-};
-
 struct pipeline {
 	struct pipeline_rooms rooms;
 	struct pipeline_config config;
@@ -43,18 +30,13 @@ struct pipeline {
 	struct idcache stack_ids;
 	struct map64 *pending_index; /* raw id -> pending */
 	struct pending *pending;
-	struct map64 *wait_index; /* raw id -> wait */
-	struct wait *waits;
-	uint32_t waits_max, free_wait;
-	struct map64 *waiting_threads; /* process hash -> threads in lasting waits */
+	struct waits *waits;
 	struct map64 *own_series;
 
 	struct store_tick tick;
 	uint64_t samples, lost;
-	bool gate_was_open;
-	struct balance balances[CONSERVATION_TICKS];
-	size_t balance_at;
-	uint64_t costs_ns[CONSERVATION_TICKS];
+	struct balance balance;
+	uint64_t costs_ns[COST_TICKS];
 
 	size_t n_anomalies;
 	struct store_anomaly anomalies[ANOMALIES_PER_TICK_MAX];
@@ -73,17 +55,13 @@ int pipeline_new(struct pipeline **ret, const struct pipeline_rooms *rooms, cons
 		return -ENOMEM;
 	p->rooms = *rooms;
 	p->config = *config;
-	p->waits_max = config->max_stacks;
 	p->pending = calloc(PENDING_MAX, sizeof(*p->pending));
-	p->waits = calloc(p->waits_max, sizeof(*p->waits));
-	if (!p->pending || !p->waits)
+	if (!p->pending)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < p->waits_max; i++)
-		p->waits[i].next_free = i + 1 < p->waits_max ? i + 1 : NO_INDEX;
 	/* Twice what the kernel holds: a stack must be known here at least as long as its frames are not sent again. */
 	if ((r = idcache_init(&p->stack_ids, 4 * (size_t) config->max_stacks)) < 0 ||
-	    (r = map64_new(&p->pending_index, PENDING_MAX)) < 0 || (r = map64_new(&p->wait_index, p->waits_max)) < 0 ||
-	    (r = map64_new(&p->waiting_threads, p->waits_max)) < 0 || (r = map64_new(&p->own_series, OWN_SERIES_MAX)) < 0)
+	    (r = map64_new(&p->pending_index, PENDING_MAX)) < 0 || (r = map64_new(&p->own_series, OWN_SERIES_MAX)) < 0 ||
+	    (r = waits_new(&p->waits, config->max_stacks)) < 0)
 		return r;
 	*ret = TAKE_PTR(p);
 	return 0;
@@ -95,11 +73,9 @@ struct pipeline *pipeline_free(struct pipeline *p)
 		return NULL;
 	idcache_done(&p->stack_ids);
 	map64_free(p->pending_index);
-	map64_free(p->wait_index);
-	map64_free(p->waiting_threads);
 	map64_free(p->own_series);
+	waits_free(p->waits);
 	free(p->pending);
-	free(p->waits);
 	free(p);
 	return NULL;
 }
@@ -138,13 +114,6 @@ static void count_loss(struct pipeline *p, const char *cause, uint64_t n)
 }
 
 /* ---- identity ---- */
-
-static uint64_t process_hash(const struct collect_process *process)
-{
-	const uint64_t key[] = { (uint32_t) process->pid | (uint64_t) process->exec_id << 32, process->start_ns };
-
-	return hash64(key, sizeof(key), 0);
-}
 
 static int find_process(struct pipeline *p, const struct collect_process *process, store_ref *ret)
 {
@@ -222,67 +191,29 @@ static int find_stack(struct pipeline *p, uint64_t raw_id, uint64_t *ret_stack_i
 
 /* ---- waits ---- */
 
-static void change_waiting_threads(struct pipeline *p, const struct collect_process *process, int threads)
-{
-	uint64_t hash = process_hash(process), n = 0;
-
-	map64_get(p->waiting_threads, hash, &n);
-	n = threads < 0 && n < (uint64_t) -threads ? 0 : n + threads;
-	if (n == 0)
-		map64_remove(p->waiting_threads, hash);
-	else
-		map64_put(p->waiting_threads, hash, n);
-}
-
 static void begin_wait(struct pipeline *p, uint64_t raw_id, const struct collect_process *process, store_ref process_ref,
                        uint64_t stack_id, store_ref stack_ref, uint32_t threads)
 {
-	uint64_t index;
-	struct wait *w;
-	bool known = map64_get(p->wait_index, raw_id, &index);
-
-	if (!known && p->free_wait == NO_INDEX) {
+	if (waits_full(p->waits, raw_id))
 		count_loss(p, "waits-full", threads);
-		return;
-	}
-	if (store_wait(p->rooms.store, process_ref, stack_ref, threads) < 0) {
+	else if (store_wait(p->rooms.store, process_ref, stack_ref, threads) < 0)
 		count_loss(p, "store-full", threads);
-		return;
-	}
-	if (!known) {
-		index = p->free_wait;
-		p->free_wait = p->waits[index].next_free;
-		p->waits[index] = (struct wait) { .stack_id = stack_id, .process = *process };
-		map64_put(p->wait_index, raw_id, index);
-	}
-	w = &p->waits[index];
-	w->threads += threads;
-	change_waiting_threads(p, process, threads);
+	else
+		waits_begin(p->waits, raw_id, process, stack_id, threads);
 }
 
 static void end_wait(struct pipeline *p, uint64_t raw_id, uint32_t threads)
 {
 	store_ref process_ref, stack_ref;
-	uint64_t index;
-	struct wait *w;
+	struct wait w;
 
-	/* Not there: its beginning was lost, and counted then. */
-	if (!map64_get(p->wait_index, raw_id, &index))
+	threads = waits_end(p->waits, raw_id, threads, &w);
+	if (threads == 0)
 		return;
-	w = &p->waits[index];
-	threads = MIN(threads, w->threads);
-	process_ref = store_find_process(p->rooms.store, w->process.pid, w->process.exec_id, w->process.start_ns);
-	stack_ref = store_find_stack(p->rooms.store, w->stack_id);
-	if (threads > 0 && process_ref && stack_ref)
+	process_ref = store_find_process(p->rooms.store, w.process.pid, w.process.exec_id, w.process.start_ns);
+	stack_ref = store_find_stack(p->rooms.store, w.stack_id);
+	if (process_ref && stack_ref)
 		store_wait(p->rooms.store, process_ref, stack_ref, -(int) threads);
-	change_waiting_threads(p, &w->process, -(int) threads);
-	w->threads -= threads;
-	if (w->threads == 0) {
-		map64_remove(p->wait_index, raw_id);
-		w->stack_id = 0;
-		w->next_free = p->free_wait;
-		p->free_wait = index;
-	}
 }
 
 /* ---- what waits for its names ---- */
@@ -367,9 +298,7 @@ static void sink_begin(void *userdata, const struct collect_tick_info *info)
 		.gate_open = info->gate_open,
 	};
 	p->samples = p->lost = 0;
-	p->balance_at = (p->balance_at + 1) % CONSERVATION_TICKS;
-	p->balances[p->balance_at] = (struct balance) { .off_cpu = p->gate_was_open && info->gate_open };
-	p->gate_was_open = info->gate_open;
+	balance_begin_tick(&p->balance, info->gate_open);
 	store_tick_begin(p->rooms.store, info->time_us, info->duration_ns);
 	retry_pending(p);
 }
@@ -382,7 +311,7 @@ static void sink_gate(void *userdata, const struct collect_gate_change *change)
 	copy_string(stored.cause, sizeof(stored.cause), change->cause);
 	store_add_gate_change(p->rooms.store, &stored);
 	alert_gate(p->rooms.alert, change->time_us, change->open, change->load, change->cause);
-	p->balances[p->balance_at].off_cpu = false;
+	balance_gate_changed(&p->balance);
 }
 
 static void sink_sample(void *userdata, const struct collect_sample *sample)
@@ -390,8 +319,7 @@ static void sink_sample(void *userdata, const struct collect_sample *sample)
 	struct pipeline *p = userdata;
 
 	p->samples++;
-	for (size_t m = 0; m < METRIC_N; m++)
-		p->balances[p->balance_at].stacks[m] += sample->values[m];
+	balance_add_stack(&p->balance, sample->values);
 	account_or_put_off(p, sample->raw_id, &sample->process, sample->values, 0);
 }
 
@@ -413,15 +341,12 @@ static void sink_wait(void *userdata, const struct collect_wait *wait)
 static void sink_total(void *userdata, const struct collect_total *total)
 {
 	struct pipeline *p = userdata;
-	struct balance *b = &p->balances[p->balance_at];
-	uint64_t waiting;
 	store_ref process_ref;
 	int r;
 
-	for (size_t m = 0; m < METRIC_N; m++)
-		b->exact[m] += total->values[m];
-	if (map64_get(p->waiting_threads, process_hash(&total->process), &waiting))
-		b->stacks[METRIC_BLOCKED] += waiting * p->tick.duration_ns;
+	balance_add_exact(&p->balance, total->values);
+	/* Only of processes that have totals: those that did nothing but wait have none to compare with. */
+	balance_add_waits(&p->balance, waits_of_process(p->waits, &total->process) * p->tick.duration_ns);
 	r = find_process(p, &total->process, &process_ref);
 	if (r >= 0)
 		r = store_add_total(p->rooms.store, process_ref, total->values);
@@ -589,28 +514,8 @@ int pipeline_tick(struct pipeline *p, uint64_t now_us, pipeline_anomaly_fn fn, v
 		                           ? (p->tick.duration_ns + NSEC_PER_SEC / 2) / NSEC_PER_SEC - 1
 		                           : 0;
 	p->cost_ns = clock_monotonic_ns() - began_ns;
-	p->costs_ns[p->ticks++ % CONSERVATION_TICKS] = p->cost_ns;
+	p->costs_ns[p->ticks++ % COST_TICKS] = p->cost_ns;
 	return 0;
-}
-
-/* Below these the ratio is noise: a second of time at 49 samples, or a thousand faults. */
-static uint64_t conservation_least(enum metric m)
-{
-	return m == METRIC_FAULTS_MINOR || m == METRIC_FAULTS_MAJOR ? 1000 : NSEC_PER_SEC;
-}
-
-static double conservation(const struct pipeline *p, enum metric m)
-{
-	bool off_cpu = m == METRIC_BLOCKED || m == METRIC_RUNNABLE;
-	uint64_t stacks = 0, exact = 0;
-
-	for (size_t i = 0; i < CONSERVATION_TICKS; i++) {
-		if (off_cpu && !p->balances[i].off_cpu)
-			continue;
-		stacks += p->balances[i].stacks[m];
-		exact += p->balances[i].exact[m];
-	}
-	return m == METRIC_HITS || exact < conservation_least(m) ? -1 : (double) stacks / exact;
 }
 
 void pipeline_get_status(const struct pipeline *p, struct pipeline_status *ret)
@@ -625,11 +530,11 @@ void pipeline_get_status(const struct pipeline *p, struct pipeline_status *ret)
 		.pending_max = PENDING_MAX,
 		.cached_stacks = idcache_size(&p->stack_ids),
 		.cached_stacks_max = 4 * p->config.max_stacks,
-		.waits = map64_size(p->wait_index),
-		.waits_max = p->waits_max,
+		.waits = waits_count(p->waits),
+		.waits_max = waits_max(p->waits),
 	};
-	for (size_t i = 0; i < CONSERVATION_TICKS; i++)
+	for (size_t i = 0; i < COST_TICKS; i++)
 		ret->cost_max_ns = MAX(ret->cost_max_ns, p->costs_ns[i]);
 	for (enum metric m = 0; m < METRIC_N; m++)
-		ret->conservation[m] = conservation(p, m);
+		ret->conservation[m] = balance_ratio(&p->balance, m);
 }

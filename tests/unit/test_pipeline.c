@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The pipeline between a scripted kernel (collect, symbol), a scripted detector, and the real store. */
+#include "balance.c"
 #include "pipeline.c"
+#include "waits.c"
 
 #include <setjmp.h>
 #include <sys/mman.h>
