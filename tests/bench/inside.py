@@ -37,14 +37,16 @@ def raw_call(daemon, message):
 def is_complete(received):
     if not received.endswith(b"\0"):
         return False
-    last = received[received.rfind(b"\0", 0, len(received) - 1) + 1:]
+    last = received[received.rfind(b"\0", 0, len(received) - 1) + 1 :]
     return b'"continues":true' not in last.replace(b" ", b"")
 
 
 def private_kib(pid):
     """Resident memory without what is shared: the arena is shared memory."""
     fields = dict(line.split(":", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
-    return sum(int(fields[key].split()[0]) for key in ("RssAnon", "RssFile")), int(fields["RssShmem"].split()[0])
+    return sum(int(fields[key].split()[0]) for key in ("RssAnon", "RssFile")), int(
+        fields["RssShmem"].split()[0]
+    )
 
 
 def start_times(n):
@@ -72,7 +74,9 @@ def with_live_stacks(n, seconds):
             costs.append(daemon.status()["tick_cost_ns"])
         after = daemon.status()
         found["tick_ms"] = [cost / 1e6 for cost in costs]
-        found["cpu_share"] = (after["cpu_ns"] - before["cpu_ns"]) / ((after["now_us"] - before["now_us"]) * 1000)
+        found["cpu_share"] = (after["cpu_ns"] - before["cpu_ns"]) / (
+            (after["now_us"] - before["now_us"]) * 1000
+        )
         now = after["now_us"]
         live = daemon.flame("off_cpu", pid=load.pid, since_us=now - 2000000, until_us=now - 1000000)
         found["seen"] = len({s.id for s in live.stacks})
@@ -81,7 +85,9 @@ def with_live_stacks(n, seconds):
         found["points"] = finest["points"]
         private, shared = private_kib(after["pid"])
         found["private_mib"], found["shared_mib"] = private / 1024, shared / 1024
-        found["helpers_mib"] = sum(private_kib(p)[0] for p in (after["opener_pid"], after["parser_pid"]) if p) / 1024
+        found["helpers_mib"] = (
+            sum(private_kib(p)[0] for p in (after["opener_pid"], after["parser_pid"]) if p) / 1024
+        )
         found["maps_mib"] = after["map_bytes"] / (1 << 20)
         found["losses"] = {loss["cause"]: loss["count"] for loss in after["losses"] if loss["count"]}
         queries(daemon, now, found)
@@ -90,15 +96,19 @@ def with_live_stacks(n, seconds):
 
 def queries(daemon, now, found):
     anomalies = b'{"method":"org.stackd.ListAnomalies","parameters":{"limit":1000}}'
-    flame = (b'{"method":"org.stackd.GetFlame","parameters":{"metric":"off_cpu","filter":{"since_us":%d}},"more":true}'
-             % (now - 3600000000))
+    flame = (
+        b'{"method":"org.stackd.GetFlame","more":true,'
+        b'"parameters":{"metric":"off_cpu","filter":{"since_us":%d}}}'
+        % (now - 3600000000)
+    )
     found["anomalies_ms"] = median_ms([raw_call(daemon, anomalies)[0] for _ in range(7)])
     answers = [raw_call(daemon, flame) for _ in range(7)]
     found["flame_ms"] = median_ms([seconds for seconds, _ in answers])
     found["flame_kib"] = answers[-1][1] / 1024
     found["flame_stacks"] = len(daemon.flame("off_cpu", since_us=now - 3600000000).stacks)
-    found["stackctl_flame_ms"] = median_ms([timed(lambda: daemon.stackctl("flame", "--metric", "off-cpu", "--since",
-                                                                          "-1h")) for _ in range(3)])
+    found["stackctl_flame_ms"] = median_ms(
+        [timed(lambda: daemon.stackctl("flame", "--metric", "off-cpu", "--since", "-1h")) for _ in range(3)]
+    )
 
 
 def idle(seconds):
@@ -111,5 +121,7 @@ def idle(seconds):
             before = daemon.status()
             time.sleep(seconds)
             after = daemon.status()
-            shares[mode] = (after["cpu_ns"] - before["cpu_ns"]) / ((after["now_us"] - before["now_us"]) * 1000)
+            shares[mode] = (after["cpu_ns"] - before["cpu_ns"]) / (
+                (after["now_us"] - before["now_us"]) * 1000
+            )
     return shares

@@ -88,12 +88,14 @@ BUDGETS = {
 
 
 def measure(rounds, short, tell):
-    """{condition: {load: [ratio by round]}}; every round has its own runs without anything, before and after."""
-    ratios = {condition: {load.name: [] for load in LOADS} for condition in CONDITIONS if condition != "without"}
+    """{condition: {load: [ratio by round]}}; every run with a tool lies between two without."""
+    ratios = {
+        condition: {load.name: [] for load in LOADS} for condition in CONDITIONS if condition != "without"
+    }
     base = {load.name: [] for load in LOADS}
     for number in range(rounds):
         order = [c for c in CONDITIONS if c != "without"]
-        order = order[number % len(order):] + order[:number % len(order)]
+        order = order[number % len(order) :] + order[: number % len(order)]
         before = run_loads("without", short)
         for condition in order:
             during = run_loads(condition, short)
@@ -103,8 +105,10 @@ def measure(rounds, short, tell):
                 base[load.name].append(bare)
                 ratios[condition][load.name].append(during[load.name] / bare)
             before = after
-            tell(f"round {number + 1}/{rounds}: {condition}: "
-                 + ", ".join(f"{load.name} {ratios[condition][load.name][-1]:.3f}" for load in LOADS))
+            tell(
+                f"round {number + 1}/{rounds}: {condition}: "
+                + ", ".join(f"{load.name} {ratios[condition][load.name][-1]:.3f}" for load in LOADS)
+            )
     return ratios, base
 
 
@@ -114,18 +118,27 @@ def run_loads(condition, short):
 
 
 def finite(ratios):
-    return all(math.isfinite(r) and r > 0 for by_load in ratios.values() for rs in by_load.values() for r in rs)
+    return all(
+        math.isfinite(r) and r > 0 for by_load in ratios.values() for rs in by_load.values() for r in rs
+    )
 
 
 def table(ratios, base):
     """The medians with the spread from the lower to the upper quartile, budgets beside them."""
-    lines = ["| time with the tool / without | " + " | ".join(load.what for load in LOADS) + " |",
-             "|---" * (len(LOADS) + 1) + "|"]
+    lines = [
+        "| time with the tool / without | " + " | ".join(load.what for load in LOADS) + " |",
+        "|---" * (len(LOADS) + 1) + "|",
+    ]
     for condition, by_load in ratios.items():
         name = condition if condition in ("perf record", "offcputime") else "stackd, " + condition
-        lines.append(f"| {name} | " + " | ".join(cell(condition, load, by_load[load.name]) for load in LOADS) + " |")
-    lines.append("| seconds without | " + " | ".join(f"{statistics.median(base[load.name]):.3f}" for load in LOADS)
-                 + " |")
+        lines.append(
+            f"| {name} | " + " | ".join(cell(condition, load, by_load[load.name]) for load in LOADS) + " |"
+        )
+    lines.append(
+        "| seconds without | "
+        + " | ".join(f"{statistics.median(base[load.name]):.3f}" for load in LOADS)
+        + " |"
+    )
     return lines
 
 

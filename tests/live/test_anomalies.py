@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A service that ran steadily starts to spin: it is told soon, with the right process and stack, and little else is."""
+"""A steady service starts to spin: it is told soon, with the right process and stack, and little else is."""
 import signal
 import time
 
@@ -25,8 +25,10 @@ def anomalies(**filter):
 def describe(anomaly):
     process = anomaly.get("process") or {}
     leaf = anomaly["frames"][-1]["name"] if anomaly["frames"] else "?"
-    return (f"{anomaly['type']} of {anomaly['metric']}, score {anomaly['score']:.1f}, {anomaly['observed']:.3g} "
-            f"instead of {anomaly['expected']:.3g}, {process.get('comm')} ({process.get('pid')}), in {leaf}")
+    return (
+        f"{anomaly['type']} of {anomaly['metric']}, score {anomaly['score']:.1f}, {anomaly['observed']:.3g} "
+        f"instead of {anomaly['expected']:.3g}, {process.get('comm')} ({process.get('pid')}), in {leaf}"
+    )
 
 
 def test_quiet_baseline():
@@ -36,8 +38,10 @@ def test_quiet_baseline():
     found = anomalies()
     for anomaly in found:
         note(describe(anomaly))
-    check(not [a for a in found if (a.get("process") or {}).get("pid") == server.pid],
-          "the service was steady, but has anomalies")
+    check(
+        not [a for a in found if (a.get("process") or {}).get("pid") == server.pid],
+        "the service was steady, but has anomalies",
+    )
     check(len(found) <= FEW, f"{len(found)} anomalies while nothing happened")
 
 
@@ -71,7 +75,9 @@ def test_stackctl():
     server = state["server"]
     text = daemon.stackctl("anomalies", "--since", "10m").stdout
     note(text)
-    check(str(server.pid) in text and "retry_forever" in text, f"stackctl anomalies does not show it:\n{text}")
+    check(
+        str(server.pid) in text and "retry_forever" in text, f"stackctl anomalies does not show it:\n{text}"
+    )
     text = daemon.stackctl("anomalies", "--since", "10m", "--pid", server.pid).stdout
     check("retry_forever" in text, "--pid hides it")
     text = daemon.stackctl("anomalies", "--since", "10m", "--pid", daemon.process.pid).stdout
@@ -96,10 +102,14 @@ def cleanup():
     daemon.remove()
 
 
-run([
-    ("a steady service gives no anomalies", test_quiet_baseline),
-    ("a spin is told within 10 s", test_spin_is_told),
-    ("the right process and stack are told", test_right_stack),
-    ("stackctl anomalies and flame show it", test_stackctl),
-    ("it ends when the trouble ends", test_ends),
-], cleanup=cleanup, on_failure=daemon.note_log)
+run(
+    [
+        ("a steady service gives no anomalies", test_quiet_baseline),
+        ("a spin is told within 10 s", test_spin_is_told),
+        ("the right process and stack are told", test_right_stack),
+        ("stackctl anomalies and flame show it", test_stackctl),
+        ("it ends when the trouble ends", test_ends),
+    ],
+    cleanup=cleanup,
+    on_failure=daemon.note_log,
+)

@@ -64,16 +64,21 @@ def test_seen():
     ratios = {c["metric"]: c["ratio"] for c in seen["after"]["conservation"]}
     note(f"{flame.total / 1e9:.1f} s on CPU in {len(flame.stacks)} stacks; conservation {ratios}")
     check(flame.total > 0, "nothing of it is seen")
-    lost = sum(loss["count"] for loss in seen["after"]["losses"]) - \
-        sum(loss["count"] for loss in seen["before"]["losses"])
+    lost = sum(loss["count"] for loss in seen["after"]["losses"]) - sum(
+        loss["count"] for loss in seen["before"]["losses"]
+    )
     if lost == 0:
         within("conservation of on-cpu with nothing lost", ratios["on_cpu"], 1.0, absolute=0.15)
 
 
-run([
-    ("ticks are on time", test_ticks),
-    ("memory is flat", test_memory),
-    ("descriptors are flat", test_descriptors),
-    ("nothing is above its limit, losses are told", test_limits),
-    ("what short processes do is seen", test_seen),
-], cleanup=daemon.remove, on_failure=daemon.note_log)
+run(
+    [
+        ("ticks are on time", test_ticks),
+        ("memory is flat", test_memory),
+        ("descriptors are flat", test_descriptors),
+        ("nothing is above its limit, losses are told", test_limits),
+        ("what short processes do is seen", test_seen),
+    ],
+    cleanup=daemon.remove,
+    on_failure=daemon.note_log,
+)

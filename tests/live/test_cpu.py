@@ -10,7 +10,7 @@ from lib.reference import Perf, self_weights
 from lib.tap import check, note, run, within
 from lib.workload import Workload
 
-SHARE_POINTS = 0.05      # stackd and perf may differ by this much of the whole
+SHARE_POINTS = 0.05  # stackd and perf may differ by this much of the whole
 PERF_LEAST_SHARE = 0.02  # functions below it are too rare to be compared
 
 require_root()
@@ -42,7 +42,9 @@ def compare_with_perf(what, stackd_weights, perf_weights):
         note(f"{what}: {name}: stackd {ours.get(name, 0) * 100:.1f} %, perf {share * 100:.1f} %")
         if abs(ours.get(name, 0) - share) > SHARE_POINTS:
             worst.append(name)
-    check(not worst, f"{what}: shares differ by more than {SHARE_POINTS * 100:.0f} points: {', '.join(worst)}")
+    check(
+        not worst, f"{what}: shares differ by more than {SHARE_POINTS * 100:.0f} points: {', '.join(worst)}"
+    )
 
 
 def record_split():
@@ -54,24 +56,40 @@ def record_split():
             workload.go()
             account = workload.result()
         daemon.wait_ticks(3)
-        split.update(account=account, pid=workload.pid, perf=perf,
-                     flame=daemon.flame("on_cpu", pid=workload.pid),
-                     conservation={c["metric"]: c["ratio"] for c in daemon.status()["conservation"]},
-                     top=daemon.call("GetTop", {"by": "function", "metric": "on_cpu", "limit": 50,
-                                                "filter": {"pid": workload.pid,
-                                                           "since_us": account["started_us"] - 2000000}}))
+        split.update(
+            account=account,
+            pid=workload.pid,
+            perf=perf,
+            flame=daemon.flame("on_cpu", pid=workload.pid),
+            conservation={c["metric"]: c["ratio"] for c in daemon.status()["conservation"]},
+            top=daemon.call(
+                "GetTop",
+                {
+                    "by": "function",
+                    "metric": "on_cpu",
+                    "limit": 50,
+                    "filter": {"pid": workload.pid, "since_us": account["started_us"] - 2000000},
+                },
+            ),
+        )
 
 
 def test_split_shares():
     record_split()
     account, flame = split["account"]["on_cpu"], split["flame"]
     seventy, thirty = flame.with_function("spin_seventy"), flame.with_function("spin_thirty")
-    within("share of spin_seventy", seventy / (seventy + thirty),
-           account["spin_seventy"] / (account["spin_seventy"] + account["spin_thirty"]), absolute=0.03)
+    within(
+        "share of spin_seventy",
+        seventy / (seventy + thirty),
+        account["spin_seventy"] / (account["spin_seventy"] + account["spin_thirty"]),
+        absolute=0.03,
+    )
 
 
 def test_split_total():
-    within("on-CPU ns of the process", split["flame"].total, split["account"]["process_cpu_ns"], relative=0.05)
+    within(
+        "on-CPU ns of the process", split["flame"].total, split["account"]["process_cpu_ns"], relative=0.05
+    )
     check(split["flame"].sum() == split["flame"].total, "the total is not the sum of the stacks")
 
 
@@ -97,9 +115,18 @@ def test_top_like_perf_report():
     rows = {row["frame"]["name"]: row for row in top["rows"]}
     for name in ("spin_seventy", "spin_thirty", "spin_split"):
         check(name in rows, f"top has no {name}")
-        within(f"{name}: self", rows[name]["self"] / top["total"], own[name] / len(samples), absolute=SHARE_POINTS)
-        within(f"{name}: children", rows[name]["total"] / top["total"], children[name] / len(samples),
-               absolute=SHARE_POINTS)
+        within(
+            f"{name}: self",
+            rows[name]["self"] / top["total"],
+            own[name] / len(samples),
+            absolute=SHARE_POINTS,
+        )
+        within(
+            f"{name}: children",
+            rows[name]["total"] / top["total"],
+            children[name] / len(samples),
+            absolute=SHARE_POINTS,
+        )
 
 
 def test_conservation():
@@ -125,20 +152,42 @@ def compare_command(what, command, comm):
 
 
 def test_stress_ng_like_perf():
-    compare_command("stress-ng", [tool("stress-ng"), "--cpu", "1", "--cpu-method", "matrixprod", "--switch", "1",
-                                  "--vm", "1", "--vm-bytes", "64M", "-t", "12", "-q"], "stress-ng")
+    compare_command(
+        "stress-ng",
+        [
+            tool("stress-ng"),
+            "--cpu",
+            "1",
+            "--cpu-method",
+            "matrixprod",
+            "--switch",
+            "1",
+            "--vm",
+            "1",
+            "--vm-bytes",
+            "64M",
+            "-t",
+            "12",
+            "-q",
+        ],
+        "stress-ng",
+    )
 
 
 def test_sysbench_like_perf():
     compare_command("sysbench", [tool("sysbench"), "threads", "--threads=8", "--time=12", "run"], "sysbench")
 
 
-run([
-    ("a 70/30 split is seen as such within 3 points", test_split_shares),
-    ("on-CPU time is within 5 % of the process's own", test_split_total),
-    ("function shares agree with perf record within 5 points", test_split_like_perf),
-    ("top by function agrees with perf report, self and children", test_top_like_perf_report),
-    ("the stacks' sum agrees with the kernel's totals", test_conservation),
-    ("stress-ng: function shares agree with perf record", test_stress_ng_like_perf),
-    ("sysbench: function shares agree with perf record", test_sysbench_like_perf),
-], cleanup=daemon.remove, on_failure=daemon.note_log)
+run(
+    [
+        ("a 70/30 split is seen as such within 3 points", test_split_shares),
+        ("on-CPU time is within 5 % of the process's own", test_split_total),
+        ("function shares agree with perf record within 5 points", test_split_like_perf),
+        ("top by function agrees with perf report, self and children", test_top_like_perf_report),
+        ("the stacks' sum agrees with the kernel's totals", test_conservation),
+        ("stress-ng: function shares agree with perf record", test_stress_ng_like_perf),
+        ("sysbench: function shares agree with perf record", test_sysbench_like_perf),
+    ],
+    cleanup=daemon.remove,
+    on_failure=daemon.note_log,
+)

@@ -53,8 +53,10 @@ def test_opens():
     rows = [row for row in history(account["released_us"] - 500000) if row["open"]]
     check(rows, "the history has no opening")
     note(f"opened {(rows[0]['time_us'] - account['released_us']) / 1000:.2f} ms after the load: {rows[0]}")
-    check(-1000 <= rows[0]["time_us"] - account["released_us"] <= OPEN_WITHIN_US,
-          f"opened {rows[0]['time_us'] - account['released_us']} us after the load")
+    check(
+        -1000 <= rows[0]["time_us"] - account["released_us"] <= OPEN_WITHIN_US,
+        f"opened {rows[0]['time_us'] - account['released_us']} us after the load",
+    )
     check(rows[0]["cause"] == "load" and rows[0]["load"] > 5.0, f"the opening's cause is not told: {rows[0]}")
 
 
@@ -66,7 +68,10 @@ def test_closes():
     after = (rows[0]["time_us"] - opened["ended_us"]) / 1e6
     note(f"closed {after:.2f} s after the load was gone: {rows[0]}")
     check(CLOSE_AFTER_S - 0.5 <= after <= CLOSE_AFTER_S + 3, f"closed {after:.2f} s after the load was gone")
-    check(rows[0]["cause"] == "load-low" and rows[0]["load"] < 4.0, f"the closing's cause is not told: {rows[0]}")
+    check(
+        rows[0]["cause"] == "load-low" and rows[0]["load"] < 4.0,
+        f"the closing's cause is not told: {rows[0]}",
+    )
 
 
 def test_hysteresis():
@@ -104,8 +109,12 @@ def test_weights():
             rate = hits(load.pid, since, until) / (account["process_cpu_ns"] / 1e9)
             note(f"{mode}: {rate:.1f} samples in a second of CPU time")
             check(least <= rate <= most, f"{mode}: {rate:.1f} samples in a second of CPU time")
-            within(f"{mode}: on-CPU ns", daemon.flame("on_cpu", pid=load.pid).total, account["process_cpu_ns"],
-                   relative=0.05 if mode == "open" else 0.15)
+            within(
+                f"{mode}: on-CPU ns",
+                daemon.flame("on_cpu", pid=load.pid).total,
+                account["process_cpu_ns"],
+                relative=0.05 if mode == "open" else 0.15,
+            )
     daemon.stackctl("gate", "auto")
 
 
@@ -139,11 +148,15 @@ def test_held_closed():
     check(gate()["mode"] == "auto", "gate auto did not end the override")
 
 
-run([
-    ("opens within 10 ms of the load crossing 5.0", test_opens),
-    ("closes after the load stayed low", test_closes),
-    ("stays as it is between its thresholds", test_hysteresis),
-    ("few samples weigh as much as many", test_weights),
-    ("an override opens it until its deadline", test_override),
-    ("an override holds it closed", test_held_closed),
-], cleanup=daemon.remove, on_failure=daemon.note_log)
+run(
+    [
+        ("opens within 10 ms of the load crossing 5.0", test_opens),
+        ("closes after the load stayed low", test_closes),
+        ("stays as it is between its thresholds", test_hysteresis),
+        ("few samples weigh as much as many", test_weights),
+        ("an override opens it until its deadline", test_override),
+        ("an override holds it closed", test_held_closed),
+    ],
+    cleanup=daemon.remove,
+    on_failure=daemon.note_log,
+)

@@ -53,15 +53,27 @@ def test_malformed():
     daemon.start()
     with daemon.tick_keeper():
         for what, data in (
-                ("no JSON", b"hello\0"), ("an empty message", b"\0"), ("half an object", b'{"method":\0'),
-                ("an array", b"[]\0"), ("a number", b"42\0"), ("no method", b"{}\0"),
-                ("a method that is a number", b'{"method":1}\0'), ("invalid UTF-8", b'{"method":"\xff\xfe"}\0'),
-                ("a NaN", b'{"method":"org.stackd.GetStatus","parameters":{"x":NaN}}\0'),
-                ("two flags", b'{"method":"org.stackd.GetStatus","more":true,"oneway":true}\0'),
-                ("a flag that is no boolean", b'{"method":"org.stackd.GetStatus","more":1}\0'),
-                ("a hundred levels", b'{"method":"org.stackd.GetStatus","parameters":' + b'{"a":' * 100 + b"1" +
-                 b"}" * 101 + b"\0"),
-                ("duplicate keys", b'{"method":"org.stackd.GetStatus","method":"org.stackd.GetGate"}\0')):
+            ("no JSON", b"hello\0"),
+            ("an empty message", b"\0"),
+            ("half an object", b'{"method":\0'),
+            ("an array", b"[]\0"),
+            ("a number", b"42\0"),
+            ("no method", b"{}\0"),
+            ("a method that is a number", b'{"method":1}\0'),
+            ("invalid UTF-8", b'{"method":"\xff\xfe"}\0'),
+            ("a NaN", b'{"method":"org.stackd.GetStatus","parameters":{"x":NaN}}\0'),
+            ("two flags", b'{"method":"org.stackd.GetStatus","more":true,"oneway":true}\0'),
+            ("a flag that is no boolean", b'{"method":"org.stackd.GetStatus","more":1}\0'),
+            (
+                "a hundred levels",
+                b'{"method":"org.stackd.GetStatus","parameters":'
+                + b'{"a":' * 100
+                + b"1"
+                + b"}" * 101
+                + b"\0",
+            ),
+            ("duplicate keys", b'{"method":"org.stackd.GetStatus","method":"org.stackd.GetGate"}\0'),
+        ):
             expect_close(what, data)
             alive()
 
@@ -72,27 +84,52 @@ def test_wrong_calls():
         expect_error("an unknown method", "org.stackd.Nonsense", {}, service + "MethodNotFound")
         expect_error("an unknown interface", "org.example.Foo", {}, service + "InterfaceNotFound")
         for method, parameters, name in (
-                ("GetFlame", {"metric": "bogus"}, "metric"), ("GetFlame", {"metric": 5}, "metric"),
-                ("GetFlame", {"filter": []}, "filter"), ("GetFlame", {"filter": {"pid": "x"}}, "pid"),
-                ("GetTop", {"limit": "many"}, "limit"), ("GetStack", {}, "stack"), ("GetStack", {"stack": 7}, "stack"),
-                ("SetGate", {"mode": "ajar"}, "mode"), ("SetGate", {}, "mode"),
-                ("ListAnomalies", {"type": "odd"}, "type"), ("GetStatus", {"surplus": 1}, "surplus")):
-            expect_error(f"{method} {parameters}", "org.stackd." + method, parameters, service + "InvalidParameter", name)
-        expect_error("a stack that is not there", "org.stackd.GetStack", {"stack": "0123456789abcdef"},
-                     "org.stackd.NotFound")
+            ("GetFlame", {"metric": "bogus"}, "metric"),
+            ("GetFlame", {"metric": 5}, "metric"),
+            ("GetFlame", {"filter": []}, "filter"),
+            ("GetFlame", {"filter": {"pid": "x"}}, "pid"),
+            ("GetTop", {"limit": "many"}, "limit"),
+            ("GetStack", {}, "stack"),
+            ("GetStack", {"stack": 7}, "stack"),
+            ("SetGate", {"mode": "ajar"}, "mode"),
+            ("SetGate", {}, "mode"),
+            ("ListAnomalies", {"type": "odd"}, "type"),
+            ("GetStatus", {"surplus": 1}, "surplus"),
+        ):
+            expect_error(
+                f"{method} {parameters}",
+                "org.stackd." + method,
+                parameters,
+                service + "InvalidParameter",
+                name,
+            )
+        expect_error(
+            "a stack that is not there",
+            "org.stackd.GetStack",
+            {"stack": "0123456789abcdef"},
+            "org.stackd.NotFound",
+        )
 
 
 def test_ranges():
     now = int(time.time() * 1e6)
     backwards = {"since_us": now, "until_us": now - 60000000}
     for method in ("GetFlame", "GetTop", "ListStacks", "ListAnomalies", "ListProcesses"):
-        expect_error(f"{method}, upside down", "org.stackd." + method, {"filter": backwards}, "org.stackd.InvalidRange")
+        expect_error(
+            f"{method}, upside down", "org.stackd." + method, {"filter": backwards}, "org.stackd.InvalidRange"
+        )
     empty = {"since_us": now - 10000000, "until_us": now - 10000000}
     future = {"since_us": now + 3600000000, "until_us": now + 7200000000}
     for filter in (empty, future):
-        check(daemon.call("GetFlame", {"filter": filter})["stacks"] == [], f"stacks in an empty range {filter}")
-        check(daemon.call("ListAnomalies", {"filter": filter})["anomalies"] == [], "anomalies in an empty range")
-        check(daemon.call("ListProcesses", {"filter": filter})["processes"] == [], "processes in an empty range")
+        check(
+            daemon.call("GetFlame", {"filter": filter})["stacks"] == [], f"stacks in an empty range {filter}"
+        )
+        check(
+            daemon.call("ListAnomalies", {"filter": filter})["anomalies"] == [], "anomalies in an empty range"
+        )
+        check(
+            daemon.call("ListProcesses", {"filter": filter})["processes"] == [], "processes in an empty range"
+        )
 
 
 def test_pid_that_does_not_exist():
@@ -103,11 +140,19 @@ def test_pid_that_does_not_exist():
 
 
 def test_stackctl_arguments():
-    for arguments in (("--since", "yesteryear"), ("--pid", "x"), ("--metric", "bogus"),
-                      ("--since", "-1min", "--until", "-2min"), ("--nonsense",)):
+    for arguments in (
+        ("--since", "yesteryear"),
+        ("--pid", "x"),
+        ("--metric", "bogus"),
+        ("--since", "-1min", "--until", "-2min"),
+        ("--nonsense",),
+    ):
         result = daemon.stackctl("flame", *arguments, check_exit=False)
         note(f"flame {arguments}: {result.returncode}: {result.stderr.strip()}")
-        check(result.returncode != 0 and result.stderr.strip() and not result.stdout, f"flame {arguments}: accepted")
+        check(
+            result.returncode != 0 and result.stderr.strip() and not result.stdout,
+            f"flame {arguments}: accepted",
+        )
     check(daemon.stackctl("nonsense", check_exit=False).returncode != 0, "an unknown verb is accepted")
 
 
@@ -120,7 +165,9 @@ def test_split_and_pipelined():
             check("parameters" in client.receive(), "a message in single bytes is not answered")
         with daemon.client() as client:
             methods = ["GetStatus", "GetGate"] * 50
-            client.send_bytes(b"".join(json.dumps({"method": "org.stackd." + m}).encode() + b"\0" for m in methods))
+            client.send_bytes(
+                b"".join(json.dumps({"method": "org.stackd." + m}).encode() + b"\0" for m in methods)
+            )
             for method in methods:
                 reply = client.receive()
                 expected = "status" if method == "GetStatus" else "history"
@@ -130,8 +177,10 @@ def test_split_and_pipelined():
 def test_oversized():
     with daemon.tick_keeper():
         padding = b"x" * (2 * REQUEST_LIMIT)
-        expect_close("a message above the limit",
-                     b'{"method":"org.stackd.GetStatus","parameters":{"x":"' + padding + b'"}}\0')
+        expect_close(
+            "a message above the limit",
+            b'{"method":"org.stackd.GetStatus","parameters":{"x":"' + padding + b'"}}\0',
+        )
         expect_close("16 MiB without an end", b"{" + b" " * (16 << 20))
         alive()
 
@@ -160,7 +209,9 @@ def test_many_connections():
                 pass
             if answered + errors > 100:
                 break
-        note(f"{len(sockets)} connected, {refused} refused, of those asked {answered} answered, {errors} told why not")
+        note(
+            f"{len(sockets)} connected, {refused} refused; {answered} answered, {errors} told why not"
+        )
         check(answered <= 64, "more connections are served than allowed")
         for connection in sockets:
             connection.close()
@@ -186,7 +237,9 @@ def test_never_reads():
         for _ in range(10):
             alive()
             time.sleep(0.5)
-        note(f"10 calls beside them in {time.monotonic() - begin - 5:.2f} s, {daemon.resident_kib() - before} KiB more")
+        note(
+            f"10 calls in {time.monotonic() - begin - 5:.2f} s, {daemon.resident_kib() - before} KiB more"
+        )
         check(time.monotonic() - begin < 8, "others are slowed down by clients that never read")
         check(daemon.resident_kib() - before < 32 * 1024, "memory grows with clients that never read")
         for client in deaf:
@@ -195,11 +248,12 @@ def test_never_reads():
 
 def test_garbage_at_start():
     for what, text, line, key in (
-            ("no number", "[Gate]\nOpenAbove=abc\n", 2, "OpenAbove"),
-            ("an unknown key", "[Gate]\nOpenAbove=5\nOpenAbout=3\n", 3, "OpenAbout"),
-            ("an unknown section", "[Gat]\nOpenAbove=5\n", 1, "Gat"),
-            ("out of range", "\n\n[Collect]\nSampleHz=100000\n", 4, "SampleHz"),
-            ("bytes", "\x01\x02\x7f\n", 1, None)):
+        ("no number", "[Gate]\nOpenAbove=abc\n", 2, "OpenAbove"),
+        ("an unknown key", "[Gate]\nOpenAbove=5\nOpenAbout=3\n", 3, "OpenAbout"),
+        ("an unknown section", "[Gat]\nOpenAbove=5\n", 1, "Gat"),
+        ("out of range", "\n\n[Collect]\nSampleHz=100000\n", 4, "SampleHz"),
+        ("bytes", "\x01\x02\x7f\n", 1, None),
+    ):
         other = Daemon(text)
         try:
             other.spawn()
@@ -233,17 +287,21 @@ def test_ends_well():
     check(daemon.stop() == 0, f"exit code {daemon.process.returncode}:\n{daemon.log_tail()}")
 
 
-run([
-    ("malformed messages close the connection", test_malformed),
-    ("wrong calls get an error that names the trouble", test_wrong_calls),
-    ("upside-down ranges are refused, empty ones are empty", test_ranges),
-    ("a pid that does not exist is told", test_pid_that_does_not_exist),
-    ("stackctl refuses bad arguments", test_stackctl_arguments),
-    ("split and pipelined messages are answered in order", test_split_and_pipelined),
-    ("oversized messages close the connection", test_oversized),
-    ("1,000 connections", test_many_connections),
-    ("clients that never read", test_never_reads),
-    ("a bad configuration at start: file, line, key, exit code", test_garbage_at_start),
-    ("a bad configuration on reload is refused whole", test_garbage_on_reload),
-    ("ends well after all that", test_ends_well),
-], cleanup=daemon.remove, on_failure=daemon.note_log)
+run(
+    [
+        ("malformed messages close the connection", test_malformed),
+        ("wrong calls get an error that names the trouble", test_wrong_calls),
+        ("upside-down ranges are refused, empty ones are empty", test_ranges),
+        ("a pid that does not exist is told", test_pid_that_does_not_exist),
+        ("stackctl refuses bad arguments", test_stackctl_arguments),
+        ("split and pipelined messages are answered in order", test_split_and_pipelined),
+        ("oversized messages close the connection", test_oversized),
+        ("1,000 connections", test_many_connections),
+        ("clients that never read", test_never_reads),
+        ("a bad configuration at start: file, line, key, exit code", test_garbage_at_start),
+        ("a bad configuration on reload is refused whole", test_garbage_on_reload),
+        ("ends well after all that", test_ends_well),
+    ],
+    cleanup=daemon.remove,
+    on_failure=daemon.note_log,
+)

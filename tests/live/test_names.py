@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Names and identity: the same stack on every run, no wrong name, an honest place-holder where there is none."""
+"""Names and identity: the same stack on every run, no wrong name, an honest place-holder for no name."""
 import pathlib
 import re
 import subprocess
@@ -15,7 +15,9 @@ daemon = Daemon()
 
 def symbols(path):
     """{name: (start, end)} of the functions in an ELF file."""
-    text = subprocess.run([tool("nm"), "-S", "--defined-only", path], check=True, capture_output=True, text=True).stdout
+    text = subprocess.run(
+        [tool("nm"), "-S", "--defined-only", path], check=True, capture_output=True, text=True
+    ).stdout
     found = {}
     for line in text.splitlines():
         fields = line.split()
@@ -64,8 +66,12 @@ def user_names(flame, object_name):
 
 def test_right_names():
     """Every name shown for our programs is one of their functions, below the functions that call it."""
-    callers = {"spin_seventy": {"spin_split"}, "spin_thirty": {"spin_split"}, "compute": {"block_and_compute"},
-               "block_and_compute": {"main"}}
+    callers = {
+        "spin_seventy": {"spin_split"},
+        "spin_thirty": {"spin_split"},
+        "compute": {"block_and_compute"},
+        "block_and_compute": {"main"},
+    }
     for name, metric in (("spin_split", "on_cpu"), ("blocker", "blocked")):
         flame, _ = run_once(name, metric=metric, seconds=3)
         known = symbols(program("wl_" + name))
@@ -76,14 +82,19 @@ def test_right_names():
         for stack in flame.stacks:
             for inner, outer in zip(stack.frames, stack.frames[1:]):
                 if inner["name"] in callers and outer["object"] == "wl_" + name:
-                    check(outer["name"] in callers[inner["name"]], f"{inner['name']} called by {outer['name']}")
+                    check(
+                        outer["name"] in callers[inner["name"]], f"{inner['name']} called by {outer['name']}"
+                    )
 
 
 def test_kernel_names():
     flame, _ = run_once("blocker", metric="blocked", seconds=3)
     known = {line.split()[2] for line in pathlib.Path("/proc/kallsyms").read_text().splitlines()}
     shown = {f["name"] for s in flame.stacks for f in s.frames if f["kind"] == "kernel"}
-    check(any("nanosleep" in name for name in shown), f"the kernel part of the wait has no names: {sorted(shown)}")
+    check(
+        any("nanosleep" in name for name in shown),
+        f"the kernel part of the wait has no names: {sorted(shown)}",
+    )
     wrong = {n for n in shown if n not in known and not n.startswith("[")}
     check(not wrong, f"the kernel has no such functions: {sorted(wrong)}")
     ours = {n for n in shown if n.startswith("bpf_prog_") or n.startswith("bpf_trace_run")}
@@ -105,7 +116,9 @@ def test_unnamed():
         match = re.fullmatch(r"\[wl_stripped\+0x([0-9a-f]+)\]", leaf["name"])
         check(match, f"a name where there can be none: {leaf}")
         offset = int(match[1], 16)
-        check(any(start <= offset < end for start, end in ranges.values()), f"{leaf['name']} is in no function")
+        check(
+            any(start <= offset < end for start, end in ranges.values()), f"{leaf['name']} is in no function"
+        )
         if any(ranges[n][0] <= offset < ranges[n][1] for n in ("spin_seventy", "spin_thirty")):
             inside += stack.value
     note(f"{inside / flame.total * 100:.1f} % in the two functions, {len(flame.stacks)} stacks")
@@ -126,10 +139,14 @@ def test_depth():
             check(frames == depth, f"{frames} of {depth} frames")
 
 
-run([
-    ("two runs of a program at other addresses give one stack", test_aslr),
-    ("no wrong name in user stacks", test_right_names),
-    ("kernel names are the kernel's, stackd's own frames are not shown", test_kernel_names),
-    ("code without symbols is shown as object and offset", test_unnamed),
-    ("deep stacks are whole or marked as truncated", test_depth),
-], cleanup=daemon.remove, on_failure=daemon.note_log)
+run(
+    [
+        ("two runs of a program at other addresses give one stack", test_aslr),
+        ("no wrong name in user stacks", test_right_names),
+        ("kernel names are the kernel's, stackd's own frames are not shown", test_kernel_names),
+        ("code without symbols is shown as object and offset", test_unnamed),
+        ("deep stacks are whole or marked as truncated", test_depth),
+    ],
+    cleanup=daemon.remove,
+    on_failure=daemon.note_log,
+)

@@ -56,10 +56,27 @@ def oom_kills(group):
 def test_out_of_memory():
     daemon.start()
     with memory_cgroup(STRESS_BYTES) as (prefix, group):
-        with daemon.tick_keeper() as keeper:
-            subprocess.run([*prefix, tool("stress-ng"), "--cpu", "64", "--vm", "4", "--vm-bytes", "200%", "--vm-keep",
-                            "-t", str(STRESS_S), "-q"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                           check=False, timeout=STRESS_S + 60)
+        with daemon.tick_keeper():
+            subprocess.run(
+                [
+                    *prefix,
+                    tool("stress-ng"),
+                    "--cpu",
+                    "64",
+                    "--vm",
+                    "4",
+                    "--vm-bytes",
+                    "200%",
+                    "--vm-keep",
+                    "-t",
+                    str(STRESS_S),
+                    "-q",
+                ],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                check=False,
+                timeout=STRESS_S + 60,
+            )
             kills = oom_kills(group)
         note(f"{kills} processes were killed for memory")
         check(kills > 0, "memory did not run out: nothing was tested")
@@ -128,9 +145,13 @@ def test_restart_keeps_history():
     daemon.wait_ticks(2)
 
 
-run([
-    ("no tick is missed while memory runs out", test_out_of_memory),
-    ("names come back after the parser was killed", test_parser_dies),
-    ("goes on without the opener", test_opener_dies),
-    ("a restart keeps the history", test_restart_keeps_history),
-], cleanup=daemon.remove, on_failure=daemon.note_log)
+run(
+    [
+        ("no tick is missed while memory runs out", test_out_of_memory),
+        ("names come back after the parser was killed", test_parser_dies),
+        ("goes on without the opener", test_opener_dies),
+        ("a restart keeps the history", test_restart_keeps_history),
+    ],
+    cleanup=daemon.remove,
+    on_failure=daemon.note_log,
+)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Blocked and runnable time and page faults against the workloads' own account and offcputime of the same run."""
+"""Blocked and runnable time and page faults against the workloads' own account and against offcputime."""
 import contextlib
 import time
 
@@ -22,8 +22,10 @@ def record_all():
     daemon.start()
     daemon.stackctl("gate", "open")
     with contextlib.ExitStack() as stack:
-        loads = {mode: stack.enter_context(Workload("blocker", mode=mode, seconds=SECONDS))
-                 for mode in ("nanosleep", "futex", "pipe")}
+        loads = {
+            mode: stack.enter_context(Workload("blocker", mode=mode, seconds=SECONDS))
+            for mode in ("nanosleep", "futex", "pipe")
+        }
         loads["pair"] = stack.enter_context(Workload("preempted_pair", seconds=SECONDS))
         loads["pages"] = stack.enter_context(Workload("page_toucher", seconds=SECONDS, n=100000))
         with OffCpu() as offcpu:
@@ -37,18 +39,26 @@ def record_all():
         seen["status"] = daemon.status()
         for name, load in loads.items():
             processes = daemon.call("ListProcesses", {"filter": {"pid": load.pid}})["processes"]
-            seen[name] = {"account": load.account,
-                          "processes": processes,
-                          **{metric: daemon.flame(metric, pid=load.pid)
-                             for metric in ("on_cpu", "blocked", "runnable", "off_cpu", "faults_minor")}}
+            seen[name] = {
+                "account": load.account,
+                "processes": processes,
+                **{
+                    metric: daemon.flame(metric, pid=load.pid)
+                    for metric in ("on_cpu", "blocked", "runnable", "off_cpu", "faults_minor")
+                },
+            }
 
 
 def check_blocker(mode):
     if not seen:
         record_all()
     mine, function = seen[mode], "wait_" + mode
-    within(f"{function}: blocked ns", mine["blocked"].with_function(function), mine["account"]["blocked"],
-           relative=TOLERANCE)
+    within(
+        f"{function}: blocked ns",
+        mine["blocked"].with_function(function),
+        mine["account"]["blocked"],
+        relative=TOLERANCE,
+    )
 
 
 def test_nanosleep():
@@ -66,24 +76,42 @@ def test_pipe():
 def test_pair():
     pair = seen["pair"]
     for function in ("spin_left", "spin_right"):
-        within(f"{function}: runnable ns", pair["runnable"].with_function(function),
-               pair["account"]["runnable"][function], relative=TOLERANCE)
-        within(f"{function}: on-CPU ns", pair["on_cpu"].with_function(function),
-               pair["account"]["on_cpu"][function], relative=TOLERANCE)
+        within(
+            f"{function}: runnable ns",
+            pair["runnable"].with_function(function),
+            pair["account"]["runnable"][function],
+            relative=TOLERANCE,
+        )
+        within(
+            f"{function}: on-CPU ns",
+            pair["on_cpu"].with_function(function),
+            pair["account"]["on_cpu"][function],
+            relative=TOLERANCE,
+        )
         blocked = pair["blocked"].with_function(function)
-        check(blocked < 0.01 * pair["account"]["runnable"][function],
-              f"{function} never blocks, but shows {blocked} ns blocked")
+        check(
+            blocked < 0.01 * pair["account"]["runnable"][function],
+            f"{function} never blocks, but shows {blocked} ns blocked",
+        )
 
 
 def test_offcputime():
     for mode in ("nanosleep", "futex", "pipe"):
         theirs = weight_with(seen["offcputime"], "wait_" + mode) * 1000
-        within(f"wait_{mode}: off-CPU ns against offcputime", seen[mode]["off_cpu"].with_function("wait_" + mode),
-               theirs, relative=TOLERANCE)
+        within(
+            f"wait_{mode}: off-CPU ns against offcputime",
+            seen[mode]["off_cpu"].with_function("wait_" + mode),
+            theirs,
+            relative=TOLERANCE,
+        )
     for function in ("spin_left", "spin_right"):
         theirs = weight_with(seen["offcputime"], function) * 1000
-        within(f"{function}: off-CPU ns against offcputime", seen["pair"]["off_cpu"].with_function(function), theirs,
-               relative=TOLERANCE)
+        within(
+            f"{function}: off-CPU ns against offcputime",
+            seen["pair"]["off_cpu"].with_function(function),
+            theirs,
+            relative=TOLERANCE,
+        )
 
 
 def test_exact_totals():
@@ -91,18 +119,31 @@ def test_exact_totals():
     for name in ("nanosleep", "futex", "pipe", "pair"):
         mine = seen[name]
         check(len(mine["processes"]) == 1, f"{name}: {len(mine['processes'])} processes of one pid")
-        within(f"{name}: the process's exact on-CPU ns", mine["processes"][0]["values"].get("on_cpu", 0),
-               mine["account"]["process_cpu_ns"], relative=0.02)
+        within(
+            f"{name}: the process's exact on-CPU ns",
+            mine["processes"][0]["values"].get("on_cpu", 0),
+            mine["account"]["process_cpu_ns"],
+            relative=0.02,
+        )
 
 
 def test_faults():
     pages = seen["pages"]
     expected = pages["account"]["faults"]
-    within("minor faults of the process", pages["faults_minor"].total, pages["account"]["faults_minor"],
-           relative=TOLERANCE)
+    within(
+        "minor faults of the process",
+        pages["faults_minor"].total,
+        pages["account"]["faults_minor"],
+        relative=TOLERANCE,
+    )
     for function in expected:
-        within(f"{function}: minor faults", pages["faults_minor"].with_function(function), expected[function],
-               relative=TOLERANCE, absolute=0.02 * sum(expected.values()))
+        within(
+            f"{function}: minor faults",
+            pages["faults_minor"].with_function(function),
+            expected[function],
+            relative=TOLERANCE,
+            absolute=0.02 * sum(expected.values()),
+        )
 
 
 def test_conservation():
@@ -122,33 +163,54 @@ def test_deadlock():
         since_us = int((time.time() - 4) * 1e6)
         lasting = daemon.flame("blocked", pid=load.pid, since_us=since_us)
         for function in ("hold_a_want_b", "hold_b_want_a"):
-            within(f"{function}: blocked seconds in the last 4, while it lasts",
-                   lasting.with_function(function) / 1e9, 4, absolute=1.2)
-            check(any(s.frames[-1]["kind"] == "user" or any(f["name"] == "wait_for_lock" for f in s.frames)
-                      for s in lasting.stacks), "the wait's own function is not in the stack")
+            within(
+                f"{function}: blocked seconds in the last 4, while it lasts",
+                lasting.with_function(function) / 1e9,
+                4,
+                absolute=1.2,
+            )
+            check(
+                any(
+                    s.frames[-1]["kind"] == "user" or any(f["name"] == "wait_for_lock" for f in s.frames)
+                    for s in lasting.stacks
+                ),
+                "the wait's own function is not in the stack",
+            )
         folded = daemon.stackctl("flame", "--pid", load.pid, "--metric", "blocked").stdout
         check("hold_a_want_b;wait_for_lock" in folded, f"stackctl flame does not show the wait:\n{folded}")
         daemon.wait_ticks(2)
         elapsed = time.time() - started
         whole = daemon.flame("blocked", pid=load.pid)
-        within("hold_a_want_b: blocked seconds since it began", whole.with_function("hold_a_want_b") / 1e9, elapsed,
-               absolute=1.6)
+        within(
+            "hold_a_want_b: blocked seconds since it began",
+            whole.with_function("hold_a_want_b") / 1e9,
+            elapsed,
+            absolute=1.6,
+        )
         load.signal(15)
         account = load.result()
         daemon.wait_ticks(2)
-        within("hold_a_want_b: blocked ns after its end",
-               daemon.flame("blocked", pid=load.pid).with_function("hold_a_want_b"),
-               account["blocked"]["hold_a_want_b"], relative=TOLERANCE, absolute=1.2e9)
+        within(
+            "hold_a_want_b: blocked ns after its end",
+            daemon.flame("blocked", pid=load.pid).with_function("hold_a_want_b"),
+            account["blocked"]["hold_a_want_b"],
+            relative=TOLERANCE,
+            absolute=1.2e9,
+        )
 
 
-run([
-    ("blocked in nanosleep: within 5 % of the thread's own account", test_nanosleep),
-    ("blocked on a futex: within 5 %", test_futex),
-    ("blocked on a pipe: within 5 %", test_pipe),
-    ("a preempted pair: runnable and on-CPU within 5 %, never blocked", test_pair),
-    ("off-CPU time agrees with offcputime within 5 %", test_offcputime),
-    ("exact totals by process agree with the processes' own", test_exact_totals),
-    ("page faults are within 5 %, by function", test_faults),
-    ("the stacks' sums agree with the kernel's totals", test_conservation),
-    ("a deadlock is visible while it lasts", test_deadlock),
-], cleanup=daemon.remove, on_failure=daemon.note_log)
+run(
+    [
+        ("blocked in nanosleep: within 5 % of the thread's own account", test_nanosleep),
+        ("blocked on a futex: within 5 %", test_futex),
+        ("blocked on a pipe: within 5 %", test_pipe),
+        ("a preempted pair: runnable and on-CPU within 5 %, never blocked", test_pair),
+        ("off-CPU time agrees with offcputime within 5 %", test_offcputime),
+        ("exact totals by process agree with the processes' own", test_exact_totals),
+        ("page faults are within 5 %, by function", test_faults),
+        ("the stacks' sums agree with the kernel's totals", test_conservation),
+        ("a deadlock is visible while it lasts", test_deadlock),
+    ],
+    cleanup=daemon.remove,
+    on_failure=daemon.note_log,
+)

@@ -28,9 +28,17 @@ class Flame:
         frames = [frame for reply in replies for frame in reply["frames"]]
         self.total = replies[-1]["total"]
         self.window = replies[-1]["window"]
-        self.stacks = [Stack(row["stack"], row["comm"], row["value"], row["truncated"],
-                             [frames[i] for i in reversed(row["frames"])])
-                       for reply in replies for row in reply["stacks"]]
+        self.stacks = [
+            Stack(
+                row["stack"],
+                row["comm"],
+                row["value"],
+                row["truncated"],
+                [frames[i] for i in reversed(row["frames"])],
+            )
+            for reply in replies
+            for row in reply["stacks"]
+        ]
 
     def sum(self):
         return sum(stack.value for stack in self.stacks)
@@ -66,8 +74,10 @@ class Daemon:
     def write_config(self, config):
         """config: {"Gate": {"OpenAbove": 5.0}}, or the text itself."""
         if not isinstance(config, str):
-            config = "".join(f"[{section}]\n" + "".join(f"{k}={v}\n" for k, v in keys.items())
-                             for section, keys in config.items())
+            config = "".join(
+                f"[{section}]\n" + "".join(f"{k}={v}\n" for k, v in keys.items())
+                for section, keys in config.items()
+            )
         self.config_path.write_text(config)
 
     # ---- life ----
@@ -76,9 +86,18 @@ class Daemon:
         wrapper = [tool("setpriv"), "--pdeathsig", "KILL"]
         if self.realtime:
             wrapper += [tool("chrt"), "--rr", "1"]
-        return wrapper + [program("stackd"), "--foreground", "--config", str(self.config_path),
-                          "--socket", self.socket_path, "--state-dir", str(self.state_dir),
-                          "--log-level", "debug"]
+        return wrapper + [
+            program("stackd"),
+            "--foreground",
+            "--config",
+            str(self.config_path),
+            "--socket",
+            self.socket_path,
+            "--state-dir",
+            str(self.state_dir),
+            "--log-level",
+            "debug",
+        ]
 
     def _listen_for_notifications(self):
         path = self.dir / "notify"
@@ -101,13 +120,22 @@ class Daemon:
     def spawn(self):
         """Starts it and does not wait."""
         self.process = None
-        environment = {**os.environ, "NOTIFY_SOCKET": self._listen_for_notifications(),
-                       "WATCHDOG_USEC": "30000000"}
+        environment = {
+            **os.environ,
+            "NOTIFY_SOCKET": self._listen_for_notifications(),
+            "WATCHDOG_USEC": "30000000",
+        }
         environment.pop("JOURNAL_STREAM", None)
         self.spawned = time.monotonic()
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            env=environment, preexec_fn=self._as_the_unit_does)
+            self.process = subprocess.Popen(
+                self.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                preexec_fn=self._as_the_unit_does,
+            )
         return self
 
     def wait_for_notification(self, text, timeout=30, since=0.0):
@@ -117,8 +145,10 @@ class Daemon:
             for when, message in list(self.notifications):
                 if when >= since and text in message.split("\n"):
                     return when
-            check(self.process.poll() is None,
-                  f"the daemon ended with {self.process.returncode} before {text}:\n{self.log_tail()}")
+            check(
+                self.process.poll() is None,
+                f"the daemon ended with {self.process.returncode} before {text}:\n{self.log_tail()}",
+            )
             time.sleep(0.02)
         check(False, f"no {text} within {timeout} s:\n{self.log_tail()}")
 
@@ -194,11 +224,14 @@ class Daemon:
         command = [program("stackctl"), "--socket", self.socket_path, *map(str, arguments)]
         if user is not None:
             command = [*as_user(user), *command]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=timeout,
-                                stdin=subprocess.DEVNULL)
+        result = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL
+        )
         if check_exit:
-            check(result.returncode == 0,
-                  f"stackctl {' '.join(map(str, arguments))} gave {result.returncode}: {result.stderr}")
+            check(
+                result.returncode == 0,
+                f"stackctl {' '.join(map(str, arguments))} gave {result.returncode}: {result.stderr}",
+            )
         return result
 
     def stackctl_json(self, *arguments, **options):
@@ -262,8 +295,10 @@ class TickKeeper:
         seconds = time.monotonic() - self.begin
         missed = self.after["ticks_missed"] - self.before["ticks_missed"]
         ticks = self.after["ticks"] - self.before["ticks"]
-        note(f"{ticks} ticks in {seconds:.1f} s, {missed} missed, "
-             f"the costliest {self.after['tick_cost_max_ns'] / 1e6:.1f} ms")
+        note(
+            f"{ticks} ticks in {seconds:.1f} s, {missed} missed, "
+            f"the costliest {self.after['tick_cost_max_ns'] / 1e6:.1f} ms"
+        )
         check(missed == 0, f"{missed} ticks were missed")
         check(ticks >= seconds - 2, f"only {ticks} ticks in {seconds:.1f} s")
 

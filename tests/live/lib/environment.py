@@ -18,8 +18,12 @@ def build_dir():
 
 def program(name):
     """A program of ours in the build directory."""
-    for path in (build_dir() / name, build_dir() / "daemon" / name, build_dir() / "client" / name,
-                 build_dir() / "tests/live/workloads" / name):
+    for path in (
+        build_dir() / name,
+        build_dir() / "daemon" / name,
+        build_dir() / "client" / name,
+        build_dir() / "tests/live/workloads" / name,
+    ):
         if path.is_file():
             return str(path)
     raise FileNotFoundError(f"{name} is not in {build_dir()}: build it first")

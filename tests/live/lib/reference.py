@@ -30,8 +30,19 @@ class Perf:
     def __enter__(self):
         self.dir = tempfile.TemporaryDirectory(prefix="stackd-perf-")
         self.data = os.path.join(self.dir.name, "perf.data")
-        command = [tool("perf"), "record", "-q", "-a", "-g", "-e", "cpu-clock", "-F", str(self.hz),
-                   "-o", self.data]
+        command = [
+            tool("perf"),
+            "record",
+            "-q",
+            "-a",
+            "-g",
+            "-e",
+            "cpu-clock",
+            "-F",
+            str(self.hz),
+            "-o",
+            self.data,
+        ]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         while not os.path.exists(self.data) and time.monotonic() < deadline and self.process.poll() is None:
@@ -46,7 +57,6 @@ class Perf:
             script = subprocess.run(command, check=True, capture_output=True, text=True, errors="replace")
             self.samples = parse_perf_script(script.stdout)
         self.dir.cleanup()
-
 
 
 def parse_perf_script(text):

@@ -124,8 +124,9 @@ int main(int argc, char **argv)
 	pthread_cond_signal(&waker.asked);
 	pthread_mutex_unlock(&waker.lock);
 	pthread_join(thread, NULL);
-	workload_result(&options, "\"function\": \"wait_%s\", \"waits\": %llu, \"on_cpu\": %llu, \"blocked\": %llu, "
-	                "\"runnable\": %llu", options.mode, (unsigned long long)account.waits, (unsigned long long)account.on_cpu,
-	                (unsigned long long)account.blocked, (unsigned long long)account.runnable);
+	workload_result(&options, "\"function\": \"wait_%s\", \"waits\": %llu, \"on_cpu\": %llu, "
+	                "\"blocked\": %llu, \"runnable\": %llu", options.mode, (unsigned long long)account.waits,
+	                (unsigned long long)account.on_cpu, (unsigned long long)account.blocked,
+	                (unsigned long long)account.runnable);
 	return 0;
 }

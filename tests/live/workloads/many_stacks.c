@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Makes --n distinct stacks live in every second: each is a path through a binary tree of two functions with a
- * short sleep at its end. With --mode deep it makes one stack of --n frames instead, which computes and sleeps at
- * its end. */
+/* Makes --n distinct stacks live in every second: each is a path through a binary tree of two functions with
+ * a short sleep at its end. With --mode deep it makes one stack of --n frames instead, which computes and
+ * sleeps at its end. */
 #include <sys/prctl.h>
 
 #include "workload.h"

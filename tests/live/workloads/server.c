@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Behaves like a small service: its threads wait for the next request and handle it, at a steady pace. On SIGUSR1
- * one thread gets caught in a loop, on SIGUSR2 it is let out. */
+/* Behaves like a small service: its threads wait for the next request and handle it, at a steady pace. On
+ * SIGUSR1 one thread gets caught in a loop, on SIGUSR2 it is let out. */
 #include <signal.h>
 
 #include "workload.h"

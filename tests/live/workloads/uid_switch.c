@@ -33,8 +33,8 @@ int main(int argc, char **argv)
 		become(options.second_uid);
 	switched_us = realtime_us();
 	second = spin_as_second((uint64_t)(options.seconds / 2 * (double)SEC));
-	workload_result(&options, "\"switched_us\": %llu, \"on_cpu\": {\"spin_as_first\": %llu, "
-	                "\"spin_as_second\": %llu}", (unsigned long long)switched_us, (unsigned long long)first,
-	                (unsigned long long)second);
+	workload_result(&options, "\"switched_us\": %llu, "
+	                "\"on_cpu\": {\"spin_as_first\": %llu, \"spin_as_second\": %llu}",
+	                (unsigned long long)switched_us, (unsigned long long)first, (unsigned long long)second);
 	return 0;
 }

@@ -64,8 +64,8 @@ void workload_parse(int argc, char **argv, struct workload_options *options)
 			options->linger = true;
 			break;
 		default:
-			fprintf(stderr, "usage: %s [--seconds S] [--threads N] [--n N] [--mode MODE] [--cpu N]\n"
-			        "       [--first-uid UID] [--second-uid UID] [--hold] [--linger]\n", argv[0]);
+			fprintf(stderr, "usage: %s [--seconds S] [--threads N] [--n N] [--mode MODE]\n"
+			        "       [--cpu N] [--first-uid UID] [--second-uid UID] [--hold] [--linger]\n", argv[0]);
 			exit(2);
 		}
 	}
@@ -97,8 +97,8 @@ void workload_result(const struct workload_options *options, const char *format,
 
 	getrusage(RUSAGE_SELF, &usage);
 	printf("{\"pid\": %d, \"started_us\": %llu, \"ended_us\": %llu, \"wall_ns\": %llu, "
-	       "\"process_cpu_ns\": %llu, \"faults_minor\": %ld, \"faults_major\": %ld, ", getpid(), (unsigned long long)started_us,
-	       (unsigned long long)realtime_us(), (unsigned long long)wall,
+	       "\"process_cpu_ns\": %llu, \"faults_minor\": %ld, \"faults_major\": %ld, ", getpid(),
+	       (unsigned long long)started_us, (unsigned long long)realtime_us(), (unsigned long long)wall,
 	       (unsigned long long)clock_ns(CLOCK_PROCESS_CPUTIME_ID), usage.ru_minflt, usage.ru_majflt);
 	va_start(ap, format);
 	vprintf(format, ap);

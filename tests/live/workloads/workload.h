@@ -4,11 +4,11 @@
  *   {"ready": true, "pid": 123}           as soon as it is set up
  *   {"started_us": ..., "ended_us": ...}  at the end, with everything it knows of itself
  *
- * With --hold it waits for a line on stdin before it starts, with --linger for the end of stdin before it exits,
- * so that a test can attach other tools first and look at the living process afterwards.
+ * With --hold it waits for a line on stdin before it starts, with --linger for the end of stdin before it
+ * exits, so that a test can attach other tools first and look at the living process afterwards.
  *
- * System calls that a test wants to see below a named function are made in line: a wrapper in libc has no frame of
- * its own, and a walk by frame pointers would then skip the function that called it. */
+ * System calls that a test wants to see below a named function are made in line: a wrapper in libc has no frame
+ * of its own, and a walk by frame pointers would then skip the function that called it. */
 #pragma once
 
 #include <errno.h>
