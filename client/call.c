@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "call.h"
+
+#include <poll.h>
+
+#include "timestamp.h"
+
+#define REPLY_TIMEOUT_US (30 * USEC_PER_SEC)
+#define REPLIES_MAX (256 * 1024 * 1024) /* bytes of all replies to one call */
+#define LIMIT_ALL 1000000               /* rows; more than stackd keeps of anything */
+
+#define SERVICE "org.varlink.service."
+
+static void tell_no_connection(const char *path, int r)
+{
+	if (r == -EACCES || r == -EPERM)
+		log_error("Can't connect to %s: %s. Join the group stackd (usermod -aG stackd USER, then log in again), or run as root.", path,
+		          strerror(-r));
+	else if (r == -ENOENT || r == -ECONNREFUSED)
+		log_error("Can't connect to %s: %s. Is stackd running? See: systemctl status stackd", path, strerror(-r));
+	else
+		log_error("Can't connect to %s: %s.", path, strerror(-r));
+}
+
+static void tell_no_reply(const struct call *c, int r)
+{
+	const char *path = c->options->socket;
+
+	switch (r) {
+	case -ETIMEDOUT:
+		log_error("stackd did not answer within %llu s. See: systemctl status stackd", REPLY_TIMEOUT_US / USEC_PER_SEC);
+		break;
+	case -ECONNRESET:
+	case -EPIPE:
+		log_error("stackd closed the connection before its answer was complete. See: systemctl status stackd");
+		break;
+	case -EBADMSG:
+	case -EMSGSIZE:
+		log_error("What came from %s is no answer of stackd's (%s). Is it stackd's socket?", path,
+		          r == -EMSGSIZE ? "a message above the size limit" : "not a varlink reply");
+		break;
+	default:
+		log_error("No answer from %s: %s.", path, strerror(-r));
+	}
+}
+
+static void tell_not_found(const struct options *o, const char *what)
+{
+	if (o->given & OPTION_PID)
+		log_error("No such process recorded: %d", o->pid);
+	else
+		log_error("Not recorded: %s", what);
+}
+
+static void tell_range(const struct json *parameters)
+{
+	char since[FORMAT_MAX], until[FORMAT_MAX];
+	uint64_t since_us = 0, until_us = 0;
+
+	json_get_u64(parameters, "since_us", &since_us);
+	json_get_u64(parameters, "until_us", &until_us);
+	log_error("The time range ends before it begins: from %s to %s.", time_format(since, since_us), time_format(until, until_us));
+}
+
+/* Text that came over the socket, made harmless; the caller frees. */
+static char *member(const struct options *o, const struct json *parameters, const char *key)
+{
+	const char *s = "";
+
+	json_get_string(parameters, key, &s);
+	return text_escape(s, o->term.utf8);
+}
+
+static void tell_error(const struct call *c, const char *error, const struct json *parameters)
+{
+	const struct options *o = c->options;
+	_cleanup_free_ char *name = text_escape(error, o->term.utf8), *what = member(o, parameters, "what"),
+	                    *reason = member(o, parameters, "reason"), *parameter = member(o, parameters, "parameter");
+
+	if (!name || !what || !reason || !parameter)
+		log_error("Out of memory.");
+	else if (streq(error, WIRE_INTERFACE ".NotFound"))
+		tell_not_found(o, what);
+	else if (streq(error, WIRE_INTERFACE ".InvalidRange"))
+		tell_range(parameters);
+	else if (streq(error, WIRE_INTERFACE ".TooLarge"))
+		log_error("The answer is too large: ask for less with -n, --since or a filter.");
+	else if (streq(error, WIRE_INTERFACE ".PermissionDenied"))
+		log_error("Permission denied: %s", *reason ? reason : "only root may do that");
+	else if (streq(error, WIRE_INTERFACE ".TooManyConnections"))
+		log_error("stackd has as many connections as it takes; try again later.");
+	else if (streq(error, SERVICE "InvalidParameter"))
+		log_error("stackd does not take the parameter \"%s\".", parameter);
+	else if (streq(error, SERVICE "MethodNotFound") || streq(error, SERVICE "MethodNotImplemented") || streq(error, SERVICE "InterfaceNotFound"))
+		log_error("The stackd that is running does not know %s: is it of another version?", c->method);
+	else
+		log_error("stackd answers: %s", name);
+}
+
+void call_close(struct call *c)
+{
+	c->client = wire_client_free(c->client);
+}
+
+struct json_writer *call_parameters(void)
+{
+	struct json_writer *w;
+
+	if (json_writer_new(&w, WIRE_REQUEST_MAX) < 0) {
+		log_error("Out of memory.");
+		return NULL;
+	}
+	json_open_object(w);
+	return w;
+}
+
+bool call_start(struct call *ret, const struct options *o, const char *method, struct json_writer *parameters, bool more, bool follow)
+{
+	_cleanup_call_ struct call c = { .options = o, .method = method, .follow = follow };
+	const char *text = NULL;
+	char name[64];
+	size_t size;
+	int r;
+
+	if (parameters) {
+		json_close_object(parameters);
+		r = json_writer_finish(parameters, &text, &size);
+		if (r < 0) {
+			log_error("Can't write the request: %s.", strerror(-r));
+			return false;
+		}
+	}
+	r = wire_client_connect(&c.client, o->socket);
+	if (r < 0) {
+		tell_no_connection(o->socket, r);
+		return false;
+	}
+	snprintf(name, sizeof(name), "%s.%s", WIRE_INTERFACE, method);
+	r = wire_client_send(c.client, name, text, more ? WIRE_MORE : 0, REPLY_TIMEOUT_US);
+	/* A server that refuses the connection may have said why before it closed. */
+	if (r < 0 && r != -EPIPE) {
+		tell_no_reply(&c, r);
+		return false;
+	}
+	*ret = c;
+	c.client = NULL;
+	return true;
+}
+
+/* Waits for the next reply, or until nobody reads stdout any more: else "stackctl anomalies -f | head -1" would stay until the
+ * next anomaly, which may be never. */
+static bool wait_for_more(struct call *c)
+{
+	struct pollfd fds[] = {
+		{ .fd = wire_client_fd(c->client), .events = POLLIN },
+		{ .fd = STDOUT_FILENO },
+	};
+
+	if (poll(fds, ELEMENTS_OF(fds), -1) > 0 && fds[1].revents)
+		c->done = true;
+	return !c->done;
+}
+
+static int receive(struct call *c, struct wire_reply *ret)
+{
+	int r;
+
+	for (;;) {
+		r = wire_client_receive(c->client, c->follow ? 0 : REPLY_TIMEOUT_US, ret);
+		if (r == -EINTR)
+			continue;
+		if (r != -ETIMEDOUT || !c->follow)
+			return r;
+		if (!wait_for_more(c))
+			return -ECANCELED;
+	}
+}
+
+bool call_next(struct call *c, const struct json **ret)
+{
+	struct wire_reply reply;
+	int r;
+
+	r = receive(c, &reply);
+	if (r == -ECANCELED)
+		return false;
+	if (r < 0) {
+		tell_no_reply(c, r);
+		return false;
+	}
+	if (reply.error) {
+		tell_error(c, reply.error, reply.parameters);
+		return false;
+	}
+	c->done = !reply.continues;
+	*ret = reply.parameters;
+	return true;
+}
+
+bool call_once(struct call *ret, const struct options *o, const char *method, struct json_writer *parameters, const struct json **ret_reply)
+{
+	return call_start(ret, o, method, parameters, false, false) && call_next(ret, ret_reply);
+}
+
+/* ---- all replies of one call ---- */
+
+void replies_free(struct replies *r)
+{
+	for (size_t i = 0; i < r->n; i++)
+		free(r->texts[i]);
+	free(r->texts);
+	*r = (struct replies) {};
+}
+
+static int replies_add(struct replies *r, const struct wire_reply *reply)
+{
+	char **texts;
+
+	if (r->size + reply->size > REPLIES_MAX)
+		return -EFBIG;
+	texts = reallocarray(r->texts, r->n + 1, sizeof(*texts));
+	if (!texts)
+		return -ENOMEM;
+	r->texts = texts;
+	texts[r->n] = strndup(reply->text, reply->size);
+	if (!texts[r->n])
+		return -ENOMEM;
+	r->n++;
+	r->size += reply->size;
+	return 0;
+}
+
+bool call_all(struct replies *ret, const struct options *o, const char *method, struct json_writer *parameters)
+{
+	_cleanup_replies_ struct replies replies = {};
+	_cleanup_call_ struct call c = {};
+	struct wire_reply reply;
+	int r;
+
+	if (!call_start(&c, o, method, parameters, true, false))
+		return false;
+	do {
+		r = receive(&c, &reply);
+		if (r < 0) {
+			tell_no_reply(&c, r);
+			return false;
+		}
+		if (reply.error) {
+			tell_error(&c, reply.error, reply.parameters);
+			return false;
+		}
+		r = replies_add(&replies, &reply);
+		if (r < 0) {
+			log_error("Can't keep the answer: %s.", strerror(-r));
+			return false;
+		}
+	} while (reply.continues);
+	*ret = replies;
+	replies = (struct replies) {};
+	return true;
+}
+
+bool replies_parse(const struct replies *r, size_t index, struct json **ret_root, const struct json **ret)
+{
+	struct json *root;
+	int k;
+
+	k = json_parse(r->texts[index], strlen(r->texts[index]), &root, NULL);
+	if (k < 0) {
+		log_error("Can't read the answer: %s.", strerror(-k));
+		return false;
+	}
+	*ret_root = root;
+	*ret = json_get(root, "parameters");
+	return true;
+}
+
+/* ---- what most calls take ---- */
+
+void put_filter(struct json_writer *w, const struct options *o)
+{
+	if (!(o->given & OPTION_FILTER))
+		return;
+	json_key(w, "filter");
+	json_open_object(w);
+	if (o->given & OPTION_PID)
+		json_put_int(w, "pid", o->pid);
+	json_put_string(w, "unit", o->unit);
+	json_put_string(w, "cgroup", o->cgroup);
+	json_put_string(w, "comm", o->comm);
+	json_put_string(w, "exe", o->exe);
+	if (o->given & OPTION_SINCE)
+		json_put_u64(w, "since_us", o->since_us);
+	if (o->given & OPTION_UNTIL)
+		json_put_u64(w, "until_us", o->until_us);
+	json_close_object(w);
+}
+
+void put_metric(struct json_writer *w, const struct options *o)
+{
+	char name[32];
+
+	if (!(o->given & OPTION_METRIC))
+		return;
+	/* The interface spells its names as varlink wants them. */
+	copy_string(name, sizeof(name), metric_to_string(o->metric));
+	for (char *p = name; *p; p++)
+		if (*p == '-')
+			*p = '_';
+	json_put_string(w, "metric", name);
+}
+
+void put_limit(struct json_writer *w, const struct options *o)
+{
+	if (o->given & OPTION_LINES)
+		json_put_int(w, "limit", o->lines == LINES_ALL ? LIMIT_ALL : o->lines);
+}
+
+/* ---- members of a reply ---- */
+
+static void check(struct fields *f, const char *key, int r)
+{
+	if (r <= 0 && !f->bad)
+		f->bad = key;
+}
+
+const char *field_string(struct fields *f, const struct json *object, const char *key)
+{
+	const char *v = "";
+
+	check(f, key, json_get_string(object, key, &v));
+	return v;
+}
+
+int64_t field_int(struct fields *f, const struct json *object, const char *key)
+{
+	int64_t v = 0;
+
+	check(f, key, json_get_int(object, key, &v));
+	return v;
+}
+
+double field_float(struct fields *f, const struct json *object, const char *key)
+{
+	double v = 0;
+
+	check(f, key, json_get_float(object, key, &v));
+	return v;
+}
+
+bool field_bool(struct fields *f, const struct json *object, const char *key)
+{
+	bool v = false;
+
+	check(f, key, json_get_bool(object, key, &v));
+	return v;
+}
+
+const struct json *field_array(struct fields *f, const struct json *object, const char *key)
+{
+	const struct json *v = NULL;
+
+	check(f, key, json_get_array(object, key, &v));
+	return v;
+}
+
+const struct json *field_object(struct fields *f, const struct json *object, const char *key)
+{
+	const struct json *v = NULL;
+
+	check(f, key, json_get_object(object, key, &v));
+	return v;
+}
+
+enum metric field_metric(struct fields *f, const struct json *object, const char *key)
+{
+	const char *name = field_string(f, object, key);
+	enum metric m = METRIC_ON_CPU;
+
+	if (metric_from_string(name, &m) < 0)
+		check(f, key, 0);
+	return m;
+}
+
+uint64_t field_value(const struct json *values, enum metric m)
+{
+	static const char *const keys[METRIC_N] = {
+		[METRIC_ON_CPU] = "on_cpu",
+		[METRIC_BLOCKED] = "blocked",
+		[METRIC_RUNNABLE] = "runnable",
+		[METRIC_FAULTS_MINOR] = "faults_minor",
+		[METRIC_FAULTS_MAJOR] = "faults_major",
+		[METRIC_HITS] = "hits",
+	};
+	uint64_t v = 0;
+
+	if (m == METRIC_OFF_CPU)
+		return field_value(values, METRIC_BLOCKED) + field_value(values, METRIC_RUNNABLE);
+	json_get_u64(values, keys[m], &v);
+	return v;
+}
+
+bool fields_are_good(const struct fields *f)
+{
+	if (!f->bad)
+		return true;
+	log_error("The answer of stackd lacks a good \"%s\": is it of another version?", f->bad);
+	return false;
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "help.h"
+
+#include "show.h"
+
+static void heading(const struct options *o, const char *text)
+{
+	printf("\n%s%s:%s\n", term_colour(&o->term, COLOUR_UNDERLINE), text, term_reset(&o->term));
+}
+
+static void verbs(const struct options *o)
+{
+	heading(o, "Commands");
+	puts("  status              Show how stackd is doing (the default)\n"
+	     "  anomalies           List what was out of the ordinary, oldest first\n"
+	     "  flame               Print folded stacks, as flame graph tools take them\n"
+	     "  top                 Show the functions or stacks with most of a metric\n"
+	     "  stacks [ID]         List stacks, or show one: its frames, series and processes\n"
+	     "  processes           List processes with their exact totals\n"
+	     "  gate [open|close|auto]\n"
+	     "                      Show the gate and its changes; or hold it open or closed");
+}
+
+static void filters(const struct options *o)
+{
+	heading(o, "What to look at");
+	puts("  -S --since=TIME     Not before: 10m (ago), -5min, 10:00, today, \"2026-11-23 10:00:00\",\n"
+	     "                      2026-11-23T10:00:00Z, @1795428000; see systemd.time(7)\n"
+	     "  -U --until=TIME     Not after\n"
+	     "  -p --pid=PID        Only this process\n"
+	     "  -u --unit=UNIT      Only this systemd unit\n"
+	     "     --cgroup=PATH    Only this control group and those below it\n"
+	     "     --comm=NAME      Only processes of this name\n"
+	     "     --exe=PATH       Only processes of this executable\n"
+	     "  -m --metric=METRIC  flame, top, stacks: on-cpu (the default), blocked, runnable,\n"
+	     "                      off-cpu, faults-minor, faults-major, hits\n"
+	     "  -t --type=TYPE      anomalies: spike, drop, level-shift, new-stack, vanished-stack\n"
+	     "     --stack=ID       flame: only this stack\n"
+	     "     --by=WHAT        top: function (the default), stack\n"
+	     "  -n --lines=N        At most N: the newest, or the largest; or \"all\"\n"
+	     "  -f --follow         anomalies: go on with new ones as they are found\n"
+	     "     --for=TIME       gate open, gate close: only so long, then auto\n"
+	     "     --report         status: everything, for a bug report");
+}
+
+static void output(const struct options *o)
+{
+	heading(o, "Output and others");
+	puts("  -j --json[=MODE]    One JSON document: pretty, short, off\n"
+	     "     --no-legend      No column headers\n"
+	     "     --no-pager       Do not pipe into a pager\n"
+	     "  -l --full           Cut nothing off\n"
+	     "  -q --quiet          No hints\n"
+	     "  -v --verbose        flame, top, stacks: the window and what was lost, on stderr\n"
+	     "     --socket=PATH    Where stackd listens ($STACKD_SOCKET, /run/stackd/org.stackd)\n"
+	     "  -h --help           Show this help\n"
+	     "     --version        Show the version");
+}
+
+void help_show(const struct options *o)
+{
+	const char *bold = term_colour(&o->term, COLOUR_BOLD), *end = term_reset(&o->term);
+
+	show_begin(o);
+	printf("stackctl [OPTIONS...] [COMMAND] [ARGUMENT]\n\n%sAsk stackd, the flight recorder for call stacks.%s\n", bold, end);
+	verbs(o);
+	filters(o);
+	output(o);
+	puts("\nSee stackctl(1) for details.");
+}

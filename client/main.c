@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* stackctl: asks stackd. */
+#include <signal.h>
+
+#include "help.h"
+#include "pager.h"
+#include "verbs.h"
+
+static const struct verb {
+	const char *name;
+	unsigned options; /* that it takes, of enum option_bits */
+	int max_args;
+	int (*run)(const struct options *o, char **args);
+} verbs[] = {
+	{ "status", OPTION_REPORT, 0, verb_status },
+	{ "anomalies", OPTION_FILTER | OPTION_TYPE | OPTION_LINES | OPTION_FOLLOW, 0, verb_anomalies },
+	{ "flame", OPTION_FILTER | OPTION_METRIC | OPTION_STACK, 0, verb_flame },
+	{ "top", OPTION_FILTER | OPTION_METRIC | OPTION_BY | OPTION_LINES, 0, verb_top },
+	{ "stacks", OPTION_FILTER | OPTION_METRIC | OPTION_LINES, 1, verb_stacks },
+	{ "processes", OPTION_FILTER | OPTION_LINES, 0, verb_processes },
+	{ "gate", OPTION_RANGE | OPTION_LINES | OPTION_FOR, 1, verb_gate },
+};
+
+static const struct verb *find_verb(const char *name)
+{
+	for (size_t i = 0; i < ELEMENTS_OF(verbs); i++)
+		if (streq(verbs[i].name, name))
+			return &verbs[i];
+	return NULL;
+}
+
+/* What was meant, when the beginning says so. */
+static const char *guess_verb(const char *name)
+{
+	for (size_t i = 0; i < ELEMENTS_OF(verbs); i++)
+		if (strncmp(verbs[i].name, name, MIN(strlen(name), (size_t) 2)) == 0)
+			return verbs[i].name;
+	return NULL;
+}
+
+static int run_verb(const struct options *o, int n_args, char **args)
+{
+	const struct verb *v = find_verb(n_args > 0 ? args[0] : "status");
+
+	if (!v) {
+		const char *guess = guess_verb(args[0]);
+
+		if (guess)
+			log_error("Unknown verb \"%s\". Did you mean \"%s\"? Try \"stackctl --help\".", args[0], guess);
+		else
+			log_error("Unknown verb \"%s\". Try \"stackctl --help\".", args[0]);
+		return EXIT_FAILURE;
+	}
+	if (n_args - 1 > v->max_args) {
+		log_error("Too many arguments: \"%s\". Try \"stackctl --help\".", args[1 + v->max_args]);
+		return EXIT_FAILURE;
+	}
+	if (o->given & ~v->options) {
+		log_error("\"stackctl %s\" does not take %s. Try \"stackctl --help\".", v->name, option_name(o->given & ~v->options));
+		return EXIT_FAILURE;
+	}
+	return v->run(o, args + MIN(n_args, 1));
+}
+
+/* Whether all of it reached stdout. A reader that has seen enough (head, less) is no failure. */
+static int finish_output(int status)
+{
+	bool failed;
+
+	errno = 0;
+	failed = ferror(stdout);
+	if (fflush(stdout) != 0 || failed) {
+		if (errno != EPIPE && errno != 0)
+			log_error("Can't write to stdout: %s.", strerror(errno));
+		if (errno != EPIPE && errno != 0)
+			status = EXIT_FAILURE;
+	}
+	pager_close();
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o;
+	int first, status = EXIT_SUCCESS;
+
+	log_setup("stackctl", LOG_LEVEL_INFO);
+	signal(SIGPIPE, SIG_IGN);
+	if (!options_parse(&o, argc, argv, &first))
+		return EXIT_FAILURE;
+	if (o.version)
+		printf("stackctl %s\n", STACKD_VERSION);
+	else if (o.help || (first < argc && streq(argv[first], "help")))
+		help_show(&o);
+	else
+		status = run_verb(&o, argc - first, argv + first);
+	return finish_output(status);
+}

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "options.h"
+
+#include <getopt.h>
+
+#include "timestamp.h"
+#include "wire.h"
+
+#define PID_LIMIT (4 * 1024 * 1024) /* PID_MAX_LIMIT of the kernel */
+#define NAME_MAX_LENGTH 4096        /* PATH_MAX: neither a path nor a unit is longer */
+#define CGROUP_ROOT "/sys/fs/cgroup"
+
+enum {
+	ARG_VERSION = 0x100,
+	ARG_NO_PAGER,
+	ARG_NO_LEGEND,
+	ARG_JSON,
+	ARG_SOCKET,
+	ARG_CGROUP,
+	ARG_COMM,
+	ARG_EXE,
+	ARG_STACK,
+	ARG_BY,
+	ARG_FOR,
+	ARG_REPORT,
+};
+
+static const struct option long_options[] = {
+	{ "help", no_argument, NULL, 'h' },
+	{ "version", no_argument, NULL, ARG_VERSION },
+	{ "no-pager", no_argument, NULL, ARG_NO_PAGER },
+	{ "no-legend", no_argument, NULL, ARG_NO_LEGEND },
+	{ "quiet", no_argument, NULL, 'q' },
+	{ "verbose", no_argument, NULL, 'v' },
+	{ "full", no_argument, NULL, 'l' },
+	{ "json", optional_argument, NULL, ARG_JSON },
+	{ "socket", required_argument, NULL, ARG_SOCKET },
+	{ "since", required_argument, NULL, 'S' },
+	{ "until", required_argument, NULL, 'U' },
+	{ "pid", required_argument, NULL, 'p' },
+	{ "unit", required_argument, NULL, 'u' },
+	{ "cgroup", required_argument, NULL, ARG_CGROUP },
+	{ "comm", required_argument, NULL, ARG_COMM },
+	{ "exe", required_argument, NULL, ARG_EXE },
+	{ "metric", required_argument, NULL, 'm' },
+	{ "type", required_argument, NULL, 't' },
+	{ "stack", required_argument, NULL, ARG_STACK },
+	{ "by", required_argument, NULL, ARG_BY },
+	{ "lines", required_argument, NULL, 'n' },
+	{ "follow", no_argument, NULL, 'f' },
+	{ "for", required_argument, NULL, ARG_FOR },
+	{ "report", no_argument, NULL, ARG_REPORT },
+	{ NULL },
+};
+
+const char *option_name(unsigned bits)
+{
+	static const char *const names[] = { "--since", "--until", "--pid", "--unit", "--cgroup", "--comm", "--exe", "--metric",
+		                             "--type", "--stack", "--by", "--lines", "--follow", "--for", "--report" };
+	int bit = __builtin_ffs(bits);
+
+	return bit > 0 && bit <= (int) ELEMENTS_OF(names) ? names[bit - 1] : "";
+}
+
+static bool take_time(struct options *o, const char *option, const char *value, uint64_t *ret_us)
+{
+	const char *reason;
+
+	if (time_parse(value, o->now_us, ret_us, &reason) < 0) {
+		log_error("Can't take \"%s\" as %s: %s.", value, option, reason);
+		return false;
+	}
+	return true;
+}
+
+static bool take_pid(const char *value, pid_t *ret)
+{
+	uint64_t pid;
+
+	if (parse_u64(value, &pid) < 0 || pid == 0 || pid > PID_LIMIT) {
+		log_error("\"%s\" is no process id: a number from 1 to %d.", value, PID_LIMIT);
+		return false;
+	}
+	*ret = pid;
+	return true;
+}
+
+static bool take_name(const char *option, const char *value, const char **ret)
+{
+	size_t n = strlen(value);
+
+	if (n == 0 || n > NAME_MAX_LENGTH) {
+		log_error(n == 0 ? "%s is empty." : "%s is too long.", option);
+		return false;
+	}
+	*ret = value;
+	return true;
+}
+
+static bool take_cgroup(const char *value, const char **ret)
+{
+	size_t n = strlen(CGROUP_ROOT);
+
+	if (strncmp(value, CGROUP_ROOT, n) == 0 && (value[n] == '/' || !value[n]))
+		value = value[n] ? value + n : "/";
+	if (*value != '/') {
+		log_error("\"%s\" is no control group: a path such as /system.slice.", value);
+		return false;
+	}
+	return take_name("--cgroup", value, ret);
+}
+
+static bool take_metric(const char *value, enum metric *ret)
+{
+	char names[256] = "";
+
+	if (metric_from_string(value, ret) == 0)
+		return true;
+	for (enum metric m = 0; m < METRIC_ALL_N; m++) {
+		size_t at = strlen(names);
+
+		snprintf(names + at, sizeof(names) - at, "%s%s", m > 0 ? ", " : "", metric_to_string(m));
+	}
+	log_error("Unknown metric \"%s\": one of %s.", value, names);
+	return false;
+}
+
+static bool take_type(const char *value, const char **ret)
+{
+	static const char *const types[][2] = {
+		{ "spike", "spike" },
+		{ "drop", "drop" },
+		{ "level-shift", "level_shift" },
+		{ "new-stack", "new_stack" },
+		{ "vanished-stack", "vanished_stack" },
+	};
+
+	for (size_t i = 0; i < ELEMENTS_OF(types); i++)
+		if (streq(value, types[i][0]) || streq(value, types[i][1])) {
+			*ret = types[i][1];
+			return true;
+		}
+	log_error("Unknown type \"%s\": one of spike, drop, level-shift, new-stack, vanished-stack.", value);
+	return false;
+}
+
+bool parse_stack_id(const char *s, uint64_t *ret)
+{
+	if (strlen(s) != 16 || strspn(s, "0123456789abcdefABCDEF") != 16) {
+		log_error("\"%s\" is no stack: 16 hexadecimal digits, as \"stackctl stacks\" lists them.", s);
+		return false;
+	}
+	*ret = strtoull(s, NULL, 16);
+	return true;
+}
+
+static bool take_by(const char *value, bool *ret_by_stack)
+{
+	if (!streq(value, "stack") && !streq(value, "function")) {
+		log_error("Unknown --by=%s: stack or function.", value);
+		return false;
+	}
+	*ret_by_stack = streq(value, "stack");
+	return true;
+}
+
+static bool take_lines(const char *value, uint32_t *ret)
+{
+	uint64_t n;
+
+	if (streq(value, "all")) {
+		*ret = LINES_ALL;
+		return true;
+	}
+	if (parse_u64(value, &n) < 0 || n == 0 || n > INT32_MAX) {
+		log_error("\"%s\" is no number of lines: 1 or more, or \"all\".", value);
+		return false;
+	}
+	*ret = n;
+	return true;
+}
+
+static bool take_for(const char *value, uint64_t *ret_us)
+{
+	if (parse_timespan(value, ret_us) < 0 || *ret_us == 0 || *ret_us > INT64_MAX) {
+		log_error("Can't take \"%s\" as a time span: such as 60s, 5min or \"1h 30min\".", value);
+		return false;
+	}
+	return true;
+}
+
+static bool take_json(const char *value, bool is_terminal, enum json_mode *ret)
+{
+	if (!value)
+		*ret = is_terminal ? JSON_PRETTY : JSON_SHORT;
+	else if (streq(value, "pretty"))
+		*ret = JSON_PRETTY;
+	else if (streq(value, "short"))
+		*ret = JSON_SHORT;
+	else if (streq(value, "off"))
+		*ret = JSON_OFF;
+	else {
+		log_error("Unknown --json=%s: pretty, short or off.", value);
+		return false;
+	}
+	return true;
+}
+
+/* Options that select what is shown: not every verb takes them. */
+static bool take_selection(struct options *o, int c)
+{
+	switch (c) {
+	case 'S':
+		o->given |= OPTION_SINCE;
+		return take_time(o, "--since", optarg, &o->since_us);
+	case 'U':
+		o->given |= OPTION_UNTIL;
+		return take_time(o, "--until", optarg, &o->until_us);
+	case 'p':
+		o->given |= OPTION_PID;
+		return take_pid(optarg, &o->pid);
+	case 'u':
+		o->given |= OPTION_UNIT;
+		return take_name("--unit", optarg, &o->unit);
+	case ARG_CGROUP:
+		o->given |= OPTION_CGROUP;
+		return take_cgroup(optarg, &o->cgroup);
+	case ARG_COMM:
+		o->given |= OPTION_COMM;
+		return take_name("--comm", optarg, &o->comm);
+	case ARG_EXE:
+		o->given |= OPTION_EXE;
+		return take_name("--exe", optarg, &o->exe);
+	case 'm':
+		o->given |= OPTION_METRIC;
+		return take_metric(optarg, &o->metric);
+	case 't':
+		o->given |= OPTION_TYPE;
+		return take_type(optarg, &o->type);
+	case ARG_STACK:
+		o->given |= OPTION_STACK;
+		return parse_stack_id(optarg, &o->stack);
+	case ARG_BY:
+		o->given |= OPTION_BY;
+		return take_by(optarg, &o->by_stack);
+	case 'n':
+		o->given |= OPTION_LINES;
+		return take_lines(optarg, &o->lines);
+	case 'f':
+		o->given |= OPTION_FOLLOW;
+		return true;
+	case ARG_FOR:
+		o->given |= OPTION_FOR;
+		return take_for(optarg, &o->for_us);
+	case ARG_REPORT:
+		o->given |= OPTION_REPORT;
+		return true;
+	default:
+		/* getopt has said what is wrong. */
+		return false;
+	}
+}
+
+static bool take_option(struct options *o, int c)
+{
+	switch (c) {
+	case 'h':
+		o->help = true;
+		return true;
+	case ARG_VERSION:
+		o->version = true;
+		return true;
+	case ARG_NO_PAGER:
+		o->no_pager = true;
+		return true;
+	case ARG_NO_LEGEND:
+		o->no_legend = true;
+		return true;
+	case 'q':
+		o->quiet = true;
+		return true;
+	case 'v':
+		o->verbose = true;
+		return true;
+	case 'l':
+		o->full = true;
+		return true;
+	case 'j':
+		return take_json(NULL, o->term.is_terminal, &o->json);
+	case ARG_JSON:
+		return take_json(optarg, o->term.is_terminal, &o->json);
+	case ARG_SOCKET:
+		return take_name("--socket", optarg, &o->socket);
+	default:
+		return take_selection(o, c);
+	}
+}
+
+bool options_parse(struct options *ret, int argc, char **argv, int *ret_first)
+{
+	struct options o = { .now_us = clock_realtime_us() };
+	const char *path = getenv("STACKD_SOCKET");
+	int c;
+
+	term_setup(&o.term);
+	o.socket = path && *path ? path : WIRE_SOCKET_PATH;
+	while ((c = getopt_long(argc, argv, "hqvljS:U:p:u:m:t:n:f", long_options, NULL)) >= 0)
+		if (!take_option(&o, c)) {
+			if (c == '?')
+				log_error("Try \"stackctl --help\".");
+			return false;
+		}
+	if ((o.given & OPTION_RANGE) == OPTION_RANGE && o.since_us >= o.until_us) {
+		char since[FORMAT_MAX], until[FORMAT_MAX];
+
+		log_error("The time range ends before it begins: --since is %s, --until is %s.", time_format(since, o.since_us),
+		          time_format(until, o.until_us));
+		return false;
+	}
+	*ret = o;
+	*ret_first = optind;
+	return true;
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "term.h"
+
+enum json_mode { JSON_OFF, JSON_SHORT, JSON_PRETTY };
+
+/* One bit for each option that not every verb takes. */
+enum option_bits {
+	OPTION_SINCE = 1 << 0,
+	OPTION_UNTIL = 1 << 1,
+	OPTION_PID = 1 << 2,
+	OPTION_UNIT = 1 << 3,
+	OPTION_CGROUP = 1 << 4,
+	OPTION_COMM = 1 << 5,
+	OPTION_EXE = 1 << 6,
+	OPTION_METRIC = 1 << 7,
+	OPTION_TYPE = 1 << 8,
+	OPTION_STACK = 1 << 9,
+	OPTION_BY = 1 << 10,
+	OPTION_LINES = 1 << 11,
+	OPTION_FOLLOW = 1 << 12,
+	OPTION_FOR = 1 << 13,
+	OPTION_REPORT = 1 << 14,
+	OPTION_RANGE = OPTION_SINCE | OPTION_UNTIL,
+	OPTION_FILTER = OPTION_RANGE | OPTION_PID | OPTION_UNIT | OPTION_CGROUP | OPTION_COMM | OPTION_EXE,
+};
+
+#define LINES_ALL UINT32_MAX
+
+struct options {
+	unsigned given; /* of enum option_bits */
+	bool help, version, no_pager, no_legend, quiet, verbose, full;
+	enum json_mode json;
+	const char *socket;
+	const char *unit, *cgroup, *comm, *exe;
+	pid_t pid;
+	uint64_t since_us, until_us, for_us;
+	uint64_t stack;
+	enum metric metric;
+	const char *type; /* as on the wire: "level_shift" */
+	bool by_stack;
+	uint32_t lines;   /* or LINES_ALL */
+	uint64_t now_us;
+	struct term term;
+};
+
+/* Reorders argv so that what is no option comes last; *ret_first is the index of the first of these. Tells the user what is wrong and
+ * gives false. Strings live as long as argv and the environment. */
+bool options_parse(struct options *ret, int argc, char **argv, int *ret_first);
+
+/* "--since" for the lowest bit of set that is in bits. */
+const char *option_name(unsigned bits);
+
+/* Validates a stack's id as a person types it, and says what is wrong. */
+bool parse_stack_id(const char *s, uint64_t *ret);

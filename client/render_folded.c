@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "render_folded.h"
+
+#define FRAMES_MAX (1024 * 1024)
+
+struct folded {
+	char **names; /* as they are printed */
+	size_t n, n_allocated;
+};
+
+int folded_new(struct folded **ret)
+{
+	struct folded *f = calloc(1, sizeof(*f));
+
+	if (!f)
+		return -ENOMEM;
+	*ret = f;
+	return 0;
+}
+
+struct folded *folded_free(struct folded *f)
+{
+	if (!f)
+		return NULL;
+	for (size_t i = 0; i < f->n; i++)
+		free(f->names[i]);
+	free(f->names);
+	free(f);
+	return NULL;
+}
+
+char *folded_name(const char *name, const char *suffix)
+{
+	_cleanup_free_ char *copy = strdup(*name ? name : "[unknown]"), *escaped = NULL;
+	char *folded;
+
+	if (!copy)
+		return NULL;
+	/* What separates frames, and the stack from its value, can't be in a name; readers have no way to quote. */
+	for (char *p = copy; *p; p++)
+		if (strchr(" \t\n\v\f\r", *p))
+			*p = '_';
+		else if (*p == ';')
+			*p = ':';
+	escaped = text_escape(copy, true);
+	if (!escaped || asprintf(&folded, "%s%s", escaped, suffix) < 0)
+		return NULL;
+	return folded;
+}
+
+int folded_add_frames(struct folded *f, const struct json *frames)
+{
+	size_t n = json_length(frames);
+
+	if (n > FRAMES_MAX - f->n)
+		return -E2BIG;
+	if (f->n + n > f->n_allocated) {
+		size_t want = MAX(2 * f->n_allocated, f->n + n);
+		char **names = reallocarray(f->names, want, sizeof(*names));
+
+		if (!names)
+			return -ENOMEM;
+		f->names = names;
+		f->n_allocated = want;
+	}
+	for (size_t i = 0; i < n; i++) {
+		const struct json *frame = json_at(frames, i);
+		const char *name = "", *kind = "";
+		char *folded;
+
+		json_get_string(frame, "name", &name);
+		json_get_string(frame, "kind", &kind);
+		/* As stackcollapse-perf.pl --kernel marks them; flamegraph.pl --color=java paints by it. */
+		folded = folded_name(name, streq(kind, "kernel") ? "_[k]" : "");
+		if (!folded)
+			return -ENOMEM;
+		f->names[f->n++] = folded;
+	}
+	return 0;
+}
+
+int folded_print(struct folded *f, const struct json *row, FILE *file)
+{
+	const struct json *frames = json_get(row, "frames");
+	_cleanup_free_ char *comm = NULL;
+	const char *name = "";
+	bool truncated = false;
+	int64_t value = 0;
+
+	json_get_string(row, "comm", &name);
+	json_get_bool(row, "truncated", &truncated);
+	if (json_get_int(row, "value", &value) != 1 || json_kind(frames) != JSON_ARRAY)
+		return -EBADMSG;
+	if (value <= 0)
+		return 0;
+	/* Before anything is printed, so that a line is whole or not there. */
+	for (size_t i = 0; i < json_length(frames); i++) {
+		int64_t index;
+
+		if (json_as_int(json_at(frames, i), &index) < 0 || index < 0 || (uint64_t) index >= f->n)
+			return -EBADMSG;
+	}
+	comm = folded_name(name, "");
+	if (!comm)
+		return -ENOMEM;
+	fputs(comm, file);
+	if (truncated)
+		fputs(";[truncated]", file);
+	for (size_t i = 0; i < json_length(frames); i++) {
+		int64_t index = 0;
+
+		json_as_int(json_at(frames, i), &index);
+		fputc(';', file);
+		fputs(f->names[index], file);
+	}
+	fprintf(file, " %lld\n", (long long) value);
+	return 0;
+}

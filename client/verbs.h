@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The verbs. Each tells the user itself what goes wrong and gives the exit status. */
+#pragma once
+
+#include "options.h"
+
+int verb_status(const struct options *o, char **args);
+int verb_anomalies(const struct options *o, char **args);
+int verb_flame(const struct options *o, char **args);
+int verb_top(const struct options *o, char **args);
+int verb_stacks(const struct options *o, char **args);
+int verb_gate(const struct options *o, char **args);
+int verb_processes(const struct options *o, char **args);
