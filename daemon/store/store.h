@@ -177,7 +177,7 @@ struct store_point {
 typedef int (*store_point_fn)(void *userdata, const struct store_point *point);
 int store_visit_points(struct store *s, const struct store_filter *filter, store_point_fn fn, void *userdata);
 
-/* Newest first, at most limit (0 = all that are kept). filter: window, viewer, pid, unit, cgroup, comm, exe, stack, series. */
+/* Newest first, until fn returns something else than 0. filter: window (of time_us), viewer, pid, unit, cgroup, comm, exe, stack, series. */
 typedef int (*store_anomaly_fn)(void *userdata, const struct store_anomaly *anomaly);
 int store_visit_anomalies(const struct store *s, const struct store_filter *filter, store_anomaly_fn fn, void *userdata);
 typedef int (*store_gate_fn)(void *userdata, const struct store_gate_change *change);
@@ -196,7 +196,8 @@ struct store_status {
 	uint64_t points[STORE_TIERS], bytes[STORE_TIERS]; /* non-zero values held and the bytes they take */
 	uint64_t evicted_blocks[STORE_TIERS];
 	uint32_t stacks, stacks_max, processes, processes_max, series, series_max, slices, slices_max, runs, runs_max, strings, strings_max;
-	uint64_t reclaimed_stacks, reclaimed_processes, reclaimed_series;
+	uint64_t reclaimed_stacks, reclaimed_processes, reclaimed_series, reclaimed_slices;
+	uint64_t lost_runs;            /* waits that ended and found no room */
 	uint64_t full;                 /* additions refused for lack of room */
 	uint32_t anomalies, anomalies_max, pins;
 	uint64_t pin_bytes, pin_bytes_max;
