@@ -57,25 +57,10 @@ def test_out_of_memory():
     daemon.start()
     with memory_cgroup(STRESS_BYTES) as (prefix, group):
         with daemon.tick_keeper():
+            stress = f"--cpu 64 --vm 4 --vm-bytes {4 * STRESS_BYTES} --vm-populate -t {STRESS_S} -q".split()
+            silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             subprocess.run(
-                [
-                    *prefix,
-                    tool("stress-ng"),
-                    "--cpu",
-                    "64",
-                    "--vm",
-                    "4",
-                    "--vm-bytes",
-                    "200%",
-                    "--vm-keep",
-                    "-t",
-                    str(STRESS_S),
-                    "-q",
-                ],
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                check=False,
-                timeout=STRESS_S + 60,
+                [*prefix, tool("stress-ng"), *stress], check=False, timeout=STRESS_S + 60, **silent
             )
             kills = oom_kills(group)
         note(f"{kills} processes were killed for memory")
