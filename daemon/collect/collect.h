@@ -125,6 +125,10 @@ int collect_frames(struct collect *c, uint64_t raw_id, struct collect_frames *re
 int collect_gate_fd(const struct collect *c);
 int collect_gate_dispatch(struct collect *c);
 
+/* Opens an automatic gate because something else than the load asks for it; cause is a static string such as "pressure-io". While the
+ * cause lasts it must be told again before CloseAfter= is over, else a low load closes the gate. */
+int collect_gate_open_for(struct collect *c, const char *cause);
+
 /* GATE_AUTO ends an override. until_us: realtime deadline, USEC_INFINITY for none. */
 int collect_gate_set(struct collect *c, enum collect_gate_mode mode, uint64_t until_us);
 

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The few kernel types that the programs read, field by field. Offsets are relocated when the object is loaded (CO-RE),
+ * so a type lists only what is used, and what a kernel may lack is asked for by bpf_core_field_exists(). */
+#pragma once
+
+#include <stdbool.h>
+#include <linux/types.h>
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+
+typedef __u8 u8;
+typedef __u16 u16;
+typedef __u32 u32;
+typedef __u64 u64;
+typedef __s32 s32;
+typedef __s64 s64;
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+typedef struct {
+	u32 val;
+} kuid_t;
+
+typedef struct {
+	int counter;
+} atomic_t;
+
+struct cred {
+	kuid_t uid;
+};
+
+struct kernfs_node {
+	u64 id;
+};
+
+struct cgroup {
+	struct kernfs_node *kn;
+};
+
+struct css_set {
+	struct cgroup *dfl_cgrp;
+};
+
+struct signal_struct {
+	atomic_t live;
+};
+
+struct sched_info {
+	unsigned long long run_delay;
+	unsigned long long last_queued;
+};
+
+struct task_struct;
+
+struct cfs_rq {
+	unsigned int h_nr_queued;   /* since 6.14 */
+	unsigned int h_nr_runnable; /* since 6.14 */
+	unsigned int h_nr_delayed;  /* 6.12, 6.13 */
+	struct rq *rq;
+};
+
+struct rq {
+	unsigned int nr_running;
+	struct cfs_rq cfs;
+	struct task_struct *idle;
+	u64 clock;
+	int cpu;
+};
+
+struct sched_entity {
+	unsigned char sched_delayed; /* since 6.12 */
+	u64 sum_exec_runtime;
+	struct cfs_rq *cfs_rq;
+};
+
+struct mm_struct;
+
+struct task_struct {
+	unsigned int __state;
+	unsigned int flags;
+	int on_cpu;
+	int on_rq;
+	struct sched_entity se;
+	struct sched_info sched_info;
+	struct mm_struct *mm;
+	int exit_state;
+	int pid;
+	int tgid;
+	struct task_struct *group_leader;
+	unsigned long nvcsw;
+	unsigned long nivcsw;
+	u64 start_time;
+	u64 start_boottime;
+	unsigned long min_flt;
+	unsigned long maj_flt;
+	const struct cred *real_cred;
+	char comm[16];
+	struct css_set *cgroups;
+	struct signal_struct *signal;
+	u64 self_exec_id;
+};
+
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+	u64 session_id;
+	u64 seq_num;
+};
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+};
+
+struct pt_regs {
+#if defined(__TARGET_ARCH_x86)
+	unsigned long ip, bp, sp, di;
+#elif defined(__TARGET_ARCH_arm64)
+	unsigned long regs[31];
+	unsigned long sp, pc;
+#else
+#error "unknown architecture"
+#endif
+};
+
+struct bpf_perf_event_data_kern;
+
+#pragma clang attribute pop
+
+/* bpf_perf_event_data is given to programs as the kernel's type says; they only pass it on to helpers. */
+struct bpf_perf_event_data;
+
+#define PF_KTHREAD 0x00200000
+#define TASK_RUNNING 0x0000
+#define TASK_DEAD 0x0080
+#define TASK_WAKING 0x0200
+#define TASK_NEW 0x0800

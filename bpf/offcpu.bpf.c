@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Who doesn't run, and why: blocked (it waits for something) and runnable (it waits for a CPU) are told apart.
+ * Attached only while the gate is open.
+ *
+ * What is known of a task's wait lies in its task storage. claim is the time until which the wait has been accounted:
+ * it starts as the time of the switch-out, the task iterator moves it on when the wait outlasts ticks, and the
+ * switch-in takes it (exchanging it for 0) and accounts the rest. switches says which wait the state is about, so
+ * that what is left over from an earlier opening of the gate is never taken for the present wait.
+ *
+ * Walking a stack is what costs, and how long a wait will be is not known when its stack can be walked. So
+ * beyond a rate, waits are drawn at random and weighted. A wait that the iterator has claimed is accounted
+ * with weight 1, drawn or not: whether a wait lasts through a tick doesn't depend on the draw. */
+
+struct task_state {
+	/* the wait; written by the switch, or by the iterator for a wait that began unseen */
+	u64 switches;    /* number of switches of the task when it went off the CPU */
+	u64 claim;       /* accounted until; 0: nothing to account */
+	u64 out_ns;      /* 0: unknown */
+	u64 wake_ns;     /* 0: not woken yet */
+	u64 stack_id;    /* 0: not walked */
+	u32 weight;
+	u32 preempted;   /* it went runnable, so all of it is runnable time */
+	/* the iterator's */
+	u64 seen_switches;
+	u64 wait_id;     /* raw id of the reported wait, 0: none */
+	u32 wait_epoch;
+	u32 seen;        /* enum seen_state at the last visit */
+	u32 session;     /* of the accounts below */
+	u32 pad;
+	u64 on_cpu_ns, runnable_ns, faults_minor, faults_major; /* accounted until */
+};
+
+enum seen_state { SEEN_NEVER, SEEN_RUNNING, SEEN_BLOCKED, SEEN_QUEUED };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct task_state);
+} task_states SEC(".maps");
+
+/* Windows are short, so that a storm is answered at once; the budget is given by window. */
+#define WALK_WINDOW_NS 50000000ULL
+
+struct walk_slot {
+	u64 window_ns;   /* when the window began */
+	u32 switches;    /* in this window */
+	u32 walks;
+	u32 every;       /* one in so many is walked, which is its weight */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct walk_slot);
+} walk_slots SEC(".maps");
+
+/* The weight of this switch if its stack is to be walked, else 0. The rate depends on the past only. */
+static __always_inline u32 draw(u64 now)
+{
+	u32 zero = 0, budget = control.walk_budget;
+	struct walk_slot *slot = bpf_map_lookup_elem(&walk_slots, &zero);
+
+	if (!slot)
+		return 0;
+	if (!budget)
+		return 1;
+	if (now - slot->window_ns > WALK_WINDOW_NS) {
+		bool adjacent = now - slot->window_ns < 2 * WALK_WINDOW_NS;
+
+		slot->every = adjacent && slot->switches > budget ? (slot->switches + budget - 1) / budget : 1;
+		slot->window_ns = now;
+		slot->switches = 0;
+		slot->walks = 0;
+	}
+	slot->switches++;
+	if (slot->every > 1 && bpf_get_prandom_u32() % slot->every)
+		return 0;
+	slot->walks++;
+	/* A window that brings more than the one before it did: thin out further for the rest of it. */
+	if (slot->walks > budget) {
+		u32 weight = slot->every;
+
+		slot->walks = 0;
+		slot->every = weight * 2;
+		return weight;
+	}
+	return slot->every;
+}
+
+static __always_inline void switch_out(void *ctx, struct task_struct *task, bool preempted, u64 now)
+{
+	struct task_state *state = bpf_task_storage_get(&task_states, task, 0, 0);
+	u32 weight;
+
+	if (!state) {
+		lose(LOSS_TASK_STORAGE, 1);
+		return;
+	}
+	weight = draw(now);
+	state->out_ns = now;
+	state->wake_ns = 0;
+	state->preempted = preempted;
+	state->weight = weight;
+	state->stack_id = weight ? stack_capture(ctx, SCRATCH_SWITCH, task) : 0;
+	state->switches = switches_of(task);
+	*(volatile u64 *)&state->claim = now;
+}
+
+static __always_inline void account_off_cpu(struct task_struct *task, u64 id, u64 blocked, u64 runnable)
+{
+	struct stackd_count *count = count_get(id, task);
+
+	if (!count)
+		return;
+	if (blocked)
+		__sync_fetch_and_add(&count->values[STACKD_BLOCKED], blocked);
+	if (runnable)
+		__sync_fetch_and_add(&count->values[STACKD_RUNNABLE], runnable);
+}
+
+/* Splits the time from claim to now at the wake-up. */
+static __always_inline void account_wait(struct task_struct *task, struct task_state *state, u64 claim, u64 now,
+                                         u32 weight)
+{
+	u64 wake = state->preempted ? claim : state->wake_ns;
+
+	if (!wake) {
+		lose(LOSS_WAKEUP_UNSEEN, 1);
+		return;
+	}
+	if (wake < claim)
+		wake = claim;
+	if (now < wake)
+		return;
+	account_off_cpu(task, state->stack_id, (wake - claim) * weight, (now - wake) * weight);
+}
+
+static __always_inline void switch_in(struct task_struct *task, u64 now)
+{
+	struct task_state *state = bpf_task_storage_get(&task_states, task, 0, 0);
+	u64 claim;
+	u32 weight;
+
+	if (!state || state->switches != switches_of(task))
+		return;
+	claim = __sync_lock_test_and_set(&state->claim, 0);
+	if (!claim)
+		return;
+	weight = claim == state->out_ns ? state->weight : 1;
+	if (state->stack_id && weight)
+		account_wait(task, state, claim, now, weight);
+}
+
+SEC("tp_btf/sched_switch")
+int BPF_PROG(on_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
+{
+	struct stackd_guard *guard = enter();
+	u64 now = bpf_ktime_get_ns();
+	u32 task_state = prev->__state;
+
+	if (prev->pid && !(task_state & TASK_DEAD))
+		switch_out(ctx, prev, preempt || task_state == TASK_RUNNING, now);
+	if (next->pid)
+		switch_in(next, now);
+	leave(guard);
+	return 0;
+}
+
+SEC("tp_btf/sched_wakeup")
+int BPF_PROG(on_wakeup, struct task_struct *task)
+{
+	struct task_state *state = bpf_task_storage_get(&task_states, task, 0, 0);
+
+	if (state && state->switches == switches_of(task))
+		state->wake_ns = bpf_ktime_get_ns();
+	return 0;
+}
+
+/* Makes the place for a new task's state where memory may be had: not under the run queue's lock. */
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
+{
+	struct task_state *state = bpf_task_storage_get(&task_states, child, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (state)
+		state->switches = -1;
+	else
+		lose(LOSS_TASK_STORAGE, 1);
+	return 0;
+}

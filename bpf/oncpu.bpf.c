@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Who runs: the CPU clock's perf event, or the scheduler's update_rq_clock(). */
+
+struct perf_slot {
+	u64 cpu_clock, faults_minor, faults_major; /* the events' counts at their last samples */
+	u64 idle_switches;                         /* how often the CPU had left idle then */
+	u64 clock_hit_ns;                          /* the last hit taken from update_rq_clock() */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct perf_slot);
+} perf_slots SEC(".maps");
+
+static __always_inline struct perf_slot *perf_slot(void)
+{
+	u32 zero = 0;
+
+	return bpf_map_lookup_elem(&perf_slots, &zero);
+}
+
+/* Where the clock's interrupt stayed out for long, the CPU was not ours to watch. */
+static __always_inline u64 bounded_weight(u64 elapsed)
+{
+	u64 most = control.gap_ns;
+
+	if (elapsed <= most)
+		return elapsed;
+	lose(LOSS_SAMPLE_GAP, 1);
+	return most;
+}
+
+static __always_inline void count_on_cpu(u64 id, struct task_struct *task, u64 weight)
+{
+	struct stackd_count *count = count_get(id, task);
+
+	if (!count)
+		return;
+	__sync_fetch_and_add(&count->values[STACKD_ON_CPU], weight);
+	__sync_fetch_and_add(&count->values[STACKD_HITS], 1);
+}
+
+/* How often this CPU has left idle; 0 while its run queue isn't known. */
+static __always_inline u64 idle_switches(void)
+{
+	struct rq *rq = (struct rq *)run_queue_of[bpf_get_smp_processor_id() & (STACKD_CPUS_MAX - 1)];
+
+	return rq ? BPF_CORE_READ(rq, idle, nivcsw) + BPF_CORE_READ(rq, idle, nvcsw) : 0;
+}
+
+/* What the CPU clock counted since its last sample, so that a late timer loses nothing; a period where the CPU was
+ * idle in between, as an idle CPU's timer may not come at all. */
+static __always_inline u64 clock_weight(struct perf_slot *slot, u64 counter)
+{
+	u64 elapsed = counter >= slot->cpu_clock ? counter - slot->cpu_clock : counter, left_idle = idle_switches();
+	bool was_idle = !left_idle || left_idle != slot->idle_switches;
+
+	slot->cpu_clock = counter;
+	slot->idle_switches = left_idle;
+	return was_idle ? control.period_ns : bounded_weight(elapsed);
+}
+
+SEC("perf_event")
+int on_cpu_clock(void *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct bpf_perf_event_value value = {};
+	struct perf_slot *slot = perf_slot();
+	struct stackd_guard *guard;
+	u64 weight, id;
+
+	if (!slot || bpf_perf_prog_read_value(ctx, &value, sizeof value))
+		return 0;
+	if (task->pid == 0)
+		return 0;
+	guard = enter();
+	weight = clock_weight(slot, value.counter);
+	id = stack_capture(ctx, SCRATCH_PERF, task);
+	if (id)
+		count_on_cpu(id, task, weight);
+	leave(guard);
+	return 0;
+}
+
+/* The run queue's clock is also updated for other CPUs' queues, whose task is not the current one: those are
+ * skipped. Between two hits at least a period passes; idle time ends the interval that a hit stands for. */
+static __always_inline void on_rq_clock(void *ctx, struct rq *rq)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	u64 period = control.period_ns, now, elapsed, id;
+	struct perf_slot *slot;
+	struct stackd_guard *guard;
+
+	if (!period || (u32)BPF_CORE_READ(rq, cpu) != bpf_get_smp_processor_id())
+		return;
+	slot = perf_slot();
+	if (!slot)
+		return;
+	now = bpf_ktime_get_ns();
+	if (task->pid == 0) {
+		slot->clock_hit_ns = now;
+		return;
+	}
+	elapsed = now - slot->clock_hit_ns;
+	if (elapsed < period)
+		return;
+	guard = enter();
+	slot->clock_hit_ns = now;
+	id = stack_capture(ctx, SCRATCH_CLOCK, task);
+	if (id)
+		count_on_cpu(id, task, bounded_weight(elapsed));
+	leave(guard);
+}
+
+SEC("fentry/update_rq_clock")
+int BPF_PROG(on_cpu_fentry, struct rq *rq)
+{
+	on_rq_clock(ctx, rq);
+	return 0;
+}
+
+SEC("kprobe/update_rq_clock")
+int on_cpu_kprobe(struct pt_regs *ctx)
+{
+#if defined(__TARGET_ARCH_x86)
+	on_rq_clock(ctx, (struct rq *)BPF_CORE_READ(ctx, di));
+#else
+	on_rq_clock(ctx, (struct rq *)BPF_CORE_READ(ctx, regs[0]));
+#endif
+	return 0;
+}

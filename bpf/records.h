@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the programs and the daemon say to each other. Both sides include it; sizes are asserted. */
+#pragma once
+
+#include <linux/types.h>
+
+#define STACKD_KERNEL_FRAMES 48
+#define STACKD_USER_FRAMES 128
+#define STACKD_CPUS_MAX 1024 /* a power of two; CPUs beyond share slots, which is right but slower */
+
+/* The order of enum metric in daemon/base/base.h; asserted there. */
+enum stackd_metric {
+	STACKD_ON_CPU,
+	STACKD_BLOCKED,
+	STACKD_RUNNABLE,
+	STACKD_FAULTS_MINOR,
+	STACKD_FAULTS_MAJOR,
+	STACKD_HITS,
+	STACKD_METRICS,
+};
+
+#define STACKD_PROCESS_KTHREAD 1u
+
+struct stackd_process {
+	__u64 start_ns;  /* start_boottime of the leader */
+	__u64 cgroup_id;
+	__u32 tgid;
+	__u32 exec_id;
+	__u32 uid;
+	__u32 flags;     /* STACKD_PROCESS_... */
+	char comm[16];
+};
+_Static_assert(sizeof(struct stackd_process) == 48, "shared with the daemon");
+
+#define STACKD_STACK_TRUNCATED 1u
+
+/* Value of the stacks map; the key is the raw id. */
+struct stackd_stack {
+	struct stackd_process process;
+	__u16 n_kernel, n_user;
+	__u32 flags;     /* STACKD_STACK_... */
+	__u64 kernel[STACKD_KERNEL_FRAMES]; /* innermost first, as user[] */
+	__u64 user[STACKD_USER_FRAMES];
+};
+_Static_assert(sizeof(struct stackd_stack) == 48 + 8 + 8 * (48 + 128), "shared with the daemon");
+
+/* Value of the counts maps; the key is the raw id. */
+struct stackd_count {
+	struct stackd_process process;
+	__u64 values[STACKD_METRICS];
+	__s64 waits;     /* threads that exited out of a reported wait, negative */
+};
+_Static_assert(sizeof(struct stackd_count) == 48 + 48 + 8, "shared with the daemon");
+
+/* Value of the exits maps: what the threads of a process that exited in this tick had not yet been counted for. */
+struct stackd_exit_key {
+	__u64 start_ns;
+	__u32 tgid;
+	__u32 exec_id;
+};
+struct stackd_exit {
+	struct stackd_process process;
+	__u64 on_cpu_ns, runnable_ns, faults_minor, faults_major;
+	__u64 alive_ns;  /* sum over the threads of their time since the last tick, or since their start */
+};
+_Static_assert(sizeof(struct stackd_exit) == 48 + 40, "shared with the daemon");
+
+/* One line of the task iterator: a thread about which there is something to say. */
+struct stackd_thread {
+	struct stackd_process process;
+	__u64 on_cpu_ns, runnable_ns, faults_minor, faults_major; /* since the last tick */
+	__u64 unborn_ns; /* the part of the tick before this thread started */
+	__u64 wait_id;   /* raw id of the wait that it entered (+1) or left (-1) */
+	__s32 wait_delta;
+	__u32 live;      /* live threads of its process */
+};
+_Static_assert(sizeof(struct stackd_thread) == 48 + 48 + 8, "shared with the daemon");
+
+/* Sent through the ring buffer when the load crosses the threshold of an armed gate. */
+struct stackd_gate_event {
+	__u64 time_ns;   /* CLOCK_MONOTONIC */
+	__u32 running;
+	__u32 pad;
+};
+
+enum stackd_loss {
+	LOSS_COUNTS_FULL,
+	LOSS_STACKS_FULL,
+	LOSS_EXITS_FULL,
+	LOSS_TASK_STORAGE,    /* a task without a place for its state */
+	LOSS_STACK_FAILED,    /* bpf_get_stack() gave nothing */
+	LOSS_WALK_LIMIT,      /* long waits whose stack waits for the next tick's budget */
+	LOSS_WAKEUP_UNSEEN,   /* a wait whose wake-up fell into the opening of the gate */
+	LOSS_SAMPLE_GAP,      /* samples cut down to the most that one may stand for */
+	LOSS_SEQUENCE,        /* the iterator's output had no room */
+	LOSS_N,
+};
+
+/* Everything that the daemon tells the programs, in one structure of the object's .bss, mapped into the daemon. */
+struct stackd_control {
+	__u32 half;              /* which half of the double-buffered maps is written */
+	__u32 wait_epoch;        /* a wait reported in an earlier epoch counts as not reported */
+	__u32 session;           /* accounts taken in an earlier session are not continued */
+	__u32 create_only;       /* the iterator only makes places for the tasks' states */
+	__u64 tick_ns;           /* CLOCK_MONOTONIC, the end of this tick, set before the iterator runs */
+	__u64 last_tick_ns;      /* the end of the tick before */
+	__u64 walks_until_ns;    /* the iterator walks no further stack after this */
+	__u32 walks_left;
+	__u32 learn_run_queues;  /* the iterator notes where each CPU's run queue is */
+	/* on-CPU */
+	__u64 period_ns;         /* of the CPU clock now */
+	__u64 gap_ns;            /* the most that a sample may stand for */
+	/* off-CPU */
+	__u32 walk_budget;       /* stacks walked a window and CPU before sampling starts; 0 = all */
+	__u32 waits_lost;        /* set by the programs: the end of a reported wait could not be told */
+	/* gate */
+	__u32 gate_armed;        /* 1: tell when the load crosses; the programs clear it */
+	__u32 online_cpus;
+	__u64 gate_armed_after_ns;
+	__u64 open_above_milli;  /* runnable tasks per online CPU, in thousandths */
+	__u64 gate_interval_ns;  /* the load is evaluated at most this often */
+	__u64 gate_evaluated_ns; /* written by the programs, as what follows */
+	__u64 running_ns;        /* integral of runnable tasks over time */
+	__u32 running;           /* runnable tasks at the last evaluation */
+	__u32 run_queues;        /* of how many CPUs the run queue is known */
+	__u32 possible_cpus;
+	__u32 pad;
+};
+
+/* One a CPU, on a cache line of its own. A program is between enter and leave while depth is not 0. */
+struct stackd_guard {
+	__u64 depth;
+	__u64 pad[7];
+};

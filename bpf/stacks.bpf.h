@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Capture a stack, give it an id, count on it: what all collectors share.
+ *
+ * The counts are double-buffered. A program marks its CPU as busy, then reads which half is written; the daemon
+ * turns control.half over and waits until it has seen every CPU idle once. Both sides order the two accesses with
+ * a full barrier, so nobody writes into the half that is being drained, and nobody waits for an RCU grace period. */
+#pragma once
+
+#include "kernel.h"
+#include "records.h"
+
+struct stackd_control control;
+struct stackd_guard guards[STACKD_CPUS_MAX] __attribute__((aligned(64)));
+
+/* Addresses of the CPUs' struct rq, 0 while unknown: the task iterator finds them (totals.bpf.c). */
+__u64 run_queue_of[STACKD_CPUS_MAX];
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, u64);
+	__type(value, struct stackd_stack);
+} stacks SEC(".maps");
+
+struct counts_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, u64);
+	__type(value, struct stackd_count);
+};
+struct counts_map counts_0 SEC(".maps");
+struct counts_map counts_1 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, LOSS_N);
+	__type(key, u32);
+	__type(value, u64);
+} losses SEC(".maps");
+
+/* Each program has its own slot, because an interrupt's program may run on top of another context's. */
+enum scratch_slot { SCRATCH_PERF, SCRATCH_SWITCH, SCRATCH_CLOCK, SCRATCH_N };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SCRATCH_N);
+	__type(key, u32);
+	__type(value, struct stackd_stack);
+} scratch SEC(".maps");
+
+static __always_inline void lose(u32 cause, u64 n)
+{
+	u64 *count = bpf_map_lookup_elem(&losses, &cause);
+
+	if (count)
+		__sync_fetch_and_add(count, n);
+}
+
+static __always_inline struct stackd_guard *enter(void)
+{
+	struct stackd_guard *guard = &guards[bpf_get_smp_processor_id() & (STACKD_CPUS_MAX - 1)];
+
+	__sync_fetch_and_add(&guard->depth, 1);
+	return guard;
+}
+
+static __always_inline void leave(struct stackd_guard *guard)
+{
+	__sync_fetch_and_add(&guard->depth, -1);
+}
+
+/* Valid only between enter and leave. */
+static __always_inline u32 current_half(void)
+{
+	return *(volatile u32 *)&control.half & 1;
+}
+
+static __always_inline u64 switches_of(struct task_struct *task)
+{
+	return task->nvcsw + task->nivcsw;
+}
+
+static __always_inline void process_fill(struct stackd_process *process, struct task_struct *task)
+{
+	struct task_struct *leader = task->group_leader;
+
+	process->start_ns = leader->start_boottime;
+	process->exec_id = leader->self_exec_id;
+	process->tgid = task->tgid;
+	process->flags = task->flags & PF_KTHREAD ? STACKD_PROCESS_KTHREAD : 0;
+	process->cgroup_id = BPF_CORE_READ(leader, cgroups, dfl_cgrp, kn, id);
+	process->uid = BPF_CORE_READ(leader, real_cred, uid.val);
+	bpf_probe_read_kernel(process->comm, sizeof process->comm, leader->comm);
+}
+
+static __always_inline u64 mix(u64 hash, u64 word)
+{
+	hash = (hash ^ word) * 0x9e3779b97f4a7c15ULL;
+	return hash ^ hash >> 29;
+}
+
+/* The id says process, execution and addresses, so that equal ids mean equal stacks. */
+static __noinline u64 stack_hash(struct stackd_stack *stack)
+{
+	u64 hash = mix(mix(stack->process.start_ns, stack->process.tgid), stack->process.exec_id);
+	u32 i;
+
+	hash = mix(hash, (u64)stack->n_kernel << 32 | stack->n_user);
+	for (i = 0; i < STACKD_KERNEL_FRAMES; i++) {
+		if (i >= stack->n_kernel)
+			break;
+		hash = mix(hash, stack->kernel[i]);
+	}
+	for (i = 0; i < STACKD_USER_FRAMES; i++) {
+		if (i >= stack->n_user)
+			break;
+		hash = mix(hash, stack->user[i]);
+	}
+	return hash ? hash : 1;
+}
+
+/* Keeps the stack if it is new; the process must be filled in. Gives its id, or 0 when there is no room. */
+static __always_inline u64 stack_keep(struct stackd_stack *stack)
+{
+	u64 id = stack_hash(stack);
+	long r;
+
+	if (bpf_map_lookup_elem(&stacks, &id))
+		return id;
+	r = bpf_map_update_elem(&stacks, &id, stack, BPF_NOEXIST);
+	if (r == 0 || r == -17 /* EEXIST: another CPU was first */)
+		return id;
+	lose(LOSS_STACKS_FULL, 1);
+	return 0;
+}
+
+/* Walks the stack of the current task. Gives its id, or 0. */
+static __always_inline u64 stack_capture(void *ctx, u32 slot, struct task_struct *task)
+{
+	struct stackd_stack *stack = bpf_map_lookup_elem(&scratch, &slot);
+	long kernel, user = 0;
+
+	if (!stack)
+		return 0;
+	kernel = bpf_get_stack(ctx, stack->kernel, sizeof stack->kernel, 0);
+	if (!(task->flags & PF_KTHREAD))
+		user = bpf_get_stack(ctx, stack->user, sizeof stack->user, BPF_F_USER_STACK);
+	if (kernel <= 0 && user <= 0) {
+		lose(LOSS_STACK_FAILED, 1);
+		return 0;
+	}
+	stack->n_kernel = kernel > 0 ? (u64)kernel / 8 : 0;
+	stack->n_user = user > 0 ? (u64)user / 8 : 0;
+	stack->flags = stack->n_kernel == STACKD_KERNEL_FRAMES || stack->n_user == STACKD_USER_FRAMES ?
+	               STACKD_STACK_TRUNCATED : 0;
+	process_fill(&stack->process, task);
+	return stack_keep(stack);
+}
+
+static __always_inline struct stackd_count *count_find(u32 half, u64 *id)
+{
+	return half ? bpf_map_lookup_elem(&counts_1, id) : bpf_map_lookup_elem(&counts_0, id);
+}
+
+/* The entry of this id in the half that is written now, made if need be; NULL when there is no room. */
+static __always_inline struct stackd_count *count_get(u64 id, struct task_struct *task)
+{
+	u32 half = current_half();
+	struct stackd_count *count = count_find(half, &id), fresh = {};
+
+	if (count)
+		return count;
+	process_fill(&fresh.process, task);
+	if (half)
+		bpf_map_update_elem(&counts_1, &id, &fresh, BPF_NOEXIST);
+	else
+		bpf_map_update_elem(&counts_0, &id, &fresh, BPF_NOEXIST);
+	count = count_find(half, &id);
+	if (!count)
+		lose(LOSS_COUNTS_FULL, 1);
+	return count;
+}

@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Once a tick the daemon runs the iterator over all tasks: it reads the kernel's own accounts of each thread (exact
+ * totals, no hook), finds the waits that outlast ticks, and the threads that have waited for a CPU all along.
+ * What a thread did after the last visit and before it exits is read at its exit. */
+
+struct exits_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct stackd_exit_key);
+	__type(value, struct stackd_exit);
+};
+struct exits_map exits_0 SEC(".maps");
+struct exits_map exits_1 SEC(".maps");
+
+/* The iterator's stack; one reader runs it at a time. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct stackd_stack);
+} walk_scratch SEC(".maps");
+
+/* ---- where the run queues are, for the gate ---- */
+
+static __always_inline struct rq *rq_of(struct task_struct *task)
+{
+	struct cfs_rq *cfs_rq = BPF_CORE_READ(task, se.cfs_rq);
+
+	if (!cfs_rq)
+		return 0;
+	if (bpf_core_field_exists(cfs_rq->rq))
+		return BPF_CORE_READ(cfs_rq, rq);
+	return (void *)cfs_rq - bpf_core_field_offset(struct rq, cfs);
+}
+
+static __always_inline void learn_run_queue(struct task_struct *task)
+{
+	struct rq *rq = rq_of(task);
+	u32 cpu;
+
+	if (!rq)
+		return;
+	cpu = BPF_CORE_READ(rq, cpu);
+	if (cpu >= STACKD_CPUS_MAX || run_queue_of[cpu])
+		return;
+	run_queue_of[cpu] = (u64)rq;
+	__sync_fetch_and_add(&control.run_queues, 1);
+}
+
+/* ---- accounts ---- */
+
+struct accounts {
+	u64 on_cpu_ns, runnable_ns, faults_minor, faults_major;
+};
+
+/* The time in the run queue is booked when it ends; for a thread that is still queued the time so far is added. The run queue's own
+ * clock is the one that last_queued is on. */
+static __always_inline u64 runnable_of(struct task_struct *task)
+{
+	u64 queued, clock, booked;
+	struct rq *rq;
+
+	if (!bpf_core_field_exists(task->sched_info.run_delay))
+		return 0;
+	booked = task->sched_info.run_delay;
+	queued = task->sched_info.last_queued;
+	if (!queued)
+		return booked;
+	rq = rq_of(task);
+	clock = rq ? BPF_CORE_READ(rq, clock) : 0;
+	return clock > queued ? booked + clock - queued : booked;
+}
+
+static __always_inline void accounts_read(struct task_struct *task, struct accounts *accounts)
+{
+	accounts->on_cpu_ns = task->se.sum_exec_runtime;
+	accounts->runnable_ns = runnable_of(task);
+	accounts->faults_minor = task->min_flt;
+	accounts->faults_major = task->maj_flt;
+}
+
+/* What was added since the account was taken last. A reading below it is a torn one: the next one brings it. */
+static __always_inline u64 advance(u64 *last, u64 now)
+{
+	u64 before = *last;
+
+	if (now <= before)
+		return 0;
+	*last = now;
+	return now - before;
+}
+
+/* ---- stacks of waiting threads ---- */
+
+struct user_frame {
+	u64 next, address;
+};
+
+#if defined(__TARGET_ARCH_x86)
+#define REGS_IP(regs) ((regs)->ip)
+#define REGS_FP(regs) ((regs)->bp)
+#elif defined(__TARGET_ARCH_arm64)
+#define REGS_IP(regs) ((regs)->pc)
+#define REGS_FP(regs) ((regs)->regs[29])
+#endif
+
+/* As bpf_get_stack() walks the current task: the address, then the chain of frame pointers. */
+static __always_inline u32 walk_user(struct task_struct *task, struct stackd_stack *stack)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	struct user_frame frame;
+	u64 at = REGS_FP(regs);
+	u32 n;
+
+	stack->user[0] = REGS_IP(regs);
+	for (n = 1; n < STACKD_USER_FRAMES; n++) {
+		if (bpf_copy_from_user_task(&frame, sizeof frame, (void *)at, task, 0))
+			break;
+		stack->user[n] = frame.address;
+		at = frame.next;
+	}
+	return n;
+}
+
+static __always_inline bool is_blocked(struct task_struct *task)
+{
+	u32 state = task->__state;
+	bool delayed = bpf_core_field_exists(task->se.sched_delayed) && task->se.sched_delayed;
+
+	return state && !(state & (TASK_WAKING | TASK_NEW | TASK_DEAD)) && !task->on_cpu && (!task->on_rq || delayed);
+}
+
+static __always_inline bool is_queued(struct task_struct *task)
+{
+	bool delayed = bpf_core_field_exists(task->se.sched_delayed) && task->se.sched_delayed;
+
+	return !task->on_cpu && task->on_rq == 1 && !delayed && !(task->__state & (TASK_NEW | TASK_DEAD));
+}
+
+/* Walks a thread that isn't running, and keeps the stack only if it still is where it was. */
+static __always_inline u64 walk_waiting(struct task_struct *task, u64 switches, bool sleepable)
+{
+	u32 zero = 0;
+	struct stackd_stack *stack = bpf_map_lookup_elem(&walk_scratch, &zero);
+	long size;
+
+	if (!stack)
+		return 0;
+	if (!control.walks_left || bpf_ktime_get_ns() > control.walks_until_ns) {
+		lose(LOSS_WALK_LIMIT, 1);
+		return 0;
+	}
+	control.walks_left--;
+	size = bpf_get_task_stack(task, stack->kernel, sizeof stack->kernel, 0);
+	stack->n_kernel = size > 0 ? (u64)size / 8 : 0;
+	stack->n_user = 0;
+	stack->flags = 0;
+	if (!(task->flags & PF_KTHREAD)) {
+		if (sleepable)
+			stack->n_user = walk_user(task, stack);
+		else
+			stack->flags = STACKD_STACK_TRUNCATED;
+	}
+	if (task->on_cpu || switches_of(task) != switches)
+		return 0;
+	if (!stack->n_kernel && !stack->n_user) {
+		lose(LOSS_STACK_FAILED, 1);
+		return 0;
+	}
+	if (stack->n_kernel == STACKD_KERNEL_FRAMES || stack->n_user == STACKD_USER_FRAMES)
+		stack->flags = STACKD_STACK_TRUNCATED;
+	process_fill(&stack->process, task);
+	return stack_keep(stack);
+}
+
+/* ---- waits that outlast ticks ---- */
+
+static __always_inline bool wait_reported(struct task_state *state)
+{
+	return state->wait_id && state->wait_epoch == control.wait_epoch;
+}
+
+static __always_inline void wait_end(struct task_state *state, struct stackd_thread *line)
+{
+	if (wait_reported(state)) {
+		line->wait_id = state->wait_id;
+		line->wait_delta = -1;
+	}
+	state->wait_id = 0;
+}
+
+/* The state of a wait whose switch-out no program saw: the time before this tick's end is accounted elsewhere. */
+static __always_inline void wait_adopt(struct task_state *state, u64 switches, u64 id, bool queued)
+{
+	state->out_ns = 0;
+	state->wake_ns = 0;
+	state->weight = 1;
+	state->preempted = queued;
+	state->stack_id = id;
+	*(volatile u64 *)&state->claim = control.tick_ns;
+	*(volatile u64 *)&state->switches = switches;
+}
+
+/* A thread that was blocked at the last visit and has not moved since. Gives whether it is in a reported wait. */
+static __always_inline bool still_blocked(struct task_struct *task, struct task_state *state, u64 switches,
+                                          struct stackd_thread *line, bool sleepable)
+{
+	bool known = state->switches == switches, reported = wait_reported(state);
+	u64 claim = known ? *(volatile u64 *)&state->claim : 0, id = known ? state->stack_id : 0;
+
+	if (known && !claim)
+		return false; /* it is being switched in just now */
+	if (known && !reported && claim > control.last_tick_ns)
+		return false; /* it went to sleep after the last tick's end, before the last visit: not a whole tick yet */
+	if (reported)
+		id = state->wait_id;
+	else if (!id)
+		id = walk_waiting(task, switches, sleepable);
+	if (!id || !is_blocked(task))
+		return false;
+	if (known) {
+		state->stack_id = id;
+		if (__sync_val_compare_and_swap(&state->claim, claim, control.tick_ns) != claim)
+			return false;
+		if (!reported && claim < control.last_tick_ns)
+			account_off_cpu(task, id, control.last_tick_ns - claim, 0);
+	} else {
+		wait_adopt(state, switches, id, false);
+	}
+	if (!reported) {
+		state->wait_id = id;
+		state->wait_epoch = control.wait_epoch;
+		line->wait_id = id;
+		line->wait_delta = 1;
+	}
+	return true;
+}
+
+/* A thread that has waited for a CPU, perhaps after having been blocked, and has not moved since the last visit. */
+static __always_inline void still_queued(struct task_struct *task, struct task_state *state, u64 switches, bool sleepable)
+{
+	bool known = state->switches == switches, all_tick = state->seen == SEEN_QUEUED;
+	u64 claim = known ? *(volatile u64 *)&state->claim : 0, wake, id = known ? state->stack_id : 0;
+
+	if (known ? !claim || claim > control.last_tick_ns : !all_tick)
+		return;
+	wake = state->preempted || all_tick ? claim : state->wake_ns;
+	if (known && !state->preempted && state->wake_ns)
+		wake = state->wake_ns;
+	if (!id)
+		id = walk_waiting(task, switches, sleepable);
+	if (!id || !is_queued(task))
+		return;
+	if (!known) {
+		wait_adopt(state, switches, id, true);
+		account_off_cpu(task, id, 0, control.tick_ns - control.last_tick_ns);
+		return;
+	}
+	if (!wake || wake > control.tick_ns)
+		return;
+	if (wake < claim)
+		wake = claim;
+	state->stack_id = id;
+	if (__sync_val_compare_and_swap(&state->claim, claim, control.tick_ns) == claim)
+		account_off_cpu(task, id, wake - claim, control.tick_ns - wake);
+}
+
+static __always_inline void visit_wait(struct task_struct *task, struct task_state *state, struct stackd_thread *line,
+                                       bool sleepable)
+{
+	u64 switches = switches_of(task);
+	bool blocked = is_blocked(task), queued = !blocked && is_queued(task);
+	bool unmoved = state->seen_switches == switches && state->seen != SEEN_NEVER;
+
+	if (unmoved && blocked && state->seen == SEEN_BLOCKED) {
+		if (!still_blocked(task, state, switches, line, sleepable))
+			wait_end(state, line);
+		return;
+	}
+	wait_end(state, line);
+	if (unmoved && queued && state->seen != SEEN_RUNNING)
+		still_queued(task, state, switches, sleepable);
+	state->seen_switches = switches;
+	state->seen = blocked ? SEEN_BLOCKED : queued ? SEEN_QUEUED : SEEN_RUNNING;
+}
+
+/* ---- the iterator ---- */
+
+static __always_inline int visit(struct bpf_iter__task *ctx, bool sleepable)
+{
+	struct task_struct *task = ctx->task;
+	struct stackd_thread line = {};
+	struct stackd_guard *guard;
+	struct task_state *state;
+	struct accounts now;
+	bool fresh;
+
+	if (!task || !task->pid || task->exit_state)
+		return 0;
+	if (control.learn_run_queues)
+		learn_run_queue(task);
+	state = bpf_task_storage_get(&task_states, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!state) {
+		lose(LOSS_TASK_STORAGE, 1);
+		return 0;
+	}
+	if (state->seen == SEEN_NEVER && !state->switches)
+		state->switches = -1;
+	if (control.create_only)
+		return 0;
+	fresh = state->session != control.session;
+	accounts_read(task, &now);
+	if (fresh && task->start_time <= control.last_tick_ns) {
+		/* It was there before us: what it did until now is not of this tick. */
+		state->on_cpu_ns = now.on_cpu_ns;
+		state->runnable_ns = now.runnable_ns;
+		state->faults_minor = now.faults_minor;
+		state->faults_major = now.faults_major;
+	} else if (fresh && control.tick_ns > task->start_time) {
+		line.unborn_ns = task->start_time - control.last_tick_ns;
+	}
+	state->session = control.session;
+	line.on_cpu_ns = advance(&state->on_cpu_ns, now.on_cpu_ns);
+	line.runnable_ns = advance(&state->runnable_ns, now.runnable_ns);
+	line.faults_minor = advance(&state->faults_minor, now.faults_minor);
+	line.faults_major = advance(&state->faults_major, now.faults_major);
+
+	guard = enter();
+	visit_wait(task, state, &line, sleepable);
+	leave(guard);
+
+	if (!line.on_cpu_ns && !line.runnable_ns && !line.faults_minor && !line.faults_major && !line.wait_delta)
+		return 0;
+	process_fill(&line.process, task);
+	line.live = BPF_CORE_READ(task, signal, live.counter);
+	if (bpf_seq_write(ctx->meta->seq, &line, sizeof line))
+		lose(LOSS_SEQUENCE, 1);
+	return 0;
+}
+
+SEC("iter.s/task")
+int visit_tasks_sleepable(struct bpf_iter__task *ctx)
+{
+	return visit(ctx, true);
+}
+
+SEC("iter/task")
+int visit_tasks(struct bpf_iter__task *ctx)
+{
+	return visit(ctx, false);
+}
+
+/* ---- exits ---- */
+
+static __always_inline struct stackd_exit *exit_find(u32 half, struct stackd_exit_key *key)
+{
+	return half ? bpf_map_lookup_elem(&exits_1, key) : bpf_map_lookup_elem(&exits_0, key);
+}
+
+static __always_inline struct stackd_exit *exit_get(struct task_struct *task)
+{
+	struct stackd_exit fresh = {}, *found;
+	struct stackd_exit_key key = {};
+	u32 half = current_half();
+
+	process_fill(&fresh.process, task);
+	key.start_ns = fresh.process.start_ns;
+	key.tgid = fresh.process.tgid;
+	key.exec_id = fresh.process.exec_id;
+	found = exit_find(half, &key);
+	if (found)
+		return found;
+	if (half)
+		bpf_map_update_elem(&exits_1, &key, &fresh, BPF_NOEXIST);
+	else
+		bpf_map_update_elem(&exits_0, &key, &fresh, BPF_NOEXIST);
+	found = exit_find(half, &key);
+	if (!found)
+		lose(LOSS_EXITS_FULL, 1);
+	return found;
+}
+
+static __always_inline void wait_end_at_exit(struct task_struct *task, struct task_state *state)
+{
+	struct stackd_count *count;
+
+	if (!wait_reported(state))
+		return;
+	count = count_get(state->wait_id, task);
+	state->wait_id = 0;
+	if (count)
+		__sync_fetch_and_add(&count->waits, -1);
+	else
+		control.waits_lost = 1;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(on_exit, struct task_struct *task)
+{
+	struct stackd_guard *guard = enter();
+	struct task_state *state = bpf_task_storage_get(&task_states, task, 0, 0);
+	u64 since = control.tick_ns, now = bpf_ktime_get_ns();
+	struct accounts accounts;
+	struct stackd_exit *total;
+
+	accounts_read(task, &accounts);
+	if (task->start_time > since)
+		since = task->start_time;
+	total = exit_get(task);
+	if (total && state && state->session == control.session) {
+		wait_end_at_exit(task, state);
+		__sync_fetch_and_add(&total->on_cpu_ns, advance(&state->on_cpu_ns, accounts.on_cpu_ns));
+		__sync_fetch_and_add(&total->runnable_ns, advance(&state->runnable_ns, accounts.runnable_ns));
+		__sync_fetch_and_add(&total->faults_minor, advance(&state->faults_minor, accounts.faults_minor));
+		__sync_fetch_and_add(&total->faults_major, advance(&state->faults_major, accounts.faults_major));
+	} else if (total && task->start_time >= control.tick_ns) {
+		__sync_fetch_and_add(&total->on_cpu_ns, accounts.on_cpu_ns);
+		__sync_fetch_and_add(&total->runnable_ns, accounts.runnable_ns);
+		__sync_fetch_and_add(&total->faults_minor, accounts.faults_minor);
+		__sync_fetch_and_add(&total->faults_major, accounts.faults_major);
+	}
+	if (total && now > since)
+		__sync_fetch_and_add(&total->alive_ns, now - since);
+	leave(guard);
+	return 0;
+}

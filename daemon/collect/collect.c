@@ -1,0 +1,544 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+
+#include "internal.h"
+
+/* The iterator walks the stacks of new long waits; what it doesn't reach in a tick it reaches in the next one. */
+#define WALKS_PER_TICK 1024
+#define WALK_TIME_NS (4 * NSEC_PER_SEC / 1000)
+
+/* How often the load is evaluated at most, by tracepoint and by timer. */
+#define GATE_INTERVAL_NS (NSEC_PER_SEC / 1000)
+#define GATE_TIMER_NS (5 * NSEC_PER_SEC / 1000)
+#define GATE_CPUS_PER_INTERVAL 64 /* beyond that many CPUs the interval grows, so that the cost on one CPU doesn't */
+
+/* bpf/offcpu.bpf.c counts walks in windows of 50 ms. */
+#define WALK_WINDOWS_PER_SEC 20
+
+/* An on-CPU sample stands for at most this many periods. */
+#define GAP_PERIODS 4
+
+enum activity { DARK, BASELINE, FULL };
+
+struct collect {
+	struct collect_config config;
+	struct programs programs;
+	struct stackd_control *control;
+	struct perf_events events;
+	struct threads threads;
+	struct drain drain;
+	struct gate gate;
+	enum activity activity;
+	struct ring_buffer *ring;
+	int epoll_fd, timer_fd;
+	double load;               /* mean of the last tick */
+	uint64_t running_ns;       /* control->running_ns at the last tick */
+	uint64_t skipped;          /* programs_skipped() at the last tick */
+	uint32_t crossed_running;  /* from the ring buffer; 0: nothing */
+	uint64_t switch_failures;  /* sched_switch could not be attached since the last tick */
+	uint64_t flips_unsettled;
+	char oncpu_source[64], faults_source[64];
+};
+
+static const char *const loss_names[LOSS_N] = {
+	[LOSS_COUNTS_FULL] = "counts-full",
+	[LOSS_STACKS_FULL] = "stacks-full",
+	[LOSS_EXITS_FULL] = "exits-full",
+	[LOSS_TASK_STORAGE] = "task-storage",
+	[LOSS_STACK_FAILED] = "get-stack-failed",
+	[LOSS_WALK_LIMIT] = "wait-walk-limit",
+	[LOSS_WAKEUP_UNSEEN] = "wakeup-unseen",
+	[LOSS_SAMPLE_GAP] = "sample-gap",
+	[LOSS_SEQUENCE] = "iterator-full",
+};
+
+static struct gate_time gate_now(void)
+{
+	return (struct gate_time){ .mono_us = clock_monotonic_ns() / NSEC_PER_USEC, .real_us = clock_realtime_us() };
+}
+
+static double per_cpu(const struct collect *c, double running)
+{
+	return running / MAX(c->control->online_cpus, 1U);
+}
+
+/* ---- load ---- */
+
+static int running_from_proc(uint32_t *ret)
+{
+	_cleanup_free_ char *text = NULL;
+	int r = read_small_file(AT_FDCWD, "/proc/loadavg", 256, &text, NULL);
+
+	if (r < 0)
+		return r;
+	return sscanf(text, "%*f %*f %*f %" SCNu32 "/", ret) == 1 ? 0 : -EINVAL;
+}
+
+/* Runnable tasks now. */
+static uint32_t running_now(struct collect *c)
+{
+	LIBBPF_OPTS(bpf_test_run_opts, opts);
+	uint32_t running = 0;
+
+	if (c->control->run_queues) {
+		bpf_prog_test_run_opts(bpf_program__fd(c->programs.skel->progs.gate_evaluate), &opts);
+		return c->control->running;
+	}
+	return running_from_proc(&running) < 0 ? 0 : running;
+}
+
+static double mean_load(struct collect *c, uint64_t wall_ns)
+{
+	uint32_t running = running_now(c);
+	uint64_t integral = c->control->running_ns, added = integral - c->running_ns;
+
+	c->running_ns = integral;
+	if (!c->control->run_queues || !wall_ns)
+		return per_cpu(c, running);
+	return per_cpu(c, (double)added / (double)wall_ns);
+}
+
+static void arm_gate(struct collect *c)
+{
+	struct stackd_control *control = c->control;
+	uint64_t from_us = 0;
+	bool wanted = gate_wants_crossing(&c->gate, &from_us);
+
+	control->open_above_milli = (uint64_t)(c->gate.open_above * 1000);
+	control->gate_armed_after_ns = from_us * NSEC_PER_USEC;
+	__atomic_store_n(&control->gate_armed, wanted, __ATOMIC_RELEASE);
+}
+
+/* ---- what runs ---- */
+
+static enum activity wanted_activity(const struct collect *c)
+{
+	return c->gate.open ? FULL : c->config.baseline_hz ? BASELINE : DARK;
+}
+
+static uint32_t clock_hz(const struct collect *c)
+{
+	return c->activity == FULL ? c->config.sample_hz : c->activity == BASELINE ? c->config.baseline_hz : 0;
+}
+
+static uint32_t fault_hz(const struct collect *c)
+{
+	return c->activity == FULL ? c->config.fault_hz : c->activity == BASELINE ? c->config.fault_baseline_hz : 0;
+}
+
+/* Full rate needs a place for the state of every task, also of those that started since the last tick. */
+static void make_task_states(struct collect *c)
+{
+	c->control->create_only = 1;
+	threads_visit(&c->threads, &c->programs);
+	c->control->create_only = 0;
+}
+
+static void follow_switches(struct collect *c)
+{
+	int r;
+
+	if (c->activity != FULL) {
+		programs_detach_switch(&c->programs);
+		return;
+	}
+	r = programs_attach_switch(&c->programs);
+	if (r < 0) {
+		if (!c->switch_failures++)
+			log_warning("sched_switch can't be attached: %s", strerror(-r));
+		return;
+	}
+	make_task_states(c);
+}
+
+/* The accounts of a time in which nobody looked are not of the next tick, and no wait lasts through it. */
+static void go_dark(struct collect *c)
+{
+	c->control->session++;
+	c->control->wait_epoch++;
+	threads_forget_waits(&c->threads);
+	bpf_link__destroy(c->programs.skel->links.on_exit);
+	c->programs.skel->links.on_exit = NULL;
+}
+
+static void come_back(struct collect *c)
+{
+	struct stackd_bpf *skel = c->programs.skel;
+
+	if (!skel->links.on_exit)
+		skel->links.on_exit = bpf_program__attach(skel->progs.on_exit);
+}
+
+static void apply_rates(struct collect *c)
+{
+	uint32_t hz = clock_hz(c), budget = c->config.offcpu_stacks_per_sec;
+	uint64_t period = hz ? NSEC_PER_SEC / hz : 0;
+
+	c->control->gap_ns = GAP_PERIODS * MAX(period, c->control->period_ns);
+	c->control->period_ns = period;
+	c->control->walk_budget = budget ? MAX(budget / WALK_WINDOWS_PER_SEC, 1U) : 0;
+	perf_events_set_rates(&c->events, hz, fault_hz(c));
+	if (c->programs.oncpu == ONCPU_BY_PERF)
+		snprintf(c->oncpu_source, sizeof c->oncpu_source, "perf_event cpu-clock %u Hz", hz);
+	else
+		snprintf(c->oncpu_source, sizeof c->oncpu_source, "update_rq_clock (%s) %u Hz",
+		         c->programs.oncpu == ONCPU_BY_FENTRY ? "fentry" : "kprobe", hz);
+	snprintf(c->faults_source, sizeof c->faults_source, "perf_event minor-faults, major-faults %u Hz", fault_hz(c));
+}
+
+/* Makes what runs agree with the gate. What matters most for the first moments comes first. */
+static void follow_gate(struct collect *c)
+{
+	enum activity wanted = wanted_activity(c), before = c->activity;
+
+	arm_gate(c);
+	if (wanted == before)
+		return;
+	c->activity = wanted;
+	if (before == DARK)
+		come_back(c);
+	apply_rates(c);
+	follow_switches(c);
+	if (wanted == DARK)
+		go_dark(c);
+}
+
+/* ---- gate door ---- */
+
+static int on_gate_event(void *userdata, void *data, size_t size)
+{
+	struct collect *c = userdata;
+
+	if (size >= sizeof(struct stackd_gate_event))
+		c->crossed_running = ((const struct stackd_gate_event *)data)->running;
+	return 0;
+}
+
+int collect_gate_fd(const struct collect *c)
+{
+	return c->epoll_fd;
+}
+
+int collect_gate_dispatch(struct collect *c)
+{
+	uint64_t expirations;
+	uint32_t running;
+
+	c->crossed_running = 0;
+	ring_buffer__consume(c->ring);
+	running = c->crossed_running;
+	if (c->timer_fd >= 0 && read(c->timer_fd, &expirations, sizeof expirations) > 0)
+		running = MAX(running, running_now(c));
+	if (running)
+		gate_load_crossed(&c->gate, gate_now(), per_cpu(c, running));
+	follow_gate(c);
+	return 0;
+}
+
+int collect_gate_open_for(struct collect *c, const char *cause)
+{
+	gate_pressed(&c->gate, gate_now(), per_cpu(c, running_now(c)), cause);
+	follow_gate(c);
+	return 0;
+}
+
+int collect_gate_set(struct collect *c, enum collect_gate_mode mode, uint64_t until_us)
+{
+	struct gate_time now = gate_now();
+
+	if (mode != GATE_AUTO && until_us <= now.real_us)
+		return -EINVAL;
+	gate_set(&c->gate, now, per_cpu(c, running_now(c)), mode, until_us);
+	follow_gate(c);
+	return 0;
+}
+
+static int open_gate_fds(struct collect *c)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+	struct itimerspec every = { .it_value.tv_nsec = GATE_TIMER_NS, .it_interval.tv_nsec = GATE_TIMER_NS };
+
+	c->ring = ring_buffer__new(bpf_map__fd(c->programs.skel->maps.gate_events), on_gate_event, c, NULL);
+	if (!c->ring)
+		return negative_errno();
+	c->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (c->epoll_fd < 0 || epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, ring_buffer__epoll_fd(c->ring), &event) < 0)
+		return negative_errno();
+	if (!c->programs.load_by_timer && c->control->run_queues)
+		return 0;
+	if (!c->control->run_queues)
+		c->programs.load_source = "/proc/loadavg";
+	c->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (c->timer_fd < 0 || timerfd_settime(c->timer_fd, 0, &every, NULL) < 0 ||
+	    epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, c->timer_fd, &event) < 0)
+		return negative_errno();
+	return 0;
+}
+
+/* ---- start and end ---- */
+
+static void follow_cpus(struct collect *c)
+{
+	uint32_t online;
+
+	if (!perf_events_follow_cpus(&c->events))
+		return;
+	online = MAX(cpus_count(&c->events.online), 1U);
+	if (c->control->online_cpus)
+		log_info("The number of online CPUs changed from %u to %u", c->control->online_cpus, online);
+	c->control->online_cpus = online;
+}
+
+/* The first visit finds the run queues and takes every thread's accounts as they are now. */
+static int first_visit(struct collect *c)
+{
+	uint64_t now = clock_monotonic_ns();
+	int r;
+
+	c->control->session = 1;
+	c->control->wait_epoch = 1;
+	c->control->last_tick_ns = c->control->tick_ns = now;
+	c->control->learn_run_queues = 1;
+	r = threads_visit(&c->threads, &c->programs);
+	if (r < 0)
+		log_error("The task iterator can't be read: %s", strerror(-r));
+	return r;
+}
+
+static void log_choices(const struct collect *c)
+{
+	log_info("Load: %s; on-CPU: %s; off-CPU: tp_btf sched_switch; faults: %s; totals: %s", c->programs.load_source,
+	         c->oncpu_source, c->faults_source,
+	         c->programs.sleepable_iterator ? "iter.s/task" : "iter/task (long waits without user frames)");
+}
+
+static int start(struct collect *c, struct helper *helper)
+{
+	uint32_t possible;
+	int r = programs_load(&c->programs, &c->config);
+
+	if (r < 0)
+		return r;
+	c->control = &c->programs.skel->bss->control;
+	r = threads_init(&c->threads, &c->config);
+	if (r < 0)
+		return r;
+	r = drain_init(&c->drain, &c->config);
+	if (r < 0)
+		return r;
+	possible = (uint32_t)c->drain.n_cpus;
+	c->control->possible_cpus = MIN(possible, (uint32_t)STACKD_CPUS_MAX);
+	c->control->gate_interval_ns = GATE_INTERVAL_NS * (1 + possible / GATE_CPUS_PER_INTERVAL);
+	r = first_visit(c);
+	if (r < 0)
+		return r;
+	r = open_gate_fds(c);
+	if (r < 0)
+		return r;
+	r = perf_events_open(&c->events, helper, &c->programs, possible);
+	if (r < 0)
+		return r;
+	c->control->online_cpus = MAX(cpus_count(&c->events.online), 1U);
+	c->running_ns = c->control->running_ns;
+	gate_init(&c->gate, &c->config);
+	c->activity = wanted_activity(c);
+	apply_rates(c);
+	if (c->activity == DARK)
+		go_dark(c);
+	arm_gate(c);
+	log_choices(c);
+	return 0;
+}
+
+int collect_new(struct collect **ret, const struct collect_config *config, struct helper *helper)
+{
+	_cleanup_(collect_freep) struct collect *c = calloc(1, sizeof *c);
+	int r;
+
+	if (!c)
+		return -ENOMEM;
+	if (!config->max_stacks || !config->max_counts || !config->max_processes || !config->sample_hz)
+		return -EINVAL;
+	c->config = *config;
+	c->epoll_fd = c->timer_fd = -EBADF;
+	r = start(c, helper);
+	if (r < 0)
+		return r;
+	*ret = TAKE_PTR(c);
+	return 0;
+}
+
+struct collect *collect_free(struct collect *c)
+{
+	if (!c)
+		return NULL;
+	perf_events_close(&c->events);
+	ring_buffer__free(c->ring);
+	close_fd(c->epoll_fd);
+	close_fd(c->timer_fd);
+	programs_unload(&c->programs);
+	threads_done(&c->threads);
+	drain_done(&c->drain);
+	free(c);
+	return NULL;
+}
+
+int collect_reconfigure(struct collect *c, const struct collect_config *config)
+{
+	struct collect_config taken = *config;
+
+	if (!config->sample_hz)
+		return -EINVAL;
+	taken.max_stacks = c->config.max_stacks;
+	taken.max_counts = c->config.max_counts;
+	taken.max_processes = c->config.max_processes;
+	taken.oncpu_source = c->config.oncpu_source;
+	c->config = taken;
+	gate_configure(&c->gate, &taken);
+	apply_rates(c);
+	follow_gate(c);
+	return 0;
+}
+
+/* ---- tick ---- */
+
+static void report_samples(struct collect *c, const struct collect_sink *sink, void *userdata)
+{
+	for (uint32_t i = 0; i < c->drain.n_counts; i++) {
+		const struct stackd_count *count = &c->drain.counts[i];
+		struct collect_sample sample = { .raw_id = c->drain.ids[i] };
+		uint64_t any = 0;
+
+		if (count->waits)
+			threads_add_wait(&c->threads, c->drain.ids[i], &count->process, count->waits);
+		for (size_t m = 0; m < METRIC_N; m++)
+			any |= sample.values[m] = count->values[m];
+		if (!any)
+			continue;
+		process_from_record(&sample.process, &count->process);
+		sink->sample(userdata, &sample);
+	}
+}
+
+static void report_loss(const struct collect_sink *sink, void *userdata, const char *cause, uint64_t n)
+{
+	if (n)
+		sink->loss(userdata, cause, n);
+}
+
+static void report_losses(struct collect *c, const struct collect_sink *sink, void *userdata)
+{
+	uint64_t skipped = programs_skipped(&c->programs);
+
+	for (size_t i = 0; i < LOSS_N; i++)
+		report_loss(sink, userdata, loss_names[i], c->drain.deltas[i]);
+	report_loss(sink, userdata, "program-skipped", skipped - c->skipped);
+	report_loss(sink, userdata, "processes-full", c->threads.lost_processes);
+	report_loss(sink, userdata, "waits-full", c->threads.lost_waits);
+	report_loss(sink, userdata, "perf-event-failed", c->events.failed);
+	report_loss(sink, userdata, "switch-not-attached", c->switch_failures);
+	report_loss(sink, userdata, "flip-unsettled", c->drain.unsettled - c->flips_unsettled);
+	c->skipped = skipped;
+	c->threads.lost_processes = c->threads.lost_waits = 0;
+	c->events.failed = c->switch_failures = 0;
+	c->flips_unsettled = c->drain.unsettled;
+}
+
+static int visit(struct collect *c)
+{
+	c->control->walks_left = WALKS_PER_TICK;
+	c->control->walks_until_ns = clock_monotonic_ns() + WALK_TIME_NS;
+	return threads_visit(&c->threads, &c->programs);
+}
+
+/* Waits whose end could not be told: all are taken back, and those that last are told again. */
+static void resync_waits(struct collect *c)
+{
+	if (!__atomic_exchange_n(&c->control->waits_lost, 0, __ATOMIC_ACQ_REL))
+		return;
+	c->control->wait_epoch++;
+	threads_forget_waits(&c->threads);
+}
+
+int collect_tick(struct collect *c, const struct collect_sink *sink, void *userdata)
+{
+	struct stackd_control *control = c->control;
+	uint64_t now = clock_monotonic_ns(), wall;
+	struct collect_tick_info info;
+	struct collect_gate_change change;
+	int r, visited = 0;
+
+	control->last_tick_ns = control->tick_ns;
+	control->tick_ns = now;
+	wall = now - control->last_tick_ns;
+	follow_cpus(c);
+	control->learn_run_queues = control->run_queues < control->online_cpus;
+	c->load = mean_load(c, wall);
+	gate_tick(&c->gate, gate_now(), c->load);
+	follow_gate(c);
+	control->gap_ns = GAP_PERIODS * control->period_ns;
+
+	resync_waits(c);
+	if (c->activity != DARK)
+		visited = visit(c);
+	r = drain_flip(&c->drain, &c->programs);
+	for (uint32_t i = 0; i < c->drain.n_exits; i++)
+		threads_add_exit(&c->threads, &c->drain.exits[i]);
+
+	info = (struct collect_tick_info){
+		.time_us = clock_realtime_us(),
+		.duration_ns = wall,
+		.load = c->load,
+		.gate_open = c->gate.open,
+		.online_cpus = control->online_cpus,
+		.drain_ns = clock_monotonic_ns() - now,
+	};
+	sink->begin(userdata, &info);
+	while (gate_take_change(&c->gate, &change))
+		sink->gate(userdata, &change);
+	report_samples(c, sink, userdata);
+	threads_report(&c->threads, wall, sink, userdata);
+	report_losses(c, sink, userdata);
+	drain_evict(&c->drain, &c->programs, &c->threads);
+	return r < 0 ? r : visited;
+}
+
+int collect_frames(struct collect *c, uint64_t raw_id, struct collect_frames *ret)
+{
+	struct stackd_stack stack;
+
+	if (bpf_map_lookup_elem(bpf_map__fd(c->programs.skel->maps.stacks), &raw_id, &stack) < 0)
+		return negative_errno();
+	process_from_record(&ret->process, &stack.process);
+	ret->truncated = stack.flags & STACKD_STACK_TRUNCATED;
+	ret->n_kernel = MIN(stack.n_kernel, COLLECT_KERNEL_FRAMES_MAX);
+	ret->n_user = MIN(stack.n_user, COLLECT_USER_FRAMES_MAX);
+	memcpy(ret->kernel, stack.kernel, ret->n_kernel * sizeof ret->kernel[0]);
+	memcpy(ret->user, stack.user, ret->n_user * sizeof ret->user[0]);
+	return 0;
+}
+
+void collect_get_status(const struct collect *c, struct collect_status *ret)
+{
+	*ret = (struct collect_status){
+		.gate_open = c->gate.open,
+		.gate_mode = c->gate.mode,
+		.gate_until_us = c->gate.until_us,
+		.load = c->load,
+		.load_source = c->programs.load_source,
+		.oncpu_source = c->oncpu_source,
+		.offcpu_source = "tp_btf sched_switch",
+		.faults_source = c->faults_source,
+		.totals_source = c->programs.sleepable_iterator ? "iter.s/task" : "iter/task",
+		.online_cpus = c->control->online_cpus,
+		.stacks = (uint32_t)MIN(map64_size(c->drain.last_seen), c->config.max_stacks),
+		.stacks_max = c->config.max_stacks,
+		.counts_peak = c->drain.counts_peak,
+		.counts_max = c->config.max_counts,
+		.map_bytes = programs_map_bytes(&c->programs),
+		.program_ns = programs_run_ns(&c->programs),
+	};
+}

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <time.h>
+
+#include "internal.h"
+
+/* A program takes microseconds; where CPUs are taken from us (a virtual machine) it may take until it runs again. */
+#define SETTLE_SPINS 200
+#define SETTLE_PAUSE_NS 20000
+#define SETTLE_PAUSES 2000
+
+/* Keys read a tick to find stacks that were kept and never counted on (a wait that didn't end while we looked). */
+#define SWEEP_KEYS 256
+
+int drain_init(struct drain *d, const struct collect_config *config)
+{
+	*d = (struct drain){
+		.max_counts = config->max_counts,
+		.max_exits = config->max_processes,
+		.max_stacks = config->max_stacks,
+		.n_cpus = libbpf_num_possible_cpus(),
+	};
+	if (d->n_cpus < 0)
+		return d->n_cpus;
+	d->ids = calloc(d->max_counts, sizeof *d->ids);
+	d->counts = calloc(d->max_counts, sizeof *d->counts);
+	d->exit_keys = calloc(d->max_exits, sizeof *d->exit_keys);
+	d->exits = calloc(d->max_exits, sizeof *d->exits);
+	d->evictions = calloc(2 * (size_t)d->max_stacks, sizeof *d->evictions);
+	d->per_cpu = calloc((size_t)d->n_cpus, sizeof *d->per_cpu);
+	if (!d->ids || !d->counts || !d->exit_keys || !d->exits || !d->evictions || !d->per_cpu)
+		return -ENOMEM;
+	return map64_new(&d->last_seen, 2 * (size_t)d->max_stacks);
+}
+
+void drain_done(struct drain *d)
+{
+	free(d->ids);
+	free(d->counts);
+	free(d->exit_keys);
+	free(d->exits);
+	free(d->evictions);
+	free(d->per_cpu);
+	d->last_seen = map64_free(d->last_seen);
+}
+
+/* Waits until every CPU was seen outside of our programs once; gives false when one wasn't in time. */
+static bool settle(const struct stackd_guard *guards)
+{
+	uint32_t cpu = 0, pauses = 0, spins = 0;
+
+	while (cpu < STACKD_CPUS_MAX) {
+		if (__atomic_load_n(&guards[cpu].depth, __ATOMIC_ACQUIRE) == 0) {
+			cpu++;
+			continue;
+		}
+		if (++spins < SETTLE_SPINS)
+			continue;
+		if (++pauses > SETTLE_PAUSES)
+			return false;
+		nanosleep(&(struct timespec){ .tv_nsec = SETTLE_PAUSE_NS }, NULL);
+	}
+	return true;
+}
+
+/* Reads and empties a map into arrays. */
+static int take_all(struct bpf_map *map, void *keys, size_t key_size, void *values, size_t value_size, uint32_t max,
+                    uint32_t *ret_n)
+{
+	int fd = bpf_map__fd(map);
+	uint32_t n = 0;
+	uint64_t cursor = 0; /* the kernel keeps a bucket's number here */
+	bool started = false;
+
+	while (n < max) {
+		uint32_t count = max - n;
+		int r = bpf_map_lookup_and_delete_batch(fd, started ? &cursor : NULL, &cursor, (char *)keys + n * key_size,
+		                                        (char *)values + n * value_size, &count, NULL);
+
+		if (r < 0 && errno != ENOENT)
+			return negative_errno();
+		n += count;
+		started = true;
+		if (r < 0)
+			break;
+	}
+	*ret_n = n;
+	return 0;
+}
+
+static void read_losses(struct drain *d, const struct programs *p)
+{
+	int fd = bpf_map__fd(p->skel->maps.losses);
+
+	for (uint32_t cause = 0; cause < LOSS_N; cause++) {
+		uint64_t sum = 0;
+
+		if (bpf_map_lookup_elem(fd, &cause, d->per_cpu) < 0)
+			continue;
+		for (int cpu = 0; cpu < d->n_cpus; cpu++)
+			sum += d->per_cpu[cpu];
+		d->deltas[cause] = sum - d->losses[cause];
+		d->losses[cause] = sum;
+	}
+}
+
+int drain_flip(struct drain *d, const struct programs *p)
+{
+	struct stackd_bpf *skel = p->skel;
+	uint32_t old = skel->bss->control.half;
+	int r, r2;
+
+	__atomic_store_n(&skel->bss->control.half, old ^ 1, __ATOMIC_SEQ_CST);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (!settle(skel->bss->guards))
+		d->unsettled++;
+	d->n_counts = d->n_exits = 0;
+	r = take_all(old ? skel->maps.counts_1 : skel->maps.counts_0, d->ids, sizeof *d->ids, d->counts, sizeof *d->counts,
+	             d->max_counts, &d->n_counts);
+	r2 = take_all(old ? skel->maps.exits_1 : skel->maps.exits_0, d->exit_keys, sizeof *d->exit_keys, d->exits,
+	              sizeof *d->exits, d->max_exits, &d->n_exits);
+	d->counts_peak = MAX(d->counts_peak, d->n_counts);
+	read_losses(d, p);
+	return r < 0 ? r : r2;
+}
+
+uint32_t drain_idle_limit(uint32_t used, uint32_t max)
+{
+	if (used <= max / 2)
+		return UINT32_MAX;
+	if (used <= max / 4 * 3)
+		return IDLE_TICKS;
+	if (used <= max / 8 * 7)
+		return IDLE_TICKS / 4;
+	return IDLE_TICKS / 20;
+}
+
+/* last_seen has room for every stack that the kernel's map can hold, and for those that are gone from it and not yet from here. */
+static void see(struct drain *d, uint64_t raw_id)
+{
+	map64_put(d->last_seen, raw_id, d->tick);
+}
+
+/* Goes on through the keys of the stacks map, a few a tick, and notes those that no count has named yet. */
+static void sweep(struct drain *d, int fd)
+{
+	for (uint32_t i = 0; i < SWEEP_KEYS; i++) {
+		uint64_t key;
+
+		if (bpf_map_get_next_key(fd, d->sweep_started ? &d->sweep_cursor : NULL, &key) < 0) {
+			d->sweep_started = false;
+			return;
+		}
+		d->sweep_cursor = key;
+		d->sweep_started = true;
+		if (!map64_get(d->last_seen, key, NULL))
+			see(d, key);
+	}
+}
+
+void drain_evict(struct drain *d, const struct programs *p, const struct threads *t)
+{
+	int fd = bpf_map__fd(p->skel->maps.stacks);
+	uint64_t id, seen;
+	uint32_t limit, n = 0;
+	size_t cursor = 0;
+
+	d->tick++;
+	for (uint32_t i = 0; i < d->n_counts; i++)
+		see(d, d->ids[i]);
+	sweep(d, fd);
+	limit = drain_idle_limit((uint32_t)map64_size(d->last_seen), d->max_stacks);
+	if (limit == UINT32_MAX)
+		return;
+	while (map64_next(d->last_seen, &cursor, &id, &seen))
+		if (d->tick - seen > limit && !threads_waits_on(t, id))
+			d->evictions[n++] = id;
+	for (uint32_t i = 0; i < n; i++) {
+		bpf_map_delete_elem(fd, &d->evictions[i]);
+		map64_remove(d->last_seen, d->evictions[i]);
+	}
+}

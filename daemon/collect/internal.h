@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the files of this room share. */
+#pragma once
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "collect.h"
+#include "gate.h"
+#include "helper.h"
+#include "records.h"
+#include "stackd.skel.h"
+
+_Static_assert((int)STACKD_METRICS == (int)METRIC_N && (int)STACKD_HITS == (int)METRIC_HITS &&
+               (int)STACKD_ON_CPU == (int)METRIC_ON_CPU && (int)STACKD_BLOCKED == (int)METRIC_BLOCKED &&
+               (int)STACKD_RUNNABLE == (int)METRIC_RUNNABLE &&
+               (int)STACKD_FAULTS_MINOR == (int)METRIC_FAULTS_MINOR &&
+               (int)STACKD_FAULTS_MAJOR == (int)METRIC_FAULTS_MAJOR, "one enumeration on both sides");
+_Static_assert(STACKD_KERNEL_FRAMES == COLLECT_KERNEL_FRAMES_MAX && STACKD_USER_FRAMES == COLLECT_USER_FRAMES_MAX,
+               "one limit on both sides");
+
+/* ---- programs.c: what this kernel lets us load and attach ---- */
+
+enum oncpu_choice { ONCPU_BY_PERF, ONCPU_BY_FENTRY, ONCPU_BY_KPROBE };
+
+struct programs {
+	struct stackd_bpf *skel;
+	enum oncpu_choice oncpu;
+	bool sleepable_iterator;
+	bool load_by_timer;        /* no tracepoint shows the load: the daemon asks */
+	bool exit_attached;
+	const char *load_source;
+	struct bpf_link *switch_links[3];
+};
+
+int programs_load(struct programs *p, const struct collect_config *config);
+void programs_unload(struct programs *p);
+/* sched_switch and what goes with it; attached only while the gate is open. */
+int programs_attach_switch(struct programs *p);
+void programs_detach_switch(struct programs *p);
+uint64_t programs_map_bytes(const struct programs *p);
+uint64_t programs_run_ns(const struct programs *p);
+/* Runs of our programs that the kernel skipped because one was running already, since start. */
+uint64_t programs_skipped(const struct programs *p);
+
+/* ---- cpus.c ---- */
+
+#define CPUS_MAX 4096
+
+struct cpu_set_bits {
+	uint64_t bits[CPUS_MAX / 64];
+};
+
+/* Parses "0-3,8,10-11". Gives -EINVAL for anything else, -ERANGE for a CPU beyond CPUS_MAX. */
+int cpus_parse(const char *list, struct cpu_set_bits *ret);
+int cpus_read(const char *path, struct cpu_set_bits *ret);
+uint32_t cpus_count(const struct cpu_set_bits *set);
+
+static inline bool cpus_has(const struct cpu_set_bits *set, uint32_t cpu)
+{
+	return cpu < CPUS_MAX && set->bits[cpu / 64] >> cpu % 64 & 1;
+}
+
+/* ---- perf_events.c: one set of events on each online CPU ---- */
+
+struct perf_cpu;
+
+struct perf_events {
+	struct helper *helper;
+	struct bpf_program *clock, *minor, *major; /* clock is NULL where update_rq_clock is used */
+	struct perf_cpu *cpus;     /* by CPU number */
+	uint32_t n_cpus;           /* possible CPUs */
+	struct cpu_set_bits online;
+	uint32_t clock_hz, fault_hz; /* 0: disabled */
+	uint64_t failed;           /* events that could not be opened since the last tick */
+	int fault_error, clock_error; /* why the first one failed */
+};
+
+int perf_events_open(struct perf_events *e, struct helper *helper, const struct programs *p, uint32_t n_cpus);
+void perf_events_close(struct perf_events *e);
+/* Applies the rates to every CPU. */
+void perf_events_set_rates(struct perf_events *e, uint32_t clock_hz, uint32_t fault_hz);
+/* Opens events on CPUs that came, closes those of CPUs that went. Gives whether anything changed. */
+bool perf_events_follow_cpus(struct perf_events *e);
+
+/* ---- threads.c: the iterator's lines, totals and waits ---- */
+
+struct total_slot {
+	struct stackd_process process;
+	uint32_t live;
+	uint64_t on_cpu_ns, runnable_ns, faults_minor, faults_major;
+	uint64_t alive_ns;         /* of threads that exited */
+	uint64_t unborn_ns;        /* of threads that started */
+};
+
+struct wait_slot {
+	struct stackd_process process;
+	uint64_t raw_id;
+	int64_t threads;           /* in the wait now, as reported */
+	int64_t pending;           /* not reported yet */
+};
+
+struct threads {
+	struct total_slot *totals;
+	struct map64 *total_by_key;
+	uint32_t n_totals, max_totals;
+	struct wait_slot *waits;
+	struct map64 *wait_by_id;
+	uint32_t n_waits, max_waits;
+	uint64_t lost_processes, lost_waits;
+	char *buffer;
+};
+
+int threads_init(struct threads *t, const struct collect_config *config);
+void threads_done(struct threads *t);
+/* Runs the iterator and takes its lines. */
+int threads_visit(struct threads *t, const struct programs *p);
+void threads_add_exit(struct threads *t, const struct stackd_exit *exit);
+void threads_add_wait(struct threads *t, uint64_t raw_id, const struct stackd_process *process, int64_t threads);
+/* Takes back every wait: the programs report those that last again. */
+void threads_forget_waits(struct threads *t);
+bool threads_waits_on(const struct threads *t, uint64_t raw_id);
+/* Gives totals and waits to the sink and starts anew. */
+void threads_report(struct threads *t, uint64_t wall_ns, const struct collect_sink *sink, void *userdata);
+
+/* ---- drain.c: the double-buffered maps, and which stacks are kept ---- */
+
+#define IDLE_TICKS 60
+
+struct drain {
+	uint64_t *ids;
+	struct stackd_count *counts;
+	uint32_t n_counts, max_counts, counts_peak;
+	struct stackd_exit_key *exit_keys;
+	struct stackd_exit *exits;
+	uint32_t n_exits, max_exits;
+	struct map64 *last_seen;   /* raw id → tick */
+	uint64_t *evictions;       /* scratch */
+	uint32_t max_stacks;
+	uint32_t tick;
+	uint64_t sweep_cursor;
+	bool sweep_started;
+	uint64_t losses[LOSS_N];   /* as last read */
+	uint64_t deltas[LOSS_N];
+	uint64_t *per_cpu;         /* scratch, one a possible CPU */
+	int n_cpus;
+	uint64_t unsettled;        /* flips that did not settle in time */
+};
+
+int drain_init(struct drain *d, const struct collect_config *config);
+void drain_done(struct drain *d);
+/* Turns the halves over and reads the one that was written until now. */
+int drain_flip(struct drain *d, const struct programs *p);
+/* Marks what was seen and evicts idle stacks when the map fills up. */
+void drain_evict(struct drain *d, const struct programs *p, const struct threads *t);
+/* How many ticks a stack may be idle before it goes, when `used` of `max` are used; UINT32_MAX: as long as it likes. */
+uint32_t drain_idle_limit(uint32_t used, uint32_t max);
+
+void process_from_record(struct collect_process *ret, const struct stackd_process *process);

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Loads and attaches what this kernel allows. What may be missing is found by trying, in order of preference. */
+#include <bpf/btf.h>
+#include <fcntl.h>
+
+#include "internal.h"
+
+/* Which of the programs that are not always needed are to be loaded, by name. */
+struct wish {
+	const char *program;
+	bool wanted;
+	const char *instead; /* what is lost or used when the kernel refuses it */
+};
+
+enum {
+	WISH_PELT_CFS,
+	WISH_PELT_RT,
+	WISH_NR_RUNNING,
+	WISH_GATE_FENTRY,
+	WISH_GATE_KPROBE,
+	WISH_ONCPU_FENTRY,
+	WISH_ONCPU_KPROBE,
+	WISH_SLEEPABLE,
+	WISH_PLAIN,
+	WISH_N,
+};
+
+static char refused_program[64];
+
+/* libbpf names the program that the kernel refused only in its messages. */
+static int on_libbpf_message(enum libbpf_print_level level, const char *format, va_list args)
+{
+	char text[2048], name[sizeof refused_program];
+	size_t n;
+
+	if (level == LIBBPF_DEBUG)
+		return 0;
+	vsnprintf(text, sizeof text, format, args);
+	if (sscanf(text, "libbpf: prog '%63[^']': failed to load", name) == 1 ||
+	    sscanf(text, "libbpf: prog '%63[^']': failed to find kernel BTF", name) == 1)
+		copy_string(refused_program, sizeof refused_program, name);
+	n = strlen(text);
+	while (n > 0 && text[n - 1] == '\n')
+		text[--n] = 0;
+	log_debug("%s", text);
+	return 0;
+}
+
+static bool has_tracepoint(const struct btf *btf, const char *name)
+{
+	char type[64];
+
+	snprintf(type, sizeof type, "btf_trace_%s", name);
+	return btf__find_by_name_kind(btf, type, BTF_KIND_TYPEDEF) > 0;
+}
+
+static int make_wishes(struct wish wishes[static WISH_N], const struct collect_config *config)
+{
+	struct btf *btf = btf__load_vmlinux_btf();
+	bool clock_typed, pelt, nr_running, hook = config->oncpu_source == ONCPU_UPDATE_RQ_CLOCK;
+
+	if (!btf) {
+		int r = negative_errno();
+
+		log_error("The kernel offers no BTF (/sys/kernel/btf/vmlinux): %s", strerror(-r));
+		return r;
+	}
+	pelt = has_tracepoint(btf, "pelt_cfs_tp");
+	nr_running = has_tracepoint(btf, "sched_update_nr_running_tp");
+	clock_typed = btf__find_by_name_kind(btf, "update_rq_clock", BTF_KIND_FUNC) > 0;
+	const struct wish made[WISH_N] = {
+		[WISH_PELT_CFS] = { "gate_pelt_cfs", pelt, "the load is looked at elsewhere" },
+		[WISH_PELT_RT] = { "gate_pelt_rt", pelt && has_tracepoint(btf, "pelt_rt_tp"),
+		                   "real-time tasks alone don't show in the load between ticks" },
+		[WISH_NR_RUNNING] = { "gate_nr_running", !pelt && nr_running, "the load is looked at elsewhere" },
+		[WISH_GATE_FENTRY] = { "gate_fentry", !pelt && !nr_running && clock_typed, "a kprobe is tried" },
+		[WISH_GATE_KPROBE] = { "gate_kprobe", !pelt && !nr_running, "a timer looks at the load" },
+		[WISH_ONCPU_FENTRY] = { "on_cpu_fentry", hook && clock_typed, "a kprobe is tried" },
+		[WISH_ONCPU_KPROBE] = { "on_cpu_kprobe", hook, "perf events are used" },
+		[WISH_SLEEPABLE] = { "visit_tasks_sleepable", true, "long waits have kernel stacks only" },
+		[WISH_PLAIN] = { "visit_tasks", false, "there are no totals" },
+	};
+
+	memcpy(wishes, made, sizeof made);
+	btf__free(btf);
+	return 0;
+}
+
+static struct wish *find_wish(struct wish wishes[static WISH_N], const char *program)
+{
+	for (size_t i = 0; i < WISH_N; i++)
+		if (streq(wishes[i].program, program))
+			return &wishes[i];
+	return NULL;
+}
+
+static int open_once(struct stackd_bpf **ret, const struct collect_config *config, struct wish wishes[static WISH_N])
+{
+	struct stackd_bpf *skel = stackd_bpf__open();
+
+	if (!skel)
+		return negative_errno();
+	for (size_t i = 0; i < WISH_N; i++)
+		bpf_program__set_autoload(bpf_object__find_program_by_name(skel->obj, wishes[i].program), wishes[i].wanted);
+	bpf_map__set_max_entries(skel->maps.stacks, config->max_stacks);
+	bpf_map__set_max_entries(skel->maps.counts_0, config->max_counts);
+	bpf_map__set_max_entries(skel->maps.counts_1, config->max_counts);
+	bpf_map__set_max_entries(skel->maps.exits_0, config->max_processes);
+	bpf_map__set_max_entries(skel->maps.exits_1, config->max_processes);
+	*ret = skel;
+	return 0;
+}
+
+/* Loads everything that is wished for; takes back the wish that the kernel refuses, and tries again. */
+static int load_wishes(struct stackd_bpf **ret, const struct collect_config *config, struct wish wishes[static WISH_N])
+{
+	for (;;) {
+		struct stackd_bpf *skel;
+		struct wish *wish;
+		int r = open_once(&skel, config, wishes);
+
+		if (r < 0) {
+			log_error("The BPF object can't be opened: %s", strerror(-r));
+			return r;
+		}
+		refused_program[0] = 0;
+		r = stackd_bpf__load(skel);
+		if (r == 0) {
+			*ret = skel;
+			return 0;
+		}
+		stackd_bpf__destroy(skel);
+		wish = find_wish(wishes, refused_program);
+		if (!wish || !wish->wanted) {
+			log_error("The BPF programs can't be loaded: %s%s%s", strerror(-r),
+			          refused_program[0] ? ", refused: " : "", refused_program);
+			return r;
+		}
+		log_info("This kernel refuses the program %s (%s): %s", wish->program, strerror(-r), wish->instead);
+		wish->wanted = false;
+		if (wish == &wishes[WISH_SLEEPABLE])
+			wishes[WISH_PLAIN].wanted = true;
+	}
+}
+
+/* Attaches one program if it was loaded. Gives the link, or NULL after having said why. */
+static struct bpf_link *attach(struct bpf_program *program, const char *what)
+{
+	struct bpf_link *link;
+
+	if (!bpf_program__autoload(program))
+		return NULL;
+	link = bpf_program__attach(program);
+	if (!link)
+		log_info("%s can't be attached: %s", what, strerror(errno));
+	return link;
+}
+
+static void attach_load(struct programs *p)
+{
+	struct stackd_bpf *skel = p->skel;
+
+	skel->links.gate_pelt_cfs = attach(skel->progs.gate_pelt_cfs, "pelt_cfs_tp");
+	if (skel->links.gate_pelt_cfs) {
+		skel->links.gate_pelt_rt = attach(skel->progs.gate_pelt_rt, "pelt_rt_tp");
+		p->load_source = skel->links.gate_pelt_rt ? "pelt_cfs_tp, pelt_rt_tp" : "pelt_cfs_tp";
+		return;
+	}
+	skel->links.gate_nr_running = attach(skel->progs.gate_nr_running, "sched_update_nr_running_tp");
+	if (skel->links.gate_nr_running) {
+		p->load_source = "sched_update_nr_running_tp";
+		return;
+	}
+	skel->links.gate_fentry = attach(skel->progs.gate_fentry, "update_rq_clock (fentry)");
+	if (skel->links.gate_fentry) {
+		p->load_source = "update_rq_clock (fentry)";
+		return;
+	}
+	skel->links.gate_kprobe = attach(skel->progs.gate_kprobe, "update_rq_clock (kprobe)");
+	if (skel->links.gate_kprobe) {
+		p->load_source = "update_rq_clock (kprobe)";
+		return;
+	}
+	p->load_by_timer = true;
+	p->load_source = "run queues, by timer";
+}
+
+static void attach_oncpu(struct programs *p, const struct collect_config *config)
+{
+	struct stackd_bpf *skel = p->skel;
+
+	p->oncpu = ONCPU_BY_PERF;
+	if (config->oncpu_source != ONCPU_UPDATE_RQ_CLOCK)
+		return;
+	skel->links.on_cpu_fentry = attach(skel->progs.on_cpu_fentry, "update_rq_clock (fentry)");
+	if (skel->links.on_cpu_fentry) {
+		p->oncpu = ONCPU_BY_FENTRY;
+		return;
+	}
+	skel->links.on_cpu_kprobe = attach(skel->progs.on_cpu_kprobe, "update_rq_clock (kprobe)");
+	if (skel->links.on_cpu_kprobe) {
+		p->oncpu = ONCPU_BY_KPROBE;
+		return;
+	}
+	log_warning("update_rq_clock can't be hooked on this kernel; on-CPU time is sampled by perf events instead");
+}
+
+static int attach_tasks(struct programs *p)
+{
+	struct stackd_bpf *skel = p->skel;
+
+	p->sleepable_iterator = bpf_program__autoload(skel->progs.visit_tasks_sleepable);
+	skel->links.visit_tasks_sleepable = attach(skel->progs.visit_tasks_sleepable, "The task iterator");
+	skel->links.visit_tasks = attach(skel->progs.visit_tasks, "The task iterator");
+	if (!skel->links.visit_tasks_sleepable && !skel->links.visit_tasks) {
+		log_error("There is no task iterator: totals and long waits can't be read");
+		return -EOPNOTSUPP;
+	}
+	skel->links.on_exit = attach(skel->progs.on_exit, "sched_process_exit");
+	if (!skel->links.on_exit)
+		log_warning("Exits can't be seen: the last moments of processes are missing from the totals");
+	return 0;
+}
+
+int programs_load(struct programs *p, const struct collect_config *config)
+{
+	struct wish wishes[WISH_N];
+	int r;
+
+	*p = (struct programs){};
+	libbpf_set_print(on_libbpf_message);
+	r = make_wishes(wishes, config);
+	if (r < 0)
+		return r;
+	r = load_wishes(&p->skel, config, wishes);
+	if (r < 0)
+		return r;
+	r = attach_tasks(p);
+	if (r < 0) {
+		programs_unload(p);
+		return r;
+	}
+	attach_load(p);
+	attach_oncpu(p, config);
+	return 0;
+}
+
+void programs_unload(struct programs *p)
+{
+	programs_detach_switch(p);
+	if (p->skel)
+		stackd_bpf__destroy(p->skel);
+	p->skel = NULL;
+}
+
+int programs_attach_switch(struct programs *p)
+{
+	/* Wake-ups first: a wait whose switch-out is seen must not lose its wake-up. */
+	struct bpf_program *order[] = { p->skel->progs.on_wakeup, p->skel->progs.on_fork, p->skel->progs.on_switch };
+
+	_Static_assert(ELEMENTS_OF(order) == ELEMENTS_OF(p->switch_links), "one link each");
+	for (size_t i = 0; i < ELEMENTS_OF(order); i++) {
+		if (p->switch_links[i])
+			continue;
+		p->switch_links[i] = bpf_program__attach(order[i]);
+		if (!p->switch_links[i]) {
+			int r = negative_errno();
+
+			programs_detach_switch(p);
+			return r;
+		}
+	}
+	return 0;
+}
+
+void programs_detach_switch(struct programs *p)
+{
+	for (size_t i = ELEMENTS_OF(p->switch_links); i-- > 0;) {
+		bpf_link__destroy(p->switch_links[i]);
+		p->switch_links[i] = NULL;
+	}
+}
+
+static uint64_t map_memlock(const struct bpf_map *map)
+{
+	_cleanup_free_ char *text = NULL;
+	char path[64];
+	const char *at;
+
+	snprintf(path, sizeof path, "/proc/self/fdinfo/%d", bpf_map__fd(map));
+	if (read_small_file(AT_FDCWD, path, 8192, &text, NULL) < 0)
+		return 0;
+	at = strstr(text, "memlock:");
+	return at ? strtoull(at + strlen("memlock:"), NULL, 10) : 0;
+}
+
+uint64_t programs_map_bytes(const struct programs *p)
+{
+	struct bpf_map *map;
+	uint64_t sum = 0;
+
+	bpf_object__for_each_map(map, p->skel->obj)
+		sum += map_memlock(map);
+	return sum;
+}
+
+static bool program_info(const struct bpf_program *program, struct bpf_prog_info *ret)
+{
+	uint32_t size = sizeof *ret;
+	int fd = bpf_program__fd(program);
+
+	memset(ret, 0, sizeof *ret);
+	return fd >= 0 && bpf_obj_get_info_by_fd(fd, ret, &size) == 0;
+}
+
+uint64_t programs_run_ns(const struct programs *p)
+{
+	struct bpf_program *program;
+	struct bpf_prog_info info;
+	uint64_t sum = 0;
+
+	bpf_object__for_each_program(program, p->skel->obj)
+		if (bpf_program__autoload(program) && program_info(program, &info))
+			sum += info.run_time_ns;
+	return sum;
+}
+
+uint64_t programs_skipped(const struct programs *p)
+{
+	const struct bpf_program *counted[] = {
+		p->skel->progs.on_switch, p->skel->progs.on_wakeup, p->skel->progs.on_fork, p->skel->progs.on_exit,
+		p->skel->progs.on_cpu_fentry, p->skel->progs.on_cpu_kprobe,
+	};
+	struct bpf_prog_info info;
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < ELEMENTS_OF(counted); i++)
+		if (bpf_program__autoload(counted[i]) && program_info(counted[i], &info))
+			sum += info.recursion_misses;
+	return sum;
+}
