@@ -53,7 +53,7 @@ struct api_views {
 	struct alert *alert;
 };
 
-/* listen_fd: a listening Unix stream socket, taken over. */
+/* listen_fd: a listening Unix stream socket, taken over when this succeeds. */
 int api_new(struct api **ret, struct ev_loop *loop, int listen_fd, const struct api_config *config,
             const struct api_views *views, const struct api_actions *actions);
 struct api *api_free(struct api *a);

@@ -61,6 +61,11 @@ size_t json_writer_size(const struct json_writer *w)
 	return w->used;
 }
 
+int json_writer_error(const struct json_writer *w)
+{
+	return w->error;
+}
+
 static void fail(struct json_writer *w, int error)
 {
 	if (w->error == 0)

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the files of this room share.
+ *
+ *   listener.c ──accept──▶ session.c ──message──▶ dispatch.c ──▶ method_….c ──▶ render.c
+ *                             ▲  one call at a time; replies go out one by one as the socket drains
+ *                             └───────────────────────────────────────┘
+ */
+#pragma once
+
+#include "api.h"
+#include "wire.h"
+
+#define API_PAGE_SIZE (256 * 1024)    /* bytes after which a reply ends when there may be several */
+#define API_ROWS_MAX 200000           /* rows of one aggregation */
+#define API_ROWS_ALL_MAX 400000       /* rows that all calls in progress keep together */
+#define API_QUEUE_MAX 256             /* anomalies that wait for one subscriber */
+#define API_LIMIT_MAX 10000           /* what "limit" may ask for */
+#define API_FRAMES_MAX 512            /* frames of one stack; the collector takes fewer */
+
+struct session;
+struct table;
+
+struct peer {
+	uid_t uid;
+	bool privileged; /* root, or a member of the group: sees everything */
+};
+
+/* The interface's Filter. The strings belong to the message, or to whoever made a copy. */
+struct query {
+	struct store_filter filter; /* the window is filled in, until_us never 0 */
+	bool to_now;                /* no until was given */
+};
+
+enum produce_result {
+	PRODUCE_DONE, /* that was the last reply */
+	PRODUCE_MORE, /* there is another one as soon as this one is out */
+	PRODUCE_WAIT, /* nothing to say until session_wake() */
+};
+
+/* The call that is being answered. */
+struct call {
+	bool more, oneway;
+	/* Writes one reply. NULL when the call is answered. Called only when nothing waits to be sent. */
+	enum produce_result (*produce)(struct session *s);
+	void *state;
+	void (*free_state)(struct session *s, void *state);
+};
+
+struct api {
+	struct ev_loop *loop;
+	struct api_config config;
+	struct api_views views;
+	struct api_actions actions;
+	int listen_fd;
+	ev_io acceptable;
+	ev_timer accept_pause;
+	struct idl *stackd, *service;
+	struct json_writer *writer; /* every reply is written here; what the socket doesn't take is copied */
+	struct session *sessions;
+	struct api_status status;
+	size_t rows;                /* in the tables that are kept by calls in progress, at most API_ROWS_ALL_MAX */
+	uint64_t boot_us;           /* realtime of the boot */
+};
+
+enum session_timer {
+	TIMER_OFF,
+	TIMER_REQUEST, /* the rest of a message has to come */
+	TIMER_REPLY,   /* the peer has to take the whole of a reply */
+	TIMER_HANGUP,  /* look now and then whether the peer is still there */
+};
+
+struct session {
+	struct api *api;
+	struct session *next, **previous;
+	int fd;
+	struct peer peer;
+	ev_io io;
+	ev_timer timer;
+	enum session_timer timer_for;
+	struct wire_framer *framer;
+	char *output;      /* what is left of the last reply */
+	size_t output_size, output_sent;
+	struct call call;
+	bool waiting;      /* the call waits for session_wake() */
+	bool in_hand;      /* the framer may hold a whole message */
+	bool not_readable; /* while waiting: the end was read, or calls that have to wait */
+	bool broken;       /* closed as soon as nobody uses it */
+};
+
+/* ---- listener.c, peer.c ---- */
+
+void listener_start(struct api *a);
+void listener_stop(struct api *a);
+int peer_get(int fd, gid_t group, struct peer *ret);
+
+/* ---- session.c ---- */
+
+/* Takes fd over. */
+int session_new(struct api *a, int fd, const struct peer *peer);
+struct session *session_free(struct session *s);
+/* The call that waits has something to say. */
+void session_wake(struct session *s);
+/* Installs what answers the call over several turns. free_state gets state when the call is over, whichever way. */
+void session_produce(struct session *s, enum produce_result (*produce)(struct session *s), void *state,
+                     void (*free_state)(struct session *s, void *state));
+
+/* A reply: session_reply_begin() opens the parameters, session_reply_end() sends it, or the error TooLarge: then it gives false. */
+struct json_writer *session_reply_begin(struct session *s);
+bool session_reply_end(struct session *s, bool continues);
+/* An error with at most one parameter of type string (value NULL: none). */
+void session_error(struct session *s, const char *error, const char *parameter, const char *value);
+/* The same for errors with other parameters: write them between. */
+struct json_writer *session_error_begin(struct session *s, const char *error);
+void session_error_end(struct session *s);
+void session_failed(struct session *s, int error); /* org.stackd.Failed with the errno's text */
+
+#define ERROR_INVALID_PARAMETER "org.varlink.service.InvalidParameter"
+static inline void session_invalid_parameter(struct session *s, const char *parameter)
+{
+	session_error(s, ERROR_INVALID_PARAMETER, "parameter", parameter);
+}
+
+/* ---- dispatch.c ---- */
+
+/* Handles one message. False: it isn't varlink, the connection is to be closed. */
+bool dispatch(struct session *s, const char *text, size_t size);
+
+/* ---- query.c: parameters; each answers with an error and gives false when something is wrong ---- */
+
+bool query_parse(struct session *s, const struct json *parameters, uint64_t default_window_us, struct query *ret);
+/* since_us and until_us of object; prefix names it in errors ("filter.", ""). */
+bool query_window(struct session *s, const struct json *object, const char *prefix, uint64_t default_window_us, struct query *q);
+bool parse_metric(struct session *s, const struct json *parameters, enum metric *ret);
+bool parse_limit(struct session *s, const struct json *parameters, uint32_t least, uint32_t fallback, uint32_t *ret);
+/* When nothing was found: answers NotFound if the filter's pid or stack is nothing at all that the caller may see, at any time. True when it
+ * did. */
+bool query_refuse_unknown(struct session *s, const struct query *q);
+/* The parameter "stack" of a call. absent_ok: then filter.stack_id stays 0. */
+bool query_stack(struct session *s, const struct json *parameters, bool absent_ok, struct query *q);
+/* With strings of its own, for what outlives the message. */
+int query_copy(const struct query *q, struct query *ret);
+void query_done(struct query *q);
+/* The sums of what matches, by stack and, if by_comm, command name. */
+int query_sum(struct session *s, const struct query *q, enum metric metric, bool by_comm, struct table *t);
+uint64_t metric_value(const uint64_t values[static METRIC_N], enum metric m);
+
+/* ---- render.c ---- */
+
+struct window_sum {
+	uint64_t since_us, until_us;
+	double load_mean;
+	uint64_t gate_open_s, lost;
+};
+int window_sum(struct api *a, const struct query *q, struct window_sum *ret);
+void put_window(struct json_writer *w, const struct window_sum *sum);
+/* "on_cpu": as the interface spells a metric. */
+const char *metric_name(enum metric m);
+void put_metric(struct json_writer *w, const char *key, enum metric m);
+void put_values(struct json_writer *w, const char *key, const uint64_t values[static METRIC_N]);
+/* What is infinite becomes the largest double, what is no number 0: JSON has neither. */
+void put_finite(struct json_writer *w, const char *key, double v);
+void write_frame(struct json_writer *w, const struct store_frame *frame);
+/* before_us: a process that seems to have started later than that is of an earlier boot. */
+void put_process(struct api *a, struct json_writer *w, const char *key, const struct store_process *process, uint64_t before_us);
+void put_gate(struct api *a, struct json_writer *w, const char *key);
+
+struct stack {
+	uint64_t id;
+	bool truncated;
+	size_t n;
+	struct store_frame frames[API_FRAMES_MAX]; /* innermost first */
+};
+/* A reply that may be followed by others has enough in it. */
+bool page_full(const struct session *s, const struct json_writer *w);
+
+/* False when the stack isn't kept any more: then it has the single frame "[evicted]". */
+bool get_stack(struct api *a, uint64_t stack_id, struct stack *ret);
+void put_frames(struct json_writer *w, const char *key, const struct stack *stack); /* outermost first */
+
+/* ---- table.c: sums by key ---- */
+
+struct row {
+	uint64_t key;    /* what is summed by: a stack's id, a process' ref */
+	char comm[16];   /* second part of the key; "" when only the first one counts */
+	uint64_t total;
+	size_t values;   /* index into the table's values */
+};
+
+/* Rows by key, at most limit; what comes when it is full is summed in the overflow row. Zeroed but for limit and with_values
+ * it is empty and ready. */
+struct table {
+	size_t limit;
+	bool with_values;
+	struct row *rows;
+	uint64_t (*values)[METRIC_N];
+	size_t n, size;
+	struct map64 *index;
+	uint64_t overflow, total; /* total: of all, overflow included */
+};
+void table_done(struct table *t);
+/* Adds to the row of key. -ENOMEM. */
+int table_add(struct table *t, uint64_t key, const char *comm, enum metric metric, const uint64_t values[static METRIC_N]);
+/* The largest total first, equal ones in order of key. Ends adding: the index is freed. */
+void table_sort(struct table *t);
+size_t table_limit(const struct api *a); /* what there is room for now */
+
+/* A set of 64-bit keys, each with the number in which it came. */
+struct numbers {
+	struct map64 *map;
+	size_t max;
+};
+void numbers_done(struct numbers *n);
+/* 1: new, 0: known; *ret is its number. -ENOSPC when max are in, -ENOMEM. */
+int numbers_add(struct numbers *n, uint64_t key, uint64_t *ret);
+
+/* ---- listing.c: rows that are sorted once and sent page by page ---- */
+
+struct listing {
+	const struct listing_ops *ops;
+	enum metric metric;
+	struct window_sum window;
+	struct table table;
+	size_t next, end;    /* rows to be sent */
+	void *state;         /* the method's */
+	struct stack stack;  /* scratch */
+};
+
+struct listing_ops {
+	const char *array;   /* the rows' name in the reply */
+	void (*put_head)(struct session *s, struct listing *l, struct json_writer *w); /* what every reply has besides; may be NULL */
+	void (*write_row)(struct session *s, struct listing *l, struct json_writer *w, size_t i);
+	void (*free_state)(struct listing *l); /* may be NULL */
+};
+
+/* An empty listing for this call, or NULL when that has been answered. */
+struct listing *listing_new(struct session *s, const struct listing_ops *ops);
+/* Sends at most limit of n rows; r < 0: answers with that error instead. Refuses an unknown pid or stack when there are none. */
+void listing_start(struct session *s, struct listing *l, const struct query *q, int r, size_t n, uint32_t limit);
+
+/* ---- method_….c ---- */
+
+void method_get_status(struct session *s, const struct json *parameters);
+void method_get_gate(struct session *s, const struct json *parameters);
+void method_set_gate(struct session *s, const struct json *parameters);
+void method_list_anomalies(struct session *s, const struct json *parameters);
+void method_get_flame(struct session *s, const struct json *parameters);
+void method_get_top(struct session *s, const struct json *parameters);
+void method_list_stacks(struct session *s, const struct json *parameters);
+void method_get_stack(struct session *s, const struct json *parameters);
+void method_list_processes(struct session *s, const struct json *parameters);
+
+/* To each subscriber that may see it and asked for it. */
+void anomalies_publish(struct api *a, const struct store_anomaly *anomaly);
+uint32_t anomalies_subscribers(const struct api *a);

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* GetStack: one stack over time and by process. First the slices, then the points, page by page. */
+#include "internal.h"
+
+#define DEFAULT_WINDOW_US (15 * 60 * USEC_PER_SEC)
+
+struct view {
+	struct query query;      /* filter.since_us moves on with the points that are sent */
+	struct window_sum window;
+	struct table processes;
+	uint64_t values[METRIC_N];
+	size_t next;             /* process to be sent */
+	struct stack stack;
+};
+
+static void view_free(struct session *s, void *state)
+{
+	struct view *v = state;
+
+	s->api->rows -= v->processes.n;
+	table_done(&v->processes);
+	query_done(&v->query);
+	free(v);
+}
+
+static int add_slice(void *userdata, const struct store_slice_sum *sum)
+{
+	struct view *v = userdata;
+
+	for (enum metric m = 0; m < METRIC_N; m++)
+		v->values[m] += sum->values[m];
+	return table_add(&v->processes, sum->process, "", METRIC_ON_CPU, sum->values);
+}
+
+static void put_stack(struct view *v, struct json_writer *w)
+{
+	json_key(w, "stack");
+	json_open_object(w);
+	json_put_id(w, "stack", v->stack.id);
+	put_frames(w, "frames", &v->stack);
+	json_put_bool(w, "truncated", v->stack.truncated);
+	put_values(w, "values", v->values);
+	json_close_object(w);
+}
+
+static void write_slice(struct session *s, struct view *v, struct json_writer *w)
+{
+	const struct row *row = &v->processes.rows[v->next++];
+	struct store_process process;
+
+	if (store_get_process(s->api->views.store, row->key, &process) < 0)
+		return;
+	json_open_object(w);
+	put_process(s->api, w, "process", &process, v->window.until_us);
+	put_values(w, "values", v->processes.values[row->values]);
+	json_close_object(w);
+}
+
+struct points {
+	struct session *session;
+	struct view *view;
+	struct json_writer *writer;
+};
+
+/* Gives 1 when the page is full. */
+static int write_point(void *userdata, const struct store_point *point)
+{
+	struct points *p = userdata;
+	struct json_writer *w = p->writer;
+
+	if (page_full(p->session, w))
+		return 1;
+	json_open_object(w);
+	json_put_u64(w, "time_us", point->time_us);
+	json_put_int(w, "step_s", point->step_s);
+	json_put_bool(w, "gate_open", point->gate_open);
+	json_put_float(w, "load", point->load_milli / 1000.0);
+	json_put_u64(w, "lost", point->lost);
+	put_values(w, "values", point->values);
+	json_close_object(w);
+	p->view->query.filter.since_us = point->time_us;
+	return 0;
+}
+
+static enum produce_result view_produce(struct session *s)
+{
+	struct view *v = s->call.state;
+	struct json_writer *w = session_reply_begin(s);
+	struct points points = { .session = s, .view = v, .writer = w };
+	int r = 1;
+
+	put_window(w, &v->window);
+	/* Anew for each page: the names are the store's. */
+	get_stack(s->api, v->query.filter.stack_id, &v->stack);
+	put_stack(v, w);
+	json_key(w, "slices");
+	json_open_array(w);
+	while (v->next < v->processes.n && !page_full(s, w))
+		write_slice(s, v, w);
+	json_close_array(w);
+	json_key(w, "points");
+	json_open_array(w);
+	if (v->next == v->processes.n)
+		r = store_visit_points(s->api->views.store, &v->query.filter, write_point, &points);
+	if (r < 0) {
+		session_failed(s, r);
+		return PRODUCE_DONE;
+	}
+	json_close_array(w);
+	return session_reply_end(s, r > 0) && r > 0 ? PRODUCE_MORE : PRODUCE_DONE;
+}
+
+static int view_fill(struct session *s, struct view *v, const struct query *q)
+{
+	int r;
+
+	r = query_copy(q, &v->query);
+	if (r < 0)
+		return r;
+	v->processes = (struct table){ .limit = table_limit(s->api), .with_values = true };
+	r = store_visit_slices(s->api->views.store, &q->filter, add_slice, v);
+	s->api->rows += v->processes.n;
+	if (r < 0)
+		return r;
+	table_sort(&v->processes);
+	return window_sum(s->api, q, &v->window);
+}
+
+void method_get_stack(struct session *s, const struct json *parameters)
+{
+	struct query q;
+	struct view *v;
+	int r;
+
+	if (!query_parse(s, parameters, DEFAULT_WINDOW_US, &q) || !query_stack(s, parameters, false, &q))
+		return;
+	v = calloc(1, sizeof(*v));
+	if (!v) {
+		session_failed(s, -ENOMEM);
+		return;
+	}
+	session_produce(s, view_produce, v, view_free);
+	r = view_fill(s, v, &q);
+	if (r < 0)
+		session_failed(s, r);
+	/* Answered already: nothing is left to produce. */
+	if (r < 0 || (v->processes.n == 0 && query_refuse_unknown(s, &q)))
+		s->call.produce = NULL;
+}

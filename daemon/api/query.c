@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Parameters to queries. The types are checked by then; what is left are ranges. */
+#include "internal.h"
+
+bool query_window(struct session *s, const struct json *object, const char *prefix, uint64_t default_window_us, struct query *q)
+{
+	uint64_t now = clock_realtime_us(), since, until;
+	char field[IDL_FIELD_MAX];
+	bool has_since, has_until;
+	struct json_writer *w;
+	int r;
+
+	r = json_get_u64(object, "since_us", &since);
+	has_since = r > 0;
+	if (r < 0) {
+		snprintf(field, sizeof(field), "%ssince_us", prefix);
+		session_invalid_parameter(s, field);
+		return false;
+	}
+	r = json_get_u64(object, "until_us", &until);
+	has_until = r > 0;
+	if (r < 0) {
+		snprintf(field, sizeof(field), "%suntil_us", prefix);
+		session_invalid_parameter(s, field);
+		return false;
+	}
+	if (has_since && has_until && since > until) {
+		w = session_error_begin(s, "org.stackd.InvalidRange");
+		json_put_u64(w, "since_us", since);
+		json_put_u64(w, "until_us", until);
+		session_error_end(s);
+		return false;
+	}
+	/* To the store 0 means now; nothing is that old either. */
+	q->filter.until_us = !has_until ? MAX(now, has_since ? since : 0) : MAX(until, 1U);
+	q->filter.since_us = has_since ? since : q->filter.until_us - MIN(q->filter.until_us, default_window_us);
+	q->to_now = !has_until;
+	return true;
+}
+
+bool query_parse(struct session *s, const struct json *parameters, uint64_t default_window_us, struct query *ret)
+{
+	const struct json *filter = json_get(parameters, "filter");
+	struct query q = { 0 };
+	int64_t pid = 0;
+
+	q.filter.viewer_uid = s->peer.privileged ? STORE_ANY_UID : s->peer.uid;
+	if (json_get_int(filter, "pid", &pid) > 0 && (pid < 1 || pid > INT32_MAX)) {
+		session_invalid_parameter(s, "filter.pid");
+		return false;
+	}
+	q.filter.pid = pid;
+	json_get_string(filter, "unit", &q.filter.unit);
+	json_get_string(filter, "cgroup", &q.filter.cgroup);
+	json_get_string(filter, "comm", &q.filter.comm);
+	json_get_string(filter, "exe", &q.filter.exe);
+	if (!query_window(s, filter, "filter.", default_window_us, &q))
+		return false;
+	*ret = q;
+	return true;
+}
+
+bool parse_metric(struct session *s, const struct json *parameters, enum metric *ret)
+{
+	const char *name;
+
+	if (json_get_string(parameters, "metric", &name) <= 0)
+		*ret = METRIC_ON_CPU;
+	else if (metric_from_string(name, ret) < 0) {
+		session_invalid_parameter(s, "metric");
+		return false;
+	}
+	return true;
+}
+
+bool parse_limit(struct session *s, const struct json *parameters, uint32_t least, uint32_t fallback, uint32_t *ret)
+{
+	int64_t limit = fallback;
+
+	json_get_int(parameters, "limit", &limit);
+	if (limit < least || limit > API_LIMIT_MAX) {
+		session_invalid_parameter(s, "limit");
+		return false;
+	}
+	*ret = limit;
+	return true;
+}
+
+uint64_t metric_value(const uint64_t values[static METRIC_N], enum metric m)
+{
+	return m == METRIC_OFF_CPU ? values[METRIC_BLOCKED] + values[METRIC_RUNNABLE] : values[m];
+}
+
+bool query_stack(struct session *s, const struct json *parameters, bool absent_ok, struct query *q)
+{
+	int r = json_get_id(parameters, "stack", &q->filter.stack_id);
+
+	/* To the store 0 means any. */
+	if (r < 0 || (r == 0 && !absent_ok) || (r > 0 && q->filter.stack_id == 0)) {
+		session_invalid_parameter(s, "stack");
+		return false;
+	}
+	return true;
+}
+
+int query_copy(const struct query *q, struct query *ret)
+{
+	const char *const from[] = { q->filter.unit, q->filter.cgroup, q->filter.comm, q->filter.exe };
+	char *to[ELEMENTS_OF(from)] = { NULL };
+
+	for (size_t i = 0; i < ELEMENTS_OF(from); i++) {
+		if (!from[i])
+			continue;
+		to[i] = strdup(from[i]);
+		if (!to[i]) {
+			while (i-- > 0)
+				free(to[i]);
+			return -ENOMEM;
+		}
+	}
+	*ret = *q;
+	ret->filter.unit = to[0];
+	ret->filter.cgroup = to[1];
+	ret->filter.comm = to[2];
+	ret->filter.exe = to[3];
+	return 0;
+}
+
+void query_done(struct query *q)
+{
+	free((char *)q->filter.unit);
+	free((char *)q->filter.cgroup);
+	free((char *)q->filter.comm);
+	free((char *)q->filter.exe);
+	*q = (struct query){ 0 };
+}
+
+/* ---- what there is at all ---- */
+
+static int stop_at_first(void *userdata _unused_, const struct store_slice_sum *sum _unused_)
+{
+	return 1;
+}
+
+static bool is_known(struct session *s, const struct query *q, pid_t pid, uint64_t stack_id)
+{
+	const struct store_filter filter = {
+		.until_us = clock_realtime_us(), .viewer_uid = q->filter.viewer_uid, .pid = pid, .stack_id = stack_id,
+	};
+	struct store *store = s->api->views.store;
+
+	if (store_visit_slices(store, &filter, stop_at_first, NULL) != 0)
+		return true;
+	if (stack_id)
+		return s->peer.privileged && store_find_stack(store, stack_id) != 0;
+	return store_visit_totals(store, &filter, stop_at_first, NULL) != 0;
+}
+
+bool query_refuse_unknown(struct session *s, const struct query *q)
+{
+	char what[64] = "";
+
+	if (q->filter.pid && !is_known(s, q, q->filter.pid, 0))
+		snprintf(what, sizeof(what), "process %d", q->filter.pid);
+	else if (q->filter.stack_id && !is_known(s, q, 0, q->filter.stack_id))
+		snprintf(what, sizeof(what), "stack %016llx", (unsigned long long)q->filter.stack_id);
+	else
+		return false;
+	session_error(s, "org.stackd.NotFound", "what", what);
+	return true;
+}
+
+/* ---- sums ---- */
+
+struct adding {
+	struct store *store;
+	struct table *table;
+	enum metric metric;
+	bool by_comm;
+};
+
+static int add_slice(void *userdata, const struct store_slice_sum *sum)
+{
+	struct adding *a = userdata;
+	struct store_process process;
+	struct store_frame none;
+	const char *comm = "";
+	bool truncated;
+	uint64_t id;
+	size_t n;
+
+	if (metric_value(sum->values, a->metric) == 0 && !a->table->with_values)
+		return 0;
+	if (store_get_stack(a->store, sum->stack, &id, &truncated, &none, 0, &n) < 0)
+		return 0;
+	if (a->by_comm && store_get_process(a->store, sum->process, &process) >= 0)
+		comm = process.comm;
+	return table_add(a->table, id, comm, a->metric, sum->values);
+}
+
+int query_sum(struct session *s, const struct query *q, enum metric metric, bool by_comm, struct table *t)
+{
+	struct adding a = { .store = s->api->views.store, .table = t, .metric = metric, .by_comm = by_comm };
+	int r;
+
+	t->limit = table_limit(s->api);
+	r = store_visit_slices(a.store, &q->filter, add_slice, &a);
+	if (r < 0)
+		return r;
+	table_sort(t);
+	return 0;
+}

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The interface's types, written. */
+#include "internal.h"
+
+#include <float.h>
+#include <math.h>
+
+/* The boot's time is only as good as this: processes' start times have the kernel's clock tick, and the same process
+ * has to start at the same moment in every reply. */
+#define BOOT_ROUND_US 10000
+
+const char *metric_name(enum metric m)
+{
+	static const char *const names[METRIC_ALL_N] = {
+		[METRIC_ON_CPU] = "on_cpu",
+		[METRIC_BLOCKED] = "blocked",
+		[METRIC_RUNNABLE] = "runnable",
+		[METRIC_FAULTS_MINOR] = "faults_minor",
+		[METRIC_FAULTS_MAJOR] = "faults_major",
+		[METRIC_HITS] = "hits",
+		[METRIC_OFF_CPU] = "off_cpu",
+	};
+
+	return names[m];
+}
+
+void put_metric(struct json_writer *w, const char *key, enum metric m)
+{
+	json_put_string(w, key, metric_name(m));
+}
+
+void put_finite(struct json_writer *w, const char *key, double v)
+{
+	json_put_float(w, key, isnan(v) ? 0 : v > DBL_MAX ? DBL_MAX : v < -DBL_MAX ? -DBL_MAX : v);
+}
+
+void put_values(struct json_writer *w, const char *key, const uint64_t values[static METRIC_N])
+{
+	json_key(w, key);
+	json_open_object(w);
+	for (enum metric m = 0; m < METRIC_N; m++)
+		if (values[m] > 0)
+			json_put_u64(w, metric_name(m), values[m]);
+	json_close_object(w);
+}
+
+bool page_full(const struct session *s, const struct json_writer *w)
+{
+	return s->call.more && json_writer_size(w) >= API_PAGE_SIZE;
+}
+
+/* ---- windows ---- */
+
+struct window_state {
+	struct window_sum *sum;
+	double load_seconds;
+	uint64_t seconds;
+};
+
+static int add_point(void *userdata, const struct store_point *point)
+{
+	struct window_state *state = userdata;
+
+	state->load_seconds += point->load_milli / 1000.0 * point->step_s;
+	state->seconds += point->step_s;
+	state->sum->gate_open_s += point->gate_open ? point->step_s : 0;
+	state->sum->lost += point->lost;
+	return 0;
+}
+
+int window_sum(struct api *a, const struct query *q, struct window_sum *ret)
+{
+	/* Only what a tick is as a whole: no series has this id, so that nothing is summed up for it. */
+	const struct store_filter filter = {
+		.since_us = q->filter.since_us, .until_us = q->filter.until_us, .viewer_uid = STORE_ANY_UID, .series_id = UINT64_MAX,
+	};
+	struct window_sum sum = { .since_us = q->filter.since_us, .until_us = q->filter.until_us };
+	struct window_state state = { .sum = &sum };
+	int r;
+
+	r = store_visit_points(a->views.store, &filter, add_point, &state);
+	if (r < 0)
+		return r;
+	sum.load_mean = state.seconds > 0 ? state.load_seconds / state.seconds : 0;
+	*ret = sum;
+	return 0;
+}
+
+void put_window(struct json_writer *w, const struct window_sum *sum)
+{
+	json_key(w, "window");
+	json_open_object(w);
+	json_put_u64(w, "since_us", sum->since_us);
+	json_put_u64(w, "until_us", sum->until_us);
+	json_put_float(w, "load_mean", sum->load_mean);
+	json_put_u64(w, "gate_open_s", sum->gate_open_s);
+	json_put_u64(w, "lost", sum->lost);
+	json_close_object(w);
+}
+
+/* ---- stacks ---- */
+
+bool get_stack(struct api *a, uint64_t stack_id, struct stack *ret)
+{
+	store_ref ref = store_find_stack(a->views.store, stack_id);
+	size_t depth;
+
+	if (ref && store_get_stack(a->views.store, ref, &ret->id, &ret->truncated, ret->frames, ELEMENTS_OF(ret->frames), &depth) >= 0 &&
+	    depth > 0) {
+		ret->truncated |= depth > ELEMENTS_OF(ret->frames);
+		ret->n = MIN(depth, ELEMENTS_OF(ret->frames));
+		return true;
+	}
+	ret->id = stack_id;
+	ret->truncated = true;
+	ret->n = 1;
+	ret->frames[0] = (struct store_frame){ .display = "[evicted]", .object = "[unknown]", .kind = FRAME_UNKNOWN };
+	return false;
+}
+
+void write_frame(struct json_writer *w, const struct store_frame *frame)
+{
+	static const char *const kinds[] = {
+		[FRAME_KERNEL] = "kernel", [FRAME_USER] = "user", [FRAME_JIT] = "jit", [FRAME_UNKNOWN] = "unknown",
+	};
+
+	json_open_object(w);
+	json_put_string(w, "name", frame->display);
+	json_put_string(w, "object", frame->object);
+	json_put_string(w, "kind", kinds[MIN(frame->kind, (uint8_t)FRAME_UNKNOWN)]);
+	json_close_object(w);
+}
+
+void put_frames(struct json_writer *w, const char *key, const struct stack *stack)
+{
+	json_key(w, key);
+	json_open_array(w);
+	for (size_t i = stack->n; i-- > 0;)
+		write_frame(w, &stack->frames[i]);
+	json_close_array(w);
+}
+
+/* ---- processes ---- */
+
+static uint64_t start_us(struct api *a, uint64_t start_ns, uint64_t before_us)
+{
+	uint64_t boot = clock_realtime_us() - clock_boottime_ns() / NSEC_PER_USEC, start;
+
+	/* The clock was set. */
+	if (boot > a->boot_us + USEC_PER_SEC || boot + USEC_PER_SEC < a->boot_us)
+		a->boot_us = boot / BOOT_ROUND_US * BOOT_ROUND_US;
+	start = a->boot_us + start_ns / NSEC_PER_USEC;
+	return start <= before_us ? start : 0;
+}
+
+void put_process(struct api *a, struct json_writer *w, const char *key, const struct store_process *process, uint64_t before_us)
+{
+	json_key(w, key);
+	json_open_object(w);
+	json_put_int(w, "pid", process->pid);
+	json_put_u64(w, "start_us", process->pid > 0 ? start_us(a, process->start_ns, before_us) : 0);
+	json_put_int(w, "uid", process->uid);
+	json_put_string(w, "comm", process->comm);
+	json_put_string(w, "exe", process->exe);
+	json_put_string(w, "unit", process->unit);
+	json_put_string(w, "cgroup", process->cgroup);
+	json_close_object(w);
+}
+
+/* ---- gate ---- */
+
+void put_gate(struct api *a, struct json_writer *w, const char *key)
+{
+	static const char *const modes[] = { [GATE_AUTO] = "auto", [GATE_FORCED_OPEN] = "open", [GATE_FORCED_CLOSED] = "closed" };
+	struct api_daemon_status daemon = { 0 };
+	struct collect_status c = { 0 };
+
+	a->actions.status(a->actions.userdata, &daemon);
+	collect_get_status(a->views.collect, &c);
+	json_key(w, key);
+	json_open_object(w);
+	json_put_bool(w, "open", c.gate_open);
+	json_put_string(w, "mode", modes[c.gate_mode]);
+	if (c.gate_mode != GATE_AUTO && c.gate_until_us != USEC_INFINITY)
+		json_put_u64(w, "until_us", c.gate_until_us);
+	put_finite(w, "load", c.load);
+	put_finite(w, "open_above", daemon.open_above);
+	put_finite(w, "close_below", daemon.close_below);
+	json_put_string(w, "source", c.load_source ?: "");
+	json_close_object(w);
+}

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Sums by key, bounded. base's map64 doesn't grow, so that these are made anew at twice the size. */
+#include "internal.h"
+
+#define TABLE_SIZE_MIN 256
+
+/* *m gets twice the room, at most max. -ENOSPC when it has that. */
+static int map_grow(struct map64 **m, size_t max)
+{
+	_cleanup_(map64_freep) struct map64 *larger = NULL;
+	size_t size = *m ? map64_capacity(*m) : 0, cursor = 0;
+	uint64_t key, value;
+	int r;
+
+	if (size >= max)
+		return -ENOSPC;
+	size = MAX(size * 2, (size_t)TABLE_SIZE_MIN);
+	r = map64_new(&larger, MIN(size, max));
+	if (r < 0)
+		return r;
+	while (*m && map64_next(*m, &cursor, &key, &value)) {
+		r = map64_put(larger, key, value);
+		if (r < 0)
+			return r;
+	}
+	map64_free(*m);
+	*m = TAKE_PTR(larger);
+	return 0;
+}
+
+static int map_put(struct map64 **m, size_t max, uint64_t key, uint64_t value)
+{
+	int r;
+
+	if (!*m || map64_size(*m) >= map64_capacity(*m)) {
+		r = map_grow(m, max);
+		if (r < 0)
+			return r;
+	}
+	return map64_put(*m, key, value);
+}
+
+size_t table_limit(const struct api *a)
+{
+	size_t left = a->rows < API_ROWS_ALL_MAX ? API_ROWS_ALL_MAX - a->rows : 0;
+
+	return MIN(left, (size_t)API_ROWS_MAX);
+}
+
+void table_done(struct table *t)
+{
+	free(t->rows);
+	free(t->values);
+	map64_free(t->index);
+	*t = (struct table){ 0 };
+}
+
+static int table_grow(struct table *t)
+{
+	size_t size = MAX(t->size * 2, (size_t)TABLE_SIZE_MIN);
+	uint64_t (*values)[METRIC_N];
+	struct row *rows;
+
+	size = MIN(size, t->limit);
+	rows = reallocarray(t->rows, size, sizeof(*rows));
+	if (!rows)
+		return -ENOMEM;
+	t->rows = rows;
+	if (t->with_values) {
+		values = reallocarray(t->values, size, sizeof(*values));
+		if (!values)
+			return -ENOMEM;
+		t->values = values;
+	}
+	t->size = size;
+	return 0;
+}
+
+/* The row of key, made if need be; its number is in *ret. 0: there is no more room. */
+static int find_row(struct table *t, uint64_t key, const char *comm, size_t *ret)
+{
+	uint64_t slot = comm[0] ? hash64_string(comm, key) : key, at;
+	int r;
+
+	/* Should two keys have one hash, the second takes the next slot that is free. */
+	for (; t->index && map64_get(t->index, slot, &at); slot++)
+		if (t->rows[at].key == key && streq(t->rows[at].comm, comm)) {
+			*ret = at;
+			return 1;
+		}
+	if (t->n >= t->limit)
+		return 0;
+	if (t->n == t->size) {
+		r = table_grow(t);
+		if (r < 0)
+			return r;
+	}
+	r = map_put(&t->index, t->limit, slot, t->n);
+	if (r < 0)
+		return r;
+	t->rows[t->n] = (struct row){ .key = key, .values = t->n };
+	copy_string(t->rows[t->n].comm, sizeof(t->rows[t->n].comm), comm);
+	if (t->with_values)
+		memset(t->values[t->n], 0, sizeof(t->values[t->n]));
+	*ret = t->n++;
+	return 1;
+}
+
+int table_add(struct table *t, uint64_t key, const char *comm, enum metric metric, const uint64_t values[static METRIC_N])
+{
+	uint64_t value = metric_value(values, metric);
+	size_t at;
+	int r;
+
+	r = find_row(t, key, comm, &at);
+	if (r < 0)
+		return r;
+	t->total += value;
+	if (r == 0) {
+		t->overflow += value;
+		return 0;
+	}
+	t->rows[at].total += value;
+	for (enum metric m = 0; t->with_values && m < METRIC_N; m++)
+		t->values[at][m] += values[m];
+	return 0;
+}
+
+static int compare_rows(const void *a, const void *b)
+{
+	const struct row *x = a, *y = b;
+
+	if (x->total != y->total)
+		return x->total > y->total ? -1 : 1;
+	if (x->key != y->key)
+		return x->key < y->key ? -1 : 1;
+	return strcmp(x->comm, y->comm);
+}
+
+void table_sort(struct table *t)
+{
+	t->index = map64_free(t->index);
+	if (t->n > 1)
+		qsort(t->rows, t->n, sizeof(*t->rows), compare_rows);
+}
+
+void numbers_done(struct numbers *n)
+{
+	n->map = map64_free(n->map);
+}
+
+int numbers_add(struct numbers *n, uint64_t key, uint64_t *ret)
+{
+	uint64_t number;
+	int r;
+
+	if (n->map && map64_get(n->map, key, ret))
+		return 0;
+	number = n->map ? map64_size(n->map) : 0;
+	r = map_put(&n->map, n->max, key, number);
+	if (r < 0)
+		return r;
+	*ret = number;
+	return 1;
+}
