@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* workload KIND THREADS: a victim for the VM tests. It serves a little, in serve(), until SIGUSR1; then each thread spins in
+ * the function of its kind until SIGUSR2. Kinds are functions of their own, so that a stack tells who ran. */
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NOINLINE __attribute__((noinline))
+#define SERVE_ROUNDS 200000     /* a few milliseconds */
+#define BURN_ROUNDS 1000000
+#define SERVE_PAUSE_NS 100000000
+
+static atomic_bool burning;
+
+static NOINLINE unsigned long spin(unsigned long rounds)
+{
+	unsigned long x = 1;
+
+	for (unsigned long i = 0; i < rounds; i++) {
+		x = x * 6364136223846793005UL + 1442695040888963407UL;
+		__asm__ volatile("" : "+r"(x));
+	}
+	return x;
+}
+
+/* The barrier after the call keeps it from being a jump, which would take the caller off the stack. */
+#define KIND(name)                                       \
+	static NOINLINE void name(void)                  \
+	{                                                \
+		spin(BURN_ROUNDS);                       \
+		__asm__ volatile("" ::: "memory");       \
+	}
+
+KIND(burn_victim)
+KIND(burn_alice)
+KIND(burn_bob)
+KIND(burn_pinned)
+
+static NOINLINE void call_kernel(void)
+{
+	static char buf[1 << 16];
+	FILE *zero = fopen("/dev/zero", "r");
+
+	if (!zero)
+		abort();
+	setvbuf(zero, NULL, _IONBF, 0);
+	for (int i = 0; i < 100; i++)
+		if (fread(buf, 1, sizeof(buf), zero) != sizeof(buf))
+			abort();
+	fclose(zero);
+}
+
+static NOINLINE void serve(void)
+{
+	spin(SERVE_ROUNDS);
+	__asm__ volatile("" ::: "memory");
+	nanosleep(&(struct timespec){ .tv_nsec = SERVE_PAUSE_NS }, NULL);
+}
+
+static const struct {
+	const char *name;
+	void (*burn)(void);
+} kinds[] = {
+	{ "victim", burn_victim }, { "alice", burn_alice }, { "bob", burn_bob }, { "pinned", burn_pinned },
+	{ "kernel", call_kernel },
+};
+
+static void *work(void *burn)
+{
+	for (;;) {
+		if (atomic_load(&burning))
+			((void (*)(void)) burn)();
+		else
+			serve();
+	}
+	return NULL;
+}
+
+static void on_signal(int signal)
+{
+	atomic_store(&burning, signal == SIGUSR1);
+}
+
+int main(int argc, char *argv[])
+{
+	void (*burn)(void) = NULL;
+	int threads = argc == 3 ? atoi(argv[2]) : 0;
+
+	for (size_t i = 0; argc == 3 && i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (strcmp(kinds[i].name, argv[1]) == 0)
+			burn = kinds[i].burn;
+	if (!burn || threads < 1) {
+		fprintf(stderr, "usage: workload victim|alice|bob|pinned|kernel THREADS\n");
+		return 2;
+	}
+	signal(SIGUSR1, on_signal);
+	signal(SIGUSR2, on_signal);
+
+	for (int i = 0; i < threads; i++) {
+		pthread_t thread;
+
+		if (pthread_create(&thread, NULL, work, (void *) burn) != 0)
+			return 1;
+	}
+	for (;;)
+		pause();
+}
