@@ -3,7 +3,7 @@
 #include <signal.h>
 
 #include "help.h"
-#include "pager.h"
+#include "show.h"
 #include "verbs.h"
 
 static const struct verb {
@@ -62,29 +62,15 @@ static int run_verb(const struct options *o, int n_args, char **args)
 	return v->run(o, args + MIN(n_args, 1));
 }
 
-/* Whether all of it reached stdout. A reader that has seen enough (head, less) is no failure. */
-static int finish_output(int status)
-{
-	bool failed;
-
-	errno = 0;
-	failed = ferror(stdout);
-	if (fflush(stdout) != 0 || failed) {
-		if (errno != EPIPE && errno != 0)
-			log_error("Can't write to stdout: %s.", strerror(errno));
-		if (errno != EPIPE && errno != 0)
-			status = EXIT_FAILURE;
-	}
-	pager_close();
-	return status;
-}
-
 int main(int argc, char **argv)
 {
 	struct options o;
 	int first, status = EXIT_SUCCESS;
 
 	log_setup("stackctl", LOG_LEVEL_INFO);
+	/* getopt's messages begin with it, as ours do, whatever the path was. */
+	if (argc > 0)
+		argv[0] = (char[]) { "stackctl" };
 	signal(SIGPIPE, SIG_IGN);
 	if (!options_parse(&o, argc, argv, &first))
 		return EXIT_FAILURE;
@@ -94,5 +80,5 @@ int main(int argc, char **argv)
 		help_show(&o);
 	else
 		status = run_verb(&o, argc - first, argv + first);
-	return finish_output(status);
+	return show_finish(status);
 }

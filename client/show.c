@@ -2,6 +2,7 @@
 #include "show.h"
 
 #include <math.h>
+#include <poll.h>
 
 #include "pager.h"
 #include "timestamp.h"
@@ -14,9 +15,32 @@ void show_begin(const struct options *o)
 		pager_open();
 }
 
+/* errno of the write that failed: stdio keeps only that one did. */
+static int write_errno;
+
 bool show_is_over(void)
 {
-	return fflush(stdout) != 0 || ferror(stdout);
+	errno = 0;
+	if (fflush(stdout) != 0 && !write_errno)
+		write_errno = errno;
+	return ferror(stdout);
+}
+
+static bool reader_has_gone(void)
+{
+	struct pollfd stdout_fd = { .fd = STDOUT_FILENO };
+
+	return write_errno == EPIPE || (poll(&stdout_fd, 1, 0) > 0 && stdout_fd.revents & POLLERR);
+}
+
+int show_finish(int status)
+{
+	if (show_is_over() && !reader_has_gone()) {
+		log_error("Can't write to stdout: %s.", write_errno ? strerror(write_errno) : "an earlier write failed");
+		status = EXIT_FAILURE;
+	}
+	pager_close();
+	return status;
 }
 
 struct json_writer *show_json_writer(const struct options *o)

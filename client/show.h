@@ -11,6 +11,10 @@ void show_begin(const struct options *o);
 /* Nothing to print any more: written out, or nobody reads it. */
 bool show_is_over(void);
 
+/* Call last: writes out, waits for the pager, and turns the status to failure when some of it couldn't be written. A reader that has
+ * seen enough (head, less) is none. */
+int show_finish(int status);
+
 /* One JSON document, as --json says. */
 bool show_json(const struct options *o, const struct json *v);
 bool show_json_written(struct json_writer *w);
