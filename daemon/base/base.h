@@ -21,8 +21,16 @@
 #define _unused_ __attribute__((unused))
 #define ELEMENTS_OF(a) (sizeof(a) / sizeof((a)[0]))
 
-#define MIN(a, b) ({ __typeof__(a) _a = (a); __typeof__(b) _b = (b); _a < _b ? _a : _b; })
-#define MAX(a, b) ({ __typeof__(a) _c = (a); __typeof__(b) _d = (b); _c > _d ? _c : _d; })
+/* Each use has names of its own, so that they nest. */
+#define MIN(a, b) CHOOSE_(a, b, <, __COUNTER__)
+#define MAX(a, b) CHOOSE_(a, b, >, __COUNTER__)
+#define CHOOSE_(a, b, op, n) CHOOSE__(a, b, op, n)
+#define CHOOSE__(a, b, op, n)                                           \
+	({                                                              \
+		__typeof__(a) a_##n = (a);                              \
+		__typeof__(b) b_##n = (b);                              \
+		a_##n op b_##n ? a_##n : b_##n;                         \
+	})
 
 /* DEFINE_CLEANUP(store*, store_free) gives store_freep for _cleanup_(store_freep). */
 #define DEFINE_CLEANUP(type, func)               \
