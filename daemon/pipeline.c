@@ -3,7 +3,7 @@
 
 #include "balance.h"
 #include "idcache.h"
-#include "waits.h"
+#include "open_waits.h"
 
 /* Stacks whose objects the parser is still reading. A start on a busy machine has a few hundred. */
 #define PENDING_MAX 4096
@@ -374,6 +374,8 @@ static void note_anomaly(struct pipeline *p, const struct store_series *series, 
 {
 	struct store_anomaly *a = &p->anomalies[p->n_anomalies++];
 	struct store_process process;
+	bool truncated;
+	size_t depth;
 
 	*a = (struct store_anomaly) {
 		.time_us = p->tick.time_us,
@@ -388,7 +390,7 @@ static void note_anomaly(struct pipeline *p, const struct store_series *series, 
 		.load = p->tick.load_milli / 1000.0,
 		.series_id = series->id,
 	};
-	store_get_stack(p->rooms.store, series->stack, &a->stack_id, NULL, NULL, 0, NULL);
+	store_get_stack(p->rooms.store, series->stack, &a->stack_id, &truncated, NULL, 0, &depth);
 	if (store_get_process(p->rooms.store, series->top_process, &process) < 0)
 		return;
 	a->uid = process.uid;
@@ -453,9 +455,12 @@ static void fold(struct pipeline *p, uint64_t stack_id, char buf[static FOLDED_M
 {
 	struct store_frame frames[SYMBOLS_FRAMES_MAX];
 	size_t n = 0, at = 0;
+	uint64_t id;
+	bool truncated;
 
-	store_get_stack(p->rooms.store, store_find_stack(p->rooms.store, stack_id), NULL, NULL, frames, ELEMENTS_OF(frames), &n);
 	buf[0] = 0;
+	if (store_get_stack(p->rooms.store, store_find_stack(p->rooms.store, stack_id), &id, &truncated, frames, ELEMENTS_OF(frames), &n) < 0)
+		return;
 	for (size_t i = MIN(n, ELEMENTS_OF(frames)); i-- > 0 && at < FOLDED_MAX;)
 		at += snprintf(buf + at, FOLDED_MAX - at, "%s%s", at ? ";" : "", frames[i].display);
 }

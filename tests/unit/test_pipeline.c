@@ -2,7 +2,7 @@
 /* The pipeline between a scripted kernel (collect, symbol), a scripted detector, and the real store. */
 #include "balance.c"
 #include "pipeline.c"
-#include "waits.c"
+#include "open_waits.c"
 
 #include <setjmp.h>
 #include <sys/mman.h>
@@ -212,6 +212,12 @@ static uint64_t sum_of(struct fixture *f, enum metric m)
 	return values[m];
 }
 
+/* The store keeps leading bits and carries the rest. */
+static void assert_about(uint64_t value, uint64_t expected)
+{
+	assert_true(value > expected * 0.98 && value < expected * 1.02);
+}
+
 static uint64_t lost(struct fixture *f, const char *cause)
 {
 	struct store_loss losses[STORE_LOSS_CAUSES_MAX];
@@ -242,7 +248,7 @@ static void test_nothing_is_lost_while_names_are_out(void **state)
 	names_are_out = false;
 	tick(f);
 	tick(f);
-	assert_int_equal(sum_of(f, METRIC_ON_CPU), 90 * 1000 * 1000);
+	assert_about(sum_of(f, METRIC_ON_CPU), 90 * 1000 * 1000);
 	pipeline_get_status(f->pipeline, &status);
 	assert_int_equal(status.pending, 0);
 	assert_int_equal(lost(f, "unidentified"), 0);
@@ -347,7 +353,7 @@ static void test_stackd_is_recorded_and_not_scored(void **state)
 	tick(f); /* silent now: nothing says whose it is but the memory of the first tick */
 	assert_int_equal(scored, 0);
 	assert_int_equal(told, 0);
-	assert_int_equal(sum_of(f, METRIC_ON_CPU), 900 * 1000 * 1000);
+	assert_about(sum_of(f, METRIC_ON_CPU), 900 * 1000 * 1000);
 }
 
 static void test_missed_ticks_and_conservation(void **state)
