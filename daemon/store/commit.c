@@ -2,8 +2,8 @@
 /* The end of a tick: its block, the coarser steps it belongs to, and the one store that makes all of it visible. */
 #include "internal.h"
 
-/* Leading bits kept of a value, beyond the first: 1 in 64 for a second, 1 in 128 for the coarser tiers. */
-static const unsigned mantissa[STORE_TIERS] = { 6, 7, 7 };
+/* Leading bits kept of a value, beyond the first: rounding is off by 1 in 256 at most. */
+#define MANTISSA_BITS 7
 
 uint64_t store_commit_checksum(const struct commit *c)
 {
@@ -33,7 +33,7 @@ static int write_block(struct store *s, int tier, struct block *b)
 
 	b->points = 0;
 	for (int k = 0; k < SECTIONS; k++) {
-		size_t n = store_section_encode(&sections[k], mantissa[tier], s->scratch + size, &b->points);
+		size_t n = store_section_encode(&sections[k], MANTISSA_BITS, s->codes, s->scratch + size, &b->points);
 
 		b->sections[k] = (uint32_t)n;
 		size += n;
@@ -103,16 +103,18 @@ void store_step_replay(struct store *s, int tier, const struct block *b)
 	step_enter(s, tier, b);
 	for (int k = 0; k < SECTIONS; k++) {
 		struct section_reader reader;
-		uint64_t values[METRIC_N];
 		uint32_t i;
 
 		if (store_block_reader(s, 0, b, k, &reader) < 0)
 			continue;
-		while (store_section_next(&reader, &i, values)) {
+		while (store_section_next(&reader, &i)) {
+			uint64_t values[METRIC_N] = {};
 			uint32_t target = store_entry_target(s, k, i, b->last);
 
-			if (target)
-				store_accumulate(&step->sections[k], target, values);
+			if (!target)
+				continue;
+			store_section_add(&reader, values);
+			store_accumulate(&step->sections[k], target, values);
 		}
 	}
 }

@@ -273,13 +273,14 @@ struct store {
 	uint32_t *wait_free, n_wait_free;
 	uint32_t *wait_changed, n_wait_changed; /* in the open tick */
 
+	struct entry_codes *codes;
 	unsigned char *scratch; /* one encoded block */
 	size_t scratch_size;
 	struct sum *sums;      /* by slice or process, for queries */
 	struct piece *cover;   /* blocks of a query */
 	uint64_t *piece_waits; /* what waits add to each */
 	uint32_t cover_max;
-	uint8_t *matches;
+	uint32_t *match_from; /* a slice or process that matches counts from this tick on; UINT32_MAX = doesn't */
 
 	bool in_tick;
 	uint64_t tick_time_us, tick_duration_ns;
@@ -390,19 +391,33 @@ void store_accumulator_move(struct accumulator *a, uint32_t from, uint32_t to);
 void store_accumulator_clear(struct accumulator *a);
 
 /* codec.c: a section is a list of (index, values) */
+#define SECTION_COMMON 3
+
 struct section_reader {
 	const unsigned char *data;
 	uint64_t position, limit; /* bits */
-	uint32_t left, index, max;
+	uint64_t values_at;
+	uint32_t left, index, max, presence;
 	uint64_t period;
 	uint32_t base[METRIC_N];
+	uint32_t common[SECTION_COMMON], common_bits[SECTION_COMMON];
 	uint8_t width[METRIC_N];
 	uint8_t rice, mantissa;
 };
+
+/* An entry while it is being encoded. */
+struct entry_codes {
+	uint32_t index;
+	uint32_t presence; /* 0 = nothing to write */
+	uint32_t code[METRIC_N];
+};
+
 size_t store_section_bound(uint32_t max);
-size_t store_section_encode(struct accumulator *a, unsigned mantissa, unsigned char *out, uint32_t *points);
+size_t store_section_encode(struct accumulator *a, unsigned mantissa, struct entry_codes *codes, unsigned char *out,
+                            uint32_t *points);
 int store_section_open(struct section_reader *r, const unsigned char *data, size_t size, uint32_t max);
-bool store_section_next(struct section_reader *r, uint32_t *ret_index, uint64_t ret_values[static METRIC_N]);
+bool store_section_next(struct section_reader *r, uint32_t *ret_index);
+void store_section_add(const struct section_reader *r, uint64_t sums[static METRIC_N]);
 
 /* ring.c */
 struct block *store_block(const struct store *s, int ring, uint32_t position); /* 0 = oldest */

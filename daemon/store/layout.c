@@ -184,6 +184,7 @@ static void carve_all(struct store *s, struct carver *c)
 	}
 	s->wait_free = carve(c, s->layout.open_waits.n, sizeof(*s->wait_free));
 	s->wait_changed = carve(c, s->layout.open_waits.n, sizeof(*s->wait_changed));
+	s->codes = carve(c, MAX(slices, processes) + 1, sizeof(*s->codes));
 	s->scratch_size = store_section_bound(slices) + store_section_bound(processes);
 	s->scratch = carve(c, s->scratch_size, 1);
 	s->sums = carve(c, MAX(slices, processes) + 1, sizeof(*s->sums));
@@ -192,7 +193,7 @@ static void carve_all(struct store *s, struct carver *c)
 		s->cover_max += (uint32_t)s->layout.ring_index[r].n;
 	s->cover = carve(c, s->cover_max, sizeof(*s->cover));
 	s->piece_waits = carve(c, s->cover_max, sizeof(*s->piece_waits));
-	s->matches = carve(c, MAX(slices, processes) + 1, sizeof(*s->matches));
+	s->match_from = carve(c, MAX(slices, processes) + 1, sizeof(*s->match_from));
 }
 
 int store_volatile_allocate(struct store *s)

@@ -179,9 +179,26 @@ static void match_all(struct store *s, const struct store_filter *f, int section
 {
 	const struct dict *d = &s->dicts[section == SECTION_SLICES ? DICT_SLICES : DICT_PROCESSES];
 
-	for (uint32_t i = 1; i <= d->max; i++)
-		s->matches[i] = dict_has(d, i) &&
-		                (section == SECTION_SLICES ? slice_matches(s, f, i) : process_matches(s, f, i));
+	for (uint32_t i = 1; i <= d->max; i++) {
+		s->match_from[i] = UINT32_MAX;
+		if (!dict_has(d, i))
+			continue;
+		if (section == SECTION_SLICES && slice_matches(s, f, i))
+			s->match_from[i] = store_slice_at(s, i)->born;
+		else if (section == SECTION_PROCESSES && process_matches(s, f, i))
+			s->match_from[i] = store_process_at(s, i)->born;
+	}
+}
+
+/* The slice or process that an entry of a tick counts for, if it matches; else 0. */
+static inline uint32_t matching_target(const struct store *s, int section, uint32_t i, uint32_t tick)
+{
+	uint32_t target = i;
+
+	if (tick >= s->match_from[i])
+		return i;
+	target = store_entry_target(s, section, i, tick);
+	return target && target != i && s->match_from[target] != UINT32_MAX ? target : 0;
 }
 
 /* ---- runs ---- */
@@ -193,15 +210,18 @@ static void visit_runs(struct store *s, run_fn fn, void *userdata)
 {
 	for (uint32_t k = 0; k < s->c.runs.n; k++) {
 		const struct run *r = store_run(s, k);
-		uint32_t i = store_entry_target(s, SECTION_SLICES, r->slice, r->since);
+		uint32_t i;
 
-		if (i && s->matches[i])
+		if (r->slice == 0 || r->slice > s->dicts[DICT_SLICES].max)
+			continue;
+		i = matching_target(s, SECTION_SLICES, r->slice, r->since);
+		if (i)
 			fn(s, i, r, userdata);
 	}
 	for (uint32_t i = 1; i <= s->dicts[DICT_SLICES].max; i++) {
 		const struct open_wait *w;
 
-		if (!s->slice_wait[i] || !s->matches[i])
+		if (!s->slice_wait[i] || s->match_from[i] == UINT32_MAX)
 			continue;
 		w = store_open_wait(s, s->slice_wait[i] - 1);
 		if (w->threads > 0)
@@ -253,18 +273,16 @@ static void sum_block(struct store *s, struct piece p, int section)
 {
 	const struct block *b = piece_block(s, p);
 	struct section_reader reader;
-	uint64_t values[METRIC_N];
 	uint32_t i;
 
 	if (store_block_reader(s, (int)p.ring, b, section, &reader) < 0)
 		return;
-	while (store_section_next(&reader, &i, values)) {
-		uint32_t target = store_entry_target(s, section, i, b->last);
+	while (store_section_next(&reader, &i)) {
+		uint32_t target = matching_target(s, section, i, b->last);
 
-		if (!target || !s->matches[target])
+		if (!target)
 			continue;
-		for (int m = 0; m < METRIC_N; m++)
-			s->sums[target].values[m] += values[m];
+		store_section_add(&reader, s->sums[target].values);
 		mention(&s->sums[target], b);
 	}
 }
@@ -356,19 +374,13 @@ static void point_values(struct store *s, struct piece p, uint64_t sums[static M
 {
 	const struct block *b = piece_block(s, p);
 	struct section_reader reader;
-	uint64_t values[METRIC_N];
 	uint32_t i;
 
 	if (store_block_reader(s, (int)p.ring, b, SECTION_SLICES, &reader) < 0)
 		return;
-	while (store_section_next(&reader, &i, values)) {
-		uint32_t target = store_entry_target(s, SECTION_SLICES, i, b->last);
-
-		if (!target || !s->matches[target])
-			continue;
-		for (int m = 0; m < METRIC_N; m++)
-			sums[m] += values[m];
-	}
+	while (store_section_next(&reader, &i))
+		if (matching_target(s, SECTION_SLICES, i, b->last))
+			store_section_add(&reader, sums);
 }
 
 int store_visit_points(struct store *s, const struct store_filter *filter, store_point_fn fn, void *userdata)

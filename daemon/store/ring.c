@@ -131,12 +131,11 @@ void store_pin_count(struct store *s, const struct block *b, int delta)
 {
 	for (int section = 0; section < SECTIONS; section++) {
 		uint32_t *pins = section == SECTION_SLICES ? s->slice_pins : s->process_pins, i;
-		uint64_t values[METRIC_N];
 		struct section_reader r;
 
 		if (store_block_reader(s, RING_PINS, b, section, &r) < 0)
 			continue;
-		while (store_section_next(&r, &i, values))
+		while (store_section_next(&r, &i))
 			pins[i] += (uint32_t)delta;
 	}
 }
