@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The daemon's side of both helpers. */
 #include <poll.h>
-#include <stdalign.h>
 #include <pwd.h>
 #include <signal.h>
+#include <stdalign.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>

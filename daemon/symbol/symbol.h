@@ -48,15 +48,16 @@ struct symbols_frame {
 	uint64_t id;          /* hash of object identity (build ID, content hash, "kernel") and function or offset */
 	enum frame_kind kind;
 	const char *function; /* "" when unnamed: then [object+0xoffset] is its display name */
-	const char *object;   /* base name of the file, "[kernel]", a module's "[name]", "[vdso]", "[unknown]" */
+	const char *object;   /* base name of the file, "[kernel]", a module's "[name]", "[vdso]", "[anon]", "[unknown]" */
 	const char *display;  /* what folded output prints */
 };
 
 #define SYMBOLS_FRAMES_MAX 192
 
-/* Resolves a stack, innermost first in and out (user frames follow kernel frames). 0: *ret_n frames and the id are filled. -EAGAIN: the parser has
- * been asked; call again when it has answered. Frames of our own programs are stripped from the top.
- * Strings are valid until the next call of any function here. */
+/* Resolves a stack, innermost first in and out (user frames follow kernel frames). 0: *ret_n frames and the id are filled. -EAGAIN: the
+ * parser has been asked, or the process could not be looked at yet; call again after symbols_dispatch() and at the next tick.
+ * Frames of our own programs are stripped from the top. Frames that say nothing about depth ("[unknown]", "[anon]", "[kernel]") stand
+ * once for any number in a row. Strings are valid until the next call of any function here. */
 int symbols_resolve(struct symbols *s, const struct symbols_process_key *key,
                     const uint64_t *kernel, size_t n_kernel, const uint64_t *user, size_t n_user,
                     struct symbols_frame ret_frames[static SYMBOLS_FRAMES_MAX], size_t *ret_n, uint64_t *ret_stack_id);
@@ -72,6 +73,7 @@ struct symbols_status {
 	uint32_t kernel_symbols;
 	uint64_t resolved, unnamed; /* user frames since start; unnamed: [object+0xoffset] */
 	uint64_t gone;              /* processes that were gone before they could be identified */
+	uint64_t deferred;          /* looks at /proc put off, because there were too many new processes in that second */
 	uint64_t parser_errors;
 };
 void symbols_get_status(const struct symbols *s, struct symbols_status *ret);

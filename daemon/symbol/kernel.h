@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Names of kernel code, from /proc/kallsyms: functions of the kernel, its modules and BPF programs. */
+#pragma once
+
+#include "base.h"
+
+struct kernel_symbols;
+
+struct kernel_symbol {
+	const char *name;
+	const char *module; /* "[ext4]", "[bpf]"; "[kernel]" for the kernel itself */
+};
+
+/* An empty table when the addresses are hidden from us: then nothing has a name. */
+int kernel_symbols_read(struct kernel_symbols **ret, FILE *f);
+struct kernel_symbols *kernel_symbols_free(struct kernel_symbols *k);
+DEFINE_CLEANUP(struct kernel_symbols *, kernel_symbols_free)
+
+uint32_t kernel_symbols_count(const struct kernel_symbols *k);
+size_t kernel_symbols_bytes(const struct kernel_symbols *k);
+/* The strings live as long as the table. */
+bool kernel_symbols_find(const struct kernel_symbols *k, uint64_t address, struct kernel_symbol *ret);
+
+/* Part of how our own programs were called, not of what the kernel did. */
+bool kernel_symbol_is_plumbing(const char *name);

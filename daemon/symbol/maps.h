@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The executable mappings of a process, from /proc/PID/maps. */
+#pragma once
+
+#include "base.h"
+
+/* A process with more has code that comes and goes; what is beyond stays unnamed. */
+#define MAPPINGS_MAX 4096
+
+enum mapping_kind {
+	MAPPING_FILE,
+	MAPPING_SPECIAL,   /* the kernel's own: [vdso], [vsyscall], [uprobes] */
+	MAPPING_ANONYMOUS, /* code that was made at run time */
+};
+
+struct mapping {
+	uint64_t start, end, offset;
+	uint64_t inode;
+	dev_t device;
+	enum mapping_kind kind;
+	bool tried;        /* to open the file */
+	uint64_t object;   /* objects.h; 0 = not known */
+	char *path;        /* as the kernel writes it, without " (deleted)" */
+};
+
+struct mappings {
+	struct mapping *items; /* by address */
+	size_t n, max;
+};
+
+/* 0: *ret is filled (path is the caller's); 1: a mapping that is not executable; -EBADMSG: not a line of maps. */
+int mapping_parse(const char *line, struct mapping *ret);
+int mappings_read(struct mappings *ret, FILE *f);
+void mappings_clear(struct mappings *m);
+struct mapping *mappings_find(const struct mappings *m, uint64_t address);
+
+/* Opens the very file that is mapped, for reading; it is a regular file. process_fd: /proc/PID. Gives -ESTALE when
+ * another one has its path now. */
+int mapping_open(const struct mapping *m, int process_fd);

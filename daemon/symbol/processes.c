@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <fcntl.h>
+#include <signal.h>
+
+#include "cgroups.h"
+#include "processes.h"
+#include "unit.h"
+
+/* Processes that may be read a second: more than that are a burst of short ones, and must not eat the tick. */
+#define READS_PER_SEC 200
+/* A process whose name is not the one in the kernel's record has executed something else since, or renamed itself: the next
+ * record will tell which. After this many looks it is taken for what it is. */
+#define NAME_TRIES 3
+#define RETRY_NS NSEC_PER_SEC
+/* Mappings of all processes together, 100 bytes and a path each. */
+#define ALL_MAPPINGS_MAX 65536
+/* Reading huge maps may take at most this part of the time. */
+#define MAPS_COST_FACTOR 100
+#define FORGET_NS (60 * NSEC_PER_SEC)
+#define STAT_MAX 4096
+#define CGROUP_MAX 16384
+
+struct processes {
+	struct cgroups *cgroups;
+	struct process *slots;
+	struct map64 *index;   /* hash of the key → slot */
+	struct map64 *newest;  /* hash of pid and start → highest exec_id seen */
+	uint32_t n, max, hand;
+	uint32_t *free_slots, n_free;
+	size_t n_mappings;
+	uint64_t ns_per_tick;
+	double reads;          /* a token bucket of READS_PER_SEC */
+	uint64_t reads_ns;
+	uint64_t gone, deferred;
+};
+
+int processes_new(struct processes **ret, uint32_t max, struct cgroups *cgroups)
+{
+	_cleanup_(processes_freep) struct processes *p = calloc(1, sizeof(*p));
+	int r;
+
+	if (!p)
+		return -ENOMEM;
+	p->cgroups = cgroups;
+	p->max = max;
+	p->ns_per_tick = NSEC_PER_SEC / (uint64_t)sysconf(_SC_CLK_TCK);
+	p->reads = READS_PER_SEC;
+	p->reads_ns = clock_monotonic_ns();
+	p->slots = calloc(max, sizeof(*p->slots));
+	p->free_slots = calloc(max, sizeof(*p->free_slots));
+	if (!p->slots || !p->free_slots)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < max; i++)
+		p->free_slots[p->n_free++] = max - 1 - i;
+	r = map64_new(&p->index, max);
+	if (r < 0)
+		return r;
+	r = map64_new(&p->newest, 2 * (size_t)max);
+	if (r < 0)
+		return r;
+	*ret = TAKE_PTR(p);
+	return 0;
+}
+
+struct processes *processes_free(struct processes *p)
+{
+	if (!p)
+		return NULL;
+	for (uint32_t i = 0; p->slots && i < p->max; i++)
+		mappings_clear(&p->slots[i].mappings);
+	free(p->slots);
+	free(p->free_slots);
+	map64_free(p->index);
+	map64_free(p->newest);
+	free(p);
+	return NULL;
+}
+
+/* ---- the cache ---- */
+
+static uint64_t hash_key(const struct symbols_process_key *key)
+{
+	uint64_t parts[] = { (uint64_t)key->pid, key->exec_id, key->start_ns };
+
+	return hash64(parts, sizeof(parts), 0);
+}
+
+static uint64_t hash_task(const struct symbols_process_key *key)
+{
+	uint64_t parts[] = { (uint64_t)key->pid, key->start_ns };
+
+	return hash64(parts, sizeof(parts), 1);
+}
+
+static void drop_mappings(struct processes *all, struct process *p)
+{
+	all->n_mappings -= p->mappings.n;
+	mappings_clear(&p->mappings);
+}
+
+static void evict(struct processes *all, struct process *p)
+{
+	uint32_t slot = p->slot;
+
+	drop_mappings(all, p);
+	map64_remove(all->index, hash_key(&p->info.key));
+	*p = (struct process){};
+	all->free_slots[all->n_free++] = slot;
+	all->n--;
+}
+
+/* Second chance: whoever was seen since the hand came by last stays one more round. */
+static struct process *next_victim(struct processes *all, const struct process *spared)
+{
+	for (;;) {
+		struct process *p = &all->slots[all->hand];
+
+		all->hand = (all->hand + 1) % all->max;
+		if (p->info.key.pid == 0 || p == spared)
+			continue;
+		if (!p->referenced)
+			return p;
+		p->referenced = false;
+	}
+}
+
+static struct process *add(struct processes *all, const struct symbols_process_key *key, const struct process_record *record)
+{
+	struct process *p;
+	uint32_t slot;
+
+	if (all->n_free == 0)
+		evict(all, next_victim(all, NULL));
+	slot = all->free_slots[--all->n_free];
+	p = &all->slots[slot];
+	*p = (struct process){
+		.slot = slot, .cgroup_id = record->cgroup_id,
+		.info = { .key = *key, .uid = record->uid, .kernel_thread = record->kernel_thread, .cgroup = "/" },
+	};
+	(void)map64_put(all->index, hash_key(key), slot);
+	all->n++;
+	return p;
+}
+
+/* True when this process has executed something else since: /proc tells about that now. */
+static bool is_superseded(struct processes *all, const struct symbols_process_key *key)
+{
+	uint64_t task = hash_task(key), newest;
+
+	if (map64_get(all->newest, task, &newest) && newest > key->exec_id)
+		return true;
+	if (map64_put(all->newest, task, key->exec_id) == -ENOSPC) {
+		map64_clear(all->newest);
+		(void)map64_put(all->newest, task, key->exec_id);
+	}
+	return false;
+}
+
+/* ---- /proc ---- */
+
+int stat_parse(const char *text, char ret_comm[static 16], uint64_t *ret_start_ticks)
+{
+	const char *open = strchr(text, '('), *close = strrchr(text, ')'), *field;
+	unsigned long long start;
+	size_t n;
+
+	if (!open || !close || close < open)
+		return -EBADMSG;
+	field = close;
+	for (int i = 2; i < 22; i++) { /* field 2 is the name: the only one that can hold spaces */
+		field = strchr(field + 1, ' ');
+		if (!field)
+			return -EBADMSG;
+	}
+	if (sscanf(field, "%llu", &start) != 1)
+		return -EBADMSG;
+	n = MIN((size_t)(close - open - 1), (size_t)15);
+	memcpy(ret_comm, open + 1, n);
+	ret_comm[n] = '\0';
+	*ret_start_ticks = start;
+	return 0;
+}
+
+/* Gives a descriptor of /proc/PID, and the name that the process has now. */
+static int open_checked(const struct processes *all, const struct symbols_process_key *key, char ret_comm[static 16])
+{
+	_cleanup_close_ int fd = -EBADF;
+	_cleanup_free_ char *text = NULL;
+	char path[32];
+	uint64_t ticks, expected = key->start_ns / all->ns_per_tick;
+	int r;
+
+	snprintf(path, sizeof(path), "/proc/%d", key->pid);
+	fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return negative_errno();
+	r = read_small_file(fd, "stat", STAT_MAX, &text, NULL);
+	if (r < 0)
+		return r;
+	r = stat_parse(text, ret_comm, &ticks);
+	if (r < 0)
+		return r;
+	if (ticks + 1 < expected || ticks > expected + 1)
+		return -ESRCH; /* another process has got its pid */
+	return TAKE_FD(fd);
+}
+
+int process_open(struct processes *all, struct process *p)
+{
+	char comm[16];
+	int fd;
+
+	if (p->gone || p->info.kernel_thread || is_superseded(all, &p->info.key))
+		return -ESRCH;
+	fd = open_checked(all, &p->info.key, comm);
+	p->gone = fd == -ENOENT || fd == -ESRCH;
+	return fd;
+}
+
+/* The path as the process sees it: below its own root. */
+static void read_exe(int fd, char *ret, size_t size)
+{
+	static const char deleted[] = " (deleted)";
+	char exe[4096], root[4096];
+	ssize_t n = readlinkat(fd, "exe", exe, sizeof(exe) - 1), m = readlinkat(fd, "root", root, sizeof(root) - 1);
+	const char *path = exe;
+
+	if (n < 0)
+		return;
+	exe[n] = '\0';
+	if ((size_t)n >= sizeof(deleted) && streq(exe + n - strlen(deleted), deleted))
+		exe[n - (ssize_t)strlen(deleted)] = '\0';
+	if (m > 1 && strncmp(exe, root, (size_t)m) == 0 && exe[m] == '/')
+		path = exe + m;
+	copy_string(ret, size, path);
+}
+
+static void read_cgroup(struct processes *all, struct process *p, int fd)
+{
+	const struct cgroup *c = cgroups_find(all->cgroups, p->cgroup_id);
+	_cleanup_free_ char *text = NULL;
+
+	if (c) {
+		memcpy(p->info.cgroup, c->path, sizeof(p->info.cgroup));
+		memcpy(p->info.unit, c->unit, sizeof(p->info.unit));
+		if (!streq(c->path, "/"))
+			return;
+	}
+	/* systemd may use a hierarchy of its own beside an unused unified one */
+	if (fd < 0 || read_small_file(fd, "cgroup", CGROUP_MAX, &text, NULL) < 0)
+		return;
+	cgroup_from_proc(text, p->info.cgroup, sizeof(p->info.cgroup));
+	unit_from_cgroup(p->info.cgroup, p->info.unit);
+}
+
+static bool may_read(struct processes *all)
+{
+	uint64_t now = clock_monotonic_ns();
+
+	all->reads = MIN(all->reads + (double)(now - all->reads_ns) / NSEC_PER_SEC * READS_PER_SEC, (double)READS_PER_SEC);
+	all->reads_ns = now;
+	if (all->reads < 1)
+		return false;
+	all->reads -= 1;
+	return true;
+}
+
+static void settle_as_gone(struct processes *all, struct process *p)
+{
+	p->settled = p->gone = true;
+	all->gone++;
+}
+
+static void look(struct processes *all, struct process *p, const struct process_record *record)
+{
+	_cleanup_close_ int fd = -EBADF;
+	char comm[16];
+
+	if (is_superseded(all, &p->info.key)) {
+		read_cgroup(all, p, -EBADF);
+		settle_as_gone(all, p);
+		return;
+	}
+	fd = open_checked(all, &p->info.key, comm);
+	if (fd < 0) {
+		read_cgroup(all, p, -EBADF);
+		settle_as_gone(all, p);
+		return;
+	}
+	read_cgroup(all, p, fd);
+	if (record->comm && strncmp(comm, record->comm, sizeof(comm)) != 0 && ++p->tries < NAME_TRIES) {
+		p->retry_ns = clock_monotonic_ns() + RETRY_NS;
+		return;
+	}
+	read_exe(fd, p->info.exe, sizeof(p->info.exe));
+	if (p->info.exe[0] == '\0') { /* a zombie */
+		settle_as_gone(all, p);
+		return;
+	}
+	if (p->info.comm[0] == '\0')
+		memcpy(p->info.comm, comm, sizeof(comm));
+	p->info.from_proc = p->settled = true;
+}
+
+static void look_if_allowed(struct processes *all, struct process *p, const struct process_record *record)
+{
+	if (p->info.kernel_thread) {
+		read_cgroup(all, p, -EBADF);
+		p->info.from_proc = p->settled = true;
+		return;
+	}
+	if (p->retry_ns > clock_monotonic_ns())
+		return;
+	/* Most of a burst is over by now, and costs nothing more. */
+	if (kill(p->info.key.pid, 0) < 0 && errno == ESRCH) {
+		read_cgroup(all, p, -EBADF);
+		settle_as_gone(all, p);
+		return;
+	}
+	if (!may_read(all)) {
+		if (p->retry_ns == 0)
+			read_cgroup(all, p, -EBADF);
+		p->retry_ns = clock_monotonic_ns() + RETRY_NS;
+		all->deferred++;
+		return;
+	}
+	look(all, p, record);
+}
+
+struct process *processes_get(struct processes *all, const struct symbols_process_key *key, const struct process_record *record)
+{
+	struct process *p = NULL;
+	uint64_t slot;
+
+	if (map64_get(all->index, hash_key(key), &slot))
+		p = &all->slots[slot];
+	if (!p)
+		p = add(all, key, record);
+	p->referenced = true;
+	p->seen_ns = clock_monotonic_ns();
+	if (record->comm) {
+		p->info.uid = record->uid;
+		copy_string(p->info.comm, sizeof(p->info.comm), record->comm);
+		if (record->cgroup_id != 0 && record->cgroup_id != p->cgroup_id) { /* it was moved */
+			p->cgroup_id = record->cgroup_id;
+			read_cgroup(all, p, -EBADF);
+		}
+	}
+	if (!p->settled)
+		look_if_allowed(all, p, record);
+	return p;
+}
+
+/* ---- mappings ---- */
+
+static int read_mappings(struct processes *all, struct process *p)
+{
+	_cleanup_close_ int process_fd = -EBADF;
+	_cleanup_fclose_ FILE *f = NULL;
+	uint64_t before = clock_monotonic_ns(), after;
+	struct mappings m;
+	int fd, r;
+
+	if (!p->settled)
+		return -EAGAIN;
+	process_fd = process_open(all, p);
+	if (process_fd < 0)
+		return process_fd;
+	fd = openat(process_fd, "maps", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return negative_errno();
+	f = fdopen(fd, "r");
+	if (!f) {
+		close(fd);
+		return -ENOMEM;
+	}
+	r = mappings_read(&m, f);
+	if (r < 0)
+		return r;
+	if (m.n == 0 && p->mappings.n > 0) { /* it is just ending: what was there is what the addresses mean */
+		mappings_clear(&m);
+		return 0;
+	}
+	drop_mappings(all, p);
+	p->mappings = m;
+	all->n_mappings += m.n;
+	while (all->n_mappings > ALL_MAPPINGS_MAX && all->n > 1)
+		evict(all, next_victim(all, p));
+	after = clock_monotonic_ns();
+	p->maps_retry_ns = after + MAX((after - before) * MAPS_COST_FACTOR, NSEC_PER_SEC);
+	return 0;
+}
+
+struct mapping *process_mapping(struct processes *all, struct process *p, uint64_t address)
+{
+	struct mapping *m = mappings_find(&p->mappings, address);
+
+	if (m || p->info.kernel_thread || clock_monotonic_ns() < p->maps_retry_ns)
+		return m;
+	if (read_mappings(all, p) < 0) {
+		p->maps_retry_ns = clock_monotonic_ns() + RETRY_NS;
+		return NULL;
+	}
+	return mappings_find(&p->mappings, address);
+}
+
+/* ---- upkeep ---- */
+
+void processes_forget(struct processes *all, uint64_t now_ns)
+{
+	for (uint32_t i = 0; i < all->max; i++) {
+		struct process *p = &all->slots[i];
+
+		if (p->info.key.pid != 0 && now_ns - p->seen_ns > FORGET_NS && kill(p->info.key.pid, 0) < 0 && errno == ESRCH)
+			evict(all, p);
+	}
+}
+
+void processes_get_status(const struct processes *p, struct processes_status *ret)
+{
+	*ret = (struct processes_status){
+		.processes = p->n, .processes_max = p->max, .mappings = (uint32_t)p->n_mappings,
+		.gone = p->gone, .deferred = p->deferred,
+	};
+}

@@ -1,0 +1,440 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <fcntl.h>
+
+#include "cgroups.h"
+#include "helper.h"
+#include "kernel.h"
+#include "objects.h"
+#include "processes.h"
+#include "symbol.h"
+
+#define CGROUPS_MAX 2048
+#define DISPLAY_SIZE (OBJECT_NAME_SIZE + 24) /* "[name+0x0123456789abcdef]" */
+#define MODULES_FILE_MAX (256U << 10)
+/* A kernel address that no symbol covers may belong to a program that was loaded since: read again, but not more often. */
+#define KALLSYMS_AGE_NS (60 * NSEC_PER_SEC)
+#define IDLE_CHECK_NS NSEC_PER_SEC
+
+enum frame_seed { SEED_KERNEL_FRAME = 16, SEED_FUNCTION, SEED_ADDRESS, SEED_WHOLE, SEED_STACK };
+
+/* Between the kernel's and the user's part of a stack, so that the same ids on the other side are another stack. */
+#define STACK_BOUNDARY 0x7374636b75737572ULL
+
+struct wanted {
+	uint64_t object, offset;
+};
+
+struct symbols {
+	struct cgroups *cgroups;
+	struct processes *processes;
+	struct objects *objects;
+	struct kernel_symbols *kernel;
+	uint64_t kernel_read_ns, modules_hash, idle_check_ns;
+	bool kernel_missed;   /* an address had no name: kallsyms may have grown */
+	uint64_t resolved, unnamed;
+
+	/* of the stack that is being resolved */
+	struct wanted wanted[SYMBOLS_FRAMES_MAX];
+	size_t n_wanted;
+	char displays[SYMBOLS_FRAMES_MAX][DISPLAY_SIZE];
+	char names[SYMBOLS_FRAMES_MAX][OBJECT_NAME_SIZE];
+};
+
+/* ---- the kernel ---- */
+
+/* Name, size and address of every module: what decides whether kallsyms is another. 0 without modules. */
+static uint64_t hash_modules(void)
+{
+	_cleanup_free_ char *text = NULL;
+	uint64_t h = 0;
+
+	if (read_small_file(AT_FDCWD, "/proc/modules", MODULES_FILE_MAX, &text, NULL) < 0)
+		return 0;
+	for (char *line = text, *end; *line; line = *end ? end + 1 : end) {
+		char name[64], address[32];
+		unsigned long size;
+
+		end = line + strcspn(line, "\n");
+		if (sscanf(line, "%63s %lu %*s %*s %*s %31s", name, &size, address) != 3)
+			continue;
+		h = hash64_string(name, h) + size;
+		h = hash64_string(address, h);
+	}
+	return h;
+}
+
+static int read_kernel(struct symbols *s)
+{
+	_cleanup_(kernel_symbols_freep) struct kernel_symbols *k = NULL;
+	_cleanup_fclose_ FILE *f = NULL;
+	uint64_t modules = hash_modules();
+	int r;
+
+	f = fopen("/proc/kallsyms", "re");
+	if (!f)
+		return negative_errno();
+	r = kernel_symbols_read(&k, f);
+	if (r < 0)
+		return r;
+	kernel_symbols_free(s->kernel);
+	s->kernel = TAKE_PTR(k);
+	s->modules_hash = modules;
+	s->kernel_read_ns = clock_monotonic_ns();
+	s->kernel_missed = false;
+	return 0;
+}
+
+/* ---- the door ---- */
+
+int symbols_new(struct symbols **ret, const struct symbols_config *config, struct helper *helper)
+{
+	_cleanup_(symbols_freep) struct symbols *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (config->max_processes == 0 || config->max_objects < SYMBOLS_FRAMES_MAX || config->max_functions < SYMBOLS_FRAMES_MAX)
+		return -EINVAL;
+	if (!s)
+		return -ENOMEM;
+	r = cgroups_new(&s->cgroups, CGROUPS_MAX);
+	if (r < 0)
+		return r;
+	r = processes_new(&s->processes, config->max_processes, s->cgroups);
+	if (r < 0)
+		return r;
+	r = objects_new(&s->objects, config->max_objects, config->max_functions, helper);
+	if (r < 0)
+		return r;
+	r = read_kernel(s);
+	if (r < 0)
+		return r;
+	*ret = TAKE_PTR(s);
+	return 0;
+}
+
+struct symbols *symbols_free(struct symbols *s)
+{
+	if (!s)
+		return NULL;
+	kernel_symbols_free(s->kernel);
+	objects_free(s->objects);
+	processes_free(s->processes);
+	cgroups_free(s->cgroups);
+	free(s);
+	return NULL;
+}
+
+int symbols_process(struct symbols *s, const struct symbols_process_key *key, uint64_t cgroup_id, const char *comm,
+                    uint32_t uid, bool kernel_thread, const struct symbols_process **ret)
+{
+	const struct process_record record = {
+		.cgroup_id = cgroup_id, .comm = comm, .uid = uid, .kernel_thread = kernel_thread,
+	};
+
+	if (key->pid <= 0)
+		return -EINVAL;
+	*ret = &processes_get(s->processes, key, &record)->info;
+	return 0;
+}
+
+int symbols_dispatch(struct symbols *s)
+{
+	return objects_dispatch(s->objects);
+}
+
+int symbols_refresh(struct symbols *s)
+{
+	uint64_t now = clock_monotonic_ns();
+
+	processes_forget(s->processes, now);
+	objects_close_idle(s->objects, now);
+	if (hash_modules() == s->modules_hash && (!s->kernel_missed || now - s->kernel_read_ns < KALLSYMS_AGE_NS))
+		return 0;
+	return read_kernel(s);
+}
+
+void symbols_get_status(const struct symbols *s, struct symbols_status *ret)
+{
+	struct processes_status p;
+	struct objects_status o;
+
+	processes_get_status(s->processes, &p);
+	objects_get_status(s->objects, &o);
+	*ret = (struct symbols_status){
+		.processes = p.processes, .processes_max = p.processes_max, .objects = o.objects, .objects_max = o.objects_max,
+		.functions = o.functions, .functions_max = o.functions_max, .kernel_symbols = kernel_symbols_count(s->kernel),
+		.resolved = s->resolved, .unnamed = s->unnamed, .gone = p.gone, .deferred = p.deferred,
+		.parser_errors = o.parser_errors,
+	};
+}
+
+/* ---- frames ---- */
+
+/* All that has no inner structure for us: one frame. */
+static struct symbols_frame whole_frame(enum frame_kind kind, const char *object)
+{
+	return (struct symbols_frame){
+		.id = hash64_string(object, SEED_WHOLE), .kind = kind, .function = "", .object = object, .display = object,
+	};
+}
+
+static bool is_whole(const struct symbols_frame *f)
+{
+	return f->function[0] == '\0' && f->id == hash64_string(f->object, SEED_WHOLE);
+}
+
+static struct symbols_frame address_frame(struct symbols *s, size_t i, uint64_t object_id, const char *object, uint64_t address)
+{
+	/* "[vdso]" has its brackets already */
+	bool bracketed = object[0] == '[';
+	int n = (int)strlen(object) - 2 * bracketed;
+
+	snprintf(s->displays[i], DISPLAY_SIZE, "[%.*s+0x%llx]", n, object + bracketed, (unsigned long long)address);
+	return (struct symbols_frame){
+		.id = hash64(&(uint64_t[]){ object_id, address }, 2 * sizeof(uint64_t), SEED_ADDRESS), .kind = FRAME_USER,
+		.function = "", .object = object, .display = s->displays[i],
+	};
+}
+
+/* Of a file that could not be read only the name is known. */
+static struct symbols_frame file_frame(struct symbols *s, size_t i, const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	struct symbols_frame f;
+
+	snprintf(s->displays[i], DISPLAY_SIZE, "[%.*s]", OBJECT_NAME_SIZE - 1, slash ? slash + 1 : path);
+	sanitize_name(s->displays[i]);
+	copy_string(s->names[i], sizeof(s->names[i]), s->displays[i] + 1);
+	s->names[i][strlen(s->displays[i]) - 2] = '\0';
+	f = whole_frame(FRAME_USER, s->names[i]);
+	f.display = s->displays[i];
+	return f;
+}
+
+static struct symbols_frame kernel_frame(struct symbols *s, uint64_t address)
+{
+	struct kernel_symbol k;
+	uint64_t id;
+
+	if (!kernel_symbols_find(s->kernel, address, &k)) {
+		s->kernel_missed = true;
+		return whole_frame(FRAME_KERNEL, "[kernel]"); /* an address would differ at every boot, and tell where the kernel is */
+	}
+	id = hash64_string(k.name, hash64_string(k.module, SEED_KERNEL_FRAME));
+	return (struct symbols_frame){ .id = id, .kind = FRAME_KERNEL, .function = k.name, .object = k.module, .display = k.name };
+}
+
+/* How many frames at the top are about how our own programs were called. */
+static size_t count_plumbing(const struct symbols *s, const uint64_t *kernel, size_t n)
+{
+	struct kernel_symbol k;
+	size_t i = 0;
+
+	while (i < n && kernel_symbols_find(s->kernel, kernel[i] - (i > 0), &k) && kernel_symbol_is_plumbing(k.name))
+		i++;
+	return i;
+}
+
+/* Makes sure that the mapping's object is known and, when needed, open. Gives NULL when the file can't be read. */
+static struct object *mapping_object(struct symbols *s, struct process *p, struct mapping *m, bool open)
+{
+	struct object *object = m->object ? objects_get(s->objects, m->object) : NULL;
+	_cleanup_close_ int process_fd = -EBADF;
+	uint64_t key;
+	int fd;
+
+	if (object && (!open || objects_has_fd(object)))
+		return object;
+	if (m->tried && !m->object)
+		return NULL; /* in vain */
+
+	process_fd = process_open(s->processes, p);
+	if (process_fd < 0)
+		return object;
+	fd = mapping_open(m, process_fd);
+	m->tried = true;
+	if (fd < 0 || objects_add(s->objects, fd, m->path, &key) < 0)
+		return object;
+	m->object = key;
+	return objects_get(s->objects, key);
+}
+
+static struct symbols_frame object_frame(struct symbols *s, size_t i, const struct object *object, const struct mapping *m,
+                                         const struct function *f, uint64_t offset, bool is_return)
+{
+	uint64_t id[2] = { object->id };
+
+	if (f && f->name) {
+		id[1] = f->start;
+		return (struct symbols_frame){
+			.id = hash64(id, sizeof(id), SEED_FUNCTION), .kind = FRAME_USER, .function = f->name,
+			.object = object->name, .display = f->name,
+		};
+	}
+	if (f)
+		return address_frame(s, i, object->id, object->name, f->address + (offset - f->from) + is_return);
+	if (object->error == -ENOEXEC && strncmp(m->path, "/memfd:", 7) == 0)
+		return whole_frame(FRAME_JIT, "[anon]");
+	if (object->error == -ENOEXEC) /* no ELF file: it has offsets only */
+		return address_frame(s, i, object->id, object->name, offset + is_return);
+	return file_frame(s, i, m->path);
+}
+
+/* -EAGAIN: put on the list of what the parser must be asked. */
+static int user_frame(struct symbols *s, struct process *p, size_t i, uint64_t address, bool is_return, struct symbols_frame *ret)
+{
+	struct mapping *m = process_mapping(s->processes, p, address - is_return);
+	const struct function *f;
+	struct object *object;
+	uint64_t offset;
+
+	if (!m) {
+		*ret = whole_frame(FRAME_UNKNOWN, "[unknown]");
+		return 0;
+	}
+	offset = address - is_return - m->start + m->offset;
+	if (m->kind == MAPPING_ANONYMOUS) {
+		*ret = whole_frame(FRAME_JIT, "[anon]");
+		return 0;
+	}
+	if (m->kind == MAPPING_SPECIAL) {
+		*ret = address_frame(s, i, hash64_string(m->path, SEED_WHOLE), m->path, address - m->start);
+		return 0;
+	}
+
+	object = mapping_object(s, p, m, false);
+	f = object ? object_find(object, offset) : NULL;
+	if (object && !f && object->error == 0) {
+		object = mapping_object(s, p, m, object->n_pending == 0);
+		if (object && object->error == 0 && (objects_has_fd(object) || object->n_pending > 0)) {
+			s->wanted[s->n_wanted++] = (struct wanted){ .object = object->key, .offset = offset };
+			return -EAGAIN;
+		}
+	}
+	*ret = object && (f || object->error < 0) ? object_frame(s, i, object, m, f, offset, is_return) : file_frame(s, i, m->path);
+	return 0;
+}
+
+/* One question for each object. Gives -EAGAIN when an answer will come, 0 when none is to be expected for any of them. */
+static int ask_wanted(struct symbols *s)
+{
+	int result = 0;
+
+	for (size_t i = 0; i < s->n_wanted; i++) {
+		struct object *object = objects_get(s->objects, s->wanted[i].object);
+		uint64_t offsets[SYMBOLS_FRAMES_MAX];
+		size_t n = 0;
+		int r;
+
+		if (!object || s->wanted[i].object == 0)
+			continue;
+		for (size_t j = i; j < s->n_wanted; j++)
+			if (s->wanted[j].object == object->key) {
+				offsets[n++] = s->wanted[j].offset;
+				s->wanted[j].object = 0;
+			}
+		r = objects_ask(s->objects, object, offsets, n);
+		if (r == 0 || r == -EAGAIN)
+			result = -EAGAIN;
+	}
+	s->n_wanted = 0;
+	return result;
+}
+
+struct output {
+	struct symbols_frame *frames;
+	size_t n;
+	uint64_t ids[SYMBOLS_FRAMES_MAX + 1]; /* and the boundary */
+	size_t n_ids;
+};
+
+static void put_frame(struct output *out, const struct symbols_frame *f)
+{
+	const struct symbols_frame *last = out->n > 0 ? &out->frames[out->n - 1] : NULL;
+
+	if (last && last->id == f->id && is_whole(f))
+		return;
+	out->frames[out->n++] = *f;
+	out->ids[out->n_ids++] = f->id;
+}
+
+/* -EAGAIN: some are not known yet. */
+static int put_user_frames(struct symbols *s, struct process *p, const uint64_t *user, size_t n, struct output *out)
+{
+	uint64_t unnamed = 0;
+	int result = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		struct symbols_frame f;
+
+		if (user_frame(s, p, out->n, user[i], i > 0, &f) < 0) {
+			result = -EAGAIN;
+			continue;
+		}
+		unnamed += f.function[0] == '\0';
+		if (result == 0)
+			put_frame(out, &f);
+	}
+	if (result == 0) {
+		s->resolved += n;
+		s->unnamed += unnamed;
+	}
+	return result;
+}
+
+static int resolve_once(struct symbols *s, const struct symbols_process_key *key, const uint64_t *kernel, size_t n_kernel,
+                        const uint64_t *user, size_t n_user, struct output *out)
+{
+	static const struct process_record unknown = {};
+	struct process *p;
+
+	objects_begin(s->objects);
+	for (size_t i = count_plumbing(s, kernel, n_kernel); i < n_kernel; i++) {
+		struct symbols_frame f = kernel_frame(s, kernel[i] - (i > 0));
+
+		put_frame(out, &f);
+	}
+	out->ids[out->n_ids++] = STACK_BOUNDARY;
+	if (n_user == 0)
+		return 0;
+	p = processes_get(s->processes, key, &unknown);
+	if (!p->settled)
+		return -EAGAIN;
+	return put_user_frames(s, p, user, n_user, out);
+}
+
+static void close_idle_now_and_then(struct symbols *s)
+{
+	uint64_t now = clock_monotonic_ns();
+
+	if (now - s->idle_check_ns < IDLE_CHECK_NS)
+		return;
+	s->idle_check_ns = now;
+	objects_close_idle(s->objects, now);
+}
+
+int symbols_resolve(struct symbols *s, const struct symbols_process_key *key,
+                    const uint64_t *kernel, size_t n_kernel, const uint64_t *user, size_t n_user,
+                    struct symbols_frame ret_frames[static SYMBOLS_FRAMES_MAX], size_t *ret_n, uint64_t *ret_stack_id)
+{
+	struct output out;
+	int r;
+
+	if (n_kernel > SYMBOLS_FRAMES_MAX || n_user > SYMBOLS_FRAMES_MAX - n_kernel)
+		return -E2BIG;
+	if (n_user > 0 && key->pid <= 0)
+		return -EINVAL;
+	close_idle_now_and_then(s);
+
+	for (;;) {
+		out = (struct output){ .frames = ret_frames };
+		r = resolve_once(s, key, kernel, n_kernel, user, n_user, &out);
+		if (r == 0)
+			break;
+		/* Objects that the parser can't be asked about have given up by now: the next round goes without them. */
+		if (s->n_wanted == 0 || ask_wanted(s) == -EAGAIN)
+			return -EAGAIN;
+	}
+	*ret_n = out.n;
+	*ret_stack_id = hash64(out.ids, out.n_ids * sizeof(out.ids[0]), SEED_STACK);
+	return 0;
+}
