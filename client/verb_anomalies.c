@@ -16,6 +16,7 @@ static const struct table_column columns[] = {
 	{ "PROCESS", .shrink = true, .least = 12 },
 	{ "UNIT", .shrink = true, .least = 12 },
 	{ "CHANCE", .right = true, .least = 8 },
+	{ "STACK" },
 	{ "ID", .right = true },
 };
 
@@ -36,6 +37,7 @@ static void add_row(struct table *t, const struct json *a, struct fields *f)
 	table_cell(t, COLOUR_NONE, format_process(buf, json_get(a, "process")));
 	table_cell(t, COLOUR_NONE, where_of(a));
 	table_cell(t, COLOUR_NONE, format_odds(buf, field_float(f, a, "p_value"), field_float(f, a, "score")));
+	table_cell(t, COLOUR_GREY, field_string(f, a, "stack"));
 	table_cellf(t, COLOUR_GREY, "%lld", (long long) field_int(f, a, "id"));
 }
 

@@ -147,14 +147,14 @@ static void show_tiers(const struct json *s, struct fields *f)
 	label("Store");
 	for (size_t i = 0; i < json_length(rows); i++) {
 		const struct json *row = json_at(rows, i);
-		char step[FORMAT_MAX], oldest[FORMAT_MAX] = "empty", points[FORMAT_MAX], size[FORMAT_MAX];
+		char step[FORMAT_MAX], oldest[FORMAT_MAX], points[FORMAT_MAX], size[FORMAT_MAX];
 		int64_t n = field_int(f, row, "points"), bytes = field_int(f, row, "bytes");
 		uint64_t oldest_us;
 
+		printf("%*s%s steps", i > 0 ? INDENT : 0, "", format_timespan(step, field_int(f, row, "step_s") * USEC_PER_SEC));
 		if (json_get_u64(row, "oldest_us", &oldest_us) == 1)
-			time_format(oldest, oldest_us);
-		printf("%*s%s steps since %s: %s points, %s", i > 0 ? INDENT : 0, "",
-		       format_timespan(step, field_int(f, row, "step_s") * USEC_PER_SEC), oldest, format_count(points, n), format_size(size, bytes));
+			printf(" since %s", time_format(oldest, oldest_us));
+		printf(": %s points, %s", format_count(points, n), format_size(size, bytes));
 		if (n > 0)
 			printf(", %.2f bytes a point", (double) bytes / n);
 		printf(", %lld blocks evicted\n", (long long) field_int(f, row, "evicted_blocks"));
@@ -177,9 +177,8 @@ static void show_costs(const struct json *s, struct fields *f)
 		printf(", %.2f%% of one CPU since the start", 100.0 * cpu_ns / NSEC_PER_USEC / lived_us);
 	putchar('\n');
 	label("Names");
-	printf("%lld frames looked up, %lld without a name", (long long) field_int(f, s, "frames_resolved"),
-	       (long long) field_int(f, s, "frames_unnamed"));
-	printf("; parser restarted %lld times\n", (long long) field_int(f, s, "parser_restarts"));
+	printf("%lld frames looked up, %lld without a name; parser restarts: %lld\n", (long long) field_int(f, s, "frames_resolved"),
+	       (long long) field_int(f, s, "frames_unnamed"), (long long) field_int(f, s, "parser_restarts"));
 }
 
 static void show_findings(const struct json *s, struct fields *f)
@@ -188,13 +187,13 @@ static void show_findings(const struct json *s, struct fields *f)
 	double a_day = field_float(f, s, "false_alarms_per_day");
 
 	label("Anomalies");
-	printf("%lld, %lld suppressed; %g false alarm%s a day allowed, told from %s\n", (long long) field_int(f, s, "anomalies"),
+	printf("%lld found, %lld suppressed; %g false alarm%s a day allowed, told from %s\n", (long long) field_int(f, s, "anomalies"),
 	       (long long) field_int(f, s, "anomalies_suppressed"), a_day, fabs(a_day - 1) < 1e-9 ? "" : "s",
 	       format_odds(chance, 0, field_float(f, s, "score_threshold")));
 	label("Journal");
-	printf("%lld records, %lld suppressed\n", (long long) field_int(f, s, "journal_sent"), (long long) field_int(f, s, "journal_suppressed"));
+	printf("%lld sent, %lld suppressed\n", (long long) field_int(f, s, "journal_sent"), (long long) field_int(f, s, "journal_suppressed"));
 	label("Clients");
-	printf("%lld calls, %lld errors, %lld messages dropped\n", (long long) field_int(f, s, "calls"), (long long) field_int(f, s, "errors"),
+	printf("calls: %lld, errors: %lld, messages dropped: %lld\n", (long long) field_int(f, s, "calls"), (long long) field_int(f, s, "errors"),
 	       (long long) field_int(f, s, "messages_dropped"));
 }
 

@@ -90,7 +90,7 @@ def status_is_readable():
                  "auto, opens above 5, closes below 4", "0.42 runnable tasks per CPU (by runqueues)", "7381, 0 missed", "on-cpu by perf_event 49 Hz",
                  "off-cpu by tp_btf sched_switch", "on-cpu 99.1%, blocked 98.0%", "Losses: none", "stacks 1.20k of 16.4k", "arena 1.0M of 64.0M",
                  "1s steps since 2026-11-23 09:45:00: 100k points", "1.38 bytes a point", "30.0M resident, 12.0M of BPF maps",
-                 "73.8s, 1.00% of one CPU", "3, 1 suppressed; 1 false alarm a day allowed, told from 1 in 3e7", "3 records"]:
+                 "73.8s, 1.00% of one CPU", "3 found, 1 suppressed; 1 false alarm a day allowed, told from 1 in 3e7", "3 sent"]:
         assert line in done.out, (line, done.out)
     assert "\x1b" not in done.out
     assert good().out.splitlines()[0] == done.out.splitlines()[0], "no verb is status"
@@ -117,10 +117,10 @@ def status_report_has_everything():
 def anomalies_oldest_first():
     done = good("anomalies")
     lines = done.out.splitlines()
-    assert lines[0].split() == ["TIME", "TYPE", "METRIC", "EXPECTED", "OBSERVED", "FUNCTION", "PROCESS", "UNIT", "CHANCE", "ID"]
+    assert lines[0].split() == ["TIME", "TYPE", "METRIC", "EXPECTED", "OBSERVED", "FUNCTION", "PROCESS", "UNIT", "CHANCE", "STACK", "ID"]
     assert [line.split()[-1] for line in lines[1:]] == ["1", "2", "3"]
     assert re.split(r"\s{2,}", lines[1]) == ["Nov 23 09:58:21", "level-shift", "blocked", "120ms/s", "1.80s/s", "do work(int)", "gzip[1234]",
-                                             "backup.service", "1 in 2e7", "1"], lines[1]
+                                             "backup.service", "1 in 2e7", "00000000000000bb", "1"], lines[1]
     assert "TIME" not in good("anomalies", "--no-legend").out
 
 
@@ -157,7 +157,7 @@ def no_anomalies():
 def anomalies_with_odd_values():
     odd = anomaly(1, process=None, unit="", cgroup="", frames=[], score=400.0, p_value=0.0, metric="faults_minor", observed=0.25)
     line = good("anomalies", "--no-legend", answers={"ListAnomalies": [reply(anomalies=[odd], missed=0)]}).out
-    assert re.split(r"\s{2,}", line.strip())[2:] == ["faults-minor", "120M faults/s", "0.25 faults/s", "-", "-", "-", "1 in 1e400", "1"], line
+    assert re.split(r"\s{2,}", line.strip())[2:] == ["faults-minor", "120M faults/s", "0.25 faults/s", "-", "-", "-", "1 in 1e400", "00000000000000bb", "1"], line
 
 
 @test
@@ -506,6 +506,86 @@ def help_and_version():
         assert done.returncode == 0 and done.stdout.startswith(b"stackctl [OPTIONS...]") and done.stderr == b""
         assert max(len(line) for line in done.stdout.decode().splitlines()) <= 90
     assert re.fullmatch(rb"stackctl \d+\.\d+\.\d+\n", run("--version", server=False).stdout)
+
+
+# ---- what is written about it ----
+
+SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z-]*|-[a-zA-Z])(?![\w-])")
+VERBS = ["status", "anomalies", "flame", "top", "stacks", "processes", "gate"]
+
+
+def source(path):
+    with open(os.path.join(SOURCE, path)) as file:
+        return file.read()
+
+
+def options_in_help():
+    text = run("--help", server=False).stdout.decode()
+    return {option for line in text.splitlines() if line.startswith("  ") for option in OPTION.findall(line[:22])}
+
+
+def options_that_work():
+    """What getopt takes, by asking for each."""
+    for option in sorted(options_in_help()):
+        err = subprocess.run([STACKCTL, option], capture_output=True, env=ENVIRONMENT, timeout=TIMEOUT).stderr.decode()
+        assert "unrecognized" not in err and "invalid option" not in err, (option, err)
+        yield option
+
+
+@test
+def man_page_and_completions_know_every_option():
+    known = set(options_that_work())
+    assert len(known) > 30, known
+    in_code = set(re.findall(r'^\t\{ "([a-z-]+)", \w+_argument', source("client/options.c"), re.M))
+    assert {"--" + name for name in in_code} == {option for option in known if option.startswith("--")}
+    man = source("docs/stackctl.1").replace("\\-", "-")
+    described = {option for line in re.findall(r"^\.TP\n(.*)$", man, re.M) for option in OPTION.findall(line)}
+    assert described == known, described ^ known
+    bash, zsh = source("client/completion/stackctl"), source("client/completion/_stackctl")
+    for option in known:
+        pattern = rf"(?<![\w-]){option}(?![\w-])"
+        assert re.search(pattern, zsh) or re.search(rf"[{{,]{option}\+?[,}}=]", zsh), ("zsh", option)
+        assert not option.startswith("--") or re.search(pattern, bash), ("bash", option)
+    for verb in VERBS:
+        assert re.search(rf"^(\.B|\.BR) {verb}\b", man, re.M) and f"\n  {verb}" in run("--help", server=False).stdout.decode()
+        assert f"'{verb}:" in zsh
+
+
+@test
+def man_page_has_no_faults():
+    done = subprocess.run(["man", "--warnings", "-l", os.path.join(SOURCE, "docs/stackctl.1")], capture_output=True, timeout=TIMEOUT,
+                          env={**ENVIRONMENT, "MANPAGER": "cat", "MANWIDTH": "100"})
+    assert done.returncode == 0 and done.stderr == b"", done.stderr
+    assert b"FOLDED STACKS" in done.stdout
+
+
+def complete(*words):
+    script = 'source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _stackctl; printf "%s\\n" "${COMPREPLY[@]}"'
+    command = ["bash", "--norc", "-c", script, os.path.join(SOURCE, "client/completion/stackctl"), "stackctl", *words]
+    done = subprocess.run(command, capture_output=True, timeout=TIMEOUT, env=ENVIRONMENT)
+    assert done.stderr == b"", done.stderr
+    return done.stdout.decode().split()
+
+
+@test
+def bash_completes():
+    assert complete("") == VERBS
+    assert complete("a") == ["anomalies"]
+    assert complete("gate", "") == ["open", "close", "auto"]
+    assert complete("top", "--b") == ["--by"] and complete("flame", "--b") == []
+    assert complete("top", "--by", "=", "s") == ["stack"] and complete("top", "--by", "=") == ["function", "stack"]
+    assert complete("flame", "-m", "faults") == ["faults-minor", "faults-major"]
+    assert complete("status", "--json", "=", "") == ["pretty", "short", "off"] and complete("status", "--json", "") == []
+    assert str(os.getpid()) in complete("top", "--pid", str(os.getpid())[:1])
+
+
+@test
+def what_bash_completes_is_taken():
+    for verb in VERBS:
+        for option in complete(verb, "--"):
+            err = subprocess.run([STACKCTL, verb, option], capture_output=True, env=ENVIRONMENT, timeout=TIMEOUT).stderr.decode()
+            assert "does not take" not in err and "unrecognized" not in err, (verb, option, err)
 
 
 # ---- the terminal ----
