@@ -1,104 +1,774 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <cmocka.h>
 
-#include "store.h"
+#include "base.h"
+
+/* The files that allocate are compiled in, so that the nth allocation can be made to fail. */
+static int allocations_left = -1;
+static void *failing_calloc(size_t n, size_t size)
+{
+	if (allocations_left == 0)
+		return NULL;
+	if (allocations_left > 0)
+		allocations_left--;
+	return calloc(n, size);
+}
+#define calloc failing_calloc
+#include "../../daemon/store/store.c"
+#include "../../daemon/store/layout.c"
+#undef calloc
 
 #define ARENA (8UL << 20)
-#define T0 1700000000000000ULL
-#define SECOND 1000000ULL
+#define SMALL_ARENA (1UL << 20)
+#define T0 1699999980000000ULL /* the beginning of a minute */
+#define SECOND USEC_PER_SEC
+#define PERIOD 20408163ULL
 
 static const struct store_config config = {
-	.tiers = { { 1, 900 }, { 10, 14400 }, { 60, 172800 } },
+	.tiers = { { 1, 60 }, { 10, 600 }, { 60, 3600 } },
 	.series_state_size = 64,
 	.global_state_size = 64,
-	.slices_per_series = 64,
+	.slices_per_series = 8,
 };
 
-static void *arena_new(size_t size)
-{
-	void *a = aligned_alloc(4096, size);
+static uint64_t seed;
 
-	assert_non_null(a);
-	memset(a, 0, size);
-	return a;
+static uint64_t next_random(uint64_t below)
+{
+	seed ^= seed << 13;
+	seed ^= seed >> 7;
+	seed ^= seed << 17;
+	return (seed >> 8) % below;
+}
+
+/* ---- a store to try things on ---- */
+
+struct fixture {
+	void *arena;
+	size_t size;
+	struct store *s;
+	uint64_t ticks; /* begun */
+};
+
+static struct fixture *fixture_new(size_t size)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	bool reused;
+
+	assert_non_null(f);
+	f->size = size;
+	f->arena = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(f->arena, MAP_FAILED);
+	assert_int_equal(store_open(&f->s, f->arena, size, &config, &reused), 0);
+	assert_false(reused);
+	return f;
+}
+
+static void fixture_free(struct fixture *f)
+{
+	store_close(f->s);
+	munmap(f->arena, f->size);
+	free(f);
+}
+
+static void reopen(struct fixture *f)
+{
+	bool reused;
+
+	f->s = store_close(f->s);
+	assert_int_equal(store_open(&f->s, f->arena, f->size, &config, &reused), 0);
+	assert_true(reused);
+}
+
+static uint64_t now_us(const struct fixture *f)
+{
+	return T0 + f->ticks * SECOND;
+}
+
+static void begin(struct fixture *f)
+{
+	f->ticks++;
+	assert_int_equal(store_tick_begin(f->s, now_us(f), NSEC_PER_SEC), 0);
+}
+
+static void commit(struct fixture *f)
+{
+	struct store_tick tick = { .time_us = now_us(f), .duration_ns = NSEC_PER_SEC, .load_milli = 500, .online_cpus = 2 };
+
+	assert_int_equal(store_tick_commit(f->s, &tick), 0);
+}
+
+static void idle(struct fixture *f, unsigned ticks)
+{
+	while (ticks-- > 0) {
+		begin(f);
+		commit(f);
+	}
+}
+
+static int try_stack(struct store *s, uint64_t id, store_ref *ret)
+{
+	char name[32];
+	struct store_frame frames[2] = { { .id = id * 2, .display = name, .object = "app", .kind = 1 },
+	                                 { .id = 1, .display = "main", .object = "app", .kind = 1 } };
+
+	snprintf(name, sizeof(name), "function_%llu", (unsigned long long)id);
+	return store_intern_stack(s, id, frames, 2, false, ret);
 }
 
 static store_ref stack(struct store *s, uint64_t id)
 {
-	char name[32];
-	struct store_frame frames[2] = { { .id = id * 2, .display = name, .object = "app" },
-	                                 { .id = 1, .display = "main", .object = "app" } };
 	store_ref ref;
 
-	snprintf(name, sizeof(name), "f%llu", (unsigned long long)id);
-	assert_int_equal(store_intern_stack(s, id, frames, 2, false, &ref), 0);
+	assert_int_equal(try_stack(s, id, &ref), 0);
 	return ref;
+}
+
+static int try_process(struct store *s, pid_t pid, uint32_t uid, store_ref *ret)
+{
+	struct store_process p = { .pid = pid, .exec_id = 1, .start_ns = (uint64_t)pid * 7, .uid = uid, .comm = "app",
+	                           .exe = "/usr/bin/app", .unit = "app.service", .cgroup = "/system.slice/app.service" };
+
+	return store_intern_process(s, &p, ret);
 }
 
 static store_ref process(struct store *s, pid_t pid, uint32_t uid)
 {
-	struct store_process p = { .pid = pid, .exec_id = 1, .start_ns = (uint64_t)pid * 7, .uid = uid, .comm = "app",
-	                           .exe = "/usr/bin/app", .unit = "app.service", .cgroup = "/system.slice/app.service" };
 	store_ref ref;
 
-	assert_int_equal(store_intern_process(s, &p, &ref), 0);
+	assert_int_equal(try_process(s, pid, uid, &ref), 0);
 	return ref;
 }
 
-static void commit(struct store *s, uint64_t time_us)
+static void add_hits(struct fixture *f, pid_t pid, uint32_t uid, uint64_t stack_id, uint64_t hits)
 {
-	struct store_tick tick = { .time_us = time_us, .duration_ns = NSEC_PER_SEC, .load_milli = 500, .online_cpus = 2 };
+	uint64_t values[METRIC_N] = { [METRIC_ON_CPU] = hits * PERIOD, [METRIC_HITS] = hits };
 
-	assert_int_equal(store_tick_commit(s, &tick), 0);
+	assert_int_equal(store_add(f->s, process(f->s, pid, uid), stack(f->s, stack_id), values), 0);
 }
 
-static int add_up(void *userdata, const struct store_slice_sum *sum)
-{
-	uint64_t *values = userdata;
+struct collected {
+	struct {
+		pid_t pid;
+		uint64_t stack_id;
+		uint64_t values[METRIC_N];
+		uint64_t first_us, last_us;
+		char comm[16];
+	} rows[4096];
+	size_t n;
+	uint64_t sums[METRIC_N];
+	struct store *s;
+};
 
+static struct collected collected;
+
+static int collect(void *userdata, const struct store_slice_sum *sum)
+{
+	struct collected *c = userdata;
+	struct store_process p;
+	struct store_frame frames[2];
+	bool truncated;
+	size_t n;
+
+	assert_true(c->n < ELEMENTS_OF(c->rows));
+	assert_int_equal(store_get_process(c->s, sum->process, &p), 0);
+	c->rows[c->n].pid = p.pid;
+	copy_string(c->rows[c->n].comm, sizeof(c->rows[c->n].comm), p.comm);
+	c->rows[c->n].stack_id = 0;
+	if (sum->stack) {
+		char name[32];
+
+		assert_int_equal(store_get_stack(c->s, sum->stack, &c->rows[c->n].stack_id, &truncated, frames, 2, &n), 0);
+		/* A wrong stack is worse than none. */
+		snprintf(name, sizeof(name), "function_%llu", (unsigned long long)c->rows[c->n].stack_id);
+		assert_int_equal(n, 2);
+		assert_string_equal(frames[0].display, name);
+		assert_string_equal(frames[1].display, "main");
+	}
+	c->rows[c->n].first_us = sum->first_us;
+	c->rows[c->n].last_us = sum->last_us;
+	memcpy(c->rows[c->n].values, sum->values, sizeof(sum->values));
 	for (int m = 0; m < METRIC_N; m++)
-		values[m] += sum->values[m];
+		c->sums[m] += sum->values[m];
+	c->n++;
 	return 0;
 }
 
-static void sums_survive_reopening(void **state)
+static struct collected *slices(struct store *s, const struct store_filter *filter)
 {
-	void *arena = arena_new(ARENA);
-	struct store_filter all = {};
-	uint64_t sums[METRIC_N] = {}, want = 0;
+	memset(&collected, 0, sizeof(collected));
+	collected.s = s;
+	assert_int_equal(store_visit_slices(s, filter, collect, &collected), 0);
+	return &collected;
+}
+
+static struct collected *totals(struct store *s, const struct store_filter *filter)
+{
+	memset(&collected, 0, sizeof(collected));
+	collected.s = s;
+	assert_int_equal(store_visit_totals(s, filter, collect, &collected), 0);
+	return &collected;
+}
+
+struct points {
+	struct store_point rows[4096];
+	size_t n;
+	uint64_t sums[METRIC_N];
+};
+
+static struct points gathered;
+
+static int gather(void *userdata, const struct store_point *point)
+{
+	struct points *p = userdata;
+
+	assert_true(p->n < ELEMENTS_OF(p->rows));
+	if (p->n > 0)
+		assert_true(point->time_us > p->rows[p->n - 1].time_us);
+	p->rows[p->n++] = *point;
+	for (int m = 0; m < METRIC_N; m++)
+		p->sums[m] += point->values[m];
+	return 0;
+}
+
+static struct points *points(struct store *s, const struct store_filter *filter)
+{
+	memset(&gathered, 0, sizeof(gathered));
+	assert_int_equal(store_visit_points(s, filter, gather, &gathered), 0);
+	return &gathered;
+}
+
+#include "store_model.h"
+#include "store_crash.h"
+
+/* ---- processes that are not told apart ---- */
+
+static void many_processes_of_one_series_are_summed(void **state)
+{
+	struct fixture *f = fixture_new(ARENA);
+	struct store_filter all = {}, one = { .pid = 3 };
+	struct collected *c;
+	bool others = false;
+
+	(void)state;
+	begin(f);
+	for (pid_t pid = 1; pid <= 30; pid++)
+		add_hits(f, pid, 1000, 7, 1);
+	commit(f);
+	c = slices(f->s, &all);
+	assert_int_equal(c->n, config.slices_per_series + 1);
+	assert_int_equal(c->sums[METRIC_HITS], 30);
+	for (size_t i = 0; i < c->n; i++) {
+		if (c->rows[i].pid != 0)
+			continue;
+		others = true;
+		assert_string_equal(c->rows[i].comm, "other");
+		assert_int_equal(c->rows[i].values[METRIC_HITS], 30 - config.slices_per_series);
+	}
+	assert_true(others);
+	assert_int_equal(slices(f->s, &one)->n, 1);
+
+	/* Places of processes that have been silent pass on; what they did counts for the others then. */
+	idle(f, 100);
+	begin(f);
+	add_hits(f, 99, 1000, 7, 5);
+	commit(f);
+	c = slices(f->s, &all);
+	assert_int_equal(c->n, config.slices_per_series + 1);
+	assert_int_equal(c->sums[METRIC_HITS], 35);
+	assert_int_equal(slices(f->s, &(struct store_filter) { .pid = 99 })->sums[METRIC_HITS], 5);
+	fixture_free(f);
+}
+
+/* ---- pressure ---- */
+
+static uint64_t hits_of(uint64_t stack_id)
+{
+	return stack_id % 5 + 1;
+}
+
+static pid_t pid_of(uint64_t stack_id)
+{
+	return (pid_t)(stack_id % 11 + 1);
+}
+
+static void reclaiming_never_gives_a_wrong_stack(void **state)
+{
+	struct fixture *f = fixture_new(SMALL_ARENA);
+	static uint64_t expected[20000];
+	struct store_status st;
+	uint64_t refused = 0;
+
+	(void)state;
+	memset(expected, 0, sizeof(expected));
+	for (uint64_t base = 0; base < 19000; base += 45) {
+		begin(f);
+		for (uint64_t id = base + 1; id <= base + 60; id++) {
+			uint64_t values[METRIC_N] = { [METRIC_HITS] = hits_of(id) };
+			store_ref p, st_ref;
+
+			if (try_process(f->s, pid_of(id), 1000, &p) < 0 || try_stack(f->s, id, &st_ref) < 0 ||
+			    store_add(f->s, p, st_ref, values) < 0)
+				refused++;
+			else
+				expected[id] += hits_of(id);
+		}
+		commit(f);
+		if (base % 900 == 0)
+			reopen(f);
+		struct collected *c = slices(f->s, &(struct store_filter) {});
+
+		assert_true(c->n >= 60);
+		for (size_t i = 0; i < c->n; i++) {
+			if (c->rows[i].pid != 0)
+				assert_int_equal(c->rows[i].pid, pid_of(c->rows[i].stack_id));
+			assert_true(c->rows[i].values[METRIC_HITS] <= expected[c->rows[i].stack_id]);
+			assert_true(c->rows[i].values[METRIC_HITS] % hits_of(c->rows[i].stack_id) == 0);
+		}
+	}
+	store_get_status(f->s, &st);
+	assert_int_equal(refused, 0);
+	assert_true(st.reclaimed_stacks > 10000);
+	assert_true(st.reclaimed_slices > 10000);
+	assert_true(st.stacks <= st.stacks_max && st.slices <= st.slices_max);
+	fixture_free(f);
+}
+
+static void what_finds_no_room_is_counted(void **state)
+{
+	struct fixture *f = fixture_new(SMALL_ARENA);
+	struct store_loss losses[STORE_LOSS_CAUSES_MAX];
+	struct store_status st;
+	uint64_t refused = 0, kept = 0;
+	store_ref p, stack_ref;
+
+	(void)state;
+	store_get_status(f->s, &st);
+	begin(f);
+	for (uint64_t id = 1; id <= 2 * st.stacks_max; id++) {
+		if (try_stack(f->s, id, &stack_ref) < 0)
+			continue;
+		for (pid_t pid = 1; pid <= 3; pid++) {
+			assert_int_equal(try_process(f->s, pid, 1000, &p), 0);
+			int r = store_add(f->s, p, stack_ref, (uint64_t[METRIC_N]) { [METRIC_HITS] = 1 });
+
+			assert_true(r == 0 || r == -ENOSPC);
+			refused += r == -ENOSPC;
+			kept += r == 0;
+		}
+	}
+	commit(f);
+	assert_true(refused > 0);
+	assert_int_equal(slices(f->s, &(struct store_filter) {})->sums[METRIC_HITS], kept);
+	assert_int_equal(store_get_losses(f->s, losses), 1);
+	assert_string_equal(losses[0].cause, "store-full");
+	assert_int_equal(losses[0].n, refused);
+	/* Later there is room again. */
+	idle(f, 2);
+	begin(f);
+	add_hits(f, 77, 1000, 123456, 1);
+	commit(f);
+	assert_int_equal(slices(f->s, &(struct store_filter) { .stack_id = 123456 })->sums[METRIC_HITS], 1);
+	fixture_free(f);
+}
+
+static void stale_refs_are_noticed(void **state)
+{
+	struct fixture *f = fixture_new(SMALL_ARENA);
+	store_ref old, p;
+	struct store_frame frame;
+	bool truncated;
+	uint64_t id;
+	size_t n;
+
+	(void)state;
+	begin(f);
+	old = stack(f->s, 1);
+	commit(f);
+	for (uint64_t i = 2; i < 2000; i++) {
+		begin(f);
+		stack(f->s, i);
+		commit(f);
+	}
+	assert_int_equal(store_find_stack(f->s, 1), 0);
+	assert_int_equal(store_get_stack(f->s, old, &id, &truncated, &frame, 1, &n), -ENOENT);
+	begin(f);
+	p = process(f->s, 1, 0);
+	assert_int_equal(store_add(f->s, p, old, (uint64_t[METRIC_N]) { 1 }), -ENOENT);
+	commit(f);
+	fixture_free(f);
+}
+
+/* ---- pins ---- */
+
+static void anomalies_keep_the_ticks_around_them(void **state)
+{
+	struct fixture *f = fixture_new(ARENA);
+	struct store_filter around = { .since_us = T0 + 110 * SECOND, .until_us = T0 + 190 * SECOND };
+	struct store_anomaly a = { .comm = "app" };
+	struct store_status st;
+
+	(void)state;
+	for (unsigned i = 1; i <= 1500; i++) {
+		begin(f);
+		add_hits(f, 5, 1000, 7, i % 3);
+		add_hits(f, 6, 1000, 1000 + i, 1); /* never the same stack twice */
+		if (i == 150) {
+			a.time_us = now_us(f);
+			assert_int_equal(store_add_anomaly(f->s, &a), 0);
+		}
+		commit(f);
+		if (i == 170 || i == 900)
+			reopen(f);
+	}
+	assert_int_equal(points(f->s, &around)->n, 80);
+	for (size_t i = 0; i < 80; i++) {
+		assert_int_equal(gathered.rows[i].step_s, 1);
+		assert_int_equal(gathered.rows[i].values[METRIC_HITS], (111 + i) % 3 + 1);
+	}
+	assert_int_equal(slices(f->s, &around)->n, 81);
+	store_get_status(f->s, &st);
+	assert_true(st.pins >= 120 && st.pins <= 122);
+	assert_true(st.pin_bytes <= st.pin_bytes_max && st.pin_bytes_max <= ARENA / 4);
+	fixture_free(f);
+}
+
+static void pins_are_bounded(void **state)
+{
+	struct fixture *f = fixture_new(SMALL_ARENA);
+	struct store_status st;
+
+	(void)state;
+	for (unsigned i = 1; i <= 3000; i++) {
+		begin(f);
+		for (uint64_t k = 0; k < 20; k++)
+			add_hits(f, 5, 1000, 1 + (i / 10 + k) % 2000, 1 + k);
+		if (i % 7 == 0)
+			assert_int_equal(store_add_anomaly(f->s, &(struct store_anomaly) { .time_us = now_us(f) }), 0);
+		commit(f);
+	}
+	store_get_status(f->s, &st);
+	assert_true(st.pin_bytes <= SMALL_ARENA / 4);
+	assert_true(st.anomalies > 0 && st.anomalies <= st.anomalies_max);
+	fixture_free(f);
+}
+
+/* ---- waits ---- */
+
+static uint64_t blocked(struct fixture *f, uint64_t from_tick, uint64_t until_tick)
+{
+	struct store_filter w = { .since_us = T0 + from_tick * SECOND, .until_us = T0 + until_tick * SECOND };
+	uint64_t sum = slices(f->s, &w)->sums[METRIC_BLOCKED];
+
+	assert_int_equal(points(f->s, &w)->sums[METRIC_BLOCKED], sum);
+	return sum / NSEC_PER_SEC;
+}
+
+static void waits_count_while_they_last(void **state)
+{
+	struct fixture *f = fixture_new(ARENA);
+	struct store_status st;
+
+	(void)state;
+	for (unsigned i = 1; i <= 50; i++) {
+		begin(f);
+		if (i == 10)
+			store_wait(f->s, process(f->s, 5, 0), stack(f->s, 7), 3);
+		if (i == 20)
+			store_wait(f->s, process(f->s, 5, 0), stack(f->s, 7), -2);
+		if (i == 30)
+			store_wait(f->s, process(f->s, 5, 0), stack(f->s, 7), -1);
+		if (i == 40) /* enters and leaves at once */
+			for (int k = -1; k <= 1; k++)
+				store_wait(f->s, process(f->s, 5, 0), stack(f->s, 7), k);
+		if (i == 41)
+			store_wait(f->s, process(f->s, 5, 0), stack(f->s, 7), -1);
+		commit(f);
+		if (i == 25) {
+			assert_int_equal(blocked(f, 0, 25), 36);
+			assert_int_equal(blocked(f, 15, 22), 4 * 3 + 3); /* ticks 16..19 at 3, 20..22 at 1 */
+		}
+	}
+	assert_int_equal(blocked(f, 0, 50), 10 * 3 + 10 + 1);
+	assert_int_equal(blocked(f, 0, 9), 0);
+	assert_int_equal(blocked(f, 9, 10), 3);
+	assert_int_equal(blocked(f, 29, 39), 0);
+	idle(f, 300);
+	assert_int_equal(blocked(f, 0, 60), 41);
+	store_get_status(f->s, &st);
+	assert_int_equal(st.runs, 3);
+
+	/* What still goes on when the store is left ends with its last tick. */
+	begin(f);
+	store_wait(f->s, process(f->s, 5, 0), stack(f->s, 7), 2);
+	commit(f);
+	idle(f, 4);
+	begin(f);
+	store_wait(f->s, process(f->s, 5, 0), stack(f->s, 7), 5); /* not committed */
+	f->ticks--;
+	reopen(f);
+	idle(f, 5);
+	assert_int_equal(blocked(f, 60, 400), 10);
+	fixture_free(f);
+}
+
+/* ---- who sees what ---- */
+
+static int count_anomalies(void *userdata, const struct store_anomaly *a)
+{
+	assert_int_equal(a->uid, 1000);
+	++*(unsigned *)userdata;
+	return 0;
+}
+
+static void viewers_see_only_their_own(void **state)
+{
+	struct fixture *f = fixture_new(ARENA);
+	struct store_filter mine = { .viewer_uid = 1000 };
+	unsigned n = 0;
+
+	(void)state;
+	for (unsigned i = 1; i <= 200; i++) {
+		begin(f);
+		for (uint32_t uid = 1000; uid < 1003; uid++) {
+			/* More processes than are told apart, so that sums over "other" are there too. */
+			for (pid_t pid = 1; pid <= 12; pid++)
+				add_hits(f, pid + (pid_t)uid * 100, uid, 7, uid - 999);
+			store_add_total(f->s, process(f->s, 1 + (pid_t)uid * 100, uid), (uint64_t[METRIC_N]) { uid - 999 });
+			if (i == 50)
+				store_wait(f->s, process(f->s, 1 + (pid_t)uid * 100, uid), stack(f->s, 7), (int)uid - 999);
+			if (i == 100)
+				store_add_anomaly(f->s, &(struct store_anomaly) { .time_us = now_us(f), .uid = uid });
+		}
+		commit(f);
+	}
+	assert_int_equal(slices(f->s, &mine)->sums[METRIC_HITS], 12 * 200);
+	assert_int_equal(collected.sums[METRIC_BLOCKED], 151 * NSEC_PER_SEC);
+	for (size_t i = 0; i < collected.n; i++)
+		assert_true(collected.rows[i].pid == 0 || collected.rows[i].pid / 100 == 1000);
+	assert_int_equal(points(f->s, &mine)->sums[METRIC_HITS], 12 * 200);
+	assert_int_equal(gathered.sums[METRIC_BLOCKED], 151 * NSEC_PER_SEC);
+	assert_int_equal(totals(f->s, &mine)->sums[METRIC_ON_CPU], 200);
+	assert_int_equal(collected.n, 1);
+	store_visit_anomalies(f->s, &mine, count_anomalies, &n);
+	assert_int_equal(n, 1);
+	assert_int_equal(slices(f->s, &(struct store_filter) { .viewer_uid = 1003 })->n, 0);
+	assert_int_equal(slices(f->s, &(struct store_filter) { .viewer_uid = 1000, .pid = 100101 })->n, 0);
+	assert_int_equal(slices(f->s, &(struct store_filter) { .viewer_uid = STORE_ANY_UID })->sums[METRIC_HITS], 12 * 200 * 6);
+	fixture_free(f);
+}
+
+static void filters_select(void **state)
+{
+	struct fixture *f = fixture_new(ARENA);
+	struct store_process p = { .pid = 8, .exec_id = 1, .uid = 0, .comm = "kworker/0", .exe = "", .unit = "", .cgroup = "/x" };
+	store_ref ref;
+
+	(void)state;
+	begin(f);
+	add_hits(f, 5, 1000, 7, 3);
+	assert_int_equal(store_intern_process(f->s, &p, &ref), 0);
+	store_add(f->s, ref, stack(f->s, 8), (uint64_t[METRIC_N]) { [METRIC_HITS] = 2 });
+	commit(f);
+	assert_int_equal(slices(f->s, &(struct store_filter) { .unit = "app" })->sums[METRIC_HITS], 3);
+	assert_int_equal(slices(f->s, &(struct store_filter) { .unit = "app.service" })->sums[METRIC_HITS], 3);
+	assert_int_equal(slices(f->s, &(struct store_filter) { .unit = "ap" })->n, 0);
+	assert_int_equal(slices(f->s, &(struct store_filter) { .cgroup = "/system.slice" })->sums[METRIC_HITS], 3);
+	assert_int_equal(slices(f->s, &(struct store_filter) { .cgroup = "/system" })->n, 0);
+	assert_int_equal(slices(f->s, &(struct store_filter) { .cgroup = "/" })->sums[METRIC_HITS], 5);
+	assert_int_equal(slices(f->s, &(struct store_filter) { .exe = "[kworker/0]" })->sums[METRIC_HITS], 2);
+	assert_int_equal(slices(f->s, &(struct store_filter) { .comm = "kworker/0" })->sums[METRIC_HITS], 2);
+	assert_int_equal(slices(f->s, &(struct store_filter) { .pid = 8 })->sums[METRIC_HITS], 2);
+	assert_int_equal(slices(f->s, &(struct store_filter) { .stack_id = 7 })->sums[METRIC_HITS], 3);
+	assert_int_equal(store_get_process(f->s, ref, &p), 0);
+	assert_string_equal(p.exe, "");
+	fixture_free(f);
+}
+
+static void odd_windows_are_empty(void **state)
+{
+	struct fixture *f = fixture_new(ARENA);
+	static const struct store_filter windows[] = {
+		{ .since_us = T0 + 30 * SECOND, .until_us = T0 + 30 * SECOND },
+		{ .since_us = T0 + 30 * SECOND, .until_us = T0 + 10 * SECOND },
+		{ .since_us = T0 + 3000 * SECOND },
+		{ .since_us = T0 + 3000 * SECOND, .until_us = UINT64_MAX },
+		{ .since_us = UINT64_MAX },
+		{ .until_us = 1 },
+		{ .since_us = 1, .until_us = T0 - 10 * SECOND },
+	};
+
+	(void)state;
+	assert_int_equal(slices(f->s, &(struct store_filter) {})->n, 0);
+	assert_int_equal(points(f->s, &(struct store_filter) {})->n, 0);
+	for (unsigned i = 1; i <= 100; i++) {
+		begin(f);
+		add_hits(f, 5, 1000, 7, 1);
+		commit(f);
+	}
+	for (size_t i = 0; i < ELEMENTS_OF(windows); i++) {
+		assert_int_equal(slices(f->s, &windows[i])->n, 0);
+		assert_int_equal(points(f->s, &windows[i])->n, 0);
+		assert_int_equal(totals(f->s, &windows[i])->n, 0);
+	}
+	/* A tick that is partly inside counts whole. */
+	assert_int_equal(slices(f->s, &(struct store_filter) { .since_us = T0 + 70 * SECOND + 1, .until_us = T0 + 70 * SECOND + 2 })
+	                 ->sums[METRIC_HITS], 1);
+	fixture_free(f);
+}
+
+/* ---- the detector's view ---- */
+
+struct seen {
+	unsigned n;
+	struct store_series last;
+};
+
+static void see(void *userdata, const struct store_series *series)
+{
+	struct seen *seen = userdata;
+
+	seen->n++;
+	seen->last = *series;
+	++*(uint64_t *)series->state;
+}
+
+static void live_series_are_visited(void **state)
+{
+	struct fixture *f = fixture_new(ARENA);
+	struct seen seen = {};
+	uint64_t id;
+
+	(void)state;
+	for (unsigned i = 1; i <= 40; i++) {
+		begin(f);
+		if (i == 1 || i == 30) {
+			add_hits(f, 5, 1000, 7, 1);
+			add_hits(f, 6, 1000, 7, 4);
+		}
+		if (i == 35)
+			store_wait(f->s, process(f->s, 5, 1000), stack(f->s, 7), 2);
+		seen.n = 0;
+		store_tick_visit(f->s, 3, see, &seen);
+		assert_int_equal(seen.n, i <= 4 || (i >= 30 && i <= 33) || (i >= 35 && i <= 38));
+		if (i == 1 || i == 30) {
+			struct store_process p;
+
+			assert_int_equal(seen.last.values[METRIC_HITS], 5);
+			assert_int_equal(store_get_process(f->s, seen.last.top_process, &p), 0);
+			assert_int_equal(p.pid, 6);
+			assert_int_equal(seen.last.silent_ticks, i == 30 ? 25 : 0);
+			assert_int_equal(seen.last.first_seen_us, T0 + SECOND);
+			id = seen.last.id;
+		}
+		if (i == 2)
+			assert_int_equal(seen.last.values[METRIC_HITS], 0);
+		if (i == 36)
+			assert_int_equal(seen.last.values[METRIC_BLOCKED], 2 * NSEC_PER_SEC);
+		commit(f);
+		if (i == 20)
+			reopen(f);
+	}
+	assert_int_equal(*(uint64_t *)seen.last.state, 12);
+	assert_int_equal(seen.last.id, id);
+	fixture_free(f);
+}
+
+/* ---- opening ---- */
+
+static void ids_of_anomalies_grow_across_restarts(void **state)
+{
+	struct fixture *f = fixture_new(ARENA);
+	struct store_anomaly a = { .time_us = T0, .comm = "app", .exe = "/usr/bin/app", .score = 7.5 };
+
+	(void)state;
+	for (uint64_t i = 1; i <= 40; i++) {
+		assert_int_equal(store_add_anomaly(f->s, &a), 0);
+		assert_int_equal(a.id, i);
+		reopen(f);
+	}
+	fixture_free(f);
+}
+
+static void arenas_that_are_too_small_are_refused(void **state)
+{
+	struct store *s = NULL;
+	struct store_config big = config;
+	bool reused;
+	void *arena = aligned_alloc(4096, SMALL_ARENA);
+
+	(void)state;
+	assert_int_equal(store_open(&s, arena, 4096, &config, &reused), -EINVAL);
+	assert_int_equal(store_open(&s, arena, 0, &config, &reused), -EINVAL);
+	assert_int_equal(store_open(&s, (char *)arena + 1, SMALL_ARENA - 8, &config, &reused), -EINVAL);
+	big.global_state_size = 2 * SMALL_ARENA;
+	assert_int_equal(store_open(&s, arena, SMALL_ARENA, &big, &reused), -ENOSPC);
+	big = config;
+	big.tiers[1].step_s = 1;
+	assert_int_equal(store_open(&s, arena, SMALL_ARENA, &big, &reused), -EINVAL);
+	assert_null(s);
+	free(arena);
+}
+
+static void failing_allocations_change_nothing(void **state)
+{
+	struct fixture *f = fixture_new(ARENA);
 	struct store *s;
+	int r, n = 0;
 	bool reused;
 
 	(void)state;
-	assert_int_equal(store_open(&s, arena, ARENA, &config, &reused), 0);
-	assert_false(reused);
-	for (uint64_t i = 0; i < 200; i++) {
-		uint64_t hits = i % 7;
-
-		store_tick_begin(s, T0 + i * SECOND, NSEC_PER_SEC);
-		assert_int_equal(store_add(s, process(s, 5, 0), stack(s, 77),
-		                           (uint64_t[METRIC_N]) { [METRIC_ON_CPU] = hits * 20408163, [METRIC_HITS] = hits }), 0);
-		want += hits * 20408163;
-		commit(s, T0 + i * SECOND);
-	}
-	s = store_close(s);
-	assert_int_equal(store_open(&s, arena, ARENA, &config, &reused), 0);
-	assert_true(reused);
-	assert_int_equal(store_visit_slices(s, &all, add_up, sums), 0);
-	assert_int_equal(sums[METRIC_ON_CPU], want);
-	store_close(s);
-	free(arena);
+	begin(f);
+	add_hits(f, 5, 1000, 7, 3);
+	commit(f);
+	f->s = store_close(f->s);
+	do {
+		s = NULL;
+		allocations_left = n++;
+		r = store_open(&s, f->arena, f->size, &config, &reused);
+		allocations_left = -1;
+		assert_true(r == 0 || (r == -ENOMEM && !s));
+	} while (r < 0);
+	assert_true(n > 1 && reused);
+	f->s = s;
+	assert_int_equal(slices(f->s, &(struct store_filter) {})->sums[METRIC_HITS], 3);
+	fixture_free(f);
 }
 
 int main(void)
 {
+	const char *given = getenv("SEED");
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(sums_survive_reopening),
+		cmocka_unit_test(sums_equal_the_model),
+		cmocka_unit_test(many_processes_of_one_series_are_summed),
+		cmocka_unit_test(reclaiming_never_gives_a_wrong_stack),
+		cmocka_unit_test(what_finds_no_room_is_counted),
+		cmocka_unit_test(stale_refs_are_noticed),
+		cmocka_unit_test(anomalies_keep_the_ticks_around_them),
+		cmocka_unit_test(pins_are_bounded),
+		cmocka_unit_test(waits_count_while_they_last),
+		cmocka_unit_test(viewers_see_only_their_own),
+		cmocka_unit_test(filters_select),
+		cmocka_unit_test(odd_windows_are_empty),
+		cmocka_unit_test(live_series_are_visited),
+		cmocka_unit_test(a_crash_between_calls_loses_no_committed_tick),
+		cmocka_unit_test(kill_9_loses_no_committed_tick),
+		cmocka_unit_test(damaged_arenas_are_survived),
+		cmocka_unit_test(foreign_arenas_are_formatted),
+		cmocka_unit_test(ids_of_anomalies_grow_across_restarts),
+		cmocka_unit_test(arenas_that_are_too_small_are_refused),
+		cmocka_unit_test(failing_allocations_change_nothing),
 	};
 
+	seed = given ? strtoull(given, NULL, 0) : clock_realtime_us() | 1;
+	printf("# SEED=%llu\n", (unsigned long long)seed);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
