@@ -155,6 +155,9 @@ static void fill_status(void *userdata, struct api_daemon_status *ret)
 		.cached_stacks_max = p.cached_stacks_max,
 		.waits = p.waits,
 		.waits_max = p.waits_max,
+		.open_above = m->conf.open_above,
+		.close_below = m->conf.close_below,
+		.false_alarms_per_day = m->conf.false_alarms_per_day,
 	};
 	ret->cpu_ns = cpu_time_ns(getpid()) + cpu_time_ns(ret->opener_pid) + cpu_time_ns(ret->parser_pid);
 	memcpy(ret->conservation, p.conservation, sizeof(ret->conservation));
@@ -370,7 +373,11 @@ static int open_api(struct manager *m, int socket_fd)
 		m->owns_socket = true;
 	}
 	r = api_new(&m->api, m->loop, socket_fd, &config, &views, &actions);
-	return r < 0 ? fail(r, "cannot serve the socket") : 0;
+	if (r < 0) {
+		close_fd(socket_fd);
+		return fail(r, "cannot serve the socket");
+	}
+	return 0;
 }
 
 static void start_events(struct manager *m)
@@ -409,9 +416,6 @@ static int start(struct manager *m)
 		close_fd(fds.arena);
 		return -EDESTADDRREQ;
 	}
-	r = privileges_lock_memory();
-	if (r < 0)
-		log_warning("cannot lock memory: %s; ticks may be late when the machine runs out of it", strerror(-r));
 	r = open_store(m, TAKE_FD(fds.arena));
 	if (r >= 0)
 		r = open_collectors(m);
@@ -422,6 +426,9 @@ static int start(struct manager *m)
 	close_fd(fds.socket);
 	if (r < 0)
 		return r;
+	r = privileges_lock_memory();
+	if (r < 0)
+		log_warning("cannot lock all memory: %s; ticks may be late when the machine runs out of it", strerror(-r));
 	r = privileges_drop();
 	if (r < 0)
 		return fail(r, "cannot drop privileges");

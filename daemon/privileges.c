@@ -4,6 +4,7 @@
 #include <sys/capability.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 
 #include "base.h"
 
@@ -51,5 +52,11 @@ int privileges_drop(void)
 
 int privileges_lock_memory(void)
 {
-	return mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0 ? negative_errno() : 0;
+	const struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
+	int r = setrlimit(RLIMIT_MEMLOCK, &unlimited) < 0 ? negative_errno() : 0;
+
+	/* Later mappings count against the limit once CAP_IPC_LOCK is dropped: where it can't be raised they would fail, so they are left out. */
+	if (mlockall(MCL_CURRENT | MCL_ONFAULT | (r < 0 ? 0 : MCL_FUTURE)) < 0)
+		return negative_errno();
+	return r;
 }

@@ -6,5 +6,6 @@
  * inheritable, ambient and bounding sets. Those of the five that the process doesn't have stay absent. */
 int privileges_drop(void);
 
-/* Locks present and future memory as it is touched, so that the recorder goes on when the machine has no memory left. */
+/* Locks present and future memory as it is touched, so that the recorder goes on when the machine has no memory left.
+ * -EPERM: the limit of locked memory could not be raised, and only what is mapped already is locked. */
 int privileges_lock_memory(void);
