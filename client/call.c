@@ -7,7 +7,6 @@
 
 #define REPLY_TIMEOUT_US (30 * USEC_PER_SEC)
 #define REPLIES_MAX (256 * 1024 * 1024) /* bytes of all replies to one call */
-#define LIMIT_ALL 1000000               /* rows; more than stackd keeps of anything */
 
 #define SERVICE "org.varlink.service."
 
@@ -44,10 +43,13 @@ static void tell_no_reply(const struct call *c, int r)
 	}
 }
 
-static void tell_not_found(const struct options *o, const char *what)
+/* what: "process 1234", "stack 0123456789abcdef". */
+static void tell_not_found(const char *what)
 {
-	if (o->given & OPTION_PID)
-		log_error("No such process recorded: %d", o->pid);
+	const char *blank = strchr(what, ' ');
+
+	if (blank)
+		log_error("No such %.*s recorded: %s", (int)(blank - what), what, blank + 1);
 	else
 		log_error("Not recorded: %s", what);
 }
@@ -80,13 +82,15 @@ static void tell_error(const struct call *c, const char *error, const struct jso
 	if (!name || !what || !reason || !parameter)
 		log_error("Out of memory.");
 	else if (streq(error, WIRE_INTERFACE ".NotFound"))
-		tell_not_found(o, what);
+		tell_not_found(what);
 	else if (streq(error, WIRE_INTERFACE ".InvalidRange"))
 		tell_range(parameters);
 	else if (streq(error, WIRE_INTERFACE ".TooLarge"))
 		log_error("The answer is too large: ask for less with -n, --since or a filter.");
 	else if (streq(error, WIRE_INTERFACE ".PermissionDenied"))
 		log_error("Permission denied: %s", *reason ? reason : "only root may do that");
+	else if (streq(error, WIRE_INTERFACE ".Failed"))
+		log_error("stackd could not answer: %s", reason);
 	else if (streq(error, WIRE_INTERFACE ".TooManyConnections"))
 		log_error("stackd has as many connections as it takes; try again later.");
 	else if (streq(error, SERVICE "InvalidParameter"))
@@ -197,11 +201,6 @@ bool call_next(struct call *c, const struct json **ret)
 	return true;
 }
 
-bool call_once(struct call *ret, const struct options *o, const char *method, struct json_writer *parameters, const struct json **ret_reply)
-{
-	return call_start(ret, o, method, parameters, false, false) && call_next(ret, ret_reply);
-}
-
 /* ---- all replies of one call ---- */
 
 void replies_free(struct replies *r)
@@ -275,6 +274,77 @@ bool replies_parse(const struct replies *r, size_t index, struct json **ret_root
 	return true;
 }
 
+/* One list, through all replies. */
+static bool join_list(const struct replies *r, const char *key, struct json_writer *w)
+{
+	json_open_array(w);
+	for (size_t i = 0; i < r->n; i++) {
+		_cleanup_(json_freep) struct json *root = NULL;
+		const struct json *reply, *rows;
+
+		if (!replies_parse(r, i, &root, &reply))
+			return false;
+		rows = json_get(reply, key);
+		for (size_t k = 0; k < json_length(rows); k++)
+			json_write_value(w, json_at(rows, k));
+	}
+	json_close_array(w);
+	return true;
+}
+
+struct joining {
+	const struct replies *replies;
+	struct json_writer *writer;
+};
+
+static int join_member(void *userdata, const char *key, const struct json *value)
+{
+	struct joining *j = userdata;
+
+	json_key(j->writer, key);
+	if (json_kind(value) == JSON_ARRAY)
+		return join_list(j->replies, key, j->writer) ? 0 : -EIO;
+	json_write_value(j->writer, value);
+	return 0;
+}
+
+bool replies_join(const struct replies *r, struct json_writer *w)
+{
+	struct joining joining = { .replies = r, .writer = w };
+	_cleanup_(json_freep) struct json *root = NULL;
+	const struct json *first;
+
+	if (!replies_parse(r, 0, &root, &first))
+		return false;
+	json_open_object(w);
+	if (json_visit(first, join_member, &joining) < 0)
+		return false;
+	json_close_object(w);
+	return true;
+}
+
+bool call_joined(struct json **ret, const struct options *o, const char *method, struct json_writer *parameters)
+{
+	_cleanup_(json_writer_freep) struct json_writer *w = NULL;
+	_cleanup_replies_ struct replies replies = {};
+	const char *text;
+	size_t size;
+	int r;
+
+	if (!call_all(&replies, o, method, parameters))
+		return false;
+	r = json_writer_new(&w, REPLIES_MAX);
+	if (r >= 0 && !replies_join(&replies, w))
+		return false;
+	if (r >= 0)
+		r = json_writer_finish(w, &text, &size);
+	if (r >= 0)
+		r = json_parse(text, size, ret, NULL);
+	if (r < 0)
+		log_error("Can't read the answer: %s.", strerror(-r));
+	return r >= 0;
+}
+
 /* ---- what most calls take ---- */
 
 void put_filter(struct json_writer *w, const struct options *o)
@@ -313,7 +383,7 @@ void put_metric(struct json_writer *w, const struct options *o)
 void put_limit(struct json_writer *w, const struct options *o)
 {
 	if (o->given & OPTION_LINES)
-		json_put_int(w, "limit", o->lines == LINES_ALL ? LIMIT_ALL : o->lines);
+		json_put_int(w, "limit", o->lines);
 }
 
 /* ---- members of a reply ---- */

@@ -25,9 +25,6 @@ bool call_start(struct call *ret, const struct options *o, const char *method, s
  * and done is set. */
 bool call_next(struct call *c, const struct json **ret);
 
-/* Starts, and takes the only reply. It lives as long as the call. */
-bool call_once(struct call *ret, const struct options *o, const char *method, struct json_writer *parameters, const struct json **ret_reply);
-
 /* All replies to one call, kept as text, since they are many times smaller so. */
 struct replies {
 	char **texts;
@@ -39,8 +36,13 @@ struct replies {
 void replies_free(struct replies *r);
 
 bool call_all(struct replies *ret, const struct options *o, const char *method, struct json_writer *parameters);
-/* The parameters of one of them; the caller frees *ret_root. */
+/* The parameters of one of them (NULL: none); the caller frees *ret_root. */
 bool replies_parse(const struct replies *r, size_t index, struct json **ret_root, const struct json **ret);
+/* Writes one object of the shape of a single reply: lists go on from reply to reply, the rest is the same in each. */
+bool replies_join(const struct replies *r, struct json_writer *w);
+
+/* Calls, and gives all replies as one; the caller frees. */
+bool call_joined(struct json **ret, const struct options *o, const char *method, struct json_writer *parameters);
 
 /* A writer with an object open; put what the call takes into it. */
 struct json_writer *call_parameters(void);

@@ -172,8 +172,8 @@ static bool take_lines(const char *value, uint32_t *ret)
 		*ret = LINES_ALL;
 		return true;
 	}
-	if (parse_u64(value, &n) < 0 || n == 0 || n > INT32_MAX) {
-		log_error("\"%s\" is no number of lines: 1 or more, or \"all\".", value);
+	if (parse_u64(value, &n) < 0 || n > LINES_ALL) {
+		log_error("\"%s\" is no number of lines: from 1 to %d, or \"all\".", value, LINES_ALL);
 		return false;
 	}
 	*ret = n;
@@ -315,6 +315,10 @@ bool options_parse(struct options *ret, int argc, char **argv, int *ret_first)
 
 		log_error("The time range ends before it begins: --since is %s, --until is %s.", time_format(since, o.since_us),
 		          time_format(until, o.until_us));
+		return false;
+	}
+	if (o.given & OPTION_LINES && o.lines == 0 && !(o.given & OPTION_FOLLOW)) {
+		log_error("--lines=0 makes sense with --follow only.");
 		return false;
 	}
 	*ret = o;

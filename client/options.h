@@ -26,7 +26,7 @@ enum option_bits {
 	OPTION_FILTER = OPTION_RANGE | OPTION_PID | OPTION_UNIT | OPTION_CGROUP | OPTION_COMM | OPTION_EXE,
 };
 
-#define LINES_ALL UINT32_MAX
+#define LINES_ALL 10000 /* as many as stackd gives */
 
 struct options {
 	unsigned given; /* of enum option_bits */
@@ -40,7 +40,7 @@ struct options {
 	enum metric metric;
 	const char *type; /* as on the wire: "level_shift" */
 	bool by_stack;
-	uint32_t lines;   /* or LINES_ALL */
+	uint32_t lines;
 	uint64_t now_us;
 	struct term term;
 };

@@ -16,48 +16,14 @@ static struct json_writer *flame_parameters(const struct options *o)
 	return w;
 }
 
-/* Writes the members key of all replies as one array. */
-static bool join(const struct replies *replies, const char *key, struct json_writer *w)
-{
-	json_key(w, key);
-	json_open_array(w);
-	for (size_t i = 0; i < replies->n; i++) {
-		_cleanup_(json_freep) struct json *root = NULL;
-		const struct json *reply, *rows;
-
-		if (!replies_parse(replies, i, &root, &reply))
-			return false;
-		rows = json_get(reply, key);
-		for (size_t k = 0; k < json_length(rows); k++)
-			json_write_value(w, json_at(rows, k));
-	}
-	json_close_array(w);
-	return true;
-}
-
 /* One document of the shape of a single reply. */
 static int flame_json(const struct options *o, struct json_writer *parameters)
 {
-	_cleanup_(json_writer_freep) struct json_writer *w = NULL;
+	_cleanup_(json_writer_freep) struct json_writer *w = show_json_writer(o);
 	_cleanup_replies_ struct replies replies = {};
-	_cleanup_(json_freep) struct json *root = NULL;
-	const struct json *reply;
 
-	if (!call_all(&replies, o, "GetFlame", parameters) || !replies_parse(&replies, 0, &root, &reply))
+	if (!w || !call_all(&replies, o, "GetFlame", parameters) || !replies_join(&replies, w))
 		return EXIT_FAILURE;
-	w = show_json_writer(o);
-	if (!w)
-		return EXIT_FAILURE;
-	json_open_object(w);
-	for (size_t i = 0; i < 3; i++) {
-		static const char *const keys[] = { "metric", "window", "total" };
-
-		json_key(w, keys[i]);
-		json_write_value(w, json_get(reply, keys[i]));
-	}
-	if (!join(&replies, "frames", w) || !join(&replies, "stacks", w))
-		return EXIT_FAILURE;
-	json_close_object(w);
 	show_begin(o);
 	return show_json_written(w) ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -66,8 +66,8 @@ static int show_history(const struct options *o, const struct json *history)
 static int show_gate(const struct options *o)
 {
 	_cleanup_(json_writer_freep) struct json_writer *parameters = call_parameters();
-	_cleanup_call_ struct call c = {};
-	const struct json *reply, *gate, *history;
+	_cleanup_(json_freep) struct json *reply = NULL;
+	const struct json *gate, *history;
 	struct fields f = {};
 
 	if (!parameters)
@@ -76,7 +76,7 @@ static int show_gate(const struct options *o)
 		json_put_u64(parameters, "since_us", o->since_us);
 	if (o->given & OPTION_UNTIL)
 		json_put_u64(parameters, "until_us", o->until_us);
-	if (!call_once(&c, o, "GetGate", parameters, &reply))
+	if (!call_joined(&reply, o, "GetGate", parameters))
 		return EXIT_FAILURE;
 	if (o->json != JSON_OFF)
 		return show_json(o, reply) ? EXIT_SUCCESS : EXIT_FAILURE;
@@ -97,8 +97,8 @@ static int show_gate(const struct options *o)
 static int set_gate(const struct options *o, const char *mode)
 {
 	_cleanup_(json_writer_freep) struct json_writer *parameters = call_parameters();
-	_cleanup_call_ struct call c = {};
-	const struct json *reply, *gate;
+	_cleanup_(json_freep) struct json *reply = NULL;
+	const struct json *gate;
 	struct fields f = {};
 
 	if (!parameters)
@@ -106,7 +106,7 @@ static int set_gate(const struct options *o, const char *mode)
 	json_put_string(parameters, "mode", mode);
 	if (o->given & OPTION_FOR)
 		json_put_u64(parameters, "duration_us", o->for_us);
-	if (!call_once(&c, o, "SetGate", parameters, &reply))
+	if (!call_joined(&reply, o, "SetGate", parameters))
 		return EXIT_FAILURE;
 	if (o->json != JSON_OFF)
 		return show_json(o, reply) ? EXIT_SUCCESS : EXIT_FAILURE;

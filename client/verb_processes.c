@@ -34,15 +34,15 @@ int verb_processes(const struct options *o, char **args _unused_)
 {
 	_cleanup_(json_writer_freep) struct json_writer *parameters = call_parameters();
 	_cleanup_(table_freep) struct table *t = NULL;
-	_cleanup_call_ struct call c = {};
-	const struct json *reply, *rows;
+	_cleanup_(json_freep) struct json *reply = NULL;
+	const struct json *rows;
 	struct fields f = {};
 
 	if (!parameters)
 		return EXIT_FAILURE;
 	put_filter(parameters, o);
 	put_limit(parameters, o);
-	if (!call_once(&c, o, "ListProcesses", parameters, &reply))
+	if (!call_joined(&reply, o, "ListProcesses", parameters))
 		return EXIT_FAILURE;
 	if (o->json != JSON_OFF)
 		return show_json(o, reply) ? EXIT_SUCCESS : EXIT_FAILURE;

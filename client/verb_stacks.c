@@ -85,8 +85,8 @@ static int list_stacks(const struct options *o)
 {
 	_cleanup_(json_writer_freep) struct json_writer *parameters = call_parameters();
 	_cleanup_(table_freep) struct table *t = NULL;
-	_cleanup_call_ struct call c = {};
-	const struct json *reply, *rows;
+	_cleanup_(json_freep) struct json *reply = NULL;
+	const struct json *rows;
 	enum metric m = o->given & OPTION_METRIC ? o->metric : METRIC_ON_CPU;
 	uint64_t whole = 0;
 	struct fields f = {};
@@ -96,7 +96,7 @@ static int list_stacks(const struct options *o)
 	put_metric(parameters, o);
 	put_filter(parameters, o);
 	put_limit(parameters, o);
-	if (!call_once(&c, o, "ListStacks", parameters, &reply))
+	if (!call_joined(&reply, o, "ListStacks", parameters))
 		return EXIT_FAILURE;
 	if (o->json != JSON_OFF)
 		return show_json(o, reply) ? EXIT_SUCCESS : EXIT_FAILURE;
@@ -231,8 +231,8 @@ static bool show_slices(const struct options *o, const struct json *reply, struc
 static int show_stack(const struct options *o, uint64_t id)
 {
 	_cleanup_(json_writer_freep) struct json_writer *parameters = call_parameters();
-	_cleanup_call_ struct call c = {};
-	const struct json *reply, *stack, *window;
+	_cleanup_(json_freep) struct json *reply = NULL;
+	const struct json *stack, *window;
 	char since[FORMAT_MAX], until[FORMAT_MAX];
 	struct fields f = {};
 
@@ -240,7 +240,7 @@ static int show_stack(const struct options *o, uint64_t id)
 		return EXIT_FAILURE;
 	json_put_id(parameters, "stack", id);
 	put_filter(parameters, o);
-	if (!call_once(&c, o, "GetStack", parameters, &reply))
+	if (!call_joined(&reply, o, "GetStack", parameters))
 		return EXIT_FAILURE;
 	if (o->json != JSON_OFF)
 		return show_json(o, reply) ? EXIT_SUCCESS : EXIT_FAILURE;

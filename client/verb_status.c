@@ -82,7 +82,7 @@ static void show_collectors(const struct options *o, const struct json *s, struc
 		_cleanup_free_ char *name = text_escape(field_string(f, json_at(rows, i), "name"), o->term.utf8),
 		                    *source = text_escape(field_string(f, json_at(rows, i), "source"), o->term.utf8);
 
-		printf("%*s%s by %s\n", i > 0 ? INDENT : 0, "", name ? name : "", source ? source : "");
+		printf("%*s%s%s%s\n", i > 0 ? INDENT : 0, "", name ? name : "", source && *source ? " by " : ": off", source ? source : "");
 	}
 	if (json_length(rows) == 0)
 		puts("none");
@@ -274,18 +274,18 @@ static bool write_report(const struct options *o, const struct json *status, con
 
 int verb_status(const struct options *o, char **args _unused_)
 {
-	_cleanup_call_ struct call status_call = {}, gate_call = {};
-	const struct json *reply, *gate, *status;
+	_cleanup_(json_freep) struct json *reply = NULL, *gate = NULL;
+	const struct json *status;
 	bool report = o->given & OPTION_REPORT;
 	struct options pretty = *o;
 	struct fields f = {};
 
-	if (!call_once(&status_call, o, "GetStatus", NULL, &reply))
+	if (!call_joined(&reply, o, "GetStatus", NULL))
 		return EXIT_FAILURE;
 	if (o->json != JSON_OFF && !report)
 		return show_json(o, reply) ? EXIT_SUCCESS : EXIT_FAILURE;
 	status = field_object(&f, reply, "status");
-	if (!fields_are_good(&f) || !call_once(&gate_call, o, "GetGate", NULL, &gate))
+	if (!fields_are_good(&f) || !call_joined(&gate, o, "GetGate", NULL))
 		return EXIT_FAILURE;
 	show_begin(o);
 	if (o->json != JSON_OFF)

@@ -67,8 +67,7 @@ static int show_top(const struct options *o, const struct json *reply)
 int verb_top(const struct options *o, char **args _unused_)
 {
 	_cleanup_(json_writer_freep) struct json_writer *parameters = call_parameters();
-	_cleanup_call_ struct call c = {};
-	const struct json *reply;
+	_cleanup_(json_freep) struct json *reply = NULL;
 
 	if (!parameters)
 		return EXIT_FAILURE;
@@ -77,7 +76,7 @@ int verb_top(const struct options *o, char **args _unused_)
 	put_metric(parameters, o);
 	put_filter(parameters, o);
 	put_limit(parameters, o);
-	if (!call_once(&c, o, "GetTop", parameters, &reply))
+	if (!call_joined(&reply, o, "GetTop", parameters))
 		return EXIT_FAILURE;
 	if (o->json != JSON_OFF)
 		return show_json(o, reply) ? EXIT_SUCCESS : EXIT_FAILURE;

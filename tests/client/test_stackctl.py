@@ -22,6 +22,7 @@ DIRECTORY = tempfile.mkdtemp(prefix="stackctl-test-")
 SOCKET = os.path.join(DIRECTORY, "org.stackd")
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("SYSTEMD_", "NO_COLOR", "COLUMNS", "LC_"))}
 ENVIRONMENT.update(STACKD_SOCKET=SOCKET, TZ="UTC", LANG="C.UTF-8", TERM="xterm")
+MORE = {"more": True}
 TESTS = []
 
 
@@ -130,7 +131,7 @@ def anomalies_ask_for_what_was_said():
                 "--comm=c", "--exe=/e", "--type", "level-shift", "-n", "7")
     assert done.calls == [("ListAnomalies", {"filter": {"pid": 12, "unit": "a.service", "cgroup": "/x", "comm": "c", "exe": "/e",
                                                         "since_us": 1795424400000000, "until_us": 1795428000500000},
-                                             "type": "level_shift", "limit": 7}, {"more": True})], done.calls
+                                             "type": "level_shift", "limit": 7}, MORE)], done.calls
     before = time.time()
     since = good("anomalies", "--since", "10m").calls[0][1]["filter"]["since_us"] / 1e6
     assert before - 601 < since < time.time() - 599
@@ -171,7 +172,7 @@ def anomalies_follow():
     assert first.split()[-1] == b"1" and second.split()[-1] == b"2" and out == b""
     assert b"3 anomalies were missed" in err, err
     assert process.returncode == -signal.SIGINT, process.returncode
-    assert fake.calls == [("ListAnomalies", {"limit": 10, "follow": True}, {"more": True})], fake.calls
+    assert fake.calls == [("ListAnomalies", {"limit": 10, "follow": True}, MORE)], fake.calls
 
 
 @test
@@ -204,7 +205,7 @@ def flame_is_folded():
     done = good("flame", "--pid=12", "--metric", "off-cpu", "--stack=00000000000000BB")
     assert done.out == "my_prog;main;do_work(int);vfs_read_[k] 500\ngzip;[truncated];do_work(int);read 200\n", done.out
     assert done.err == ""
-    assert done.calls == [("GetFlame", {"metric": "off_cpu", "filter": {"pid": 12}, "stack": "00000000000000bb"}, {"more": True})]
+    assert done.calls == [("GetFlame", {"metric": "off_cpu", "filter": {"pid": 12}, "stack": "00000000000000bb"}, MORE)]
 
 
 @test
@@ -253,7 +254,7 @@ def top_by_function():
     rows = [re.split(r"\s{2,}", line.strip()) for line in done.out.splitlines()]
     assert rows == [["CHILDREN%", "SELF%", "SELF", "FUNCTION", "OBJECT"], ["90.0%", "70.0%", "700ms", "do work(int)", "prog"],
                     ["30.0%", "30.0%", "300ms", "vfs_read", "[kernel]"]], rows
-    assert done.calls == [("GetTop", {"by": "function", "metric": "on_cpu", "limit": 2}, {})], done.calls
+    assert done.calls == [("GetTop", {"by": "function", "metric": "on_cpu", "limit": 2}, MORE)], done.calls
 
 
 @test
@@ -270,13 +271,13 @@ def stacks_list():
     rows = [re.split(r"\s{2,}", line.strip()) for line in done.out.splitlines()]
     assert rows[1] == ["00000000000000bb", "2.50s", "83.3%", "vfs_read < entry_SYSCALL_64 < read < 2 more"], rows
     assert rows[2][-1].endswith("< 2 more < [truncated]")
-    assert done.calls[0][1]["filter"] == {"pid": 1234} and done.calls[0][1]["limit"] >= 100000
+    assert done.calls[0][1]["filter"] == {"pid": 1234} and done.calls[0][1]["limit"] == 10000
 
 
 @test
 def stacks_one():
     done = good("stacks", "00000000000000bb", "--since=@1795427100")
-    assert done.calls == [("GetStack", {"stack": "00000000000000bb", "filter": {"since_us": 1795427100000000}}, {})]
+    assert done.calls == [("GetStack", {"stack": "00000000000000bb", "filter": {"since_us": 1795427100000000}}, MORE)]
     assert "Stack 00000000000000bb, from 2026-11-23 09:45:00 to 2026-11-23 10:00:00" in done.out
     lines = [re.split(r"\s{2,}", line.strip()) for line in done.out.splitlines()]
     assert ["0", "vfs_read", "[kernel]", "kernel"] in lines and ["4", "main", "prog", "user"] in lines
@@ -298,7 +299,7 @@ def processes_list():
     done = good("processes", "-u", "backup")
     assert re.split(r"\s{2,}", done.out.splitlines()[1].strip()) == ["1234", "gzip", "Nov 23 09:00:00", "backup.service", "2.50s", "7.00s", "0ns",
                                                                      "4.20k", "0"], done.out
-    assert done.calls == [("ListProcesses", {"filter": {"unit": "backup"}}, {})]
+    assert done.calls == [("ListProcesses", {"filter": {"unit": "backup"}}, MORE)]
 
 
 @test
@@ -314,10 +315,27 @@ def gate_shows_history_oldest_first():
 @test
 def gate_is_set():
     done = good("gate", "open", "--for", "60s")
-    assert done.calls == [("SetGate", {"mode": "open", "duration_us": 60000000}, {})]
+    assert done.calls == [("SetGate", {"mode": "open", "duration_us": 60000000}, MORE)]
     assert "held open until Mon 2026-11-23 10:01:00 UTC" in done.out, done.out
     assert good("gate", "close").calls[0][1] == {"mode": "closed"}
     assert good("gate", "auto", "-q").out == ""
+
+
+@test
+def lists_go_on_from_reply_to_reply():
+    def paged(method, *keys):
+        """The healthy answer, a row of each list in a reply of its own."""
+        whole = HEALTHY[method][0]["parameters"]
+        rest = {k: v for k, v in whole.items() if k not in keys}
+        pages = [reply(True, **rest, **{k: [row] if k == key else [] for k in keys}) for key in keys for row in whole[key]]
+        return {method: pages + [reply(**rest, **{k: [] for k in keys})]}
+
+    for args, method, keys in [(["top"], "GetTop", ["rows"]), (["stacks"], "ListStacks", ["stacks"]),
+                               (["stacks", "00000000000000bb"], "GetStack", ["slices", "points"]),
+                               (["processes"], "ListProcesses", ["processes"]), (["gate"], "GetGate", ["history"]),
+                               (["flame"], "GetFlame", ["frames", "stacks"])]:
+        assert good(*args, answers=paged(method, *keys)).out == good(*args).out, args
+        assert json.loads(good(*args, "--json", answers=paged(method, *keys)).out) == HEALTHY[method][0]["parameters"], args
 
 
 @test
@@ -369,9 +387,10 @@ def errors_are_told():
     def answer(verb, name, *args, **parameters):
         return bad(verb, *args, answers={m: [error(name, **parameters)] for m in HEALTHY})
 
-    assert answer("stacks", "NotFound", "--pid=1234", what="pid 1234").endswith("No such process recorded: 1234\n")
-    assert "Not recorded: stack 00000000000000ff" in answer("stacks", "NotFound", "00000000000000ff", what="stack 00000000000000ff")
+    assert answer("stacks", "NotFound", "--pid=1234", what="process 1234").endswith("No such process recorded: 1234\n")
+    assert "No such stack recorded: 00000000000000ff" in answer("stacks", "NotFound", "00000000000000ff", what="stack 00000000000000ff")
     assert "ends before it begins: from 2026-11-23 10:00:00 to 2026-11-23 09:00:00" in answer("top", "InvalidRange", since_us=NOW_US, until_us=NOW_US - 3600 * 10**6)
+    assert "could not answer: no memory" in answer("top", "Failed", reason="no memory")
     assert "too large" in answer("top", "TooLarge", limit=1048576)
     assert "Permission denied: only root may" in answer("gate", "PermissionDenied", "open", reason="only root may")
     assert "as many connections as it takes" in answer("status", "TooManyConnections", limit=16)
@@ -484,6 +503,7 @@ def usage_errors():
     assert "--for needs" in refused("gate", "--for=5s")
     assert "does not take --for" in refused("gate", "auto", "--for=5s")
     assert "does not take --since" in refused("gate", "open", "--since=1h")
+    assert "from 1 to 10000" in refused("top", "-n", "10001") and "with --follow only" in refused("anomalies", "-n0")
     assert "does not take --metric" in refused("stacks", "00000000000000bb", "-m", "hits")
     assert "Unknown metric" in refused("top", "--metric=cpu") and "faults-minor" in refused("top", "--metric=cpu")
     assert "is no process id" in refused("top", "--pid=abc")
