@@ -265,8 +265,13 @@ int parser_ask(struct helper *h, uint64_t object, int fd, const uint64_t *offset
 	struct request *q;
 	int r;
 
+	if (fd < 0)
+		return -EBADF;
 	if (n == 0 || n > PARSER_OFFSETS_MAX)
 		return -EINVAL;
+	for (size_t i = 0; i < n; i++)
+		if (offsets[i] > INT64_MAX)
+			return -EINVAL;
 	if (is_poisoned(h, object))
 		return -ENOTRECOVERABLE;
 	check_watchdog(h);

@@ -3,6 +3,7 @@
 #include "objects.h"
 
 #define FDS_MAX 128
+#define QUESTIONS_MAX 64
 #define FD_IDLE_NS (10 * NSEC_PER_SEC)
 /* Questions that died with the parser this often are not asked again, whoever's fault it was. */
 #define DEATHS_MAX 4
@@ -15,7 +16,12 @@ struct objects {
 	struct map64 *index;        /* key → slot */
 	uint32_t n, max;
 	uint32_t n_functions, max_functions;
+	struct object *with_fd[FDS_MAX];
 	uint32_t n_fds;
+	struct question {
+		uint64_t request, object;
+	} questions[QUESTIONS_MAX];
+	uint32_t n_questions;
 	uint64_t now;               /* counts stacks */
 	uint64_t parser_errors;
 	struct parser_reply reply;
@@ -56,7 +62,11 @@ static void close_object(struct objects *o, struct object *object)
 	if (object->fd < 0)
 		return;
 	object->fd = close_fd(object->fd);
-	o->n_fds--;
+	for (uint32_t i = 0; i < o->n_fds; i++)
+		if (o->with_fd[i] == object) {
+			o->with_fd[i] = o->with_fd[--o->n_fds];
+			return;
+		}
 }
 
 static void evict(struct objects *o, struct object *object)
@@ -66,16 +76,14 @@ static void evict(struct objects *o, struct object *object)
 	close_object(o, object);
 	free(object->pending);
 	*object = (struct object){};
-	o->n--;
 }
 
 struct objects *objects_free(struct objects *o)
 {
 	if (!o)
 		return NULL;
-	for (uint32_t i = 0; o->slots && i < o->max; i++)
-		if (o->slots[i].key)
-			evict(o, &o->slots[i]);
+	for (uint32_t i = 0; i < o->n; i++)
+		evict(o, &o->slots[i]);
 	free(o->slots);
 	map64_free(o->index);
 	free(o);
@@ -92,10 +100,10 @@ static struct object *find_oldest(struct objects *o, bool (*fits)(const struct o
 {
 	struct object *oldest = NULL;
 
-	for (uint32_t i = 0; i < o->max; i++) {
+	for (uint32_t i = 0; i < o->n; i++) {
 		struct object *candidate = &o->slots[i];
 
-		if (candidate->key && candidate->used != o->now && fits(candidate) && (!oldest || candidate->used < oldest->used))
+		if (candidate->used != o->now && fits(candidate) && (!oldest || candidate->used < oldest->used))
 			oldest = candidate;
 	}
 	return oldest;
@@ -104,6 +112,11 @@ static struct object *find_oldest(struct objects *o, bool (*fits)(const struct o
 static bool is_idle(const struct object *object)
 {
 	return object->n_pending == 0;
+}
+
+static bool has_idle_fd(const struct object *object)
+{
+	return object->fd >= 0 && object->n_pending == 0;
 }
 
 static bool has_functions(const struct object *object)
@@ -121,9 +134,7 @@ static struct object *find_room(struct objects *o)
 	struct object *oldest;
 
 	if (o->n < o->max)
-		for (uint32_t i = 0; i < o->max; i++)
-			if (!o->slots[i].key)
-				return &o->slots[i];
+		return &o->slots[o->n++];
 	oldest = find_oldest(o, is_idle);
 	if (oldest)
 		evict(o, oldest);
@@ -157,7 +168,7 @@ static void keep_fd(struct objects *o, struct object *object, int fd)
 		return;
 	}
 	if (o->n_fds == FDS_MAX) {
-		struct object *oldest = find_oldest(o, objects_has_fd);
+		struct object *oldest = find_oldest(o, has_idle_fd);
 
 		if (!oldest) {
 			close(fd);
@@ -167,7 +178,7 @@ static void keep_fd(struct objects *o, struct object *object, int fd)
 	}
 	object->fd = fd;
 	object->fd_used_ns = clock_monotonic_ns();
-	o->n_fds++;
+	o->with_fd[o->n_fds++] = object;
 }
 
 int objects_add(struct objects *o, int fd, const char *path, uint64_t *ret_key)
@@ -190,7 +201,6 @@ int objects_add(struct objects *o, int fd, const char *path, uint64_t *ret_key)
 		copy_string(object->name, sizeof(object->name), slash ? slash + 1 : path);
 		sanitize_name(object->name);
 		(void)map64_put(o->index, key, (uint64_t)(object - o->slots));
-		o->n++;
 	}
 	keep_fd(o, object, TAKE_FD(taken));
 	*ret_key = key;
@@ -278,6 +288,8 @@ int objects_ask(struct objects *o, struct object *object, const uint64_t *offset
 			wanted[m++] = offsets[i];
 	if (m == 0)
 		return 0;
+	if (o->n_questions == QUESTIONS_MAX || object->fd < 0)
+		return -EAGAIN;
 	r = reserve_pending(object, m);
 	if (r >= 0)
 		r = parser_ask(o->helper, object->key, object->fd, wanted, m, &request);
@@ -287,6 +299,7 @@ int objects_ask(struct objects *o, struct object *object, const uint64_t *offset
 		return r;
 	}
 	object->fd_used_ns = clock_monotonic_ns();
+	o->questions[o->n_questions++] = (struct question){ .request = request, .object = object->key };
 	for (size_t i = 0; i < m; i++)
 		object->pending[object->n_pending++] = (struct pending){ .request = request, .offset = wanted[i] };
 	return 0;
@@ -294,12 +307,16 @@ int objects_ask(struct objects *o, struct object *object, const uint64_t *offset
 
 /* ---- answers ---- */
 
-static struct object *find_asker(struct objects *o, uint64_t request)
+/* Closes the question, and gives the object that it was about: one with questions open is not evicted. */
+static struct object *take_question(struct objects *o, uint64_t request)
 {
-	for (uint32_t i = 0; i < o->max; i++)
-		for (size_t j = 0; j < o->slots[i].n_pending; j++)
-			if (o->slots[i].pending[j].request == request)
-				return &o->slots[i];
+	for (uint32_t i = 0; i < o->n_questions; i++)
+		if (o->questions[i].request == request) {
+			uint64_t key = o->questions[i].object;
+
+			o->questions[i] = o->questions[--o->n_questions];
+			return objects_get(o, key);
+		}
 	return NULL;
 }
 
@@ -379,12 +396,11 @@ static void identify(struct object *object, const struct parser_reply *reply)
 
 static void take_reply(struct objects *o, const struct parser_reply *reply)
 {
-	struct object *object = find_asker(o, reply->request);
+	struct object *object = take_question(o, reply->request);
 
 	if (!object)
 		return;
 	settle(object, reply->request);
-	object->used = o->now; /* its functions are not the ones to make room for them */
 	if (reply->error == -EPIPE) {
 		if (++object->deaths == DEATHS_MAX)
 			give_up(o, object, -EPIPE);
@@ -418,10 +434,10 @@ int objects_dispatch(struct objects *o)
 
 void objects_close_idle(struct objects *o, uint64_t now_ns)
 {
-	for (uint32_t i = 0; i < o->max && o->n_fds > 0; i++) {
-		struct object *object = &o->slots[i];
+	for (uint32_t i = o->n_fds; i-- > 0;) {
+		struct object *object = o->with_fd[i];
 
-		if (object->key && object->fd >= 0 && object->n_pending == 0 && now_ns - object->fd_used_ns > FD_IDLE_NS)
+		if (object->n_pending == 0 && now_ns - object->fd_used_ns > FD_IDLE_NS)
 			close_object(o, object);
 	}
 }

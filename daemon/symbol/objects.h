@@ -54,7 +54,8 @@ bool objects_has_fd(const struct object *object);
 /* NULL: the parser hasn't said. */
 const struct function *object_find(const struct object *object, uint64_t offset);
 
-/* Asks for what is not pending yet; object must have its fd. -EAGAIN: later. Any other error: it will not be known. */
+/* Asks for what is not pending yet. The object must be open, or have questions pending: then -EAGAIN, ask again after the answer, as
+ * when the queue is full. Any other error: it will not be known. */
 int objects_ask(struct objects *o, struct object *object, const uint64_t *offsets, size_t n);
 /* Takes the parser's answers; gives how many. */
 int objects_dispatch(struct objects *o);

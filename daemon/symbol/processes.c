@@ -267,7 +267,7 @@ static bool may_read(struct processes *all)
 
 static void settle_as_gone(struct processes *all, struct process *p)
 {
-	p->settled = p->gone = true;
+	p->info.settled = p->gone = true;
 	all->gone++;
 }
 
@@ -299,14 +299,14 @@ static void look(struct processes *all, struct process *p, const struct process_
 	}
 	if (p->info.comm[0] == '\0')
 		memcpy(p->info.comm, comm, sizeof(comm));
-	p->info.from_proc = p->settled = true;
+	p->info.from_proc = p->info.settled = true;
 }
 
 static void look_if_allowed(struct processes *all, struct process *p, const struct process_record *record)
 {
 	if (p->info.kernel_thread) {
 		read_cgroup(all, p, -EBADF);
-		p->info.from_proc = p->settled = true;
+		p->info.from_proc = p->info.settled = true;
 		return;
 	}
 	if (p->retry_ns > clock_monotonic_ns())
@@ -346,7 +346,7 @@ struct process *processes_get(struct processes *all, const struct symbols_proces
 			read_cgroup(all, p, -EBADF);
 		}
 	}
-	if (!p->settled)
+	if (!p->info.settled)
 		look_if_allowed(all, p, record);
 	return p;
 }
@@ -361,7 +361,7 @@ static int read_mappings(struct processes *all, struct process *p)
 	struct mappings m;
 	int fd, r;
 
-	if (!p->settled)
+	if (!p->info.settled)
 		return -EAGAIN;
 	process_fd = process_open(all, p);
 	if (process_fd < 0)

@@ -14,12 +14,11 @@ struct process {
 	struct symbols_process info;
 	uint64_t cgroup_id;
 	uint64_t seen_ns;
-	uint64_t retry_ns;          /* when not settled: look at /proc again after this */
+	uint64_t retry_ns;          /* while info is not settled: look at /proc again after this */
 	uint64_t maps_retry_ns;     /* no earlier than this are the mappings read again */
 	struct mappings mappings;
 	uint32_t slot;
 	uint8_t tries;
-	bool settled;               /* info is what it will be */
 	bool referenced;            /* since the clock hand came by */
 	bool gone;
 };

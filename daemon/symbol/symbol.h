@@ -30,7 +30,9 @@ struct symbols_process {
 	struct symbols_process_key key;
 	uint32_t uid;
 	bool kernel_thread;
-	bool from_proc;     /* false: it was gone before /proc could be read; exe is "" then */
+	bool from_proc;     /* false: /proc could not be read; exe is "" then */
+	bool settled;       /* nothing more will be learnt; false: put off (too many new processes in this second, or just executing
+	                       something else), so ask again at the next tick */
 	char comm[16];
 	char exe[256];      /* path as the process sees it, without " (deleted)"; "" for kernel threads */
 	char cgroup[256];   /* path in the unified (or systemd) hierarchy, "/" when none */

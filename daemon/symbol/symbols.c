@@ -397,7 +397,7 @@ static int resolve_once(struct symbols *s, const struct symbols_process_key *key
 	if (n_user == 0)
 		return 0;
 	p = processes_get(s->processes, key, &unknown);
-	if (!p->settled)
+	if (!p->info.settled)
 		return -EAGAIN;
 	return put_user_frames(s, p, user, n_user, out);
 }

@@ -547,6 +547,7 @@ static void test_queue_is_bounded(void **state _unused_)
 
 	assert_int_equal(parser_ask(h, 1, fd, &offset, 0, &request), -EINVAL);
 	assert_int_equal(parser_ask(h, 1, fd, &offset, PARSER_OFFSETS_MAX + 1, &request), -EINVAL);
+	assert_int_equal(parser_ask(h, 1, fd, &(uint64_t){ 1ULL << 63 }, 1, &request), -EINVAL);
 	kill(helper_parser_pid(h), SIGSTOP);
 	before = clock_monotonic_ns();
 	while ((r = parser_ask(h, 1, fd, &offset, 1, &request)) == 0)

@@ -766,6 +766,7 @@ static void test_dead_process(void **state)
 	reap(&a);
 	p = look_at(f, &key, "short");
 	assert_false(p->from_proc);
+	assert_true(p->settled);
 	assert_string_equal(p->exe, "");
 	assert_string_equal(p->comm, "short");
 	resolve(f, &key, NULL, 0, &address, 1);
@@ -813,6 +814,7 @@ static void test_other_name(void **state)
 
 	/* the record's name is the one before exec: wait for the next record */
 	assert_false(look_at(f, &key, "sh")->from_proc);
+	assert_false(look_at(f, &key, "sh")->settled);
 	usleep(1100000);
 	assert_true(look_at(f, &key, "test_symbol")->from_proc);
 }
