@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the daemon itself needs: a tick against the number of live stacks, memory, queries, its start."""
-import pathlib
 import statistics
 import time
 
-from lib.daemon import Daemon
+from lib.daemon import Daemon, resident_kib
 from lib.workload import Workload
 
 NO_LIMIT = {"Collect": {"OffCPUStacksPerSec": 0, "MaxStacks": 65536, "MaxActiveStacks": 32768}}
@@ -41,14 +40,6 @@ def is_complete(received):
     return b'"continues":true' not in last.replace(b" ", b"")
 
 
-def private_kib(pid):
-    """Resident memory without what is shared: the arena is shared memory."""
-    fields = dict(line.split(":", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
-    return sum(int(fields[key].split()[0]) for key in ("RssAnon", "RssFile")), int(
-        fields["RssShmem"].split()[0]
-    )
-
-
 def start_times(n):
     ready, first_tick = [], []
     for _ in range(n):
@@ -83,10 +74,10 @@ def with_live_stacks(n, seconds):
         finest = after["tiers"][0]
         found["bytes_per_point"] = finest["bytes"] / finest["points"]
         found["points"] = finest["points"]
-        private, shared = private_kib(after["pid"])
+        private, shared = resident_kib(after["pid"])
         found["private_mib"], found["shared_mib"] = private / 1024, shared / 1024
         found["helpers_mib"] = (
-            sum(private_kib(p)[0] for p in (after["opener_pid"], after["parser_pid"]) if p) / 1024
+            sum(resident_kib(p)[0] for p in (after["opener_pid"], after["parser_pid"]) if p) / 1024
         )
         found["maps_mib"] = after["map_bytes"] / (1 << 20)
         found["losses"] = {loss["cause"]: loss["count"] for loss in after["losses"] if loss["count"]}
@@ -98,8 +89,7 @@ def queries(daemon, now, found):
     anomalies = b'{"method":"org.stackd.ListAnomalies","parameters":{"limit":1000}}'
     flame = (
         b'{"method":"org.stackd.GetFlame","more":true,'
-        b'"parameters":{"metric":"off_cpu","filter":{"since_us":%d}}}'
-        % (now - 3600000000)
+        b'"parameters":{"metric":"off_cpu","filter":{"since_us":%d}}}' % (now - 3600000000)
     )
     found["anomalies_ms"] = median_ms([raw_call(daemon, anomalies)[0] for _ in range(7)])
     answers = [raw_call(daemon, flame) for _ in range(7)]

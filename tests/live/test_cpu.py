@@ -75,7 +75,6 @@ def record_split():
 
 
 def test_split_shares():
-    record_split()
     account, flame = split["account"]["on_cpu"], split["flame"]
     seventy, thirty = flame.with_function("spin_seventy"), flame.with_function("spin_thirty")
     within(
@@ -95,7 +94,7 @@ def test_split_total():
 
 def test_split_like_perf():
     samples = [s for s in split["perf"].samples if s.pid == split["pid"]]
-    check(len(samples) > 1000, f"perf has only {len(samples)} samples")
+    check(len(samples) > 300, f"perf has only {len(samples)} samples")
     compare_with_perf("spin_split", split["flame"].self_weights(), self_weights(samples))
 
 
@@ -143,7 +142,7 @@ def compare_command(what, command, comm):
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     daemon.wait_ticks(2)
     samples = [s for s in perf.samples if s.comm.startswith(comm)]
-    check(len(samples) > 500, f"perf has only {len(samples)} samples of {comm}")
+    check(len(samples) > 300, f"perf has only {len(samples)} samples of {comm}")
     ours = collections.Counter()
     for stack in daemon.flame("on_cpu", since_us=since_us).stacks:
         if stack.comm.startswith(comm) and stack.frames:
@@ -188,6 +187,7 @@ run(
         ("stress-ng: function shares agree with perf record", test_stress_ng_like_perf),
         ("sysbench: function shares agree with perf record", test_sysbench_like_perf),
     ],
+    setup=record_split,
     cleanup=daemon.remove,
     on_failure=daemon.note_log,
 )

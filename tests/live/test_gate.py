@@ -42,7 +42,6 @@ def hits(pid, since_us, until_us):
 
 
 def test_opens():
-    daemon.start()
     wait_for(False)
     daemon.wait_ticks(1)
     with Workload("hog", threads=8 * CPUS, seconds=6) as hog:
@@ -157,6 +156,7 @@ run(
         ("an override opens it until its deadline", test_override),
         ("an override holds it closed", test_held_closed),
     ],
+    setup=daemon.start,
     cleanup=daemon.remove,
     on_failure=daemon.note_log,
 )

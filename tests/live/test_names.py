@@ -47,9 +47,12 @@ def ids_of(flame, function):
     return {s.id for s in flame.stacks if s.frames and s.frames[0]["name"] == function}
 
 
-def test_aslr():
+def set_up():
     daemon.start()
     daemon.stackctl("gate", "open")
+
+
+def test_aslr():
     first, first_base = run_once("spin_split", seconds=4)
     second, second_base = run_once("spin_split", seconds=4)
     check(first_base != second_base, "address space randomization is off: nothing was tested")
@@ -147,6 +150,7 @@ run(
         ("code without symbols is shown as object and offset", test_unnamed),
         ("deep stacks are whole or marked as truncated", test_depth),
     ],
+    setup=set_up,
     cleanup=daemon.remove,
     on_failure=daemon.note_log,
 )

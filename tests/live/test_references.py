@@ -13,7 +13,7 @@ require_root()
 seen = {}
 
 
-def test_runs():
+def record():
     with contextlib.ExitStack() as stack:
         loads = {
             name: stack.enter_context(Workload(name, seconds=SECONDS, **options))
@@ -34,6 +34,9 @@ def test_runs():
             offcpu=offcpu.samples,
             perf=[s for s in perf.samples if s.pid == loads["spin_split"].pid],
         )
+
+
+def test_runs():
     check(seen["perf"] and seen["offcpu"], "a reference has no samples")
 
 
@@ -76,5 +79,6 @@ run(
         ("perf sees the 70/30 split", test_perf),
         ("offcputime sees blocked and preempted threads", test_offcputime),
         ("the kernel counts the page toucher's faults", test_faults),
-    ]
+    ],
+    setup=record,
 )

@@ -54,7 +54,6 @@ def oom_kills(group):
 
 
 def test_out_of_memory():
-    daemon.start()
     with memory_cgroup(STRESS_BYTES) as (prefix, group):
         with daemon.tick_keeper():
             stress = f"--cpu 64 --vm 4 --vm-bytes {4 * STRESS_BYTES} --vm-populate -t {STRESS_S} -q".split()
@@ -137,6 +136,7 @@ run(
         ("goes on without the opener", test_opener_dies),
         ("a restart keeps the history", test_restart_keeps_history),
     ],
+    setup=daemon.start,
     cleanup=daemon.remove,
     on_failure=daemon.note_log,
 )

@@ -257,8 +257,12 @@ class Daemon:
             time.sleep(0.1)
         check(False, f"{n} ticks took longer than {timeout} s")
 
+    @contextlib.contextmanager
     def tick_keeper(self):
-        return TickKeeper(self)
+        """Within it the daemon must keep its ticks."""
+        before = self.status()
+        yield
+        check_ticks(before, self.status())
 
     # ---- itself ----
 
@@ -269,39 +273,28 @@ class Daemon:
     def descriptors(self):
         return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.pids())
 
-    def resident_kib(self):
-        total = 0
-        for pid in self.pids():
-            for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
-                if line.startswith("VmRSS:"):
-                    total += int(line.split()[1])
-        return total
+    def private_kib(self):
+        """Resident memory of all three processes but for the arena, which is shared and has a size of its own."""
+        return sum(resident_kib(pid)[0] for pid in self.pids())
 
 
-class TickKeeper:
-    """Within it the daemon must keep its ticks: none missed, one a second."""
+def resident_kib(pid):
+    """(private, shared)"""
+    fields = dict(line.split(":", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
+    kib = {key: int(fields[key].split()[0]) for key in ("RssAnon", "RssFile", "RssShmem")}
+    return kib["RssAnon"] + kib["RssFile"], kib["RssShmem"]
 
-    def __init__(self, daemon):
-        self.daemon = daemon
 
-    def __enter__(self):
-        self.before = self.daemon.status()
-        self.begin = time.monotonic()
-        return self
-
-    def __exit__(self, kind, *_):
-        if kind is not None:
-            return
-        self.after = self.daemon.status()
-        seconds = time.monotonic() - self.begin
-        missed = self.after["ticks_missed"] - self.before["ticks_missed"]
-        ticks = self.after["ticks"] - self.before["ticks"]
-        note(
-            f"{ticks} ticks in {seconds:.1f} s, {missed} missed, "
-            f"the costliest {self.after['tick_cost_max_ns'] / 1e6:.1f} ms"
-        )
-        check(missed == 0, f"{missed} ticks were missed")
-        check(ticks >= seconds - 2, f"only {ticks} ticks in {seconds:.1f} s")
+def check_ticks(before, after):
+    """Between two states none was missed, and there was one a second."""
+    seconds = (after["now_us"] - before["now_us"]) / 1e6
+    missed = after["ticks_missed"] - before["ticks_missed"]
+    ticks = after["ticks"] - before["ticks"]
+    note(
+        f"{ticks} ticks in {seconds:.1f} s, {missed} missed, the costliest {after['tick_cost_max_ns'] / 1e6:.1f} ms"
+    )
+    check(missed == 0, f"{missed} ticks were missed")
+    check(ticks >= seconds - 2, f"only {ticks} ticks in {seconds:.1f} s")
 
 
 @contextlib.contextmanager

@@ -15,6 +15,15 @@ NAMED void short_life(void)
 	workload_sink = arithmetic(workload_sink);
 }
 
+static uint64_t children_cpu_ns(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_CHILDREN, &usage);
+	return (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * SEC +
+	       (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000;
+}
+
 static void start_one(char **argv, uint64_t i)
 {
 	pid_t pid = fork();
@@ -54,7 +63,8 @@ int main(int argc, char **argv)
 	}
 	while (wait(NULL) > 0)
 		;
-	workload_result(&options, "\"processes\": %llu, \"late_rounds\": %llu", (unsigned long long)started,
-	                (unsigned long long)late_rounds);
+	workload_result(&options, "\"processes\": %llu, \"late_rounds\": %llu, \"children_cpu_ns\": %llu",
+	                (unsigned long long)started, (unsigned long long)late_rounds,
+	                (unsigned long long)children_cpu_ns());
 	return 0;
 }
