@@ -4,7 +4,8 @@
 struct perf_slot {
 	u64 cpu_clock, faults_minor, faults_major; /* the events' counts at their last samples */
 	u64 idle_switches;                         /* how often the CPU had left idle then */
-	u64 clock_hit_ns;                          /* the last hit taken from update_rq_clock() */
+	u64 clock_ns;                              /* the last update of the run queue's clock, 0: none */
+	u64 busy_ns;                               /* time not idle since the last hit taken there */
 };
 
 struct {
@@ -85,13 +86,15 @@ int on_cpu_clock(void *ctx)
 }
 
 /* The run queue's clock is also updated for other CPUs' queues, whose task is not the current one: those are
- * skipped. Between two hits at least a period passes; idle time ends the interval that a hit stands for. */
+ * skipped. A switch updates it before the task changes, so the time since the last update is the current task's. A hit is
+ * taken when a period of such time has come together, idle time not counted, and stands for all of it: short runs between
+ * idle times get their share of hits. */
 static __always_inline void on_rq_clock(void *ctx, struct rq *rq)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	u64 period = control.period_ns, now, elapsed, id;
-	struct perf_slot *slot;
+	u64 period = control.period_ns, now, since, weight, id;
 	struct stackd_guard *guard;
+	struct perf_slot *slot;
 
 	if (!period || (u32)BPF_CORE_READ(rq, cpu) != bpf_get_smp_processor_id())
 		return;
@@ -99,18 +102,19 @@ static __always_inline void on_rq_clock(void *ctx, struct rq *rq)
 	if (!slot)
 		return;
 	now = bpf_ktime_get_ns();
-	if (task->pid == 0) {
-		slot->clock_hit_ns = now;
+	since = slot->clock_ns;
+	slot->clock_ns = now;
+	if (task->pid == 0 || !since)
 		return;
-	}
-	elapsed = now - slot->clock_hit_ns;
-	if (elapsed < period)
+	weight = slot->busy_ns + bounded_weight(now - since);
+	slot->busy_ns = weight;
+	if (weight < period)
 		return;
+	slot->busy_ns = 0;
 	guard = enter();
-	slot->clock_hit_ns = now;
 	id = stack_capture(ctx, SCRATCH_CLOCK, task);
 	if (id)
-		count_on_cpu(id, task, bounded_weight(elapsed));
+		count_on_cpu(id, task, weight);
 	leave(guard);
 }
 

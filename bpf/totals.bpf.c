@@ -47,14 +47,31 @@ static __always_inline void learn_run_queue(struct task_struct *task)
 	__sync_fetch_and_add(&control.run_queues, 1);
 }
 
+/* ---- what a thread does ---- */
+
+static __always_inline bool is_blocked(struct task_struct *task)
+{
+	u32 state = task->__state;
+	bool delayed = bpf_core_field_exists(task->se.sched_delayed) && task->se.sched_delayed;
+
+	return state && !(state & (TASK_WAKING | TASK_NEW | TASK_DEAD)) && !task->on_cpu && (!task->on_rq || delayed);
+}
+
+static __always_inline bool is_queued(struct task_struct *task)
+{
+	bool delayed = bpf_core_field_exists(task->se.sched_delayed) && task->se.sched_delayed;
+
+	return !task->on_cpu && task->on_rq == 1 && !delayed && !(task->__state & (TASK_NEW | TASK_DEAD));
+}
+
 /* ---- accounts ---- */
 
 struct accounts {
 	u64 on_cpu_ns, runnable_ns, faults_minor, faults_major;
 };
 
-/* The time in the run queue is booked when it ends; for a thread that is still queued the time so far is added. The run queue's own
- * clock is the one that last_queued is on. */
+/* The time in the run queue is booked when it ends; for a thread that is still queued the time so far is added.
+ * last_queued is on the run queue's own clock, and may be left over in a thread that sleeps. */
 static __always_inline u64 runnable_of(struct task_struct *task)
 {
 	u64 queued, clock, booked;
@@ -64,7 +81,7 @@ static __always_inline u64 runnable_of(struct task_struct *task)
 		return 0;
 	booked = task->sched_info.run_delay;
 	queued = task->sched_info.last_queued;
-	if (!queued)
+	if (!queued || !is_queued(task))
 		return booked;
 	rq = rq_of(task);
 	clock = rq ? BPF_CORE_READ(rq, clock) : 0;
@@ -120,21 +137,6 @@ static __always_inline u32 walk_user(struct task_struct *task, struct stackd_sta
 		at = frame.next;
 	}
 	return n;
-}
-
-static __always_inline bool is_blocked(struct task_struct *task)
-{
-	u32 state = task->__state;
-	bool delayed = bpf_core_field_exists(task->se.sched_delayed) && task->se.sched_delayed;
-
-	return state && !(state & (TASK_WAKING | TASK_NEW | TASK_DEAD)) && !task->on_cpu && (!task->on_rq || delayed);
-}
-
-static __always_inline bool is_queued(struct task_struct *task)
-{
-	bool delayed = bpf_core_field_exists(task->se.sched_delayed) && task->se.sched_delayed;
-
-	return !task->on_cpu && task->on_rq == 1 && !delayed && !(task->__state & (TASK_NEW | TASK_DEAD));
 }
 
 /* Walks a thread that isn't running, and keeps the stack only if it still is where it was. */

@@ -8,7 +8,7 @@
 
 /* The iterator walks the stacks of new long waits; what it doesn't reach in a tick it reaches in the next one. */
 #define WALKS_PER_TICK 1024
-#define WALK_TIME_NS (4 * NSEC_PER_SEC / 1000)
+#define WALK_TIME_NS (8 * NSEC_PER_SEC / 1000)
 
 /* How often the load is evaluated at most, by tracepoint and by timer. */
 #define GATE_INTERVAL_NS (NSEC_PER_SEC / 1000)
