@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 
 #define MESSAGES_PER_TURN 16
-#define HANGUP_CHECK_S 5.0
+#define HANGUP_CHECK_S 1.0
 
 static void arm(struct session *s);
 
@@ -235,11 +235,12 @@ static void arm(struct session *s)
 		if (events)
 			ev_io_start(s->api->loop, &s->io);
 	}
-	if (output_pending(s))
+	/* Also when the next reply waits for room, or the next call for its turn. */
+	if (busy)
 		timer_for(s, TIMER_REPLY);
 	else if (s->waiting && s->not_readable)
 		timer_for(s, TIMER_HANGUP);
-	else if (!s->call.produce && !s->in_hand && wire_framer_pending(s->framer) > 0)
+	else if (!s->call.produce && wire_framer_pending(s->framer) > 0)
 		timer_for(s, TIMER_REQUEST);
 	else
 		timer_for(s, TIMER_OFF);
@@ -297,6 +298,8 @@ static void on_io(struct ev_loop *loop _unused_, ev_io *w, int events _unused_)
 
 	if (output_pending(s))
 		flush(s);
+	else if (s->timer_for == TIMER_REPLY)
+		timer_for(s, TIMER_OFF);
 	if (s->broken || output_pending(s))
 		;
 	else if (s->waiting)

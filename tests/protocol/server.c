@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The real API and store in a process of their own, with scripted rooms behind them, for test_protocol.py.
+ *
+ * server SOCKET [KEY=VALUE ...]: serves a minute of known ticks, says "ready FIRST_US LAST_US" on stdout, takes
+ * commands on stdin and answers each with a line: "anomaly PID UID", "burst N", "status". Ends with stdin. */
+#include <ev.h>
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "api.h"
+
+#define ARENA_SIZE (64UL << 20)
+#define TICKS 60
+#define NOBODY 65534
+
+/* ---- rooms behind the API ---- */
+
+static enum collect_gate_mode gate_mode = GATE_AUTO;
+static uint64_t gate_until_us = USEC_INFINITY;
+
+void collect_get_status(const struct collect *c _unused_, struct collect_status *ret)
+{
+	*ret = (struct collect_status){
+		.gate_open = gate_mode == GATE_FORCED_OPEN, .gate_mode = gate_mode, .gate_until_us = gate_until_us,
+		.load = 0.75, .load_source = "pelt_cfs_tp", .oncpu_source = "perf_event cpu-clock 49 Hz",
+		.offcpu_source = "sched_switch", .faults_source = "perf_event", .totals_source = "iter/task",
+		.online_cpus = 2, .stacks = 3, .stacks_max = 16384, .counts_peak = 3, .counts_max = 16384, .map_bytes = 1 << 20,
+	};
+}
+
+void symbols_get_status(const struct symbols *s _unused_, struct symbols_status *ret)
+{
+	*ret = (struct symbols_status){ .processes = 3, .processes_max = 100, .resolved = 10, .unnamed = 1 };
+}
+
+void detect_get_status(const struct detect *d _unused_, struct detect_status *ret)
+{
+	/* Nothing may alarm yet: an infinite threshold, which JSON can't say. */
+	*ret = (struct detect_status){ .scored = 1000, .suppressed = 2, .threshold = __builtin_inf() };
+}
+
+void alert_get_status(const struct alert *a _unused_, struct alert_status *ret)
+{
+	*ret = (struct alert_status){ .sent = 1 };
+}
+
+static void daemon_status(void *userdata _unused_, struct api_daemon_status *ret)
+{
+	*ret = (struct api_daemon_status){
+		.version = "0.1.0", .kernel = "6.1.0", .config_path = "/etc/stackd/stackd.conf", .pid = getpid(), .ticks = TICKS,
+		.open_above = 5, .close_below = 4, .false_alarms_per_day = 1,
+		.conservation = { 0.99, __builtin_nan(""), -1, 1.01, -1, -1 },
+	};
+}
+
+static int gate_set(void *userdata _unused_, enum collect_gate_mode mode, uint64_t until_us, uint32_t by_uid)
+{
+	if (by_uid != 0)
+		return -EPERM;
+	gate_mode = mode;
+	gate_until_us = until_us;
+	return 0;
+}
+
+/* ---- known data ---- */
+
+struct data {
+	struct store *store;
+	store_ref web, app, tool; /* processes of root, nobody and uid 1000 */
+	store_ref spin, fib, wait, odd;
+	uint64_t first_us, last_us;
+};
+
+static void die(const char *what, int r)
+{
+	fprintf(stderr, "%s: %s\n", what, strerror(-r));
+	exit(EXIT_FAILURE);
+}
+
+static store_ref make_process(struct store *s, pid_t pid, uint32_t uid, const char *name)
+{
+	char exe[64], unit[64], cgroup[64];
+	struct store_process p = { .pid = pid, .exec_id = 1, .uid = uid, .comm = name, .exe = exe, .unit = unit, .cgroup = cgroup };
+	store_ref ref;
+	int r;
+
+	p.start_ns = clock_boottime_ns() - NSEC_PER_SEC * 3600;
+	snprintf(exe, sizeof(exe), "/usr/bin/%s", name);
+	snprintf(unit, sizeof(unit), "%s.service", name);
+	snprintf(cgroup, sizeof(cgroup), "/system.slice/%s.service", name);
+	r = store_intern_process(s, &p, &ref);
+	if (r < 0)
+		die("process", r);
+	return ref;
+}
+
+/* names: innermost first, ended by NULL. */
+static store_ref make_stack(struct store *s, uint64_t id, const char *const *names, bool truncated)
+{
+	struct store_frame frames[32];
+	store_ref ref;
+	size_t n;
+	int r;
+
+	for (n = 0; names[n]; n++)
+		frames[n] = (struct store_frame){ .id = hash64_string(names[n], 1), .display = names[n], .object = "app",
+		                                   .kind = names[n][0] == '[' ? FRAME_UNKNOWN : FRAME_USER };
+	r = store_intern_stack(s, id, frames, n, truncated, &ref);
+	if (r < 0)
+		die("stack", r);
+	return ref;
+}
+
+static void add(struct data *d, store_ref process, store_ref stack, enum metric m, uint64_t value)
+{
+	uint64_t values[METRIC_N] = { 0 };
+	int r;
+
+	values[m] = value;
+	r = store_add(d->store, process, stack, values);
+	if (r < 0)
+		die("add", r);
+}
+
+/* In units a tick: root's web 8 in spin and 4 in fib; nobody's app 2 in spin, and 16 blocked; uid 1000's tool 1 runnable. The
+ * store rounds to some significant bits: these, and the sums of ten and sixty, are exact. */
+static void fill_tick(struct data *d)
+{
+	uint64_t unit = 1 << 26, total[METRIC_N] = { [METRIC_ON_CPU] = 12 * unit };
+
+	add(d, d->web, d->spin, METRIC_ON_CPU, 8 * unit);
+	add(d, d->web, d->fib, METRIC_ON_CPU, 4 * unit);
+	add(d, d->app, d->spin, METRIC_ON_CPU, 2 * unit);
+	add(d, d->app, d->wait, METRIC_BLOCKED, 16 * unit);
+	add(d, d->tool, d->odd, METRIC_RUNNABLE, unit);
+	store_add_total(d->store, d->web, total);
+	total[METRIC_ON_CPU] = 2 * unit;
+	store_add_total(d->store, d->app, total);
+}
+
+/* One tick with n stacks of 30 frames, half of them in common. */
+static void fill_many(struct data *d, unsigned n)
+{
+	char names[31][24];
+	const char *list[31] = { NULL };
+
+	for (unsigned i = 0; i < n; i++) {
+		for (unsigned f = 0; f < 30; f++) {
+			snprintf(names[f], sizeof(names[f]), "function_%u_%u", f, f < 15 ? i % 1000 : 0);
+			list[f] = names[f];
+		}
+		add(d, d->web, make_stack(d->store, 1000 + i, list, false), METRIC_FAULTS_MINOR, 1 + i % 100);
+	}
+}
+
+static void commit(struct data *d, uint64_t time_us, unsigned tick)
+{
+	struct store_tick t = { .time_us = time_us, .duration_ns = NSEC_PER_SEC, .load_milli = 1500, .online_cpus = 2,
+	                        .gate_open = tick % 2, .n_losses = 1, .losses = { { "stacks-full", 3 } } };
+	int r = store_tick_commit(d->store, &t);
+
+	if (r < 0)
+		die("commit", r);
+}
+
+static void fill(struct data *d, unsigned many)
+{
+	static const char *const spin[] = { "spin", "work", "main", NULL };
+	static const char *const fib[] = { "fib", "fib", "fib", "work", "main", NULL };
+	static const char *const wait[] = { "[libc.so.6+0x2718a]", "wait_for_it", "main", NULL };
+	static const char *const odd[] = { "odd\xff\"name\n", "main", NULL };
+	const struct store_gate_change change = { .load = 6, .open = true, .cause = "load" };
+
+	d->last_us = clock_realtime_us() / USEC_PER_SEC * USEC_PER_SEC;
+	d->first_us = d->last_us - TICKS * USEC_PER_SEC;
+	d->web = make_process(d->store, 100, 0, "web");
+	d->app = make_process(d->store, 200, NOBODY, "app");
+	d->tool = make_process(d->store, 300, 1000, "tool");
+	d->spin = make_stack(d->store, 0xa1, spin, false);
+	d->fib = make_stack(d->store, 0xa2, fib, false);
+	d->wait = make_stack(d->store, 0xa3, wait, false);
+	d->odd = make_stack(d->store, 0xa4, odd, true);
+	for (unsigned i = 1; i <= TICKS; i++) {
+		uint64_t time_us = d->first_us + i * USEC_PER_SEC;
+
+		store_tick_begin(d->store, time_us, NSEC_PER_SEC);
+		fill_tick(d);
+		if (i == TICKS && many > 0)
+			fill_many(d, many);
+		commit(d, time_us, i);
+	}
+	for (unsigned i = 0; i < 3; i++) {
+		struct store_gate_change c = change;
+
+		c.time_us = d->first_us + i * USEC_PER_SEC;
+		c.open = i % 2 == 0;
+		store_add_gate_change(d->store, &c);
+	}
+}
+
+static uint64_t add_anomaly(struct api *api, struct data *d, pid_t pid, uint32_t uid)
+{
+	struct store_anomaly a = { .time_us = clock_realtime_us(), .type = DETECT_LEVEL_SHIFT, .metric = METRIC_ON_CPU, .score = 9,
+	                           .p_value = 1e-9, .observed = 7e8, .expected = 1e6, .load = 1.5, .series_id = 7, .stack_id = 0xa1,
+	                           .uid = uid, .pid = pid, .process_start_ns = clock_boottime_ns() - NSEC_PER_SEC, .comm = "web" };
+	int r;
+
+	a.since_us = a.time_us - USEC_PER_SEC;
+	copy_string(a.exe, sizeof(a.exe), "/usr/bin/web");
+	copy_string(a.unit, sizeof(a.unit), "web.service");
+	copy_string(a.cgroup, sizeof(a.cgroup), "/system.slice/web.service");
+	r = store_add_anomaly(d->store, &a);
+	if (r < 0)
+		die("anomaly", r);
+	api_publish_anomaly(api, &a);
+	return a.id;
+}
+
+/* ---- commands ---- */
+
+struct server {
+	struct ev_loop *loop;
+	struct api *api;
+	struct data data;
+	char line[256];
+	size_t used;
+};
+
+static void run(struct server *s, const char *line)
+{
+	struct api_status status;
+	unsigned a, b;
+
+	api_get_status(s->api, &status);
+	if (sscanf(line, "anomaly %u %u", &a, &b) == 2) {
+		printf("%llu\n", (unsigned long long)add_anomaly(s->api, &s->data, (pid_t)a, b));
+	} else if (sscanf(line, "burst %u", &a) == 1) {
+		uint64_t id = 0;
+
+		/* As many ticks would: one commit can't hold them all. */
+		for (unsigned i = 0; i < a; i++)
+			id = add_anomaly(s->api, &s->data, 100, 0);
+		printf("%llu\n", (unsigned long long)id);
+	} else {
+		printf("%u %u %llu %llu %llu %llu %llu\n", status.connections, status.subscribers, (unsigned long long)status.accepted,
+		       (unsigned long long)status.refused, (unsigned long long)status.calls, (unsigned long long)status.errors,
+		       (unsigned long long)status.dropped);
+	}
+	fflush(stdout);
+}
+
+static void on_command(struct ev_loop *loop, ev_io *w, int events _unused_)
+{
+	struct server *s = w->data;
+	ssize_t n = read(STDIN_FILENO, s->line + s->used, sizeof(s->line) - 1 - s->used);
+	char *end;
+
+	if (n <= 0) {
+		ev_break(loop, EVBREAK_ALL);
+		return;
+	}
+	s->used += (size_t)n;
+	s->line[s->used] = '\0';
+	while ((end = strchr(s->line, '\n'))) {
+		*end = '\0';
+		run(s, s->line);
+		s->used -= (size_t)(end + 1 - s->line);
+		memmove(s->line, end + 1, s->used + 1);
+	}
+}
+
+static int listen_at(const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	if (fd < 0 || !copy_string(address.sun_path, sizeof(address.sun_path), path) ||
+	    bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || chmod(path, 0666) < 0 || listen(fd, SOMAXCONN) < 0)
+		die(path, negative_errno());
+	return fd;
+}
+
+int main(int argc, char **argv)
+{
+	struct api_config config = { .max_connections = 64, .max_connections_uid = 16, .request_timeout_us = 30 * USEC_PER_SEC,
+	                             .users_see_own = true, .group = (gid_t)-1 };
+	const struct store_config store_config = { .tiers = { { 1, 900 }, { 10, 14400 }, { 60, 172800 } },
+	                                           .series_state_size = 16, .global_state_size = 16, .slices_per_series = 64 };
+	const struct api_actions actions = { .status = daemon_status, .gate_set = gate_set };
+	struct server s = { .loop = ev_default_loop(0) };
+	struct api_views views = { 0 };
+	unsigned many = 0, value;
+	void *arena;
+	bool reused;
+	ev_io commands;
+	int r;
+
+	log_setup("server", LOG_LEVEL_ERROR);
+	for (int i = 2; i < argc; i++) {
+		if (sscanf(argv[i], "max=%u", &value) == 1)
+			config.max_connections = value;
+		else if (sscanf(argv[i], "uid_max=%u", &value) == 1)
+			config.max_connections_uid = value;
+		else if (sscanf(argv[i], "timeout_ms=%u", &value) == 1)
+			config.request_timeout_us = value * USEC_PER_MSEC;
+		else if (sscanf(argv[i], "own=%u", &value) == 1)
+			config.users_see_own = value;
+		else if (sscanf(argv[i], "group=%u", &value) == 1)
+			config.group = value;
+		else if (sscanf(argv[i], "many=%u", &value) == 1)
+			many = value;
+		else if (sscanf(argv[i], "files=%u", &value) == 1)
+			setrlimit(RLIMIT_NOFILE, &(struct rlimit){ value, value });
+		else
+			die(argv[i], -EINVAL);
+	}
+	arena = calloc(1, ARENA_SIZE);
+	if (!arena || argc < 2)
+		die("arguments", -EINVAL);
+	r = store_open(&s.data.store, arena, ARENA_SIZE, &store_config, &reused);
+	if (r < 0)
+		die("store", r);
+	fill(&s.data, many);
+	views.store = s.data.store;
+	r = api_new(&s.api, s.loop, listen_at(argv[1]), &config, &views, &actions);
+	if (r < 0)
+		die("api", r);
+	ev_io_init(&commands, on_command, STDIN_FILENO, EV_READ);
+	commands.data = &s;
+	ev_io_start(s.loop, &commands);
+	printf("ready %llu %llu\n", (unsigned long long)s.data.first_us, (unsigned long long)s.data.last_us);
+	fflush(stdout);
+	ev_run(s.loop, 0);
+	api_free(s.api);
+	store_close(s.data.store);
+	free(arena);
+	ev_loop_destroy(s.loop);
+	return EXIT_SUCCESS;
+}

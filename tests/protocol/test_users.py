@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who sees what. The store holds stacks of root, of nobody, and of uid 1000; one stack is root's and nobody's."""
+import os
+
+from harness import NOBODY, Server, as_user, equal, test
+from test_methods import FIB, ODD, SPIN, TICKS, UNIT, WAIT, flame
+from varlink import Client
+
+GROUP = 4711
+READING = ("ListAnomalies", "GetFlame", "GetTop", "ListStacks", "GetStack", "ListProcesses", "GetGate")
+
+
+@test
+def runs_as_root():
+    equal(os.geteuid(), 0, "the effective uid (calls as other users need it)")
+
+
+def look_around(s):
+    """All that a caller learns of stacks, processes and sums."""
+    with Client(s.path) as c:
+        w = {"filter": s.window}
+        return {
+            "flame": flame(c, **w),
+            "flame of root": flame(c, filter={**s.window, "unit": "web"}),
+            "flame of a stack": c.call("org.stackd.GetFlame", {"stack": SPIN, **w}),
+            "off_cpu": flame(c, metric="off_cpu", **w),
+            "top": [(r["frame"]["name"], r["self"], r["total"]) for r in c.call("org.stackd.GetTop", w)[1]["rows"]],
+            "top stacks": [(r["stack"], r["self"]) for r in c.call("org.stackd.GetTop", {**w, "by": "stack"})[1]["rows"]],
+            "total": c.call("org.stackd.GetTop", w)[1]["total"],
+            "stacks": [(x["stack"], x["values"]) for x in c.call("org.stackd.ListStacks", w)[1]["stacks"]],
+            "stack": c.call("org.stackd.GetStack", {"stack": SPIN, **w}),
+            "root's stack": c.call("org.stackd.GetStack", {"stack": FIB, **w}),
+            "another's stack": c.call("org.stackd.GetFlame", {"stack": ODD, **w}),
+            "root's process": c.call("org.stackd.GetFlame", {"filter": {**s.window, "pid": 100}}),
+            "no process": c.call("org.stackd.GetFlame", {"filter": {"pid": 4242}}),
+            "processes": [x["process"]["pid"] for x in c.call("org.stackd.ListProcesses", w)[1]["processes"]],
+            "anomalies": [a["id"] for a in c.call("org.stackd.ListAnomalies")[1]["anomalies"]],
+            "set": c.call("org.stackd.SetGate", {"mode": "open"})[0],
+        }
+
+
+@test
+def others_see_only_their_own():
+    with Server() as s:
+        s.command("anomaly 100 0")
+        own = int(s.command(f"anomaly 200 {NOBODY}")[0])
+        s.command("anomaly 300 1000")
+        seen = as_user(NOBODY, NOBODY, [], lambda: look_around(s))
+        spin, wait = 2 * UNIT * TICKS, 16 * UNIT * TICKS
+        equal(seen["flame"], ({("main;work;spin", "app"): spin}, spin))
+        equal(seen["flame of root"], ({}, 0))
+        equal([(r["comm"], r["value"]) for r in seen["flame of a stack"][1]["stacks"]], [("app", spin)])
+        equal(seen["off_cpu"], ({("main;wait_for_it;[libc.so.6+0x2718a]", "app"): wait}, wait))
+        equal(seen["top"], [("spin", spin, spin), ("main", 0, spin), ("work", 0, spin)])
+        equal((seen["top stacks"], seen["total"]), ([(SPIN, spin)], spin))
+        equal(seen["stacks"], [(SPIN, {"on_cpu": spin}), (WAIT, {"blocked": wait})])
+        error, reply = seen["stack"]
+        equal((reply["stack"]["values"], [x["process"]["pid"] for x in reply["slices"]]), ({"on_cpu": spin}, [200]))
+        equal({p["values"]["on_cpu"] for p in reply["points"]}, {2 * UNIT})
+        # What is another's looks as if it weren't there.
+        equal(seen["root's stack"], ("org.stackd.NotFound", {"what": "stack " + FIB}))
+        equal(seen["another's stack"], ("org.stackd.NotFound", {"what": "stack " + ODD}))
+        equal(seen["root's process"], ("org.stackd.NotFound", {"what": "process 100"}))
+        equal(seen["no process"], ("org.stackd.NotFound", {"what": "process 4242"}))
+        equal((seen["processes"], seen["anomalies"], seen["set"]), ([200], [own], "org.stackd.PermissionDenied"))
+
+
+@test
+def a_stranger_sees_nothing():
+    with Server() as s:
+        s.command("anomaly 100 0")
+        seen = as_user(1234, 1234, [], lambda: look_around(s))
+        for key in ("flame", "flame of root", "off_cpu"):
+            equal(seen[key], ({}, 0), key)
+        equal([seen[k] for k in ("top", "top stacks", "stacks", "processes", "anomalies", "total")], [[], [], [], [], [], 0])
+        equal([seen[k][0] for k in ("stack", "flame of a stack", "root's process")], ["org.stackd.NotFound"] * 3)
+
+
+@test
+def members_of_the_group_see_everything_and_change_nothing():
+    with Server(group=GROUP) as s:
+        root = look_around(s)
+        equal(root.pop("set"), None)
+        for gid, groups in ((GROUP, []), (NOBODY, [5, GROUP, 6]), (NOBODY, list(range(5000, 5100)) + [GROUP])):
+            seen = as_user(NOBODY, gid, groups, lambda: look_around(s))
+            equal(seen.pop("set"), "org.stackd.PermissionDenied")
+            equal(seen, root, groups[:3])
+        seen = as_user(NOBODY, NOBODY, [5, 6], lambda: look_around(s))
+        equal(seen["processes"], [200])
+
+
+@test
+def without_users_see_own_others_are_refused():
+    def ask(s):
+        with Client(s.path) as c:
+            refused = [m for m in READING + ("SetGate",) if c.call("org.stackd." + m)[0] == "org.stackd.PermissionDenied"]
+            return refused, c.call("org.stackd.GetStatus")[0], c.call("org.varlink.service.GetInfo")[0]
+
+    with Server(own=0, group=GROUP) as s:
+        equal(as_user(NOBODY, NOBODY, [], lambda: ask(s)), (list(READING) + ["SetGate"], None, None))
+        equal(as_user(NOBODY, GROUP, [], lambda: ask(s))[0], ["SetGate"])
+
+
+@test
+def subscribers_are_told_only_their_own():
+    def follow(s, ready):
+        with Client(s.path) as c:
+            c.send("org.stackd.ListAnomalies", {"follow": True}, more=True)
+            c.receive()
+            os.write(ready, b"x")
+            error, reply, continues = c.receive()
+            return [(a["id"], a["process"]["uid"]) for a in reply["anomalies"]]
+
+    with Server() as s:
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            # Tells of others first, then of nobody's own.
+            os.read(read, 1)
+            s.command("anomaly 100 0")
+            s.command("anomaly 300 1000")
+            s.command(f"anomaly 200 {NOBODY}")
+            os._exit(0)
+        seen = as_user(NOBODY, NOBODY, [], lambda: follow(s, write))
+        os.waitpid(child, 0)
+        equal(seen, [(3, NOBODY)])
