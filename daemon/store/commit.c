@@ -7,7 +7,7 @@
 
 uint64_t store_commit_checksum(const struct commit *c)
 {
-	return hash64(&c->sequence, sizeof(*c) - offsetof(struct commit, sequence), 3);
+	return hash64(&c->sequence, sizeof(*c) - offsetof(struct commit, sequence), SEED_COMMIT);
 }
 
 const struct commit *store_published(const struct store *s)

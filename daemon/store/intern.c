@@ -27,6 +27,8 @@ static int pool_take(struct store *s, size_t size, uint32_t *ret_offset, uint32_
 		if (!store_make_room(s, DICT_STRINGS))
 			break;
 	}
+	/* Nor will it help to drop still more for the next one. */
+	s->exhausted[DICT_STRINGS] = s->c.tick + 1;
 	return -ENOSPC;
 }
 
@@ -66,7 +68,7 @@ int store_intern_string(struct store *s, const char *text, uint32_t *ret)
 		*ret = 0;
 		return 0;
 	}
-	hash = hash64(t.start, t.length, 0);
+	hash = hash64(t.start, t.length, SEED_STRING);
 	i = store_dict_find(s, DICT_STRINGS, hash, string_equal, &t);
 	if (!i) {
 		k = pool_take(s, t.length + 1, &offset, &cell);
@@ -111,6 +113,14 @@ void store_frame_unref(struct store *s, uint32_t i)
 	store_string_unref(s, r->object);
 }
 
+uint32_t store_frame_check(const struct store *s, const struct frame_record *r)
+{
+	uint64_t parts[4] = { r->entry.hash, hash64_string(store_string_text(s, r->display), SEED_STRING),
+	                      hash64_string(store_string_text(s, r->object), SEED_STRING), r->kind };
+
+	return (uint32_t)hash64(parts, sizeof(parts), SEED_FRAME);
+}
+
 static int intern_frame(struct store *s, const struct store_frame *frame, uint32_t *ret)
 {
 	uint32_t i = store_dict_find(s, DICT_FRAMES, frame->id, NULL, NULL), display, object;
@@ -136,6 +146,7 @@ static int intern_frame(struct store *s, const struct store_frame *frame, uint32
 		r->display = display;
 		r->object = object;
 		r->kind = frame->kind;
+		r->check = store_frame_check(s, r);
 		store_dict_publish(s, DICT_FRAMES, i);
 	}
 	s->dicts[DICT_FRAMES].refs[i]++;
@@ -160,6 +171,16 @@ static int intern_frames(struct store *s, const struct store_frame *frames, size
 static uint32_t *stack_frames(const struct store *s, const struct stack_record *r)
 {
 	return (uint32_t *)(s->pool.base + r->offset);
+}
+
+uint32_t store_stack_check(const struct store *s, const struct stack_record *r)
+{
+	uint64_t h = r->entry.hash;
+
+	for (uint32_t k = 0; k < r->n; k++)
+		h = hash64(&store_frame_at(s, stack_frames(s, r)[k])->entry.hash, sizeof(h), h);
+	h += r->truncated;
+	return (uint32_t)hash64(&h, sizeof(h), SEED_STACK);
 }
 
 int store_intern_stack(struct store *s, uint64_t stack_id, const struct store_frame *frames, size_t n, bool truncated,
@@ -198,6 +219,7 @@ int store_intern_stack(struct store *s, uint64_t stack_id, const struct store_fr
 	r->cell = cell;
 	r->truncated = truncated;
 	memcpy(stack_frames(s, r), list, n * sizeof(uint32_t));
+	r->check = store_stack_check(s, r);
 	store_dict_publish(s, DICT_STACKS, i);
 	*ret = dict_ref(&s->dicts[DICT_STACKS], i);
 	return 0;
@@ -258,11 +280,11 @@ struct process_key {
 	uint32_t workload; /* 0 = any */
 };
 
-static uint64_t process_hash(pid_t pid, uint32_t exec_id, uint64_t start_ns, uint32_t other)
+uint64_t store_process_hash(pid_t pid, uint32_t exec_id, uint64_t start_ns, uint32_t other)
 {
 	uint64_t key[3] = { (uint32_t)pid | (uint64_t)exec_id << 32, start_ns, other };
 
-	return hash64(key, sizeof(key), 1);
+	return hash64(key, sizeof(key), SEED_PROCESS);
 }
 
 /* The process that stands for those of a workload that are not told apart has pid 0 and no place in the hash index: the
@@ -276,7 +298,7 @@ static int make_process(struct store *s, const struct store_process *p, uint32_t
 	k = store_intern_string(s, p->comm, &comm);
 	if (k < 0)
 		return k;
-	i = dict_take(s, DICT_PROCESSES, process_hash(p->pid, p->exec_id, p->start_ns, p->pid ? 0 : workload));
+	i = dict_take(s, DICT_PROCESSES, store_process_hash(p->pid, p->exec_id, p->start_ns, p->pid ? 0 : workload));
 	if (!i) {
 		store_string_unref(s, comm);
 		return -ENOSPC;
@@ -336,13 +358,18 @@ static bool workload_equal(const struct store *s, uint32_t i, const void *key)
 	return r->unit == k->unit && r->cgroup == k->cgroup && r->exe == k->exe && r->uid == k->uid;
 }
 
+uint64_t store_workload_hash(const struct store *s, uint32_t unit, uint32_t cgroup, uint32_t exe, uint32_t uid)
+{
+	uint64_t h = uid;
+
+	h = hash64_string(store_string_text(s, unit), h);
+	h = hash64_string(store_string_text(s, cgroup), h);
+	return hash64_string(store_string_text(s, exe), h);
+}
+
 static uint64_t workload_hash(const struct store *s, const struct workload_key *k)
 {
-	uint64_t h = k->uid;
-
-	h = hash64_string(store_string_text(s, k->unit), h);
-	h = hash64_string(store_string_text(s, k->cgroup), h);
-	return hash64_string(store_string_text(s, k->exe), h);
+	return store_workload_hash(s, k->unit, k->cgroup, k->exe, k->uid);
 }
 
 static int make_workload(struct store *s, const struct workload_key *key, bool exe_is_comm, uint32_t *ret)
@@ -449,7 +476,7 @@ int store_intern_process(struct store *s, const struct store_process *process, s
 	if (process->pid <= 0)
 		return -EINVAL;
 	i = store_dict_find(s, DICT_PROCESSES,
-	                    process_hash(process->pid, process->exec_id, process->start_ns, 0), process_equal, process);
+	                    store_process_hash(process->pid, process->exec_id, process->start_ns, 0), process_equal, process);
 	if (i && same_workload(s, store_process_at(s, i)->workload, process)) {
 		dict_entry(&s->dicts[DICT_PROCESSES], i)->used = s->c.tick + 1;
 		rename_process(s, store_process_at(s, i), process->comm);
@@ -461,7 +488,7 @@ int store_intern_process(struct store *s, const struct store_process *process, s
 		return k;
 	/* Making room may have dropped the one that was found. */
 	i = store_dict_find(s, DICT_PROCESSES,
-	                    process_hash(process->pid, process->exec_id, process->start_ns, 0), process_equal, process);
+	                    store_process_hash(process->pid, process->exec_id, process->start_ns, 0), process_equal, process);
 	if (i) {
 		store_process_at(s, i)->superseded = 1;
 		store_dict_hide(s, DICT_PROCESSES, i);
@@ -478,7 +505,7 @@ int store_intern_process(struct store *s, const struct store_process *process, s
 store_ref store_find_process(const struct store *s, pid_t pid, uint32_t exec_id, uint64_t start_ns)
 {
 	struct store_process key = { .pid = pid, .exec_id = exec_id, .start_ns = start_ns };
-	uint32_t i = store_dict_find(s, DICT_PROCESSES, process_hash(pid, exec_id, start_ns, 0), process_equal, &key);
+	uint32_t i = store_dict_find(s, DICT_PROCESSES, store_process_hash(pid, exec_id, start_ns, 0), process_equal, &key);
 
 	if (!i)
 		return 0;

@@ -8,6 +8,9 @@
 #define STORE_LAYOUT_VERSION 1
 #define STORE_ARENA_MIN (1024 * 1024)
 
+/* Seeds that keep the hashes of different things apart. */
+enum { SEED_STRING, SEED_PROCESS, SEED_SERIES, SEED_COMMIT, SEED_FRAME, SEED_STACK, SEED_BLOCK };
+
 /* A ref is an index and the generation of what sits there, so that a stale ref is noticed. */
 #define REF_INDEX_BITS 20
 #define REF_INDEX_MAX ((1U << REF_INDEX_BITS) - 1)
@@ -39,13 +42,15 @@ struct string_record {
 struct frame_record {
 	struct entry entry; /* hash is the frame's id */
 	uint32_t display, object;
-	uint32_t kind, reserved;
+	uint32_t kind;
+	uint32_t check; /* of all that makes a frame */
 };
 
 struct stack_record {
 	struct entry entry; /* hash is the stack's id */
 	uint32_t offset, n; /* frame indices in the pool */
 	uint32_t truncated, cell;
+	uint32_t check, reserved; /* of the frames' ids */
 };
 
 struct workload_record {
@@ -286,6 +291,7 @@ struct store {
 	uint64_t tick_time_us, tick_duration_ns;
 	uint64_t tick_full;
 	bool flushed_early[STORE_TIERS];
+	uint32_t exhausted[DICTS]; /* tick in which no room could be made */
 	void *memory;
 };
 
@@ -365,6 +371,10 @@ bool store_pool_claim(struct pool *p, uint32_t offset, uint32_t cell_size); /* o
 uint32_t store_pool_cell_size(const struct pool *p, uint32_t offset);
 
 /* intern.c */
+uint32_t store_frame_check(const struct store *s, const struct frame_record *r);
+uint32_t store_stack_check(const struct store *s, const struct stack_record *r);
+uint64_t store_workload_hash(const struct store *s, uint32_t unit, uint32_t cgroup, uint32_t exe, uint32_t uid);
+uint64_t store_process_hash(pid_t pid, uint32_t exec_id, uint64_t start_ns, uint32_t other);
 const char *store_string_text(const struct store *s, uint32_t i);
 int store_intern_string(struct store *s, const char *text, uint32_t *ret);
 void store_string_unref(struct store *s, uint32_t i);
@@ -378,6 +388,8 @@ bool store_make_room(struct store *s, int dict);
 bool store_accumulated(const struct store *s, int section, uint32_t i);
 
 /* slices.c */
+uint64_t store_slice_hash(uint32_t process, uint32_t stack);
+uint64_t store_series_hash(const struct store *s, uint32_t workload, uint32_t stack);
 uint32_t store_slice_get(struct store *s, uint32_t process, uint32_t stack);
 void store_slice_drop(struct store *s, uint32_t i);
 void store_series_drop(struct store *s, uint32_t i);

@@ -126,7 +126,7 @@ static bool slices_make_room(struct store *s)
 	}
 }
 
-bool store_make_room(struct store *s, int dict)
+static bool make_room(struct store *s, int dict)
 {
 	switch (dict) {
 	case DICT_SLICES:
@@ -147,4 +147,15 @@ bool store_make_room(struct store *s, int dict)
 			return true;
 		return slices_make_room(s);
 	}
+}
+
+/* Looking in vain costs a pass over the tables: once a tick is enough, since a tick only takes more into use. */
+bool store_make_room(struct store *s, int dict)
+{
+	if (s->exhausted[dict] == s->c.tick + 1)
+		return false;
+	if (make_room(s, dict))
+		return true;
+	s->exhausted[dict] = s->c.tick + 1;
+	return false;
 }

@@ -58,7 +58,8 @@ static bool keep_string(struct store *s, uint32_t i)
 
 	if (r->size < 2 || r->size > r->cell || !store_pool_claim(&s->pool, r->offset, r->cell))
 		return false;
-	if (s->pool.base[r->offset + r->size - 1] == 0 && !memchr(s->pool.base + r->offset, 0, r->size - 1))
+	if (s->pool.base[r->offset + r->size - 1] == 0 && !memchr(s->pool.base + r->offset, 0, r->size - 1) &&
+	    r->entry.hash == hash64(s->pool.base + r->offset, r->size - 1, SEED_STRING))
 		return true;
 	store_pool_free(&s->pool, r->offset);
 	return false;
@@ -79,30 +80,37 @@ static bool keep_frame(struct store *s, uint32_t i)
 {
 	const struct frame_record *r = store_frame_at(s, i);
 
-	if (!has_string(s, r->display) || !has_string(s, r->object))
+	if (!has_string(s, r->display) || !has_string(s, r->object) || r->check != store_frame_check(s, r))
 		return false;
 	take_string(s, r->display);
 	take_string(s, r->object);
 	return true;
 }
 
+static bool has_frames(const struct store *s, const struct stack_record *r)
+{
+	const uint32_t *list = (const uint32_t *)(s->pool.base + r->offset);
+
+	for (uint32_t k = 0; k < r->n; k++)
+		if (!dict_has(&s->dicts[DICT_FRAMES], list[k]))
+			return false;
+	return r->check == store_stack_check(s, r);
+}
+
 static bool keep_stack(struct store *s, uint32_t i)
 {
 	const struct stack_record *r = store_stack_at(s, i);
-	const uint32_t *list;
 
 	if (r->n == 0)
 		return true;
 	if (r->cell > POOL_PAGE || r->n > r->cell / sizeof(uint32_t) || !store_pool_claim(&s->pool, r->offset, r->cell))
 		return false;
-	list = (const uint32_t *)(s->pool.base + r->offset);
+	if (!has_frames(s, r)) {
+		store_pool_free(&s->pool, r->offset);
+		return false;
+	}
 	for (uint32_t k = 0; k < r->n; k++)
-		if (!dict_has(&s->dicts[DICT_FRAMES], list[k])) {
-			store_pool_free(&s->pool, r->offset);
-			return false;
-		}
-	for (uint32_t k = 0; k < r->n; k++)
-		s->dicts[DICT_FRAMES].refs[list[k]]++;
+		s->dicts[DICT_FRAMES].refs[((const uint32_t *)(s->pool.base + r->offset))[k]]++;
 	return true;
 }
 
@@ -113,6 +121,8 @@ static bool keep_workload(struct store *s, uint32_t i)
 
 	if (!has_string(s, r->unit) || !has_string(s, r->cgroup) || !has_string(s, r->exe) ||
 	    r->other == 0 || r->other > s->dicts[DICT_PROCESSES].max)
+		return false;
+	if (r->entry.hash != store_workload_hash(s, r->unit, r->cgroup, r->exe, r->uid))
 		return false;
 	other = store_process_at(s, r->other);
 	if (other->entry.live != 1 || other->pid != 0 || other->workload != i || !has_string(s, other->comm))
@@ -131,6 +141,8 @@ static bool keep_process(struct store *s, uint32_t i)
 		return false;
 	if (r->pid == 0 && store_workload_at(s, r->workload)->other != i)
 		return false;
+	if (r->entry.hash != store_process_hash((pid_t)r->pid, r->exec_id, r->start_ns, r->pid ? 0 : r->workload))
+		return false;
 	take_string(s, r->comm);
 	if (r->pid != 0)
 		s->dicts[DICT_WORKLOADS].refs[r->workload]++;
@@ -141,7 +153,8 @@ static bool keep_series(struct store *s, uint32_t i)
 {
 	const struct series_record *r = store_series_at(s, i);
 
-	if (!dict_has(&s->dicts[DICT_WORKLOADS], r->workload) || !dict_has(&s->dicts[DICT_STACKS], r->stack))
+	if (!dict_has(&s->dicts[DICT_WORKLOADS], r->workload) || !dict_has(&s->dicts[DICT_STACKS], r->stack) ||
+	    r->entry.hash != store_series_hash(s, r->workload, r->stack))
 		return false;
 	s->dicts[DICT_WORKLOADS].refs[r->workload]++;
 	s->dicts[DICT_STACKS].refs[r->stack]++;
@@ -154,7 +167,8 @@ static bool keep_slice(struct store *s, uint32_t i)
 
 	if (!dict_has(&s->dicts[DICT_PROCESSES], r->process) || !dict_has(&s->dicts[DICT_SERIES], r->series) ||
 	    store_process_at(s, r->process)->workload != store_series_at(s, r->series)->workload ||
-	    r->born > s->c.tick + 1 || r->series_born > r->born)
+	    r->born > s->c.tick + 1 || r->series_born > r->born ||
+	    r->entry.hash != store_slice_hash(r->process, store_series_at(s, r->series)->stack))
 		return false;
 	store_slice_link(s, i);
 	return true;

@@ -25,7 +25,7 @@ const unsigned char *store_block_payload(const struct store *s, int ring, const 
 
 uint64_t store_block_checksum(const struct store *s, int ring, const struct block *b)
 {
-	uint64_t h = hash64(&b->offset, sizeof(*b) - offsetof(struct block, offset), 7);
+	uint64_t h = hash64(&b->offset, sizeof(*b) - offsetof(struct block, offset), SEED_BLOCK);
 
 	return hash64(store_block_payload(s, ring, b), b->size, h);
 }

@@ -45,17 +45,29 @@ void store_live_remove(struct store *s, uint32_t series)
 	s->series_live[series] = 0;
 }
 
-static uint32_t series_get(struct store *s, uint32_t workload, uint32_t stack)
+/* The series' id: the same across restarts. */
+uint64_t store_series_hash(const struct store *s, uint32_t workload, uint32_t stack)
+{
+	uint64_t id[2] = { store_workload_at(s, workload)->entry.hash, store_stack_at(s, stack)->entry.hash };
+
+	return hash64(id, sizeof(id), SEED_SERIES);
+}
+
+static uint32_t series_find(const struct store *s, uint32_t workload, uint32_t stack)
 {
 	struct series_key key = { workload, stack };
-	uint64_t id[2] = { store_workload_at(s, workload)->entry.hash, store_stack_at(s, stack)->entry.hash };
-	uint64_t hash = hash64(id, sizeof(id), 2);
-	uint32_t i = store_dict_find(s, DICT_SERIES, hash, series_equal, &key);
+
+	return store_dict_find(s, DICT_SERIES, store_series_hash(s, workload, stack), series_equal, &key);
+}
+
+static uint32_t series_get(struct store *s, uint32_t workload, uint32_t stack)
+{
+	uint32_t i = series_find(s, workload, stack);
 	struct series_record *r;
 
 	if (i)
 		return i;
-	while (!(i = store_dict_take(s, DICT_SERIES, hash)))
+	while (!(i = store_dict_take(s, DICT_SERIES, store_series_hash(s, workload, stack))))
 		if (!store_make_room(s, DICT_SERIES))
 			return 0;
 	r = store_series_at(s, i);
@@ -86,21 +98,10 @@ void store_series_drop(struct store *s, uint32_t i)
 
 /* ---- slices ---- */
 
-struct slice_key {
-	uint32_t process, series;
-};
-
-static uint64_t slice_hash(uint32_t process, uint32_t series)
+/* An odd factor loses nothing: equal hashes mean equal keys. */
+uint64_t store_slice_hash(uint32_t process, uint32_t stack)
 {
-	return ((uint64_t)process << 32 | series) * 0xd6e8feb86659fd93ULL;
-}
-
-static bool slice_equal(const struct store *s, uint32_t i, const void *key)
-{
-	const struct slice_record *r = store_slice_at(s, i);
-	const struct slice_key *k = key;
-
-	return r->process == k->process && r->series == k->series;
+	return ((uint64_t)process << 32 | stack) * 0xd6e8feb86659fd93ULL;
 }
 
 static bool is_other(const struct store *s, uint32_t process)
@@ -123,11 +124,11 @@ void store_slice_link(struct store *s, uint32_t i)
 
 static uint32_t slice_make(struct store *s, uint32_t process, uint32_t series)
 {
-	uint32_t i;
+	uint32_t stack = store_series_at(s, series)->stack, i;
 
 	/* The series has no slice yet perhaps: it must not go while room is made. */
 	dict_entry(&s->dicts[DICT_SERIES], series)->used = s->c.tick + 1;
-	while (!(i = store_dict_take(s, DICT_SLICES, slice_hash(process, series))))
+	while (!(i = store_dict_take(s, DICT_SLICES, store_slice_hash(process, stack))))
 		if (!store_make_room(s, DICT_SLICES))
 			return 0;
 	*store_slice_at(s, i) = (struct slice_record) {
@@ -183,7 +184,7 @@ static void rebind(struct store *s, uint32_t i, uint32_t process)
 	s->dicts[DICT_PROCESSES].refs[process]++;
 	r->process = process;
 	r->born = s->c.tick + 1;
-	r->entry.hash = slice_hash(process, r->series);
+	r->entry.hash = store_slice_hash(process, store_series_at(s, r->series)->stack);
 	r->entry.used = s->c.tick + 1;
 	r->entry.generation++;
 	store_dict_publish(s, DICT_SLICES, i);
@@ -210,11 +211,9 @@ static uint32_t slice_of_full_series(struct store *s, uint32_t process, uint32_t
 	return oldest;
 }
 
-static uint32_t slice_find(const struct store *s, uint32_t process, uint32_t series)
+static uint32_t slice_find(const struct store *s, uint32_t process, uint32_t stack)
 {
-	struct slice_key key = { process, series };
-
-	return store_dict_find(s, DICT_SLICES, slice_hash(process, series), slice_equal, &key);
+	return store_dict_find(s, DICT_SLICES, store_slice_hash(process, stack), NULL, NULL);
 }
 
 static void touch(struct store *s, uint32_t slice)
@@ -231,23 +230,27 @@ static void touch(struct store *s, uint32_t slice)
 	dict_entry(&s->dicts[DICT_PROCESSES], r->process)->used = now;
 }
 
-/* The slice to add to; 0 when there is no room. */
-uint32_t store_slice_get(struct store *s, uint32_t process, uint32_t stack)
+static uint32_t slice_new(struct store *s, uint32_t process, uint32_t stack)
 {
-	uint32_t series = series_get(s, store_process_at(s, process)->workload, stack), i, n = 0;
+	uint32_t series = series_get(s, store_process_at(s, process)->workload, stack), n = 0;
 
 	if (!series)
 		return 0;
-	i = slice_find(s, process, series);
-	if (!i) {
-		for (uint32_t k = s->series_first[series]; k; k = s->slice_next[k])
-			n += k != s->series_other[series];
-		i = n < s->layout.config.slices_per_series ? slice_make(s, process, series) :
-		                                              slice_of_full_series(s, process, series);
-		if (!i)
-			return 0;
-	}
-	touch(s, i);
+	for (uint32_t k = s->series_first[series]; k; k = s->slice_next[k])
+		n += k != s->series_other[series];
+	return n < s->layout.config.slices_per_series ? slice_make(s, process, series) :
+	                                                slice_of_full_series(s, process, series);
+}
+
+/* The slice to add to; 0 when there is no room. */
+uint32_t store_slice_get(struct store *s, uint32_t process, uint32_t stack)
+{
+	uint32_t i = slice_find(s, process, stack);
+
+	if (!i)
+		i = slice_new(s, process, stack);
+	if (i)
+		touch(s, i);
 	return i;
 }
 
@@ -325,16 +328,12 @@ int store_add(struct store *s, store_ref process, store_ref stack, const uint64_
 /* A wait that ends does so where it was counted: with the process, or with those not told apart. */
 static uint32_t slice_in_wait(struct store *s, uint32_t process, uint32_t stack)
 {
-	struct series_key key = { store_process_at(s, process)->workload, stack };
-	uint64_t id[2] = { store_workload_at(s, key.workload)->entry.hash, store_stack_at(s, stack)->entry.hash };
-	uint32_t series = store_dict_find(s, DICT_SERIES, hash64(id, sizeof(id), 2), series_equal, &key), i;
+	uint32_t i = slice_find(s, process, stack), series;
 
-	if (!series)
-		return 0;
-	i = slice_find(s, process, series);
 	if (i && store_wait_threads(s, i) > 0)
 		return i;
-	i = s->series_other[series];
+	series = series_find(s, store_process_at(s, process)->workload, stack);
+	i = series ? s->series_other[series] : 0;
 	return i && store_wait_threads(s, i) > 0 ? i : 0;
 }
 
@@ -401,8 +400,11 @@ static store_ref top_process(const struct store *s, uint32_t series, const uint6
 	uint32_t top = 0;
 	double most = 0;
 
+	if (s->series_tick[series] != s->c.tick + 1 && s->series_wait[series] == 0)
+		return 0;
 	for (uint32_t i = s->series_first[series]; i; i = s->slice_next[i]) {
-		double part = share(s, i, sums);
+		/* One that is alone need not be compared. */
+		double part = i == s->series_first[series] && !s->slice_next[i] ? 1 : share(s, i, sums);
 
 		if (part > most && !is_other(s, store_slice_at(s, i)->process)) {
 			most = part;
