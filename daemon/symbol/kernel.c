@@ -23,6 +23,9 @@ struct kernel_symbols {
 	size_t names_size, names_max;
 	char **modules;
 	size_t n_modules;
+	struct range {
+		uint64_t start, end;
+	} sched, lock; /* sections of their own */
 };
 
 struct reader {
@@ -110,6 +113,18 @@ static int find_module(struct kernel_symbols *k, const char *name, uint16_t *ret
 	return 0;
 }
 
+static void note_section(struct kernel_symbols *k, const char *name, uint64_t address)
+{
+	if (streq(name, "__sched_text_start"))
+		k->sched.start = address;
+	else if (streq(name, "__sched_text_end"))
+		k->sched.end = address;
+	else if (streq(name, "__lock_text_start"))
+		k->lock.start = address;
+	else if (streq(name, "__lock_text_end"))
+		k->lock.end = address;
+}
+
 static int add_line(struct reader *d, char *line)
 {
 	char *at, *name, *module, type;
@@ -134,6 +149,7 @@ static int add_line(struct reader *d, char *line)
 		if (r < 0)
 			return r;
 	}
+	note_section(d->table, name, e.address);
 	if (strchr("tTwW", type) && !is_marker(name)) {
 		e.rank = type == 'T' ? 0 : type == 't' ? 2 : 1;
 		r = add_name(d->table, name, &e.name);
@@ -265,6 +281,16 @@ bool kernel_symbols_find(const struct kernel_symbols *k, uint64_t address, struc
 		.name = k->names + k->names_at[low - 1], .module = k->modules[k->modules_at[low - 1]],
 	};
 	return true;
+}
+
+static bool in_range(const struct range *r, uint64_t address)
+{
+	return address >= r->start && address < r->end;
+}
+
+bool kernel_symbols_is_sched(const struct kernel_symbols *k, uint64_t address)
+{
+	return in_range(&k->sched, address) || in_range(&k->lock, address);
 }
 
 bool kernel_symbol_is_plumbing(const char *name)

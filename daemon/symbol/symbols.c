@@ -210,6 +210,23 @@ static struct symbols_frame file_frame(struct symbols *s, size_t i, const char *
 	return f;
 }
 
+struct output {
+	struct symbols_frame *frames;
+	size_t n;
+	uint64_t ids[SYMBOLS_FRAMES_MAX + 1]; /* and the boundary */
+	size_t n_ids;
+};
+
+static void put_frame(struct output *out, const struct symbols_frame *f)
+{
+	const struct symbols_frame *last = out->n > 0 ? &out->frames[out->n - 1] : NULL;
+
+	if (last && last->id == f->id && is_whole(f))
+		return;
+	out->frames[out->n++] = *f;
+	out->ids[out->n_ids++] = f->id;
+}
+
 static struct symbols_frame kernel_frame(struct symbols *s, uint64_t address)
 {
 	struct kernel_symbol k;
@@ -223,15 +240,47 @@ static struct symbols_frame kernel_frame(struct symbols *s, uint64_t address)
 	return (struct symbols_frame){ .id = id, .kind = FRAME_KERNEL, .function = k.name, .object = k.module, .display = k.name };
 }
 
-/* How many frames at the top are about how our own programs were called. */
+/* How many frames at the top are about how our own programs were called. Programs themselves may be younger than our
+ * reading of kallsyms, so they have no name; what they were called by has. */
 static size_t count_plumbing(const struct symbols *s, const uint64_t *kernel, size_t n)
 {
 	struct kernel_symbol k;
-	size_t i = 0;
+	size_t plumbing = 0;
 
-	while (i < n && kernel_symbols_find(s->kernel, kernel[i] - (i > 0), &k) && kernel_symbol_is_plumbing(k.name))
-		i++;
-	return i;
+	for (size_t i = 0; i < n; i++) {
+		if (!kernel_symbols_find(s->kernel, kernel[i] - (i > 0), &k))
+			continue;
+		if (!kernel_symbol_is_plumbing(k.name))
+			break;
+		plumbing = i + 1;
+	}
+	return plumbing;
+}
+
+/* A wait is seen by a program in the switch, or, when it lasts, by walking the sleeping task's stack. The kernel leaves its scheduler
+ * out of the latter, as in /proc/PID/stack; so it is left out of the former, and both are one stack. */
+static bool is_at_switch(const struct symbols *s, const uint64_t *kernel, size_t n, size_t plumbing)
+{
+	static const char name[] = "__schedule"; /* or what a compiler made of it: "__schedule.constprop.0" */
+	struct kernel_symbol k;
+
+	return plumbing > 0 && plumbing < n && kernel_symbols_find(s->kernel, kernel[plumbing] - 1, &k) &&
+		strncmp(k.name, name, strlen(name)) == 0 && (k.name[strlen(name)] == '\0' || k.name[strlen(name)] == '.');
+}
+
+static void put_kernel_frames(struct symbols *s, const uint64_t *kernel, size_t n, struct output *out)
+{
+	size_t plumbing = count_plumbing(s, kernel, n);
+	bool at_switch = is_at_switch(s, kernel, n, plumbing);
+
+	for (size_t i = plumbing; i < n; i++) {
+		struct symbols_frame f;
+
+		if (at_switch && kernel_symbols_is_sched(s->kernel, kernel[i]))
+			continue;
+		f = kernel_frame(s, kernel[i] - (i > 0));
+		put_frame(out, &f);
+	}
 }
 
 /* Makes sure that the mapping's object is known and, when needed, open. Gives NULL when the file can't be read. */
@@ -340,23 +389,6 @@ static int ask_wanted(struct symbols *s)
 	return result;
 }
 
-struct output {
-	struct symbols_frame *frames;
-	size_t n;
-	uint64_t ids[SYMBOLS_FRAMES_MAX + 1]; /* and the boundary */
-	size_t n_ids;
-};
-
-static void put_frame(struct output *out, const struct symbols_frame *f)
-{
-	const struct symbols_frame *last = out->n > 0 ? &out->frames[out->n - 1] : NULL;
-
-	if (last && last->id == f->id && is_whole(f))
-		return;
-	out->frames[out->n++] = *f;
-	out->ids[out->n_ids++] = f->id;
-}
-
 /* -EAGAIN: some are not known yet. */
 static int put_user_frames(struct symbols *s, struct process *p, const uint64_t *user, size_t n, struct output *out)
 {
@@ -388,11 +420,7 @@ static int resolve_once(struct symbols *s, const struct symbols_process_key *key
 	struct process *p;
 
 	objects_begin(s->objects);
-	for (size_t i = count_plumbing(s, kernel, n_kernel); i < n_kernel; i++) {
-		struct symbols_frame f = kernel_frame(s, kernel[i] - (i > 0));
-
-		put_frame(out, &f);
-	}
+	put_kernel_frames(s, kernel, n_kernel, out);
 	out->ids[out->n_ids++] = STACK_BOUNDARY;
 	if (n_user == 0)
 		return 0;

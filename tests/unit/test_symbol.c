@@ -224,7 +224,7 @@ static const char kallsyms[] =
 	"ffffffff81000200 T zz_alias\n"
 	"ffffffff81000200 T aa_alias\n"
 	"ffffffff81000300 T __sched_text_start\n"
-	"ffffffff81000300 t schedule_inner\n"
+	"ffffffff81000300 t __schedule\n"
 	"ffffffff81000380 T schedule\n"
 	"ffffffff81000400 T __sched_text_end\n"
 	"ffffffff81000480 D data_between\n"
@@ -262,7 +262,7 @@ static void test_kernel_names(void **state _unused_)
 		{ 0xffffffff81000110, "do_work", "[kernel]" },
 		{ 0xffffffff810001ff, "do_work", "[kernel]" },
 		{ 0xffffffff81000200, "aa_alias", "[kernel]" },
-		{ 0xffffffff81000300, "schedule_inner", "[kernel]" },
+		{ 0xffffffff81000300, "__schedule", "[kernel]" },
 		{ 0xffffffff810003ff, "schedule", "[kernel]" },
 		{ 0xffffffff81000400, NULL, NULL },
 		{ 0xffffffff81000480, NULL, NULL },
@@ -926,31 +926,53 @@ static void test_plumbing_is_stripped(void **state)
 {
 	struct fixture *f = *state;
 	const struct symbols_process_key key = { .pid = 1 };
-	/* our program at a switch: itself, bpf_trace_run4, the tracepoint, then what the task did */
-	const uint64_t at_switch[] = { 0xffffffffc0300010, 0xffffffffc0300210, 0xffffffffc0300310, 0xffffffff81000390, 0xffffffff81000120 };
-	const uint64_t fentry[] = { 0xffffffffc0300010, 0xffffffffc0300110, 0xffffffff81000390, 0xffffffff81000120 };
-	/* the same sleeping task, walked from outside */
-	const uint64_t walked[] = { 0xffffffff81000395, 0xffffffff81000120 };
-	/* somebody else's program in the middle of a stack is part of what the kernel did */
-	const uint64_t foreign[] = { 0xffffffff81000395, 0xffffffffc0300010, 0xffffffff81000120 };
+	/* the same sleeping task: seen by our program at the switch (itself, bpf_trace_run4, the tracepoint, the scheduler), and walked
+	 * from outside, where the kernel leaves the scheduler out */
+	const uint64_t at_switch[] = { 0xffffffffc0300010, 0xffffffffc0300210, 0xffffffffc0300310, 0xffffffff81000310, 0xffffffff81000390, 0xffffffff81000120, 0xffffffff81000005 };
+	const uint64_t walked[] = { 0xffffffff81000120, 0xffffffff81000005 };
+	/* a program that was loaded after kallsyms was read */
+	const uint64_t young[] = { 0xffffffffa0000010, 0xffffffffc0300210, 0xffffffffc0300310, 0xffffffff81000310, 0xffffffff81000120, 0xffffffff81000005 };
+	const uint64_t fentry[] = { 0xffffffffc0300010, 0xffffffffc0300110, 0xffffffff81000120, 0xffffffff81000005 };
 	uint64_t id;
 
 	use_kernel(f);
-	resolve(f, &key, walked, 2, NULL, 0);
+	resolve(f, &key, walked, ELEMENTS_OF(walked), NULL, 0);
 	assert_int_equal(n_frames, 2);
-	assert_string_equal(frames[0].display, "schedule");
+	assert_string_equal(frames[0].display, "do_work");
 	assert_string_equal(frames[0].object, "[kernel]");
 	assert_int_equal(frames[0].kind, FRAME_KERNEL);
-	assert_string_equal(frames[1].display, "do_work");
+	assert_string_equal(frames[1].display, "startup");
 	id = stack_id;
-	resolve(f, &key, at_switch, 5, NULL, 0);
+	resolve(f, &key, at_switch, ELEMENTS_OF(at_switch), NULL, 0);
 	assert_int_equal(n_frames, 2);
 	assert_true(stack_id == id);
-	resolve(f, &key, fentry, 4, NULL, 0);
+	resolve(f, &key, young, ELEMENTS_OF(young), NULL, 0);
 	assert_true(stack_id == id);
+	resolve(f, &key, fentry, ELEMENTS_OF(fentry), NULL, 0);
+	assert_true(stack_id == id);
+}
+
+static void test_no_more_is_stripped(void **state)
+{
+	struct fixture *f = *state;
+	const struct symbols_process_key key = { .pid = 1 };
+	/* somebody else's program in the middle of a stack is part of what the kernel did */
+	const uint64_t foreign[] = { 0xffffffff81000120, 0xffffffffc0300010, 0xffffffff81000005 };
+	/* a sample of the scheduler at work is time spent there */
+	const uint64_t on_cpu[] = { 0xffffffff81000310, 0xffffffff81000390, 0xffffffff81000120 };
+	/* and so is one below another hook */
+	const uint64_t hook[] = { 0xffffffffc0300010, 0xffffffffc0300110, 0xffffffff81000390, 0xffffffff81000120 };
+
+	use_kernel(f);
 	resolve(f, &key, foreign, 3, NULL, 0);
 	assert_int_equal(n_frames, 3);
 	assert_string_equal(frames[1].object, "[bpf]");
+	resolve(f, &key, on_cpu, 3, NULL, 0);
+	assert_int_equal(n_frames, 3);
+	assert_string_equal(frames[0].display, "__schedule");
+	resolve(f, &key, hook, 4, NULL, 0);
+	assert_int_equal(n_frames, 2);
+	assert_string_equal(frames[0].display, "schedule");
 }
 
 static void test_kernel_addresses_do_not_leak(void **state)
@@ -1034,6 +1056,7 @@ int main(int argc, char *argv[])
 		WITH_FIXTURE(test_parser_dies_meanwhile),
 		WITH_FIXTURE(test_poisonous_object),
 		WITH_FIXTURE(test_plumbing_is_stripped),
+		WITH_FIXTURE(test_no_more_is_stripped),
 		WITH_FIXTURE(test_kernel_addresses_do_not_leak),
 		WITH_FIXTURE(test_bad_arguments),
 		WITH_FIXTURE(test_refresh),
