@@ -484,7 +484,7 @@ int collect_tick(struct collect *c, const struct collect_sink *sink, void *userd
 	resync_waits(c);
 	if (c->activity != DARK)
 		visited = visit(c);
-	r = drain_flip(&c->drain, &c->programs);
+	r = drain_flip(&c->drain, &c->programs.halves);
 	for (uint32_t i = 0; i < c->drain.n_exits; i++)
 		threads_add_exit(&c->threads, &c->drain.exits[i]);
 
@@ -502,7 +502,7 @@ int collect_tick(struct collect *c, const struct collect_sink *sink, void *userd
 	report_samples(c, sink, userdata);
 	threads_report(&c->threads, wall, sink, userdata);
 	report_losses(c, sink, userdata);
-	drain_evict(&c->drain, &c->programs, &c->threads);
+	drain_evict(&c->drain, bpf_map__fd(c->programs.skel->maps.stacks), &c->threads);
 	return r < 0 ? r : visited;
 }
 

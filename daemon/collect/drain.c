@@ -63,10 +63,9 @@ static bool settle(const struct stackd_guard *guards)
 }
 
 /* Reads and empties a map into arrays. */
-static int take_all(struct bpf_map *map, void *keys, size_t key_size, void *values, size_t value_size, uint32_t max,
+static int take_all(int fd, void *keys, size_t key_size, void *values, size_t value_size, uint32_t max,
                     uint32_t *ret_n)
 {
-	int fd = bpf_map__fd(map);
 	uint32_t n = 0;
 	uint64_t cursor = 0; /* the kernel keeps a bucket's number here */
 	bool started = false;
@@ -87,10 +86,8 @@ static int take_all(struct bpf_map *map, void *keys, size_t key_size, void *valu
 	return 0;
 }
 
-static void read_losses(struct drain *d, const struct programs *p)
+static void read_losses(struct drain *d, int fd)
 {
-	int fd = bpf_map__fd(p->skel->maps.losses);
-
 	for (uint32_t cause = 0; cause < LOSS_N; cause++) {
 		uint64_t sum = 0;
 
@@ -103,23 +100,20 @@ static void read_losses(struct drain *d, const struct programs *p)
 	}
 }
 
-int drain_flip(struct drain *d, const struct programs *p)
+int drain_flip(struct drain *d, const struct halves *h)
 {
-	struct stackd_bpf *skel = p->skel;
-	uint32_t old = skel->bss->control.half;
+	uint32_t old = h->control->half & 1;
 	int r, r2;
 
-	__atomic_store_n(&skel->bss->control.half, old ^ 1, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&h->control->half, old ^ 1, __ATOMIC_SEQ_CST);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	if (!settle(skel->bss->guards))
+	if (!settle(h->guards))
 		d->unsettled++;
 	d->n_counts = d->n_exits = 0;
-	r = take_all(old ? skel->maps.counts_1 : skel->maps.counts_0, d->ids, sizeof *d->ids, d->counts, sizeof *d->counts,
-	             d->max_counts, &d->n_counts);
-	r2 = take_all(old ? skel->maps.exits_1 : skel->maps.exits_0, d->exit_keys, sizeof *d->exit_keys, d->exits,
-	              sizeof *d->exits, d->max_exits, &d->n_exits);
+	r = take_all(h->counts[old], d->ids, sizeof *d->ids, d->counts, sizeof *d->counts, d->max_counts, &d->n_counts);
+	r2 = take_all(h->exits[old], d->exit_keys, sizeof *d->exit_keys, d->exits, sizeof *d->exits, d->max_exits, &d->n_exits);
 	d->counts_peak = MAX(d->counts_peak, d->n_counts);
-	read_losses(d, p);
+	read_losses(d, h->losses);
 	return r < 0 ? r : r2;
 }
 
@@ -157,9 +151,8 @@ static void sweep(struct drain *d, int fd)
 	}
 }
 
-void drain_evict(struct drain *d, const struct programs *p, const struct threads *t)
+void drain_evict(struct drain *d, int stacks_fd, const struct threads *t)
 {
-	int fd = bpf_map__fd(p->skel->maps.stacks);
 	uint64_t id, seen;
 	uint32_t limit, n = 0;
 	size_t cursor = 0;
@@ -167,7 +160,7 @@ void drain_evict(struct drain *d, const struct programs *p, const struct threads
 	d->tick++;
 	for (uint32_t i = 0; i < d->n_counts; i++)
 		see(d, d->ids[i]);
-	sweep(d, fd);
+	sweep(d, stacks_fd);
 	limit = drain_idle_limit((uint32_t)map64_size(d->last_seen), d->max_stacks);
 	if (limit == UINT32_MAX)
 		return;
@@ -175,7 +168,7 @@ void drain_evict(struct drain *d, const struct programs *p, const struct threads
 		if (d->tick - seen > limit && !threads_waits_on(t, id))
 			d->evictions[n++] = id;
 	for (uint32_t i = 0; i < n; i++) {
-		bpf_map_delete_elem(fd, &d->evictions[i]);
+		bpf_map_delete_elem(stacks_fd, &d->evictions[i]);
 		map64_remove(d->last_seen, d->evictions[i]);
 	}
 }

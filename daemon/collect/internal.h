@@ -23,8 +23,16 @@ _Static_assert(STACKD_KERNEL_FRAMES == COLLECT_KERNEL_FRAMES_MAX && STACKD_USER_
 
 enum oncpu_choice { ONCPU_BY_PERF, ONCPU_BY_FENTRY, ONCPU_BY_KPROBE };
 
+/* What the programs write for the daemon, in halves that are turned over by drain_flip(). */
+struct halves {
+	struct stackd_control *control;
+	struct stackd_guard *guards;
+	int counts[2], exits[2], losses; /* map descriptors, borrowed */
+};
+
 struct programs {
 	struct stackd_bpf *skel;
+	struct halves halves;
 	enum oncpu_choice oncpu;
 	bool sleepable_iterator;
 	bool load_by_timer;        /* no tracepoint shows the load: the daemon asks */
@@ -150,9 +158,9 @@ struct drain {
 int drain_init(struct drain *d, const struct collect_config *config);
 void drain_done(struct drain *d);
 /* Turns the halves over and reads the one that was written until now. */
-int drain_flip(struct drain *d, const struct programs *p);
+int drain_flip(struct drain *d, const struct halves *h);
 /* Marks what was seen and evicts idle stacks when the map fills up. */
-void drain_evict(struct drain *d, const struct programs *p, const struct threads *t);
+void drain_evict(struct drain *d, int stacks_fd, const struct threads *t);
 /* How many ticks a stack may be idle before it goes, when `used` of `max` are used; UINT32_MAX: as long as it likes. */
 uint32_t drain_idle_limit(uint32_t used, uint32_t max);
 

@@ -235,6 +235,13 @@ int programs_load(struct programs *p, const struct collect_config *config)
 	r = load_wishes(&p->skel, config, wishes);
 	if (r < 0)
 		return r;
+	p->halves = (struct halves){
+		.control = &p->skel->bss->control,
+		.guards = p->skel->bss->guards,
+		.counts = { bpf_map__fd(p->skel->maps.counts_0), bpf_map__fd(p->skel->maps.counts_1) },
+		.exits = { bpf_map__fd(p->skel->maps.exits_0), bpf_map__fd(p->skel->maps.exits_1) },
+		.losses = bpf_map__fd(p->skel->maps.losses),
+	};
 	r = attach_tasks(p);
 	if (r < 0) {
 		programs_unload(p);
