@@ -13,10 +13,12 @@
 static void tell_no_connection(const char *path, int r)
 {
 	if (r == -EACCES || r == -EPERM)
-		log_error("Can't connect to %s: %s. Join the group stackd (usermod -aG stackd USER, then log in again), or run as root.", path,
-		          strerror(-r));
+		log_error("Can't connect to %s: %s. Join the group stackd (usermod -aG stackd USER, then log "
+		          "in again), or run as root.",
+		          path, strerror(-r));
 	else if (r == -ENOENT || r == -ECONNREFUSED)
-		log_error("Can't connect to %s: %s. Is stackd running? See: systemctl status stackd", path, strerror(-r));
+		log_error("Can't connect to %s: %s. Is stackd running? See: systemctl status stackd", path,
+		          strerror(-r));
 	else
 		log_error("Can't connect to %s: %s.", path, strerror(-r));
 }
@@ -27,11 +29,13 @@ static void tell_no_reply(const struct call *c, int r)
 
 	switch (r) {
 	case -ETIMEDOUT:
-		log_error("stackd did not answer within %llu s. See: systemctl status stackd", REPLY_TIMEOUT_US / USEC_PER_SEC);
+		log_error("stackd did not answer within %llu s. See: systemctl status stackd",
+		          REPLY_TIMEOUT_US / USEC_PER_SEC);
 		break;
 	case -ECONNRESET:
 	case -EPIPE:
-		log_error("stackd closed the connection before its answer was complete. See: systemctl status stackd");
+		log_error("stackd closed the connection before its answer was complete. See: systemctl "
+		          "status stackd");
 		break;
 	case -EBADMSG:
 	case -EMSGSIZE:
@@ -61,7 +65,8 @@ static void tell_range(const struct json *parameters)
 
 	json_get_u64(parameters, "since_us", &since_us);
 	json_get_u64(parameters, "until_us", &until_us);
-	log_error("The time range ends before it begins: from %s to %s.", time_format(since, since_us), time_format(until, until_us));
+	log_error("The time range ends before it begins: from %s to %s.", time_format(since, since_us),
+	          time_format(until, until_us));
 }
 
 /* Text that came over the socket, made harmless; the caller frees. */
@@ -77,7 +82,8 @@ static void tell_error(const struct call *c, const char *error, const struct jso
 {
 	const struct options *o = c->options;
 	_cleanup_free_ char *name = text_escape(error, o->term.utf8), *what = member(o, parameters, "what"),
-	                    *reason = member(o, parameters, "reason"), *parameter = member(o, parameters, "parameter");
+			    *reason = member(o, parameters, "reason"),
+			    *parameter = member(o, parameters, "parameter");
 
 	if (!name || !what || !reason || !parameter)
 		log_error("Out of memory.");
@@ -95,8 +101,10 @@ static void tell_error(const struct call *c, const char *error, const struct jso
 		log_error("stackd has as many connections as it takes; try again later.");
 	else if (streq(error, SERVICE "InvalidParameter"))
 		log_error("stackd does not take the parameter \"%s\".", parameter);
-	else if (streq(error, SERVICE "MethodNotFound") || streq(error, SERVICE "MethodNotImplemented") || streq(error, SERVICE "InterfaceNotFound"))
-		log_error("The stackd that is running does not know %s: is it of another version?", c->method);
+	else if (streq(error, SERVICE "MethodNotFound") || streq(error, SERVICE "MethodNotImplemented") ||
+	         streq(error, SERVICE "InterfaceNotFound"))
+		log_error("The stackd that is running does not know %s: is it of another version?",
+		          c->method);
 	else
 		log_error("stackd answers: %s", name);
 }
@@ -118,7 +126,8 @@ struct json_writer *call_parameters(void)
 	return w;
 }
 
-bool call_start(struct call *ret, const struct options *o, const char *method, struct json_writer *parameters, bool more, bool follow)
+bool call_start(struct call *ret, const struct options *o, const char *method, struct json_writer *parameters,
+                bool more, bool follow)
 {
 	_cleanup_call_ struct call c = { .options = o, .method = method, .follow = follow };
 	const char *text = NULL;
@@ -151,8 +160,8 @@ bool call_start(struct call *ret, const struct options *o, const char *method, s
 	return true;
 }
 
-/* Waits for the next reply, or until nobody reads stdout any more: else "stackctl anomalies -f | head -1" would stay until the
- * next anomaly, which may be never. */
+/* Waits for the next reply, or until nobody reads stdout any more: else "stackctl anomalies -f | head -1"
+ * would stay until the next anomaly, which may be never. */
 static bool wait_for_more(struct call *c)
 {
 	struct pollfd fds[] = {
@@ -229,7 +238,8 @@ static int replies_add(struct replies *r, const struct wire_reply *reply)
 	return 0;
 }
 
-bool call_all(struct replies *ret, const struct options *o, const char *method, struct json_writer *parameters)
+bool call_all(struct replies *ret, const struct options *o, const char *method,
+              struct json_writer *parameters)
 {
 	_cleanup_replies_ struct replies replies = {};
 	_cleanup_call_ struct call c = {};
@@ -323,7 +333,8 @@ bool replies_join(const struct replies *r, struct json_writer *w)
 	return true;
 }
 
-bool call_joined(struct json **ret, const struct options *o, const char *method, struct json_writer *parameters)
+bool call_joined(struct json **ret, const struct options *o, const char *method,
+                 struct json_writer *parameters)
 {
 	_cleanup_(json_writer_freep) struct json_writer *w = NULL;
 	_cleanup_replies_ struct replies replies = {};
@@ -402,7 +413,7 @@ const char *field_string(struct fields *f, const struct json *object, const char
 	return v;
 }
 
-int64_t field_int(struct fields *f, const struct json *object, const char *key)
+long long field_int(struct fields *f, const struct json *object, const char *key)
 {
 	int64_t v = 0;
 

@@ -17,12 +17,13 @@ struct call {
 #define _cleanup_call_ _cleanup_(call_close)
 void call_close(struct call *c);
 
-/* Connects and sends. method: "GetFlame". parameters may be NULL. more: replies may come in many pieces. follow: wait for ever
- * for the next one. */
-bool call_start(struct call *ret, const struct options *o, const char *method, struct json_writer *parameters, bool more, bool follow);
+/* Connects and sends. method: "GetFlame". parameters may be NULL. more: replies may come in many pieces.
+ * follow: wait for ever for the next one. */
+bool call_start(struct call *ret, const struct options *o, const char *method, struct json_writer *parameters,
+                bool more, bool follow);
 
-/* The parameters of the next reply (NULL: none); valid until the next call. When a follower's stdout was closed it gives false, silently,
- * and done is set. */
+/* The parameters of the next reply (NULL: none); valid until the next call. When a follower's stdout was
+ * closed it gives false, silently, and done is set. */
 bool call_next(struct call *c, const struct json **ret);
 
 /* All replies to one call, kept as text, since they are many times smaller so. */
@@ -35,14 +36,17 @@ struct replies {
 #define _cleanup_replies_ _cleanup_(replies_free)
 void replies_free(struct replies *r);
 
-bool call_all(struct replies *ret, const struct options *o, const char *method, struct json_writer *parameters);
+bool call_all(struct replies *ret, const struct options *o, const char *method,
+              struct json_writer *parameters);
 /* The parameters of one of them (NULL: none); the caller frees *ret_root. */
 bool replies_parse(const struct replies *r, size_t index, struct json **ret_root, const struct json **ret);
-/* Writes one object of the shape of a single reply: lists go on from reply to reply, the rest is the same in each. */
+/* Writes one object of the shape of a single reply: lists go on from reply to reply, the rest is the same in
+ * each. */
 bool replies_join(const struct replies *r, struct json_writer *w);
 
 /* Calls, and gives all replies as one; the caller frees. */
-bool call_joined(struct json **ret, const struct options *o, const char *method, struct json_writer *parameters);
+bool call_joined(struct json **ret, const struct options *o, const char *method,
+                 struct json_writer *parameters);
 
 /* A writer with an object open; put what the call takes into it. */
 struct json_writer *call_parameters(void);
@@ -60,7 +64,7 @@ struct fields {
 };
 
 const char *field_string(struct fields *f, const struct json *object, const char *key);
-int64_t field_int(struct fields *f, const struct json *object, const char *key);
+long long field_int(struct fields *f, const struct json *object, const char *key);
 double field_float(struct fields *f, const struct json *object, const char *key);
 bool field_bool(struct fields *f, const struct json *object, const char *key);
 const struct json *field_array(struct fields *f, const struct json *object, const char *key);

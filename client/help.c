@@ -62,7 +62,8 @@ void help_show(const struct options *o)
 	const char *bold = term_colour(&o->term, COLOUR_BOLD), *end = term_reset(&o->term);
 
 	show_begin(o);
-	printf("stackctl [OPTIONS...] [COMMAND] [ARGUMENT]\n\n%sAsk stackd, the flight recorder for call stacks.%s\n", bold, end);
+	puts("stackctl [OPTIONS...] [COMMAND] [ARGUMENT]");
+	printf("\n%sAsk stackd, the flight recorder for call stacks.%s\n", bold, end);
 	verbs(o);
 	filters(o);
 	output(o);

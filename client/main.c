@@ -33,7 +33,7 @@ static const struct verb *find_verb(const char *name)
 static const char *guess_verb(const char *name)
 {
 	for (size_t i = 0; i < ELEMENTS_OF(verbs); i++)
-		if (strncmp(verbs[i].name, name, MIN(strlen(name), (size_t) 2)) == 0)
+		if (strncmp(verbs[i].name, name, MIN(strlen(name), (size_t)2)) == 0)
 			return verbs[i].name;
 	return NULL;
 }
@@ -46,7 +46,8 @@ static int run_verb(const struct options *o, int n_args, char **args)
 		const char *guess = guess_verb(args[0]);
 
 		if (guess)
-			log_error("Unknown verb \"%s\". Did you mean \"%s\"? Try \"stackctl --help\".", args[0], guess);
+			log_error("Unknown verb \"%s\". Did you mean \"%s\"? Try \"stackctl --help\".",
+			          args[0], guess);
 		else
 			log_error("Unknown verb \"%s\". Try \"stackctl --help\".", args[0]);
 		return EXIT_FAILURE;
@@ -56,7 +57,8 @@ static int run_verb(const struct options *o, int n_args, char **args)
 		return EXIT_FAILURE;
 	}
 	if (o->given & ~v->options) {
-		log_error("\"stackctl %s\" does not take %s. Try \"stackctl --help\".", v->name, option_name(o->given & ~v->options));
+		log_error("\"stackctl %s\" does not take %s. Try \"stackctl --help\".", v->name,
+		          option_name(o->given & ~v->options));
 		return EXIT_FAILURE;
 	}
 	return v->run(o, args + MIN(n_args, 1));

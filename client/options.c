@@ -55,11 +55,13 @@ static const struct option long_options[] = {
 
 const char *option_name(unsigned bits)
 {
-	static const char *const names[] = { "--since", "--until", "--pid", "--unit", "--cgroup", "--comm", "--exe", "--metric",
-		                             "--type", "--stack", "--by", "--lines", "--follow", "--for", "--report" };
+	static const char *const names[] = {
+		"--since", "--until", "--pid", "--unit", "--cgroup", "--comm", "--exe", "--metric",
+		"--type", "--stack", "--by", "--lines", "--follow", "--for", "--report",
+	};
 	int bit = __builtin_ffs(bits);
 
-	return bit > 0 && bit <= (int) ELEMENTS_OF(names) ? names[bit - 1] : "";
+	return bit > 0 && bit <= (int)ELEMENTS_OF(names) ? names[bit - 1] : "";
 }
 
 static bool take_time(struct options *o, const char *option, const char *value, uint64_t *ret_us)
@@ -313,8 +315,8 @@ bool options_parse(struct options *ret, int argc, char **argv, int *ret_first)
 	if ((o.given & OPTION_RANGE) == OPTION_RANGE && o.since_us >= o.until_us) {
 		char since[FORMAT_MAX], until[FORMAT_MAX];
 
-		log_error("The time range ends before it begins: --since is %s, --until is %s.", time_format(since, o.since_us),
-		          time_format(until, o.until_us));
+		log_error("The time range ends before it begins: --since is %s, --until is %s.",
+		          time_format(since, o.since_us), time_format(until, o.until_us));
 		return false;
 	}
 	if (o.given & OPTION_LINES && o.lines == 0 && !(o.given & OPTION_FOLLOW)) {

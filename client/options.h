@@ -45,8 +45,8 @@ struct options {
 	struct term term;
 };
 
-/* Reorders argv so that what is no option comes last; *ret_first is the index of the first of these. Tells the user what is wrong and
- * gives false. Strings live as long as argv and the environment. */
+/* Reorders argv so that what is no option comes last; *ret_first is the index of the first of these. Tells
+ * the user what is wrong and gives false. Strings live as long as argv and the environment. */
 bool options_parse(struct options *ret, int argc, char **argv, int *ret_first);
 
 /* "--since" for the lowest bit of set that is in bits. */

@@ -9,7 +9,8 @@
 
 static pid_t pager_pid;
 
-/* Who came by sudo must not get a root shell out of less: LESSSECURE=1, and no other pager, for only less knows it. */
+/* Who came by sudo must not get a root shell out of less: LESSSECURE=1, and no other pager, for only less
+ * knows it. */
 static bool find_secure(bool *ret_told)
 {
 	const char *value = getenv("SYSTEMD_PAGERSECURE");
@@ -30,7 +31,7 @@ static const char *configured_pager(void)
 
 static void exec_program(const char *program)
 {
-	char *const argv[] = { (char *) program, NULL };
+	char *const argv[] = { (char *)program, NULL };
 
 	execvp(program, argv);
 }
@@ -86,7 +87,8 @@ void pager_open(void)
 	if (pager_pid == 0) {
 		signal(SIGPIPE, SIG_DFL);
 		/* A pager whose writer was killed is left open on purpose only by the user's own hand. */
-		if (prctl(PR_SET_PDEATHSIG, SIGTERM) < 0 || getppid() != parent || dup2(read_end, STDIN_FILENO) < 0)
+		if (prctl(PR_SET_PDEATHSIG, SIGTERM) < 0 || getppid() != parent ||
+		    dup2(read_end, STDIN_FILENO) < 0)
 			_exit(EXIT_FAILURE);
 		become_pager(pager, secure, secure_told);
 	}

@@ -36,7 +36,8 @@ char *folded_name(const char *name, const char *suffix)
 
 	if (!copy)
 		return NULL;
-	/* What separates frames, and the stack from its value, can't be in a name; readers have no way to quote. */
+	/* What separates frames, and the stack from its value, can't be in a name; readers have no way to
+	 * quote. */
 	for (char *p = copy; *p; p++)
 		if (strchr(" \t\n\v\f\r", *p))
 			*p = '_';
@@ -97,7 +98,7 @@ int folded_print(struct folded *f, const struct json *row, FILE *file)
 	for (size_t i = 0; i < json_length(frames); i++) {
 		int64_t index;
 
-		if (json_as_int(json_at(frames, i), &index) < 0 || index < 0 || (uint64_t) index >= f->n)
+		if (json_as_int(json_at(frames, i), &index) < 0 || index < 0 || (uint64_t)index >= f->n)
 			return -EBADMSG;
 	}
 	comm = folded_name(name, "");
@@ -113,6 +114,6 @@ int folded_print(struct folded *f, const struct json *row, FILE *file)
 		fputc(';', file);
 		fputs(f->names[index], file);
 	}
-	fprintf(file, " %lld\n", (long long) value);
+	fprintf(file, " %lld\n", (long long)value);
 	return 0;
 }

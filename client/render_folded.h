@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Folded stacks: "comm;outermost;...;innermost value", a line each, as flamegraph.pl and its like take them. */
+/* Folded stacks: "comm;outermost;...;innermost value", a line each, as flamegraph.pl takes them. */
 #pragma once
 
 #include "call.h"
@@ -9,10 +9,11 @@ int folded_new(struct folded **ret);
 struct folded *folded_free(struct folded *f);
 DEFINE_CLEANUP(struct folded *, folded_free)
 
-/* Takes the frames of a reply, to which its and later replies' stacks point by index. -E2BIG above a million. */
+/* Takes the frames of a reply, to which its and later replies' stacks point by index. -E2BIG: a million. */
 int folded_add_frames(struct folded *f, const struct json *frames);
 /* -EBADMSG: an index points to no frame. */
 int folded_print(struct folded *f, const struct json *row, FILE *file);
 
-/* A name as one frame of a folded line: no ";", no blanks, nothing that a terminal would act upon. The caller frees. */
+/* A name as one frame of a folded line: no ";", no blanks, nothing that a terminal would act upon. The caller
+ * frees. */
 char *folded_name(const char *name, const char *suffix);

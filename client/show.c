@@ -36,7 +36,8 @@ static bool reader_has_gone(void)
 int show_finish(int status)
 {
 	if (show_is_over() && !reader_has_gone()) {
-		log_error("Can't write to stdout: %s.", write_errno ? strerror(write_errno) : "an earlier write failed");
+		log_error("Can't write to stdout: %s.",
+		          write_errno ? strerror(write_errno) : "an earlier write failed");
 		status = EXIT_FAILURE;
 	}
 	pager_close();
@@ -172,7 +173,7 @@ char *sparkline(const double *values, size_t n, bool utf8)
 		most = MAX(most, values[i]);
 	for (size_t i = 0; i < n; i++) {
 		/* Only what is zero shows nothing. */
-		size_t level = values[i] > 0 ? MAX((size_t) 1, (size_t) lround(values[i] / most * levels)) : 0;
+		size_t level = values[i] > 0 ? MAX((size_t)1, (size_t)lround(values[i] / most * levels)) : 0;
 
 		p = stpcpy(p, utf8 ? bars[level] : ascii[level]);
 	}
@@ -192,7 +193,7 @@ char *format_process(char buf[static FORMAT_MAX], const struct json *process)
 	if (!process)
 		snprintf(buf, FORMAT_MAX, "-");
 	else
-		snprintf(buf, FORMAT_MAX, "%.40s[%lld]", comm, (long long) pid);
+		snprintf(buf, FORMAT_MAX, "%.40s[%lld]", comm, (long long)pid);
 	return buf;
 }
 
@@ -216,8 +217,11 @@ static bool begins_with_any(const char *s, const char *const *prefixes, size_t n
 /* The way into the kernel and to the scheduler, on every stack of its kind. */
 static bool is_plumbing(const char *name)
 {
-	static const char *const prefixes[] = { "__schedule", "schedule", "io_schedule", "preempt_schedule", "finish_task_switch", "entry_SYSCALL",
-		                                "do_syscall_", "el0", "el1h", "asm_exc_", "asm_sysvec_", "ret_from_fork", "kthread" };
+	static const char *const prefixes[] = {
+		"__schedule", "schedule", "io_schedule", "preempt_schedule", "finish_task_switch",
+		"entry_SYSCALL", "do_syscall_", "el0", "el1h", "asm_exc_", "asm_sysvec_", "ret_from_fork",
+		"kthread",
+	};
 
 	return begins_with_any(name, prefixes, ELEMENTS_OF(prefixes));
 }
@@ -225,7 +229,8 @@ static bool is_plumbing(const char *name)
 /* The C library and the loader wait and fault on behalf of those who call them. */
 static bool is_runtime(const char *object)
 {
-	static const char *const prefixes[] = { "libc.so", "libc-", "libpthread", "ld-linux", "ld-musl", "libstdc++", "[vdso]" };
+	static const char *const prefixes[] = { "libc.so", "libc-",     "libpthread", "ld-linux",
+		                                "ld-musl", "libstdc++", "[vdso]" };
 
 	return begins_with_any(object, prefixes, ELEMENTS_OF(prefixes));
 }
@@ -282,8 +287,9 @@ void show_window(const struct options *o, enum metric m, const struct json *wind
 
 	if (!o->verbose || !window)
 		return;
-	fprintf(stderr, "%s from %s to %s: %s in all, gate open for %lld s, mean load %.2f, %lld lost\n", metric_to_string(m),
-	        time_format(since, field_int(&f, window, "since_us")), time_format(until, field_int(&f, window, "until_us")),
-	        format_metric(sum, m, total), (long long) field_int(&f, window, "gate_open_s"), field_float(&f, window, "load_mean"),
-	        (long long) field_int(&f, window, "lost"));
+	fprintf(stderr, "%s from %s to %s: %s in all, gate open for %lld s, mean load %.2f, %lld lost\n",
+	        metric_to_string(m), time_format(since, field_int(&f, window, "since_us")),
+	        time_format(until, field_int(&f, window, "until_us")), format_metric(sum, m, total),
+	        field_int(&f, window, "gate_open_s"), field_float(&f, window, "load_mean"),
+	        field_int(&f, window, "lost"));
 }

@@ -11,8 +11,8 @@ void show_begin(const struct options *o);
 /* Nothing to print any more: written out, or nobody reads it. */
 bool show_is_over(void);
 
-/* Call last: writes out, waits for the pager, and turns the status to failure when some of it couldn't be written. A reader that has
- * seen enough (head, less) is none. */
+/* Call last: writes out, waits for the pager, and turns the status to failure when some of it couldn't be
+ * written. A reader that has seen enough (head, less) is none. */
 int show_finish(int status);
 
 /* One JSON document, as --json says. */
@@ -27,14 +27,16 @@ bool show_table(const struct options *o, struct table *t, const char *what);
 
 /* "1.80s/s", "3.1k faults/s": the metric's unit per second. */
 char *format_rate(char buf[static FORMAT_MAX], enum metric m, double per_second);
-/* "1 in 2e7": how rare chance makes a value of that probability; by the score where that is too small for a double. */
+/* "1 in 2e7": how rare chance makes a value of that probability; by the score where that is too small for a
+ * double. */
 char *format_odds(char buf[static FORMAT_MAX], double p_value, double score);
 /* "12.3%"; "-" where there is no whole. */
 char *format_share(char buf[static FORMAT_MAX], uint64_t part, uint64_t whole);
 /* "3.1k": a count for people. */
 char *format_count(char buf[static FORMAT_MAX], uint64_t n);
 
-/* A line of n small bars over values, the largest the highest. The caller frees; NULL when there is no memory. */
+/* A line of n small bars over values, the largest the highest. The caller frees; NULL when there is no
+ * memory. */
 char *sparkline(const double *values, size_t n, bool utf8);
 
 /* ---- processes and frames ---- */
@@ -44,8 +46,9 @@ char *format_process(char buf[static FORMAT_MAX], const struct json *process);
 /* The unit; the cgroup where there is none; "-" where there is neither. */
 const char *where_of(const struct json *object);
 
-/* Of frames, outermost first, the name that tells most about where this metric comes from: for waits and faults the innermost function of
- * the program itself, else the innermost function that has a name and isn't plumbing. "-" when there are no frames. */
+/* Of frames, outermost first, the name that tells most about where this metric comes from: for waits and
+ * faults the innermost function of the program itself, else the innermost function that has a name and isn't
+ * plumbing. "-" when there are no frames. */
 const char *telling_function(const struct json *frames, enum metric m);
 
 /* "metric over since to until, gate open for 3 s, 12 lost" to stderr, with -v. */

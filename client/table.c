@@ -20,7 +20,8 @@ struct table {
 	int error;
 };
 
-int table_new(struct table **ret, const struct table_column *columns, size_t n, const struct term *term, bool legend, bool full)
+int table_new(struct table **ret, const struct table_column *columns, size_t n, const struct term *term,
+              bool legend, bool full)
 {
 	struct table *t;
 
@@ -35,7 +36,7 @@ int table_new(struct table **ret, const struct table_column *columns, size_t n, 
 	t->legend = legend;
 	t->full = full;
 	for (size_t i = 0; i < n; i++)
-		t->widths[i] = MAX(legend ? text_width(columns[i].header) : 0, (size_t) columns[i].least);
+		t->widths[i] = MAX(legend ? text_width(columns[i].header) : 0, (size_t)columns[i].least);
 	*ret = t;
 	return 0;
 }
@@ -64,7 +65,7 @@ void table_cell(struct table *t, enum colour colour, const char *text)
 	if (t->error < 0)
 		return;
 	if (t->n_cells == t->n_allocated) {
-		size_t n = MAX(2 * t->n_allocated, (size_t) 64);
+		size_t n = MAX(2 * t->n_allocated, (size_t)64);
 		struct cell *cells = reallocarray(t->cells, n, sizeof(*cells));
 
 		if (!cells) {
@@ -127,7 +128,8 @@ static void fit(const struct table *t, size_t widths[static TABLE_COLUMNS_MAX])
 	}
 }
 
-static int print_cell(const struct table *t, FILE *f, const size_t *widths, size_t column, const char *text, enum colour colour)
+static int print_cell(const struct table *t, FILE *f, const size_t *widths, size_t column, const char *text,
+                      enum colour colour)
 {
 	_cleanup_free_ char *cut = text_ellipsize(text, widths[column], t->term->utf8);
 	bool right = t->columns[column].right, last = column + 1 == t->n_columns;
@@ -136,8 +138,9 @@ static int print_cell(const struct table *t, FILE *f, const size_t *widths, size
 	if (!cut)
 		return -ENOMEM;
 	padding = widths[column] - text_width(cut);
-	fprintf(f, "%s%*s%s%s%s%*s", column > 0 ? "  " : "", right ? padding : 0, "", colour ? term_colour(t->term, colour) : "", cut,
-	        colour ? term_reset(t->term) : "", right || last ? 0 : padding, "");
+	fprintf(f, "%s%*s%s%s%s%*s", column > 0 ? "  " : "", right ? padding : 0, "",
+	        colour ? term_colour(t->term, colour) : "", cut, colour ? term_reset(t->term) : "",
+	        right || last ? 0 : padding, "");
 	if (last)
 		fputc('\n', f);
 	return 0;

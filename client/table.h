@@ -14,7 +14,8 @@ struct table_column {
 };
 
 /* columns must outlive the table. legend: print the header. full: cut nothing off. */
-int table_new(struct table **ret, const struct table_column *columns, size_t n, const struct term *term, bool legend, bool full);
+int table_new(struct table **ret, const struct table_column *columns, size_t n, const struct term *term,
+              bool legend, bool full);
 struct table *table_free(struct table *t);
 DEFINE_CLEANUP(struct table *, table_free)
 
@@ -24,5 +25,6 @@ void table_cellf(struct table *t, enum colour colour, const char *format, ...) _
 
 size_t table_rows(const struct table *t);
 
-/* Prints the rows that are in hand and drops them. The header comes with the first rows only; widths only grow. */
+/* Prints the rows that are in hand and drops them. The header comes with the first rows only; widths only
+ * grow. */
 int table_print(struct table *t, FILE *f);

@@ -22,7 +22,8 @@ static bool want_colour(bool is_terminal)
 	const char *value = getenv("SYSTEMD_COLORS"), *no = getenv("NO_COLOR");
 	bool b;
 
-	/* Besides a boolean it takes "16", "256" and their "auto-" forms, which say how many colours: we use the first 16 only. */
+	/* Besides a boolean it takes "16", "256" and their "auto-" forms, which say how many colours: we use
+	 * the first 16 only. */
 	if (value && parse_bool(value, &b) == 0)
 		return b;
 	if (value && (streq(value, "16") || streq(value, "256") || streq(value, "24bit")))
@@ -87,14 +88,15 @@ static size_t next_character(const char *s, wchar_t *ret)
 	size_t n;
 
 	n = mbrtowc(ret, s, MB_CUR_MAX, &state);
-	return n == (size_t) -1 || n == (size_t) -2 ? 0 : n;
+	return n == (size_t)-1 || n == (size_t)-2 ? 0 : n;
 }
 
 /* Marks and overrides that change the order or the look of what is around them, without being seen. */
 static bool is_formatting(wchar_t c)
 {
-	return c == 0xad || c == 0x61c || c == 0x180e || (c >= 0x200b && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) ||
-	       (c >= 0x2060 && c <= 0x206f) || c == 0xfeff || (c >= 0xfff9 && c <= 0xfffb) || (c >= 0xe0000 && c <= 0xe0fff);
+	return c == 0xad || c == 0x61c || c == 0x180e || (c >= 0x200b && c <= 0x200f) ||
+	       (c >= 0x2028 && c <= 0x202e) || (c >= 0x2060 && c <= 0x206f) || c == 0xfeff ||
+	       (c >= 0xfff9 && c <= 0xfffb) || (c >= 0xe0000 && c <= 0xe0fff);
 }
 
 static bool is_harmless(wchar_t c, bool utf8)
@@ -121,7 +123,7 @@ char *text_escape(const char *s, bool utf8)
 		else if (is_harmless(c, utf8))
 			p = mempcpy(p, s, bytes);
 		else
-			p += sprintf(p, c > 0xffff ? "\\U%08x" : "\\u%04x", (unsigned) c);
+			p += sprintf(p, c > 0xffff ? "\\U%08x" : "\\u%04x", (unsigned)c);
 		s += bytes ? bytes : 1;
 	}
 	*p = 0;
@@ -164,5 +166,5 @@ char *text_ellipsize(const char *s, size_t width, bool utf8)
 		at += w;
 		p += bytes ? bytes : 1;
 	}
-	return asprintf(&cut, "%.*s%s", (int) (p - s), s, mark) < 0 ? NULL : cut;
+	return asprintf(&cut, "%.*s%s", (int)(p - s), s, mark) < 0 ? NULL : cut;
 }

@@ -11,7 +11,15 @@ struct term {
 	unsigned columns; /* 0 = as wide as it takes */
 };
 
-enum colour { COLOUR_NONE, COLOUR_BOLD, COLOUR_GREY, COLOUR_RED, COLOUR_YELLOW, COLOUR_GREEN, COLOUR_UNDERLINE };
+enum colour {
+	COLOUR_NONE,
+	COLOUR_BOLD,
+	COLOUR_GREY,
+	COLOUR_RED,
+	COLOUR_YELLOW,
+	COLOUR_GREEN,
+	COLOUR_UNDERLINE
+};
 
 /* Also chooses the locale by which widths of characters are known. Call before the pager takes stdout. */
 void term_setup(struct term *ret);
@@ -20,13 +28,15 @@ void term_setup(struct term *ret);
 const char *term_colour(const struct term *t, enum colour c);
 const char *term_reset(const struct term *t);
 
-/* Names come from processes and files, which may be hostile: everything that would move the cursor, change what was printed before or
- * turn the direction of writing becomes \x1b or \u202e, and so do invalid UTF-8 and, where the terminal isn't UTF-8, whatever is not ASCII.
- * The caller frees the result; NULL when there is no memory. */
+/* Names come from processes and files, which may be hostile: everything that would move the cursor, change
+ * what was printed before or turn the direction of writing becomes \x1b or \u202e, and so do invalid UTF-8
+ * and, where the terminal isn't UTF-8, whatever is not ASCII. The caller frees the result; NULL when there is
+ * no memory. */
 char *text_escape(const char *s, bool utf8);
 
 /* Columns that escaped text takes. */
 size_t text_width(const char *s);
 
-/* At most width columns of it, with a mark at the end where something was cut off. The caller frees; NULL when there is no memory. */
+/* At most width columns of it, with a mark at the end where something was cut off. The caller frees; NULL
+ * when there is no memory. */
 char *text_ellipsize(const char *s, size_t width, bool utf8);

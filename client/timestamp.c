@@ -70,7 +70,7 @@ static bool scan_word(const char **p, const char *word)
 {
 	size_t n = strlen(word);
 
-	if (strncasecmp(*p, word, n) != 0 || isalnum((unsigned char) (*p)[n]))
+	if (strncasecmp(*p, word, n) != 0 || isalnum((unsigned char)(*p)[n]))
 		return false;
 	*p += n;
 	return true;
@@ -83,7 +83,8 @@ static void skip_blanks(const char **p)
 
 static int scan_weekday(const char **p)
 {
-	static const char *const days[] = { "Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday" };
+	static const char *const days[] = { "Sunday",   "Monday", "Tuesday", "Wednesday",
+		                            "Thursday", "Friday", "Saturday" };
 
 	for (size_t i = 0; i < ELEMENTS_OF(days); i++) {
 		char shorter[4] = { days[i][0], days[i][1], days[i][2] };
@@ -113,7 +114,8 @@ static int scan_date(const char **p, struct tm *tm, const char **ret_reason)
 
 	if ((digits != 2 && digits != 4) || q[digits] != '-')
 		return 0;
-	if (!scan_digits(&q, 2, 4, &year) || *q++ != '-' || !scan_digits(&q, 1, 2, &month) || *q++ != '-' || !scan_digits(&q, 1, 2, &day))
+	if (!scan_digits(&q, 2, 4, &year) || *q++ != '-' || !scan_digits(&q, 1, 2, &month) || *q++ != '-' ||
+	    !scan_digits(&q, 1, 2, &day))
 		return fail(ret_reason, -EINVAL, "a date is written YYYY-MM-DD");
 	if (digits == 2)
 		year += year < 69 ? 2000 : 1900;
@@ -189,9 +191,10 @@ static bool is_zone_name(const char *s)
 	char path[sizeof(ZONEINFO) + 64];
 	struct stat st;
 
-	if (!isupper((unsigned char) *s) || strstr(s, "..") || strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+-/") != strlen(s))
+	if (!isupper((unsigned char)*s) || strstr(s, "..") ||
+	    strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+-/") != strlen(s))
 		return false;
-	if ((size_t) snprintf(path, sizeof(path), "%s/%s", ZONEINFO, s) >= sizeof(path))
+	if ((size_t)snprintf(path, sizeof(path), "%s/%s", ZONEINFO, s) >= sizeof(path))
 		return false;
 	return stat(path, &st) == 0 && S_ISREG(st.st_mode);
 }
@@ -227,11 +230,12 @@ static int scan_zone(const char *p, struct zone *ret, const char **ret_reason)
 
 static bool same_reading(const struct tm *a, const struct tm *b)
 {
-	return a->tm_year == b->tm_year && a->tm_mon == b->tm_mon && a->tm_mday == b->tm_mday && a->tm_hour == b->tm_hour &&
-	       a->tm_min == b->tm_min && a->tm_sec == b->tm_sec;
+	return a->tm_year == b->tm_year && a->tm_mon == b->tm_mon && a->tm_mday == b->tm_mday &&
+	       a->tm_hour == b->tm_hour && a->tm_min == b->tm_min && a->tm_sec == b->tm_sec;
 }
 
-/* mktime() with tm_isdst = -1 depends on the calls before it when a reading comes twice, so both cases are tried. */
+/* mktime() with tm_isdst = -1 depends on the calls before it when a reading comes twice, so both cases are
+ * tried. */
 static time_t local_to_epoch(const struct tm *reading, int dst)
 {
 	time_t best = -1;
@@ -244,11 +248,13 @@ static time_t local_to_epoch(const struct tm *reading, int dst)
 			continue;
 		tm.tm_isdst = is_dst;
 		t = mktime(&tm);
-		if (t != -1 && tm.tm_isdst == is_dst && same_reading(&tm, reading) && (best == -1 || t < best))
+		if (t != -1 && tm.tm_isdst == is_dst && same_reading(&tm, reading) &&
+		    (best == -1 || t < best))
 			best = t;
 	}
 	if (best == -1) {
-		/* Skipped by a clock change: by standard time it is the moment that the old offset would have given. */
+		/* Skipped by a clock change: by standard time it is the moment that the old offset would have
+		 * given. */
 		struct tm tm = *reading;
 
 		tm.tm_isdst = 0;
@@ -293,7 +299,8 @@ static int today_in_zone(time_t now, const struct zone *z, struct tm *ret)
 	return (z->kind == ZONE_OFFSET ? gmtime_r(&shifted, ret) : localtime_r(&now, ret)) ? 0 : -ERANGE;
 }
 
-static int reading_to_us(const struct clock_reading *c, const struct zone *z, uint64_t *ret_us, const char **ret_reason)
+static int reading_to_us(const struct clock_reading *c, const struct zone *z, uint64_t *ret_us,
+                         const char **ret_reason)
 {
 	struct tm tm = c->tm;
 	bool leap_second = tm.tm_sec == 60;
@@ -332,7 +339,9 @@ static int scan_day_word(const char **p)
 
 static int shift_date(struct tm *tm, int days)
 {
-	struct tm noon = { .tm_year = tm->tm_year, .tm_mon = tm->tm_mon, .tm_mday = tm->tm_mday + days, .tm_hour = 12 };
+	struct tm noon = {
+		.tm_year = tm->tm_year, .tm_mon = tm->tm_mon, .tm_mday = tm->tm_mday + days, .tm_hour = 12
+	};
 
 	if (timegm(&noon) == -1)
 		return -ERANGE;
@@ -342,8 +351,8 @@ static int shift_date(struct tm *tm, int days)
 	return 0;
 }
 
-static int parse_in_zone(const struct clock_reading *reading, bool has_date, int day_shift, const struct zone *z, uint64_t now_us,
-                         uint64_t *ret_us, const char **ret_reason)
+static int parse_in_zone(const struct clock_reading *reading, bool has_date, int day_shift,
+                         const struct zone *z, uint64_t now_us, uint64_t *ret_us, const char **ret_reason)
 {
 	struct clock_reading c = *reading;
 	struct tm today;
@@ -384,8 +393,9 @@ static int parse_absolute(const char *s, uint64_t now_us, uint64_t *ret_us, cons
 		if (has_time < 0)
 			return has_time;
 		if (!has_date && !has_time)
-			return fail(ret_reason, -EINVAL, "expected such as \"10m\", \"-5min\", \"10:00\", \"2026-11-23 10:00:00\", "
-			                                 "\"today\" or \"@1795428000\", see systemd.time(7)");
+			return fail(ret_reason, -EINVAL,
+				"expected such as \"10m\", \"-5min\", \"10:00\", \"2026-11-23 10:00:00\", "
+				"\"today\" or \"@1795428000\", see systemd.time(7)");
 	}
 	r = scan_zone(p, &z, ret_reason);
 	if (r < 0)
@@ -410,7 +420,9 @@ static int shift(uint64_t now_us, const char *span, bool back, uint64_t *ret_us,
 
 	r = parse_timespan(span, &us);
 	if (r == -EINVAL)
-		return fail(ret_reason, r, "what follows the sign, or comes before \"ago\" or \"left\", is no time span such as \"5min\" or \"1h 30min\"");
+		return fail(ret_reason, r,
+		            "what follows the sign, or comes before \"ago\" or \"left\", is no time span "
+		            "such as \"5min\" or \"1h 30min\"");
 	if (r < 0 || us == USEC_INFINITY)
 		return fail(ret_reason, -ERANGE, "the time span is too long");
 	if (back ? us > now_us : us > LATEST_S * USEC_PER_SEC - now_us)
@@ -433,7 +445,7 @@ static int parse_epoch(const char *s, uint64_t *ret_us, const char **ret_reason)
 	number[n] = 0;
 	if (!scan_fraction(&rest, &fraction) || *rest)
 		return fail(ret_reason, -EINVAL, "\"@\" is followed by the seconds since 1970");
-	if (parse_u64(number, &t) < 0 || t > (uint64_t) LATEST_S)
+	if (parse_u64(number, &t) < 0 || t > (uint64_t)LATEST_S)
 		return fail(ret_reason, -ERANGE, "it is after 9999; \"@\" takes seconds");
 	*ret_us = t * USEC_PER_SEC + fraction;
 	return 0;
@@ -476,7 +488,8 @@ int time_parse(const char *s, uint64_t now_us, uint64_t *ret_us, const char **re
 	if (cut_suffix(copy, " left"))
 		return shift(now_us, copy, false, ret_us, ret_reason);
 	if (strspn(copy, "0123456789.") == strlen(copy))
-		return fail(ret_reason, -EINVAL, "a bare number can mean many things; write \"10m\", \"10:00\" or \"@10\"");
+		return fail(ret_reason, -EINVAL,
+		            "a bare number can mean many things; write \"10m\", \"10:00\" or \"@10\"");
 	if (parse_timespan(copy, &us) != -EINVAL)
 		return shift(now_us, copy, true, ret_us, ret_reason);
 	return parse_absolute(copy, now_us, ret_us, ret_reason);
@@ -520,6 +533,7 @@ char *time_format_relative(char buf[static FORMAT_MAX], uint64_t us, uint64_t no
 	if (distance < USEC_PER_SEC)
 		snprintf(buf, FORMAT_MAX, "now");
 	else
-		snprintf(buf, FORMAT_MAX, "%.50s %s", format_timespan(span, distance), us > now_us ? "left" : "ago");
+		snprintf(buf, FORMAT_MAX, "%.50s %s", format_timespan(span, distance),
+		         us > now_us ? "left" : "ago");
 	return buf;
 }

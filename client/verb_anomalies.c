@@ -36,9 +36,10 @@ static void add_row(struct table *t, const struct json *a, struct fields *f)
 	table_cell(t, COLOUR_NONE, telling_function(field_array(f, a, "frames"), m));
 	table_cell(t, COLOUR_NONE, format_process(buf, json_get(a, "process")));
 	table_cell(t, COLOUR_NONE, where_of(a));
-	table_cell(t, COLOUR_NONE, format_odds(buf, field_float(f, a, "p_value"), field_float(f, a, "score")));
+	table_cell(t, COLOUR_NONE,
+	           format_odds(buf, field_float(f, a, "p_value"), field_float(f, a, "score")));
 	table_cell(t, COLOUR_GREY, field_string(f, a, "stack"));
-	table_cellf(t, COLOUR_GREY, "%lld", (long long) field_int(f, a, "id"));
+	table_cellf(t, COLOUR_GREY, "%lld", field_int(f, a, "id"));
 }
 
 static struct json_writer *anomalies_parameters(const struct options *o, bool follow)
@@ -150,7 +151,8 @@ static bool print_new(const struct options *o, struct table *t, const struct jso
 	if (!fields_are_good(&f) || table_print(t, stdout) < 0)
 		return false;
 	if (missed > 0 && !o->quiet)
-		log_warning("%lld anomalies were missed, for they came faster than they were read.", (long long) missed);
+		log_warning("%lld anomalies were missed, for they came faster than they were read.",
+		            (long long)missed);
 	return true;
 }
 

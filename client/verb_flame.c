@@ -45,7 +45,8 @@ static bool print_page(struct folded *folded, const struct json *reply, size_t *
 		(*n)++;
 	}
 	if (r == -EBADMSG)
-		log_error("The answer of stackd has a stack whose frames it did not send: is it of another version?");
+		log_error("The answer of stackd has a stack whose frames it did not send: is it of another "
+		          "version?");
 	else if (r < 0)
 		log_error("Can't print the stacks: %s.", strerror(-r));
 	return r >= 0;
@@ -71,7 +72,8 @@ int verb_flame(const struct options *o, char **args _unused_)
 		if (!call_next(&c, &reply))
 			return EXIT_FAILURE;
 		if (first) {
-			show_window(o, field_metric(&f, reply, "metric"), json_get(reply, "window"), field_int(&f, reply, "total"));
+			show_window(o, field_metric(&f, reply, "metric"), json_get(reply, "window"),
+			            field_int(&f, reply, "total"));
 			if (!fields_are_good(&f))
 				return EXIT_FAILURE;
 			show_begin(o);

@@ -11,31 +11,38 @@ static const struct table_column columns[] = {
 	{ "CAUSE" },
 };
 
-void gate_print(const struct options *o, const struct json *gate, const struct json *history, struct fields *f)
+void gate_print(const struct options *o, const struct json *gate, const struct json *history,
+                struct fields *f)
 {
 	bool open = field_bool(f, gate, "open");
 	const char *mode = field_string(f, gate, "mode");
-	_cleanup_free_ char *source = text_escape(field_string(f, gate, "source"), o->term.utf8), *cause = NULL;
+	_cleanup_free_ char *source = text_escape(field_string(f, gate, "source"), o->term.utf8),
+			    *cause = NULL;
 	char when[FORMAT_MAX], until[FORMAT_MAX] = "";
 	const struct json *last = json_at(history, 0);
 	uint64_t until_us;
 
 	if (last)
 		cause = text_escape(field_string(f, last, "cause"), o->term.utf8);
-	printf("%s%s%s", term_colour(&o->term, open ? COLOUR_GREEN : COLOUR_BOLD), open ? "open" : "closed", term_reset(&o->term));
+	printf("%s%s%s", term_colour(&o->term, open ? COLOUR_GREEN : COLOUR_BOLD), open ? "open" : "closed",
+	       term_reset(&o->term));
 	if (last)
-		printf(" (%s) since %s; %s", cause ? cause : "", time_format_long(when, field_int(f, last, "time_us")),
+		printf(" (%s) since %s; %s", cause ? cause : "",
+		       time_format_long(when, field_int(f, last, "time_us")),
 		       time_format_relative(until, field_int(f, last, "time_us"), o->now_us));
 	putchar('\n');
 	if (streq(mode, "auto")) {
-		printf("       Mode: auto, opens above %g, closes below %g\n", field_float(f, gate, "open_above"), field_float(f, gate, "close_below"));
+		printf("       Mode: auto, opens above %g, closes below %g\n",
+		       field_float(f, gate, "open_above"), field_float(f, gate, "close_below"));
 	} else {
 		printf("       Mode: held %s", streq(mode, "open") ? "open" : "closed");
 		if (json_get_u64(gate, "until_us", &until_us) == 1)
-			printf(" until %s; %s", time_format_long(when, until_us), time_format_relative(until, until_us, o->now_us));
+			printf(" until %s; %s", time_format_long(when, until_us),
+			       time_format_relative(until, until_us, o->now_us));
 		putchar('\n');
 	}
-	printf("       Load: %.2f runnable tasks per CPU (by %s)\n", field_float(f, gate, "load"), source ? source : "");
+	printf("       Load: %.2f runnable tasks per CPU (by %s)\n", field_float(f, gate, "load"),
+	       source ? source : "");
 }
 
 static int show_history(const struct options *o, const struct json *history)
@@ -45,7 +52,7 @@ static int show_history(const struct options *o, const struct json *history)
 	struct fields f = {};
 
 	if (o->given & OPTION_LINES)
-		n = MIN(n, (size_t) o->lines);
+		n = MIN(n, (size_t)o->lines);
 	if (table_new(&t, columns, ELEMENTS_OF(columns), &o->term, !o->no_legend, o->full) < 0)
 		return EXIT_FAILURE;
 	while (n-- > 0) {
@@ -120,7 +127,9 @@ static int set_gate(const struct options *o, const char *mode)
 
 int verb_gate(const struct options *o, char **args)
 {
-	static const char *const modes[][2] = { { "open", "open" }, { "close", "closed" }, { "closed", "closed" }, { "auto", "auto" } };
+	static const char *const modes[][2] = {
+		{ "open", "open" }, { "close", "closed" }, { "closed", "closed" }, { "auto", "auto" }
+	};
 
 	if (!args[0]) {
 		if (o->given & OPTION_FOR) {
@@ -132,11 +141,13 @@ int verb_gate(const struct options *o, char **args)
 	for (size_t i = 0; i < ELEMENTS_OF(modes); i++)
 		if (streq(args[0], modes[i][0])) {
 			if (o->given & (OPTION_RANGE | OPTION_LINES)) {
-				log_error("\"stackctl gate %s\" does not take %s.", args[0], option_name(o->given & (OPTION_RANGE | OPTION_LINES)));
+				log_error("\"stackctl gate %s\" does not take %s.", args[0],
+				          option_name(o->given & (OPTION_RANGE | OPTION_LINES)));
 				return EXIT_FAILURE;
 			}
 			if (streq(modes[i][1], "auto") && o->given & OPTION_FOR) {
-				log_error("\"stackctl gate auto\" does not take --for: it is what the gate goes back to.");
+				log_error("\"stackctl gate auto\" does not take --for: it is what the gate "
+				          "goes back to.");
 				return EXIT_FAILURE;
 			}
 			return set_gate(o, modes[i][1]);

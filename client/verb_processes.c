@@ -17,10 +17,11 @@ static const struct table_column columns[] = {
 
 static void add_row(struct table *t, const struct json *slice, struct fields *f)
 {
-	const struct json *process = field_object(f, slice, "process"), *values = field_object(f, slice, "values");
+	const struct json *process = field_object(f, slice, "process"),
+			  *values = field_object(f, slice, "values");
 	char buf[FORMAT_MAX];
 
-	table_cellf(t, COLOUR_BOLD, "%lld", (long long) field_int(f, process, "pid"));
+	table_cellf(t, COLOUR_BOLD, "%lld", field_int(f, process, "pid"));
 	table_cell(t, COLOUR_NONE, field_string(f, process, "comm"));
 	table_cell(t, COLOUR_GREY, time_format_short(buf, field_int(f, process, "start_us")));
 	table_cell(t, COLOUR_NONE, where_of(process));
@@ -47,7 +48,8 @@ int verb_processes(const struct options *o, char **args _unused_)
 	if (o->json != JSON_OFF)
 		return show_json(o, reply) ? EXIT_SUCCESS : EXIT_FAILURE;
 	rows = field_array(&f, reply, "processes");
-	if (!fields_are_good(&f) || table_new(&t, columns, ELEMENTS_OF(columns), &o->term, !o->no_legend, o->full) < 0)
+	if (!fields_are_good(&f) ||
+	    table_new(&t, columns, ELEMENTS_OF(columns), &o->term, !o->no_legend, o->full) < 0)
 		return EXIT_FAILURE;
 	for (size_t i = 0; i < json_length(rows); i++)
 		add_row(t, json_at(rows, i), &f);

@@ -65,14 +65,15 @@ static bool print_table(struct table *t)
 /* "inner < caller < its caller" */
 static void add_names(struct table *t, const struct json *frames, bool truncated, struct fields *f)
 {
-	size_t n = json_length(frames), shown = MIN(n, (size_t) CALLERS_SHOWN + 1), size;
+	size_t n = json_length(frames), shown = MIN(n, (size_t)CALLERS_SHOWN + 1), size;
 	_cleanup_free_ char *text = NULL;
 	_cleanup_fclose_ FILE *file = open_memstream(&text, &size);
 
 	if (!file)
 		return table_cell(t, COLOUR_NONE, "");
 	for (size_t i = 0; i < shown; i++)
-		fprintf(file, "%s%s", i > 0 ? " < " : "", field_string(f, json_at(frames, n - 1 - i), "name"));
+		fprintf(file, "%s%s", i > 0 ? " < " : "",
+		        field_string(f, json_at(frames, n - 1 - i), "name"));
 	if (n > shown)
 		fprintf(file, " < %zu more", n - shown);
 	if (truncated)
@@ -137,7 +138,8 @@ static bool show_frames(const struct options *o, const struct json *stack, struc
 		const char *kind = field_string(f, frame, "kind");
 
 		table_cellf(t, COLOUR_GREY, "%zu", i);
-		table_cell(t, streq(kind, "kernel") ? COLOUR_YELLOW : COLOUR_NONE, field_string(f, frame, "name"));
+		table_cell(t, streq(kind, "kernel") ? COLOUR_YELLOW : COLOUR_NONE,
+		           field_string(f, frame, "name"));
 		table_cell(t, COLOUR_GREY, field_string(f, frame, "object"));
 		table_cell(t, COLOUR_GREY, kind);
 	}
@@ -150,17 +152,18 @@ static bool show_frames(const struct options *o, const struct json *stack, struc
 	return print_table(t);
 }
 
-/* The metric's rate per second in SPARK_WIDTH equal parts of the window. Steps are of different lengths; each counts in every part
- * that it reaches into. Gives the largest. */
-static double make_series(const struct json *points, enum metric m, uint64_t since_us, uint64_t until_us, double ret[static SPARK_WIDTH],
-                          struct fields *f)
+/* The metric's rate per second in SPARK_WIDTH equal parts of the window. Steps are of different lengths; each
+ * counts in every part that it reaches into. Gives the largest. */
+static double make_series(const struct json *points, enum metric m, uint64_t since_us, uint64_t until_us,
+                          double ret[static SPARK_WIDTH], struct fields *f)
 {
-	double covered[SPARK_WIDTH] = {}, part_us = (double) (until_us - since_us) / SPARK_WIDTH, most = 0;
+	double covered[SPARK_WIDTH] = {}, part_us = (double)(until_us - since_us) / SPARK_WIDTH, most = 0;
 
 	memset(ret, 0, SPARK_WIDTH * sizeof(*ret));
 	for (size_t i = 0; i < json_length(points); i++) {
 		const struct json *point = json_at(points, i);
-		double end = (double) field_int(f, point, "time_us") - since_us, step_us = (double) field_int(f, point, "step_s") * USEC_PER_SEC;
+		double end = (double)field_int(f, point, "time_us") - since_us,
+		       step_us = (double)field_int(f, point, "step_s") * USEC_PER_SEC;
 		double begin = MAX(end - step_us, 0.0), rate;
 
 		if (step_us <= 0 || end <= 0)
@@ -179,11 +182,13 @@ static double make_series(const struct json *points, enum metric m, uint64_t sin
 	return most;
 }
 
-static bool show_values(const struct options *o, const struct json *reply, const struct json *stack, struct fields *f)
+static bool show_values(const struct options *o, const struct json *reply, const struct json *stack,
+                        struct fields *f)
 {
 	_cleanup_(table_freep) struct table *t = new_table(o, value_columns, ELEMENTS_OF(value_columns));
-	const struct json *window = field_object(f, reply, "window"), *points = field_array(f, reply, "points"),
-	                  *values = field_object(f, stack, "values");
+	const struct json *window = field_object(f, reply, "window"),
+			  *points = field_array(f, reply, "points"),
+			  *values = field_object(f, stack, "values");
 	uint64_t since_us = field_int(f, window, "since_us"), until_us = field_int(f, window, "until_us");
 
 	if (!t || since_us >= until_us)
@@ -217,12 +222,14 @@ static bool show_slices(const struct options *o, const struct json *reply, struc
 		                  *values = field_object(f, json_at(slices, i), "values");
 		char buf[FORMAT_MAX];
 
-		table_cellf(t, COLOUR_BOLD, "%lld", (long long) field_int(f, process, "pid"));
+		table_cellf(t, COLOUR_BOLD, "%lld", field_int(f, process, "pid"));
 		table_cell(t, COLOUR_NONE, field_string(f, process, "comm"));
 		table_cell(t, COLOUR_NONE, where_of(process));
 		for (enum metric m = METRIC_ON_CPU; m <= METRIC_RUNNABLE; m++)
 			table_cell(t, COLOUR_NONE, format_metric(buf, m, field_value(values, m)));
-		table_cell(t, COLOUR_NONE, format_count(buf, field_value(values, METRIC_FAULTS_MINOR) + field_value(values, METRIC_FAULTS_MAJOR)));
+		table_cell(t, COLOUR_NONE,
+		           format_count(buf, field_value(values, METRIC_FAULTS_MINOR) +
+		                                     field_value(values, METRIC_FAULTS_MAJOR)));
 		table_cell(t, COLOUR_GREY, time_format_short(buf, field_int(f, process, "start_us")));
 	}
 	return print_table(t);
@@ -249,7 +256,8 @@ static int show_stack(const struct options *o, uint64_t id)
 	if (!fields_are_good(&f))
 		return EXIT_FAILURE;
 	show_begin(o);
-	printf("Stack %016llx, from %s to %s\n\n", (unsigned long long) id, time_format(since, field_int(&f, window, "since_us")),
+	printf("Stack %016llx, from %s to %s\n\n", (unsigned long long)id,
+	       time_format(since, field_int(&f, window, "since_us")),
 	       time_format(until, field_int(&f, window, "until_us")));
 	if (!show_frames(o, stack, &f))
 		return EXIT_FAILURE;
@@ -271,7 +279,8 @@ int verb_stacks(const struct options *o, char **args)
 	if (!parse_stack_id(args[0], &id))
 		return EXIT_FAILURE;
 	if (o->given & (OPTION_METRIC | OPTION_LINES)) {
-		log_error("\"stackctl stacks ID\" does not take %s.", option_name(o->given & (OPTION_METRIC | OPTION_LINES)));
+		log_error("\"stackctl stacks ID\" does not take %s.",
+		          option_name(o->given & (OPTION_METRIC | OPTION_LINES)));
 		return EXIT_FAILURE;
 	}
 	return show_stack(o, id);

@@ -53,12 +53,13 @@ static void show_head(const struct options *o, const struct json *s, struct fiel
 	uint64_t started_us = field_int(f, s, "started_us");
 	char when[FORMAT_MAX], ago[FORMAT_MAX];
 
-	printf("%s%s%s stackd %s on Linux %s, %lld CPUs\n", term_colour(&o->term, COLOUR_GREEN), o->term.utf8 ? "●" : "*",
-	       term_reset(&o->term), version ? version : "", kernel ? kernel : "", (long long) field_int(f, s, "online_cpus"));
+	printf("%s%s%s stackd %s on Linux %s, %lld CPUs\n", term_colour(&o->term, COLOUR_GREEN),
+	       o->term.utf8 ? "●" : "*", term_reset(&o->term), version ? version : "", kernel ? kernel : "",
+	       field_int(f, s, "online_cpus"));
 	label("Recording");
 	printf("since %s; %s (pid %lld, opener %lld, parser %lld)\n", time_format_long(when, started_us),
-	       time_format_relative(ago, started_us, field_int(f, s, "now_us")), (long long) field_int(f, s, "pid"),
-	       (long long) field_int(f, s, "opener_pid"), (long long) field_int(f, s, "parser_pid"));
+	       time_format_relative(ago, started_us, field_int(f, s, "now_us")), field_int(f, s, "pid"),
+	       field_int(f, s, "opener_pid"), field_int(f, s, "parser_pid"));
 }
 
 static void show_ticks(const struct options *o, const struct json *s, struct fields *f)
@@ -67,8 +68,9 @@ static void show_ticks(const struct options *o, const struct json *s, struct fie
 	int64_t missed = field_int(f, s, "ticks_missed");
 
 	label("Ticks");
-	printf("%lld, %s%lld missed%s; the last took %s, the worst of the last minute %s\n", (long long) field_int(f, s, "ticks"),
-	       term_colour(&o->term, missed > 0 ? COLOUR_YELLOW : COLOUR_NONE), (long long) missed, missed > 0 ? term_reset(&o->term) : "",
+	printf("%lld, %s%lld missed%s; the last took %s, the worst of the last minute %s\n",
+	       field_int(f, s, "ticks"), term_colour(&o->term, missed > 0 ? COLOUR_YELLOW : COLOUR_NONE),
+	       (long long)missed, missed > 0 ? term_reset(&o->term) : "",
 	       format_metric(last, METRIC_ON_CPU, field_int(f, s, "tick_cost_ns")),
 	       format_metric(worst, METRIC_ON_CPU, field_int(f, s, "tick_cost_max_ns")));
 }
@@ -79,10 +81,13 @@ static void show_collectors(const struct options *o, const struct json *s, struc
 
 	label("Collectors");
 	for (size_t i = 0; i < json_length(rows); i++) {
-		_cleanup_free_ char *name = text_escape(field_string(f, json_at(rows, i), "name"), o->term.utf8),
-		                    *source = text_escape(field_string(f, json_at(rows, i), "source"), o->term.utf8);
+		_cleanup_free_ char *name = text_escape(field_string(f, json_at(rows, i), "name"),
+		                                        o->term.utf8),
+				    *source = text_escape(field_string(f, json_at(rows, i), "source"),
+		                                          o->term.utf8);
 
-		printf("%*s%s%s%s\n", i > 0 ? INDENT : 0, "", name ? name : "", source && *source ? " by " : ": off", source ? source : "");
+		printf("%*s%s%s%s\n", i > 0 ? INDENT : 0, "", name ? name : "",
+		       source && *source ? " by " : ": off", source ? source : "");
 	}
 	if (json_length(rows) == 0)
 		puts("none");
@@ -98,7 +103,8 @@ static void show_conservation(const struct options *o, const struct json *s, str
 		enum metric m = field_metric(f, json_at(rows, i), "metric");
 		char text[FORMAT_MAX];
 
-		snprintf(text, sizeof(text), "%s %.1f%%", metric_to_string(m), 100 * field_float(f, json_at(rows, i), "ratio"));
+		snprintf(text, sizeof(text), "%s %.1f%%", metric_to_string(m),
+		         100 * field_float(f, json_at(rows, i), "ratio"));
 		flow_item(&flow, COLOUR_NONE, text);
 	}
 	flow_end(&flow, "nothing to compare in the last minute");
@@ -114,7 +120,8 @@ static void show_losses(const struct options *o, const struct json *s, struct fi
 		int64_t n = field_int(f, json_at(rows, i), "count");
 		char text[FORMAT_MAX * 2];
 
-		snprintf(text, sizeof(text), "%lld %.64s", (long long) n, field_string(f, json_at(rows, i), "cause"));
+		snprintf(text, sizeof(text), "%lld %.64s", (long long)n,
+		         field_string(f, json_at(rows, i), "cause"));
 		if (n > 0)
 			flow_item(&flow, COLOUR_YELLOW, text);
 	}
@@ -133,9 +140,14 @@ static void show_limits(const struct options *o, const struct json *s, struct fi
 		bool bytes = streq(field_string(f, row, "unit"), "bytes");
 		char text[FORMAT_MAX * 4], a[FORMAT_MAX], b[FORMAT_MAX];
 
-		snprintf(text, sizeof(text), "%.64s %s of %s", field_string(f, row, "name"), bytes ? format_size(a, used) : format_count(a, used),
+		snprintf(text, sizeof(text), "%.64s %s of %s", field_string(f, row, "name"),
+		         bytes ? format_size(a, used) : format_count(a, used),
 		         bytes ? format_size(b, max) : format_count(b, max));
-		flow_item(&flow, max > 0 && used >= max ? COLOUR_RED : max > 0 && used > max - max / 10 ? COLOUR_YELLOW : COLOUR_NONE, text);
+		flow_item(&flow,
+		          max > 0 && used >= max             ? COLOUR_RED
+		          : max > 0 && used > max - max / 10 ? COLOUR_YELLOW
+		                                             : COLOUR_NONE,
+		          text);
 	}
 	flow_end(&flow, "none");
 }
@@ -151,13 +163,14 @@ static void show_tiers(const struct json *s, struct fields *f)
 		int64_t n = field_int(f, row, "points"), bytes = field_int(f, row, "bytes");
 		uint64_t oldest_us;
 
-		printf("%*s%s steps", i > 0 ? INDENT : 0, "", format_timespan(step, field_int(f, row, "step_s") * USEC_PER_SEC));
+		printf("%*s%s steps", i > 0 ? INDENT : 0, "",
+		       format_timespan(step, field_int(f, row, "step_s") * USEC_PER_SEC));
 		if (json_get_u64(row, "oldest_us", &oldest_us) == 1)
 			printf(" since %s", time_format(oldest, oldest_us));
 		printf(": %s points, %s", format_count(points, n), format_size(size, bytes));
 		if (n > 0)
-			printf(", %.2f bytes a point", (double) bytes / n);
-		printf(", %lld blocks evicted\n", (long long) field_int(f, row, "evicted_blocks"));
+			printf(", %.2f bytes a point", (double)bytes / n);
+		printf(", %lld blocks evicted\n", field_int(f, row, "evicted_blocks"));
 	}
 	if (json_length(rows) == 0)
 		puts("none");
@@ -165,7 +178,8 @@ static void show_tiers(const struct json *s, struct fields *f)
 
 static void show_costs(const struct json *s, struct fields *f)
 {
-	int64_t cpu_ns = field_int(f, s, "cpu_ns"), lived_us = field_int(f, s, "now_us") - field_int(f, s, "started_us");
+	int64_t cpu_ns = field_int(f, s, "cpu_ns"),
+		lived_us = field_int(f, s, "now_us") - field_int(f, s, "started_us");
 	char resident[FORMAT_MAX], maps[FORMAT_MAX], cpu[FORMAT_MAX];
 
 	label("Memory");
@@ -177,8 +191,9 @@ static void show_costs(const struct json *s, struct fields *f)
 		printf(", %.2f%% of one CPU since the start", 100.0 * cpu_ns / NSEC_PER_USEC / lived_us);
 	putchar('\n');
 	label("Names");
-	printf("%lld frames looked up, %lld without a name; parser restarts: %lld\n", (long long) field_int(f, s, "frames_resolved"),
-	       (long long) field_int(f, s, "frames_unnamed"), (long long) field_int(f, s, "parser_restarts"));
+	printf("%lld frames looked up, %lld without a name; parser restarts: %lld\n",
+	       field_int(f, s, "frames_resolved"), field_int(f, s, "frames_unnamed"),
+	       field_int(f, s, "parser_restarts"));
 }
 
 static void show_findings(const struct json *s, struct fields *f)
@@ -187,14 +202,16 @@ static void show_findings(const struct json *s, struct fields *f)
 	double a_day = field_float(f, s, "false_alarms_per_day");
 
 	label("Anomalies");
-	printf("%lld found, %lld suppressed; %g false alarm%s a day allowed, told from %s\n", (long long) field_int(f, s, "anomalies"),
-	       (long long) field_int(f, s, "anomalies_suppressed"), a_day, fabs(a_day - 1) < 1e-9 ? "" : "s",
+	printf("%lld found, %lld suppressed; %g false alarm%s a day allowed, told from %s\n",
+	       field_int(f, s, "anomalies"), field_int(f, s, "anomalies_suppressed"), a_day,
+	       fabs(a_day - 1) < 1e-9 ? "" : "s",
 	       format_odds(chance, 0, field_float(f, s, "score_threshold")));
 	label("Journal");
-	printf("%lld sent, %lld suppressed\n", (long long) field_int(f, s, "journal_sent"), (long long) field_int(f, s, "journal_suppressed"));
+	printf("%lld sent, %lld suppressed\n", field_int(f, s, "journal_sent"),
+	       field_int(f, s, "journal_suppressed"));
 	label("Clients");
-	printf("calls: %lld, errors: %lld, messages dropped: %lld\n", (long long) field_int(f, s, "calls"), (long long) field_int(f, s, "errors"),
-	       (long long) field_int(f, s, "messages_dropped"));
+	printf("calls: %lld, errors: %lld, messages dropped: %lld\n", field_int(f, s, "calls"),
+	       field_int(f, s, "errors"), field_int(f, s, "messages_dropped"));
 }
 
 static bool show_status(const struct options *o, const struct json *s, const struct json *history)
@@ -228,7 +245,8 @@ static void find_system(char ret[static FORMAT_MAX])
 
 	copy_string(ret, FORMAT_MAX, "unknown");
 	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "PRETTY_NAME=\"%63[^\"\n]", name) == 1 || sscanf(line, "PRETTY_NAME=%63[^\"\n]", name) == 1) {
+		if (sscanf(line, "PRETTY_NAME=\"%63[^\"\n]", name) == 1 ||
+		    sscanf(line, "PRETTY_NAME=%63[^\"\n]", name) == 1) {
 			copy_string(ret, FORMAT_MAX, name);
 			return;
 		}
@@ -265,7 +283,7 @@ static bool write_report(const struct options *o, const struct json *status, con
 	json_write_value(w, status);
 	json_key(w, "gate_history");
 	json_open_array(w);
-	for (size_t i = 0; i < MIN(json_length(history), (size_t) REPORT_CHANGES); i++)
+	for (size_t i = 0; i < MIN(json_length(history), (size_t)REPORT_CHANGES); i++)
 		json_write_value(w, json_at(history, i));
 	json_close_array(w);
 	json_close_object(w);

@@ -18,7 +18,8 @@ static const struct table_column stack_columns[] = {
 	{ "OBJECT", .shrink = true },
 };
 
-static void add_row(struct table *t, bool by_stack, enum metric m, const struct json *row, uint64_t whole, struct fields *f)
+static void add_row(struct table *t, bool by_stack, enum metric m, const struct json *row, uint64_t whole,
+                    struct fields *f)
 {
 	const struct json *frame = field_object(f, row, "frame");
 	char share[FORMAT_MAX], value[FORMAT_MAX];
@@ -50,8 +51,10 @@ static int show_top(const struct options *o, const struct json *reply)
 	rows = field_array(&f, reply, "rows");
 	if (!fields_are_good(&f))
 		return EXIT_FAILURE;
-	r = o->by_stack ? table_new(&t, stack_columns, ELEMENTS_OF(stack_columns), &o->term, !o->no_legend, o->full)
-	                : table_new(&t, function_columns, ELEMENTS_OF(function_columns), &o->term, !o->no_legend, o->full);
+	r = o->by_stack ? table_new(&t, stack_columns, ELEMENTS_OF(stack_columns), &o->term, !o->no_legend,
+	                            o->full)
+	                : table_new(&t, function_columns, ELEMENTS_OF(function_columns), &o->term,
+	                            !o->no_legend, o->full);
 	if (r < 0) {
 		log_error("Can't print: %s.", strerror(-r));
 		return EXIT_FAILURE;

@@ -38,8 +38,8 @@ def reply(continues=False, **parameters):
 
 
 class FakeStackd:
-    """answers: method name -> list of what is sent for a call (a dict, bytes as they are, Sleep, Close, Hold), or a function of the
-    parameters that gives such a list. calls: what was asked, as (method, parameters, flags)."""
+    """answers: method name -> list of what is sent for a call (dict, bytes as is, Sleep, Close, Hold).
+    calls: what was asked, as (method, parameters, flags)."""
 
     def __init__(self, path, answers):
         self.path, self.answers, self.calls = path, answers, []
@@ -86,8 +86,6 @@ class FakeStackd:
         parameters = call.pop("parameters", {})
         self.calls.append((method, parameters, call))
         actions = self.answers.get(method, [error("org.varlink.service.MethodNotFound", method=method)])
-        if callable(actions):
-            actions = actions(parameters)
         for action in actions:
             if isinstance(action, Sleep):
                 time.sleep(action.seconds)
@@ -98,54 +96,152 @@ class FakeStackd:
                     pass
                 return False
             else:
-                connection.sendall(action if isinstance(action, bytes) else json.dumps(action).encode() + b"\0")
+                connection.sendall(
+                    action if isinstance(action, bytes) else json.dumps(action).encode() + b"\0"
+                )
         return True
 
 
 # ---- answers as a daemon in good health would give ----
 
+
 def frame(name, object="prog", kind="user"):
     return {"name": name, "object": object, "kind": kind}
 
 
-FRAMES = [frame("main"), frame("do work(int)"), frame("read", "libc.so.6"), frame("entry_SYSCALL_64", "[kernel]", "kernel"),
-          frame("vfs_read", "[kernel]", "kernel")]
-WINDOW = {"since_us": NOW_US - 900 * 10**6, "until_us": NOW_US, "load_mean": 1.25, "gate_open_s": 30, "lost": 12}
-PROCESS = {"pid": 1234, "start_us": NOW_US - 3600 * 10**6, "uid": 0, "comm": "gzip", "exe": "/usr/bin/gzip", "unit": "backup.service",
-           "cgroup": "/system.slice/backup.service"}
+FRAMES = [
+    frame("main"),
+    frame("do work(int)"),
+    frame("read", "libc.so.6"),
+    frame("entry_SYSCALL_64", "[kernel]", "kernel"),
+    frame("vfs_read", "[kernel]", "kernel"),
+]
+WINDOW = {
+    "since_us": NOW_US - 900 * 10**6,
+    "until_us": NOW_US,
+    "load_mean": 1.25,
+    "gate_open_s": 30,
+    "lost": 12,
+}
+PROCESS = {
+    "pid": 1234,
+    "start_us": NOW_US - 3600 * 10**6,
+    "uid": 0,
+    "comm": "gzip",
+    "exe": "/usr/bin/gzip",
+    "unit": "backup.service",
+    "cgroup": "/system.slice/backup.service",
+}
 VALUES = {"on_cpu": 2_500_000_000, "blocked": 7_000_000_000, "faults_minor": 4200}
-GATE = {"open": False, "mode": "auto", "load": 0.42, "open_above": 5.0, "close_below": 4.0, "source": "runqueues"}
-HISTORY = [{"time_us": NOW_US - 60 * 10**6, "open": False, "load": 0.4, "cause": "load-low"},
-           {"time_us": NOW_US - 120 * 10**6, "open": True, "load": 7.25, "cause": "load"}]
+GATE = {
+    "open": False,
+    "mode": "auto",
+    "load": 0.42,
+    "open_above": 5.0,
+    "close_below": 4.0,
+    "source": "runqueues",
+}
+HISTORY = [
+    {"time_us": NOW_US - 60 * 10**6, "open": False, "load": 0.4, "cause": "load-low"},
+    {"time_us": NOW_US - 120 * 10**6, "open": True, "load": 7.25, "cause": "load"},
+]
 STATUS = {
-    "version": "0.1.0", "kernel": "6.1.0-18-amd64", "pid": 4242, "opener_pid": 4243, "parser_pid": 4244, "parser_restarts": 0,
-    "started_us": NOW_US - 7384 * 10**6, "now_us": NOW_US, "ticks": 7381, "ticks_missed": 0, "tick_cost_ns": 3_100_000,
-    "tick_cost_max_ns": 8_000_000, "cpu_ns": 73_840_000_000, "resident_bytes": 30 << 20, "map_bytes": 12 << 20, "online_cpus": 8,
+    "version": "0.1.0",
+    "kernel": "6.1.0-18-amd64",
+    "pid": 4242,
+    "opener_pid": 4243,
+    "parser_pid": 4244,
+    "parser_restarts": 0,
+    "started_us": NOW_US - 7384 * 10**6,
+    "now_us": NOW_US,
+    "ticks": 7381,
+    "ticks_missed": 0,
+    "tick_cost_ns": 3_100_000,
+    "tick_cost_max_ns": 8_000_000,
+    "cpu_ns": 73_840_000_000,
+    "resident_bytes": 30 << 20,
+    "map_bytes": 12 << 20,
+    "online_cpus": 8,
     "gate": GATE,
-    "collectors": [{"name": "on-cpu", "source": "perf_event 49 Hz"}, {"name": "off-cpu", "source": "tp_btf sched_switch"}],
-    "limits": [{"name": "stacks", "unit": "stacks", "used": 1200, "max": 16384}, {"name": "arena", "unit": "bytes", "used": 1 << 20, "max": 64 << 20}],
-    "tiers": [{"step_s": 1, "oldest_us": NOW_US - 900 * 10**6, "points": 100000, "bytes": 138000, "evicted_blocks": 0},
-              {"step_s": 60, "points": 0, "bytes": 0, "evicted_blocks": 0}],
+    "collectors": [
+        {"name": "on-cpu", "source": "perf_event 49 Hz"},
+        {"name": "off-cpu", "source": "tp_btf sched_switch"},
+    ],
+    "limits": [
+        {"name": "stacks", "unit": "stacks", "used": 1200, "max": 16384},
+        {"name": "arena", "unit": "bytes", "used": 1 << 20, "max": 64 << 20},
+    ],
+    "tiers": [
+        {
+            "step_s": 1,
+            "oldest_us": NOW_US - 900 * 10**6,
+            "points": 100000,
+            "bytes": 138000,
+            "evicted_blocks": 0,
+        },
+        {"step_s": 60, "points": 0, "bytes": 0, "evicted_blocks": 0},
+    ],
     "conservation": [{"metric": "on_cpu", "ratio": 0.991}, {"metric": "blocked", "ratio": 0.98}],
-    "losses": [], "frames_resolved": 12345, "frames_unnamed": 67, "anomalies": 3, "anomalies_suppressed": 1, "false_alarms_per_day": 1.0,
-    "score_threshold": 7.5, "journal_sent": 3, "journal_suppressed": 0, "calls": 9, "errors": 1, "messages_dropped": 0,
+    "losses": [],
+    "frames_resolved": 12345,
+    "frames_unnamed": 67,
+    "anomalies": 3,
+    "anomalies_suppressed": 1,
+    "false_alarms_per_day": 1.0,
+    "score_threshold": 7.5,
+    "journal_sent": 3,
+    "journal_suppressed": 0,
+    "calls": 9,
+    "errors": 1,
+    "messages_dropped": 0,
 }
 
 
 def anomaly(number, **changes):
-    a = {"id": number, "time_us": NOW_US - (100 - number) * 10**6, "since_us": NOW_US - 110 * 10**6, "type": "level_shift", "metric": "blocked",
-         "score": 7.3, "p_value": 5e-8, "observed": 1.8e9, "expected": 1.2e8, "load": 6.5, "gate_open": True, "series": "00000000000000aa",
-         "stack": "00000000000000bb", "process": PROCESS, "unit": "backup.service", "cgroup": "/system.slice/backup.service",
-         "exe": "/usr/bin/gzip", "frames": FRAMES}
+    a = {
+        "id": number,
+        "time_us": NOW_US - (100 - number) * 10**6,
+        "since_us": NOW_US - 110 * 10**6,
+        "type": "level_shift",
+        "metric": "blocked",
+        "score": 7.3,
+        "p_value": 5e-8,
+        "observed": 1.8e9,
+        "expected": 1.2e8,
+        "load": 6.5,
+        "gate_open": True,
+        "series": "00000000000000aa",
+        "stack": "00000000000000bb",
+        "process": PROCESS,
+        "unit": "backup.service",
+        "cgroup": "/system.slice/backup.service",
+        "exe": "/usr/bin/gzip",
+        "frames": FRAMES,
+    }
     a.update(changes)
     return a
 
 
 def flame(frames=FRAMES, stacks=None, continues=False, total=700):
     if stacks is None:
-        stacks = [{"stack": "00000000000000bb", "value": 500, "truncated": False, "comm": "my prog", "frames": [0, 1, 4]},
-                  {"stack": "00000000000000bc", "value": 200, "truncated": True, "comm": "gzip", "frames": [1, 2]}]
+        stacks = [
+            {
+                "stack": "00000000000000bb",
+                "value": 500,
+                "truncated": False,
+                "comm": "my prog",
+                "frames": [0, 1, 4],
+            },
+            {"stack": "00000000000000bc", "value": 200, "truncated": True, "comm": "gzip", "frames": [1, 2]},
+        ]
     return reply(continues, metric="on_cpu", window=WINDOW, total=total, frames=frames, stacks=stacks)
+
+
+def many_pages(n=200):
+    rows = [
+        {"stack": "00000000000000bb", "value": 1, "truncated": False, "comm": "c", "frames": [0] * 50}
+    ] * 100
+    return [flame(stacks=rows, continues=i + 1 < n, frames=FRAMES if i == 0 else []) for i in range(n)]
 
 
 def summary(stack="00000000000000bb", **changes):
@@ -155,19 +251,57 @@ def summary(stack="00000000000000bb", **changes):
 
 
 def point(seconds_ago, step_s=1, **values):
-    return {"time_us": NOW_US - seconds_ago * 10**6, "step_s": step_s, "gate_open": False, "load": 0.5, "lost": 0, "values": values}
+    return {
+        "time_us": NOW_US - seconds_ago * 10**6,
+        "step_s": step_s,
+        "gate_open": False,
+        "load": 0.5,
+        "lost": 0,
+        "values": values,
+    }
 
 
 HEALTHY = {
     "GetStatus": [reply(status=STATUS)],
     "ListAnomalies": [reply(anomalies=[anomaly(3), anomaly(2), anomaly(1)], missed=0)],
     "GetFlame": [flame()],
-    "GetTop": [reply(metric="on_cpu", window=WINDOW, total=1_000_000_000, rows=[
-        {"stack": "", "frame": frame("do work(int)"), "frames": [], "self": 700_000_000, "total": 900_000_000},
-        {"stack": "", "frame": frame("vfs_read", "[kernel]", "kernel"), "frames": [], "self": 300_000_000, "total": 300_000_000}])],
-    "ListStacks": [reply(window=WINDOW, stacks=[summary(), summary("00000000000000bc", truncated=True, values={"on_cpu": 500_000_000})])],
-    "GetStack": [reply(window=WINDOW, stack=summary(), points=[point(s, on_cpu=s * 1000) for s in range(899, -1, -1)],
-                       slices=[{"process": PROCESS, "values": VALUES}])],
+    "GetTop": [
+        reply(
+            metric="on_cpu",
+            window=WINDOW,
+            total=1_000_000_000,
+            rows=[
+                {
+                    "stack": "",
+                    "frame": frame("do work(int)"),
+                    "frames": [],
+                    "self": 700_000_000,
+                    "total": 900_000_000,
+                },
+                {
+                    "stack": "",
+                    "frame": frame("vfs_read", "[kernel]", "kernel"),
+                    "frames": [],
+                    "self": 300_000_000,
+                    "total": 300_000_000,
+                },
+            ],
+        )
+    ],
+    "ListStacks": [
+        reply(
+            window=WINDOW,
+            stacks=[summary(), summary("00000000000000bc", truncated=True, values={"on_cpu": 500_000_000})],
+        )
+    ],
+    "GetStack": [
+        reply(
+            window=WINDOW,
+            stack=summary(),
+            points=[point(s, on_cpu=s * 1000) for s in range(899, -1, -1)],
+            slices=[{"process": PROCESS, "values": VALUES}],
+        )
+    ],
     "ListProcesses": [reply(window=WINDOW, processes=[{"process": PROCESS, "values": VALUES}])],
     "GetGate": [reply(gate=GATE, history=HISTORY)],
     "SetGate": [reply(gate={**GATE, "open": True, "mode": "open", "until_us": NOW_US + 60 * 10**6})],

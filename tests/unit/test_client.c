@@ -42,7 +42,8 @@ static void check_times(const char *zone, const char *const (*cases)[2], size_t 
 		uint64_t got = parse_time(cases[i][0]), want = strtod(cases[i][1], NULL) * 1e6 + 0.5;
 
 		if (got != want)
-			fail_msg("\"%s\" in %s is @%.6f, not @%.6f", cases[i][0], zone, got / 1e6, want / 1e6);
+			fail_msg("\"%s\" in %s is @%.6f, not @%.6f", cases[i][0], zone, got / 1e6,
+			         want / 1e6);
 	}
 }
 
@@ -110,7 +111,8 @@ static void test_times_across_clock_changes(void **state _unused_)
 	check_times("Europe/Berlin", cases, ELEMENTS_OF(cases));
 }
 
-/* Midnight itself is skipped in Cairo on 2026-04-24: the day begins at 01:00. And days of 23 and 25 hours don't shift yesterday. */
+/* Midnight itself is skipped in Cairo on 2026-04-24: the day begins at 01:00. And days of 23 and 25 hours
+ * don't shift yesterday. */
 static void test_days_across_clock_changes(void **state _unused_)
 {
 	static const char *const cairo[][2] = { { "2026-04-24", "1776981600" } };
@@ -139,11 +141,54 @@ static void test_named_zone_does_not_stick(void **state _unused_)
 static void test_bad_times(void **state _unused_)
 {
 	static const char *const cases[] = {
-		"", "   ", "10", "1.5", "tenminutes", "10 potatoes", "25:00", "10:60", "10:00:61", "10:", "1:2:3", "2026-13-01", "2026-00-10",
-		"2026-02-30", "2025-02-29", "2026-11-31", "1969-12-31", "2026-11", "2026/11/23", "Tue 2026-11-23", "2026-11-23T", "2026-11-23T25:00Z",
-		"2026-11-23 10:00:00 Nowhere/City", "2026-11-23 10:00:00 ../../etc/passwd", "2026-11-23T10:00:00+25:00", "2026-11-23T10:00:00Zoo",
-		"@", "@-1", "@abc", "@1.", "@99999999999999999999", "@1795428000000", "-", "+", "- 5 foo", "ago", " ago", "5min agoo", "infinity",
-		"-infinity", "+999999999999y", "-100y", "10:00:00.", "now now", "today tomorrow", "\x01", "2026-11-23 10:00:00 +", "99999999999999999999:00",
+		"",
+		"   ",
+		"10",
+		"1.5",
+		"tenminutes",
+		"10 potatoes",
+		"25:00",
+		"10:60",
+		"10:00:61",
+		"10:",
+		"1:2:3",
+		"2026-13-01",
+		"2026-00-10",
+		"2026-02-30",
+		"2025-02-29",
+		"2026-11-31",
+		"1969-12-31",
+		"2026-11",
+		"2026/11/23",
+		"Tue 2026-11-23",
+		"2026-11-23T",
+		"2026-11-23T25:00Z",
+		"2026-11-23 10:00:00 Nowhere/City",
+		"2026-11-23 10:00:00 ../../etc/passwd",
+		"2026-11-23T10:00:00+25:00",
+		"2026-11-23T10:00:00Zoo",
+		"@",
+		"@-1",
+		"@abc",
+		"@1.",
+		"@99999999999999999999",
+		"@1795428000000",
+		"-",
+		"+",
+		"- 5 foo",
+		"ago",
+		" ago",
+		"5min agoo",
+		"infinity",
+		"-infinity",
+		"+999999999999y",
+		"-100y",
+		"10:00:00.",
+		"now now",
+		"today tomorrow",
+		"\x01",
+		"2026-11-23 10:00:00 +",
+		"99999999999999999999:00",
 	};
 
 	use_zone("UTC");
@@ -258,7 +303,9 @@ static char *print_rows(const struct term *term, bool legend)
 	table_cell(t, COLOUR_NONE, "plain");
 	table_cellf(t, COLOUR_NONE, "%d", 1);
 	table_cell(t, COLOUR_NONE, "x");
-	table_cell(t, COLOUR_NONE, "\xe6\xbc\xa2\xe5\xad\x97\xe6\xbc\xa2\xe5\xad\x97\xe6\xbc\xa2\xe5\xad\x97\xe6\xbc\xa2\xe5\xad\x97");
+	table_cell(t, COLOUR_NONE,
+	           "\xe6\xbc\xa2\xe5\xad\x97\xe6\xbc\xa2\xe5\xad\x97\xe6\xbc\xa2\xe5\xad\x97\xe6\xbc\xa2\xe5"
+	           "\xad\x97");
 	table_cellf(t, COLOUR_NONE, "%d", 1000);
 	table_cell(t, COLOUR_NONE, "");
 	table_cell(t, COLOUR_RED, "\x1b[1m");
@@ -272,18 +319,21 @@ static char *print_rows(const struct term *term, bool legend)
 
 static void test_table_lines_up_by_what_is_seen(void **state _unused_)
 {
-	static const struct term plain = { .utf8 = true }, narrow = { .utf8 = true, .columns = 24 }, colour = { .utf8 = true, .colour = true };
-	_cleanup_free_ char *wide = print_rows(&plain, true), *cut = print_rows(&narrow, true), *bare = print_rows(&plain, false),
-	                    *coloured = print_rows(&colour, false);
+	static const struct term plain = { .utf8 = true }, narrow = { .utf8 = true, .columns = 24 },
+				 colour = { .utf8 = true, .colour = true };
+	_cleanup_free_ char *wide = print_rows(&plain, true), *cut = print_rows(&narrow, true),
+			    *bare = print_rows(&plain, false), *coloured = print_rows(&colour, false);
 
 	assert_string_equal(wide, "NAME                 N  LAST\n"
 	                          "plain                1  x\n"
-	                          "\xe6\xbc\xa2\xe5\xad\x97\xe6\xbc\xa2\xe5\xad\x97\xe6\xbc\xa2\xe5\xad\x97\xe6\xbc\xa2\xe5\xad\x97  1000  \n"
+	                          "\xe6\xbc\xa2\xe5\xad\x97\xe6\xbc\xa2\xe5\xad\x97\xe6\xbc\xa2\xe5\xad\x97"
+	                          "\xe6\xbc\xa2\xe5\xad\x97  1000  \n"
 	                          "\\x1b[1m             22  end\n");
-	assert_string_equal(cut, "NAME             N  LAST\n"
-	                         "plain            1  x\n"
-	                         "\xe6\xbc\xa2\xe5\xad\x97\xe6\xbc\xa2\xe5\xad\x97\xe6\xbc\xa2\xe2\x80\xa6   1000  \n"
-	                         "\\x1b[1m         22  end\n");
+	assert_string_equal(
+		cut, "NAME             N  LAST\n"
+		     "plain            1  x\n"
+		     "\xe6\xbc\xa2\xe5\xad\x97\xe6\xbc\xa2\xe5\xad\x97\xe6\xbc\xa2\xe2\x80\xa6   1000  \n"
+		     "\\x1b[1m         22  end\n");
 	assert_null(strstr(bare, "NAME"));
 	assert_non_null(strstr(coloured, "\x1b[0;1;31m\\x1b[1m\x1b[0m"));
 }
@@ -350,15 +400,21 @@ static char *fold(const char *reply, int want)
 	return text;
 }
 
-#define FRAMES "\"frames\":[{\"name\":\"main\",\"object\":\"a\",\"kind\":\"user\"},{\"name\":\"do work\",\"object\":\"a\",\"kind\":\"user\"}," \
-               "{\"name\":\"clear_page\",\"object\":\"[kernel]\",\"kind\":\"kernel\"}]"
+#define FRAMES                                                                                               \
+	"\"frames\":[{\"name\":\"main\",\"object\":\"a\",\"kind\":\"user\"},{\"name\":\"do "                 \
+	"work\",\"object\":\"a\",\"kind\":\"user\"},"                                                        \
+	"{\"name\":\"clear_page\",\"object\":\"[kernel]\",\"kind\":\"kernel\"}]"
 
 static void test_folded_lines(void **state _unused_)
 {
 	_cleanup_free_ char *text = fold("{" FRAMES ",\"stacks\":["
-	                                 "{\"stack\":\"0123456789abcdef\",\"value\":5,\"truncated\":false,\"comm\":\"my prog\",\"frames\":[0,1,2]},"
-	                                 "{\"stack\":\"0123456789abcdee\",\"value\":7,\"truncated\":true,\"comm\":\"x\",\"frames\":[1]},"
-	                                 "{\"stack\":\"0123456789abcded\",\"value\":0,\"truncated\":false,\"comm\":\"x\",\"frames\":[0]}]}", 0);
+	                                 "{\"stack\":\"0123456789abcdef\",\"value\":5,\"truncated\":false,"
+	                                 "\"comm\":\"my prog\",\"frames\":[0,1,2]},"
+	                                 "{\"stack\":\"0123456789abcdee\",\"value\":7,\"truncated\":true,"
+	                                 "\"comm\":\"x\",\"frames\":[1]},"
+	                                 "{\"stack\":\"0123456789abcded\",\"value\":0,\"truncated\":false,"
+	                                 "\"comm\":\"x\",\"frames\":[0]}]}",
+	                                 0);
 
 	assert_string_equal(text, "my_prog;main;do_work;clear_page_[k] 5\nx;[truncated];do_work 7\n");
 }
@@ -371,7 +427,10 @@ static void test_folded_refuses_frames_that_did_not_come(void **state _unused_)
 		_cleanup_free_ char *text = NULL;
 		char reply[512];
 
-		snprintf(reply, sizeof(reply), "{" FRAMES ",\"stacks\":[{\"value\":5,\"truncated\":false,\"comm\":\"x\",\"frames\":%s}]}", indices[i]);
+		snprintf(reply, sizeof(reply),
+		         "{" FRAMES
+		         ",\"stacks\":[{\"value\":5,\"truncated\":false,\"comm\":\"x\",\"frames\":%s}]}",
+		         indices[i]);
 		text = fold(reply, -EBADMSG);
 		assert_string_equal(text, "");
 	}
@@ -404,7 +463,8 @@ static void test_rates(void **state _unused_)
 static void test_sparkline(void **state _unused_)
 {
 	static const double values[] = { 0, 0.001, 4, 8 };
-	_cleanup_free_ char *bars = sparkline(values, ELEMENTS_OF(values), true), *ascii = sparkline(values, ELEMENTS_OF(values), false);
+	_cleanup_free_ char *bars = sparkline(values, ELEMENTS_OF(values), true),
+			    *ascii = sparkline(values, ELEMENTS_OF(values), false);
 
 	assert_string_equal(bars, " \xe2\x96\x81\xe2\x96\x84\xe2\x96\x88");
 	assert_string_equal(ascii, " .=@");
@@ -424,14 +484,23 @@ static void check_telling(const char *frames, enum metric m, const char *want)
 
 static void test_telling_function(void **state _unused_)
 {
-	static const char wait[] = FRAME("main", "prog", "user") "," FRAME("wait_for_disk", "prog", "user") "," FRAME("read", "libc.so.6", "user") ","
-		FRAME("do_syscall_64", "[kernel]", "kernel") "," FRAME("io_schedule", "[kernel]", "kernel") "," FRAME("__schedule", "[kernel]", "kernel");
+	static const char wait[] =
+		FRAME("main", "prog", "user") "," FRAME("wait_for_disk", "prog", "user") "," FRAME(
+			"read", "libc.so.6",
+			"user") "," FRAME("do_syscall_64", "[kernel]",
+	                                  "kernel") "," FRAME("io_schedule", "[kernel]",
+	                                                      "kernel") "," FRAME("__schedule", "[kernel]",
+	                                                                          "kernel");
 
 	check_telling(wait, METRIC_BLOCKED, "wait_for_disk");
-	check_telling(FRAME("main", "prog", "user") "," FRAME("memcpy", "libc.so.6", "user"), METRIC_ON_CPU, "memcpy");
-	check_telling(FRAME("main", "prog", "user") "," FRAME("[prog+0x12]", "prog", "user"), METRIC_ON_CPU, "main");
+	check_telling(FRAME("main", "prog", "user") "," FRAME("memcpy", "libc.so.6", "user"), METRIC_ON_CPU,
+	              "memcpy");
+	check_telling(FRAME("main", "prog", "user") "," FRAME("[prog+0x12]", "prog", "user"), METRIC_ON_CPU,
+	              "main");
 	check_telling(FRAME("[prog+0x12]", "prog", "user"), METRIC_ON_CPU, "[prog+0x12]");
-	check_telling(FRAME("kthread", "[kernel]", "kernel") "," FRAME("worker_thread", "[kernel]", "kernel") "," FRAME("schedule", "[kernel]", "kernel"),
+	check_telling(FRAME("kthread", "[kernel]",
+	                    "kernel") "," FRAME("worker_thread", "[kernel]",
+	                                        "kernel") "," FRAME("schedule", "[kernel]", "kernel"),
 	              METRIC_BLOCKED, "worker_thread");
 	check_telling("", METRIC_ON_CPU, "-");
 }
@@ -451,7 +520,14 @@ static bool parse(struct options *o, const char *const *words, size_t n)
 
 static void test_options(void **state _unused_)
 {
-	static const char *const good[] = { "flame", "--pid", "12", "-m", "faults_minor", "--since=1h", "--cgroup=/sys/fs/cgroup/system.slice", "--json=short" };
+	static const char *const good[] = { "flame",
+		                            "--pid",
+		                            "12",
+		                            "-m",
+		                            "faults_minor",
+		                            "--since=1h",
+		                            "--cgroup=/sys/fs/cgroup/system.slice",
+		                            "--json=short" };
 	struct options o;
 
 	unsetenv("STACKD_SOCKET");
@@ -467,10 +543,26 @@ static void test_options(void **state _unused_)
 static void test_bad_options_change_nothing(void **state _unused_)
 {
 	static const char *const bad[][3] = {
-		{ "--pid", "0" }, { "--pid", "-1" }, { "--pid", "4194305" }, { "--pid", "12x" }, { "--metric", "cpu" }, { "--type", "odd" },
-		{ "--stack", "123" }, { "--stack", "0123456789abcdeg" }, { "--by", "me" }, { "--lines", "0" }, { "--lines", "many" }, { "--for", "0" },
-		{ "--for", "soon" }, { "--json=xml" }, { "--since", "10" }, { "--unit", "" }, { "--cgroup", "x" }, { "--nonsense" },
-		{ "--since=10m", "--until=20m" }, { "--until", "25:00" },
+		{ "--pid", "0" },
+		{ "--pid", "-1" },
+		{ "--pid", "4194305" },
+		{ "--pid", "12x" },
+		{ "--metric", "cpu" },
+		{ "--type", "odd" },
+		{ "--stack", "123" },
+		{ "--stack", "0123456789abcdeg" },
+		{ "--by", "me" },
+		{ "--lines", "0" },
+		{ "--lines", "many" },
+		{ "--for", "0" },
+		{ "--for", "soon" },
+		{ "--json=xml" },
+		{ "--since", "10" },
+		{ "--unit", "" },
+		{ "--cgroup", "x" },
+		{ "--nonsense" },
+		{ "--since=10m", "--until=20m" },
+		{ "--until", "25:00" },
 	};
 	int saved = dup(STDERR_FILENO);
 

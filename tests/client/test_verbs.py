@@ -1,0 +1,532 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What each verb of stackctl asks for and shows."""
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+from fake_stackd import (
+    Close,
+    FRAMES,
+    FakeStackd,
+    HEALTHY,
+    HISTORY,
+    HOSTILE,
+    Hold,
+    STATUS,
+    Sleep,
+    WINDOW,
+    anomaly,
+    flame,
+    frame,
+    point,
+    reply,
+    summary,
+)
+from harness import ENVIRONMENT, MORE, SOCKET, STACKCTL, TIMEOUT, good, main, run, test
+
+# What readers of folded stacks go by.
+FOLDED = re.compile(r"^(.*)\s+(\d+)$")
+
+
+@test
+def status_is_readable():
+    done = good("status")
+    for line in [
+        "stackd 0.1.0 on Linux 6.1.0-18-amd64, 8 CPUs",
+        "2h 3min ago",
+        "closed (load-low) since Mon 2026-11-23 09:59:00 UTC",
+        "auto, opens above 5, closes below 4",
+        "0.42 runnable tasks per CPU (by runqueues)",
+        "7381, 0 missed",
+        "on-cpu by perf_event 49 Hz",
+        "off-cpu by tp_btf sched_switch",
+        "on-cpu 99.1%, blocked 98.0%",
+        "Losses: none",
+        "stacks 1.20k of 16.4k",
+        "arena 1.0M of 64.0M",
+        "1s steps since 2026-11-23 09:45:00: 100k points",
+        "1.38 bytes a point",
+        "30.0M resident, 12.0M of BPF maps",
+        "73.8s, 1.00% of one CPU",
+        "3 found, 1 suppressed; 1 false alarm a day allowed, told from 1 in 3e7",
+        "3 sent",
+    ]:
+        assert line in done.out, (line, done.out)
+    assert "\x1b" not in done.out
+    assert good().out.splitlines()[0] == done.out.splitlines()[0], "no verb is status"
+
+
+@test
+def status_shows_losses_by_cause():
+    status = {
+        **STATUS,
+        "losses": [
+            {"cause": "stacks-full", "count": 1234},
+            {"cause": "quiet", "count": 0},
+            {"cause": HOSTILE, "count": 5},
+        ],
+    }
+    done = good("status", answers={"GetStatus": [reply(status=status)]})
+    assert "Losses: 1234 stacks-full, 5 \\x1b[31mred" in done.out, done.out
+    assert "quiet" not in done.out and "\x1b" not in done.out
+
+
+@test
+def status_report_has_everything():
+    done = good("status", "--report")
+    document = json.loads(done.out[done.out.index("\n{\n") :])
+    assert document["status"] == STATUS and document["gate_history"] == HISTORY
+    assert set(document["client"]) == {"version", "system", "kernel", "kernel_version", "machine"}
+    assert json.loads(good("status", "--report", "--json").out) == document
+
+
+@test
+def anomalies_oldest_first():
+    done = good("anomalies")
+    lines = done.out.splitlines()
+    assert lines[0].split() == [
+        "TIME",
+        "TYPE",
+        "METRIC",
+        "EXPECTED",
+        "OBSERVED",
+        "FUNCTION",
+        "PROCESS",
+        "UNIT",
+        "CHANCE",
+        "STACK",
+        "ID",
+    ]
+    assert [line.split()[-1] for line in lines[1:]] == ["1", "2", "3"]
+    assert re.split(r"\s{2,}", lines[1]) == [
+        "Nov 23 09:58:21",
+        "level-shift",
+        "blocked",
+        "120ms/s",
+        "1.80s/s",
+        "do work(int)",
+        "gzip[1234]",
+        "backup.service",
+        "1 in 2e7",
+        "00000000000000bb",
+        "1",
+    ], lines[1]
+    assert "TIME" not in good("anomalies", "--no-legend").out
+
+
+@test
+def anomalies_ask_for_what_was_said():
+    done = good(
+        "anomalies",
+        "--since",
+        "2026-11-23 09:00",
+        "--until=@1795428000.5",
+        "--pid",
+        "12",
+        "--unit=a.service",
+        "--cgroup",
+        "/x",
+        "--comm=c",
+        "--exe=/e",
+        "--type",
+        "level-shift",
+        "-n",
+        "7",
+    )
+    assert done.calls == [
+        (
+            "ListAnomalies",
+            {
+                "filter": {
+                    "pid": 12,
+                    "unit": "a.service",
+                    "cgroup": "/x",
+                    "comm": "c",
+                    "exe": "/e",
+                    "since_us": 1795424400000000,
+                    "until_us": 1795428000500000,
+                },
+                "type": "level_shift",
+                "limit": 7,
+            },
+            MORE,
+        )
+    ], done.calls
+    before = time.time()
+    since = good("anomalies", "--since", "10m").calls[0][1]["filter"]["since_us"] / 1e6
+    assert before - 601 < since < time.time() - 599
+
+
+@test
+def anomalies_in_pages():
+    pages = [
+        reply(True, anomalies=[anomaly(4), anomaly(3)], missed=0),
+        reply(anomalies=[anomaly(2), anomaly(1)], missed=0),
+    ]
+    done = good("anomalies", "--no-legend", answers={"ListAnomalies": pages})
+    assert [line.split()[-1] for line in done.out.splitlines()] == ["1", "2", "3", "4"]
+    document = json.loads(good("anomalies", "--json", answers={"ListAnomalies": pages}).out)
+    assert [a["id"] for a in document["anomalies"]] == [1, 2, 3, 4]
+
+
+@test
+def no_anomalies():
+    nothing = {"ListAnomalies": [reply(anomalies=[], missed=0)]}
+    assert good("anomalies", answers=nothing).out == "-- No anomalies --\n"
+    assert good("anomalies", "-q", answers=nothing).out == ""
+    assert json.loads(good("anomalies", "--json", answers=nothing).out) == {"anomalies": [], "missed": 0}
+
+
+@test
+def anomalies_with_odd_values():
+    odd = anomaly(
+        1,
+        process=None,
+        unit="",
+        cgroup="",
+        frames=[],
+        score=400.0,
+        p_value=0.0,
+        metric="faults_minor",
+        observed=0.25,
+    )
+    line = good("anomalies", "--no-legend", answers={"ListAnomalies": [reply(anomalies=[odd], missed=0)]}).out
+    assert re.split(r"\s{2,}", line.strip())[2:] == [
+        "faults-minor",
+        "120M faults/s",
+        "0.25 faults/s",
+        "-",
+        "-",
+        "-",
+        "1 in 1e400",
+        "00000000000000bb",
+        "1",
+    ], line
+
+
+@test
+def anomalies_follow():
+    stream = [
+        reply(True, anomalies=[anomaly(1)], missed=0),
+        Sleep(0.5),
+        reply(True, anomalies=[anomaly(2)], missed=3),
+        Hold(),
+    ]
+    with FakeStackd(SOCKET, {"ListAnomalies": stream}) as fake:
+        process = subprocess.Popen(
+            [STACKCTL, "anomalies", "-f", "--no-legend"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=ENVIRONMENT,
+        )
+        first, second = process.stdout.readline(), process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=TIMEOUT)
+    assert first.split()[-1] == b"1" and second.split()[-1] == b"2" and out == b""
+    assert b"3 anomalies were missed" in err, err
+    assert process.returncode == -signal.SIGINT, process.returncode
+    assert fake.calls == [("ListAnomalies", {"limit": 10, "follow": True}, MORE)], fake.calls
+
+
+@test
+def anomalies_follow_json_is_a_document_a_line():
+    stream = [
+        reply(True, anomalies=[anomaly(1), anomaly(2)], missed=0),
+        reply(anomalies=[anomaly(3)], missed=0),
+    ]
+    lines = good("anomalies", "-f", "--json=short", answers={"ListAnomalies": stream}).out.splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [1, 2, 3]
+
+
+@test
+def follow_ends_when_the_reader_has_gone():
+    stream = [reply(True, anomalies=[anomaly(1)], missed=0), Hold()]
+    with FakeStackd(SOCKET, {"ListAnomalies": stream}):
+        begin = time.monotonic()
+        done = subprocess.run(
+            ["bash", "-c", '"$0" anomalies -f --no-legend | head -1; echo "${PIPESTATUS[0]}"', STACKCTL],
+            capture_output=True,
+            timeout=TIMEOUT,
+            env=ENVIRONMENT,
+        )
+    assert time.monotonic() - begin < 20
+    assert done.stderr == b"" and done.stdout.splitlines()[-1] == b"0", done
+
+
+@test
+def follow_says_when_the_server_dies():
+    stream = [reply(True, anomalies=[anomaly(1)], missed=0), Close()]
+    done = run("anomalies", "-f", answers={"ListAnomalies": stream})
+    assert done.returncode == 1 and "closed the connection" in done.err and " 1\n" in done.out
+
+
+@test
+def flame_is_folded():
+    done = good("flame", "--pid=12", "--metric", "off-cpu", "--stack=00000000000000BB")
+    assert (
+        done.out == "my_prog;main;do_work(int);vfs_read_[k] 500\ngzip;[truncated];do_work(int);read 200\n"
+    ), done.out
+    assert done.err == ""
+    assert done.calls == [
+        ("GetFlame", {"metric": "off_cpu", "filter": {"pid": 12}, "stack": "00000000000000bb"}, MORE)
+    ]
+
+
+@test
+def flame_goes_on_over_pages():
+    pages = [flame(frames=[frame("main")], stacks=[], continues=True)]
+    for i in range(1, 300):
+        row = {"stack": f"{i:016x}", "value": i, "truncated": False, "comm": "c;d", "frames": [0, i, i - 1]}
+        pages.append(flame(frames=[frame(f"f{i}")], stacks=[row], continues=i < 299))
+    done = good("flame", answers={"GetFlame": pages})
+    lines = done.out.splitlines()
+    assert len(lines) == 299 and lines[-1] == "c:d;main;f299;f298 299", lines[-1]
+    document = json.loads(good("flame", "--json", answers={"GetFlame": pages}).out)
+    assert (
+        len(document["frames"]) == 300
+        and document["stacks"][-1]["frames"] == [0, 299, 298]
+        and document["total"] == 700
+    )
+
+
+@test
+def flame_lines_can_be_read_back():
+    names = [
+        "a b",
+        "x;y",
+        "tab\there",
+        "new\nline",
+        "cr\rlf",
+        "nbsp\u00a0em\u2003sep\u2028x",
+        "trailing 12",
+        "",
+        " ",
+        "caf\u00e9",
+        HOSTILE,
+        "\u0085",
+        "a" * 5000,
+    ]
+    frames = [frame(name) for name in names]
+    row = {
+        "stack": "00000000000000bb",
+        "value": 7,
+        "truncated": False,
+        "comm": "we ird;\n",
+        "frames": list(range(len(names))),
+    }
+    out = good("flame", answers={"GetFlame": [flame(frames=frames, stacks=[row])]}).out
+    assert out.count("\n") == 1 and "\x1b" not in out
+    stack, value = FOLDED.match(out.rstrip("\n")).groups()
+    assert value == "7" and len(stack.split(";")) == 1 + len(names), stack.split(";")
+    assert len(out.encode().split()) == 2, "but for the one before the value there are no blanks"
+
+
+@test
+def flame_verbose_tells_the_window_apart():
+    done = good("flame", "-v")
+    assert (
+        "12 lost" in done.err and "on-cpu from 2026-11-23 09:45:00 to 2026-11-23 10:00:00" in done.err
+    ), done.err
+    assert all(FOLDED.match(line) for line in done.out.splitlines())
+
+
+@test
+def empty_flame():
+    nothing = {"GetFlame": [flame(frames=[], stacks=[], total=0)]}
+    done = good("flame", answers=nothing)
+    assert done.out == "" and "Nothing was recorded" in done.err
+    assert good("flame", "-q", answers=nothing).err == ""
+
+
+@test
+def top_by_function():
+    done = good("top", "-n", "2", "--by=function", "-m", "on-cpu")
+    rows = [re.split(r"\s{2,}", line.strip()) for line in done.out.splitlines()]
+    assert rows == [
+        ["CHILDREN%", "SELF%", "SELF", "FUNCTION", "OBJECT"],
+        ["90.0%", "70.0%", "700ms", "do work(int)", "prog"],
+        ["30.0%", "30.0%", "300ms", "vfs_read", "[kernel]"],
+    ], rows
+    assert done.calls == [("GetTop", {"by": "function", "metric": "on_cpu", "limit": 2}, MORE)], done.calls
+
+
+@test
+def top_by_stack():
+    row = {
+        "stack": "00000000000000bb",
+        "frame": frame("vfs_read", "[kernel]", "kernel"),
+        "frames": FRAMES,
+        "self": 10,
+        "total": 10,
+    }
+    done = good(
+        "top",
+        "--by",
+        "stack",
+        answers={"GetTop": [reply(metric="hits", window=WINDOW, total=40, rows=[row])]},
+    )
+    assert re.split(r"\s{2,}", done.out.splitlines()[1].strip()) == [
+        "25.0%",
+        "10 hits",
+        "00000000000000bb",
+        "vfs_read",
+        "[kernel]",
+    ], done.out
+    assert (
+        good("top", answers={"GetTop": [reply(metric="hits", window=WINDOW, total=0, rows=[])]}).out
+        == "-- No functions --\n"
+    )
+
+
+@test
+def stacks_list():
+    done = good("stacks", "--pid", "1234", "-n", "all")
+    rows = [re.split(r"\s{2,}", line.strip()) for line in done.out.splitlines()]
+    assert rows[1] == [
+        "00000000000000bb",
+        "2.50s",
+        "83.3%",
+        "vfs_read < entry_SYSCALL_64 < read < 2 more",
+    ], rows
+    assert rows[2][-1].endswith("< 2 more < [truncated]")
+    assert done.calls[0][1]["filter"] == {"pid": 1234} and done.calls[0][1]["limit"] == 10000
+
+
+@test
+def stacks_one():
+    done = good("stacks", "00000000000000bb", "--since=@1795427100")
+    assert done.calls == [
+        ("GetStack", {"stack": "00000000000000bb", "filter": {"since_us": 1795427100000000}}, MORE)
+    ]
+    assert "Stack 00000000000000bb, from 2026-11-23 09:45:00 to 2026-11-23 10:00:00" in done.out
+    lines = [re.split(r"\s{2,}", line.strip()) for line in done.out.splitlines()]
+    assert ["0", "vfs_read", "[kernel]", "kernel"] in lines and ["4", "main", "prog", "user"] in lines
+    spark = next(line for line in lines if line[0] == "on-cpu")
+    assert (
+        spark[1:3] == ["2.50s", "899us/s"]
+        and len(spark[3]) == 60
+        and spark[3][0] == "█"
+        and spark[3][-1] == "▁"
+    ), spark
+    assert [
+        "1234",
+        "gzip",
+        "backup.service",
+        "2.50s",
+        "7.00s",
+        "0ns",
+        "4.20k",
+        "Nov 23 09:00:00",
+    ] in lines, lines
+
+
+@test
+def stacks_series_of_mixed_steps():
+    points = [point(60 * m, 60, on_cpu=60 * 10**9) for m in range(14, 0, -1)] + [
+        point(s, 1, on_cpu=10**9) for s in range(59, -1, -1)
+    ]
+    done = good(
+        "stacks",
+        "00000000000000bb",
+        answers={"GetStack": [reply(window=WINDOW, stack=summary(), points=points, slices=[])]},
+    )
+    line = next(line for line in done.out.splitlines() if line.startswith("on-cpu"))
+    assert "1.00s/s" in line and line.endswith("█" * 60), line
+
+
+@test
+def processes_list():
+    done = good("processes", "-u", "backup")
+    assert re.split(r"\s{2,}", done.out.splitlines()[1].strip()) == [
+        "1234",
+        "gzip",
+        "Nov 23 09:00:00",
+        "backup.service",
+        "2.50s",
+        "7.00s",
+        "0ns",
+        "4.20k",
+        "0",
+    ], done.out
+    assert done.calls == [("ListProcesses", {"filter": {"unit": "backup"}}, MORE)]
+
+
+@test
+def gate_shows_history_oldest_first():
+    out = good("gate").out
+    rows = [re.split(r"\s{2,}", line.strip()) for line in out.splitlines() if line]
+    assert rows[-3:] == [
+        ["TIME", "STATE", "LOAD", "CAUSE"],
+        ["Nov 23 09:58:00", "open", "7.25", "load"],
+        ["Nov 23 09:59:00", "closed", "0.40", "load-low"],
+    ], rows
+    assert "closed (load-low) since" in out
+    assert (
+        good("gate", "-n1").out.splitlines()[-1].endswith("load-low")
+        and "7.25" not in good("gate", "-n1").out
+    )
+
+
+@test
+def gate_is_set():
+    done = good("gate", "open", "--for", "60s")
+    assert done.calls == [("SetGate", {"mode": "open", "duration_us": 60000000}, MORE)]
+    assert "held open until Mon 2026-11-23 10:01:00 UTC" in done.out, done.out
+    assert good("gate", "close").calls[0][1] == {"mode": "closed"}
+    assert good("gate", "auto", "-q").out == ""
+
+
+@test
+def lists_go_on_from_reply_to_reply():
+    def paged(method, *keys):
+        """The healthy answer, a row of each list in a reply of its own."""
+        whole = HEALTHY[method][0]["parameters"]
+        rest = {k: v for k, v in whole.items() if k not in keys}
+        pages = [
+            reply(True, **rest, **{k: [row] if k == key else [] for k in keys})
+            for key in keys
+            for row in whole[key]
+        ]
+        return {method: pages + [reply(**rest, **{k: [] for k in keys})]}
+
+    for args, method, keys in [
+        (["top"], "GetTop", ["rows"]),
+        (["stacks"], "ListStacks", ["stacks"]),
+        (["stacks", "00000000000000bb"], "GetStack", ["slices", "points"]),
+        (["processes"], "ListProcesses", ["processes"]),
+        (["gate"], "GetGate", ["history"]),
+        (["flame"], "GetFlame", ["frames", "stacks"]),
+    ]:
+        assert good(*args, answers=paged(method, *keys)).out == good(*args).out, args
+        assert (
+            json.loads(good(*args, "--json", answers=paged(method, *keys)).out)
+            == HEALTHY[method][0]["parameters"]
+        ), args
+
+
+@test
+def json_is_the_reply():
+    for args, method in [
+        (["status"], "GetStatus"),
+        (["flame"], "GetFlame"),
+        (["top"], "GetTop"),
+        (["stacks"], "ListStacks"),
+        (["stacks", "00000000000000bb"], "GetStack"),
+        (["processes"], "ListProcesses"),
+        (["gate"], "GetGate"),
+        (["gate", "open"], "SetGate"),
+    ]:
+        short = good(*args, "--json=short").out
+        assert short.count("\n") == 1 and json.loads(short) == HEALTHY[method][0]["parameters"], (args, short)
+        pretty = good(*args, "--json=pretty").out
+        assert pretty.count("\n") > 3 and json.loads(pretty) == json.loads(short)
+        assert good(*args, "-j").out == short and good(*args, "--json").out == short
+        assert good(*args, "--json=off").out == good(*args).out
+
+
+if __name__ == "__main__":
+    sys.exit(main())
