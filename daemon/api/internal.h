@@ -170,11 +170,16 @@ struct stack {
 	size_t n;
 	struct store_frame frames[API_FRAMES_MAX]; /* innermost first */
 };
-/* A reply that may be followed by others has enough in it. */
-bool page_full(const struct session *s, const struct json_writer *w);
+/* Whether a reply of size bytes with n rows has enough in it, when it may be followed by others: because of its size, or because
+ * the next row of at most bound bytes might not fit. */
+bool page_full(const struct session *s, size_t size, size_t n, size_t bound);
 
-/* False when the stack isn't kept any more: then it has the single frame "[evicted]". */
-bool get_stack(struct api *a, uint64_t stack_id, struct stack *ret);
+/* A stack that isn't kept any more has the single frame "[evicted]". */
+void get_stack(struct api *a, uint64_t stack_id, struct stack *ret);
+/* Bytes that a reply needs at most for it. */
+size_t frame_bound(const struct store_frame *frame);
+size_t stack_bound(const struct stack *stack);
+#define PROCESS_BOUND 8192 /* its strings are of less than 256 bytes, six for each at worst */
 void put_frames(struct json_writer *w, const char *key, const struct stack *stack); /* outermost first */
 
 /* ---- table.c: sums by key ---- */
@@ -228,7 +233,8 @@ struct listing {
 struct listing_ops {
 	const char *array;   /* the rows' name in the reply */
 	void (*put_head)(struct session *s, struct listing *l, struct json_writer *w); /* what every reply has besides; may be NULL */
-	void (*write_row)(struct session *s, struct listing *l, struct json_writer *w, size_t i);
+	size_t (*load_row)(struct session *s, struct listing *l, size_t i); /* gives the bytes that it needs at most */
+	void (*write_row)(struct session *s, struct listing *l, struct json_writer *w, size_t i); /* as loaded */
 	void (*free_state)(struct listing *l); /* may be NULL */
 };
 

@@ -16,14 +16,20 @@ static enum produce_result listing_produce(struct session *s)
 {
 	struct listing *l = s->call.state;
 	struct json_writer *w = session_reply_begin(s);
+	size_t n;
 	bool more;
 
 	if (l->ops->put_head)
 		l->ops->put_head(s, l, w);
 	json_key(w, l->ops->array);
 	json_open_array(w);
-	while (l->next < l->end && !page_full(s, w) && json_writer_error(w) == 0)
+	for (n = 0; l->next < l->end && json_writer_error(w) == 0; n++) {
+		size_t bound = l->ops->load_row(s, l, l->next);
+
+		if (page_full(s, json_writer_size(w), n, bound))
+			break;
 		l->ops->write_row(s, l, w, l->next++);
+	}
 	json_close_array(w);
 	more = l->next < l->end;
 	return session_reply_end(s, more) && more ? PRODUCE_MORE : PRODUCE_DONE;

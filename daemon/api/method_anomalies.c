@@ -166,7 +166,7 @@ static void write_process(struct session *s, struct json_writer *w, const struct
 		put_process(s->api, w, "process", &process, a->time_us);
 }
 
-static void write_anomaly(struct session *s, struct json_writer *w, const struct store_anomaly *a, struct stack *stack)
+static void write_anomaly(struct session *s, struct json_writer *w, const struct store_anomaly *a, const struct stack *stack)
 {
 	json_open_object(w);
 	json_put_u64(w, "id", a->id);
@@ -186,28 +186,41 @@ static void write_anomaly(struct session *s, struct json_writer *w, const struct
 	json_put_string(w, "unit", a->unit);
 	json_put_string(w, "cgroup", a->cgroup);
 	json_put_string(w, "exe", a->exe);
-	get_stack(s->api, a->stack_id, stack);
 	put_frames(w, "frames", stack);
 	json_close_object(w);
+}
+
+/* False when the page is full; *n counts the rows in it. */
+static bool write_chunk(struct session *s, struct anomalies *a, struct json_writer *w, const struct chunk *c, struct stack *stack, size_t *n)
+{
+	for (size_t i = 0; i < c->n; i++) {
+		if (c->anomalies[i].id == 0) {
+			a->missed++;
+			advance(a);
+			continue;
+		}
+		get_stack(s->api, c->anomalies[i].stack_id, stack);
+		if (json_writer_error(w) < 0 ||
+		    page_full(s, json_writer_size(w), *n, stack_bound(stack) + 2 * PROCESS_BOUND))
+			return false;
+		write_anomaly(s, w, &c->anomalies[i], stack);
+		advance(a);
+		(*n)++;
+	}
+	return true;
 }
 
 static int write_chunks(struct session *s, struct anomalies *a, struct json_writer *w)
 {
 	_cleanup_free_ struct stack *stack = malloc(sizeof(*stack));
 	_cleanup_free_ struct chunk *c = malloc(sizeof(*c));
+	size_t n = 0;
 
 	if (!c || !stack)
 		return -ENOMEM;
-	do {
+	do
 		fill_chunk(s, a, c);
-		for (size_t i = 0; i < c->n && !page_full(s, w) && json_writer_error(w) == 0; i++) {
-			if (c->anomalies[i].id != 0)
-				write_anomaly(s, w, &c->anomalies[i], stack);
-			else
-				a->missed++;
-			advance(a);
-		}
-	} while (anything_left(a) && !page_full(s, w) && json_writer_error(w) == 0);
+	while (write_chunk(s, a, w, c, stack, &n) && anything_left(a));
 	return 0;
 }
 

@@ -43,7 +43,7 @@ static int introduce(struct flame *f, const struct store_frame *frame)
 		f->fresh_size = MAX(f->fresh_size * 2, (size_t)256);
 	}
 	f->fresh[f->n_fresh++] = *frame;
-	f->fresh_bytes += strlen(frame->display) + strlen(frame->object) + FRAME_OVERHEAD;
+	f->fresh_bytes += json_string_size(frame->display) + json_string_size(frame->object) + FRAME_OVERHEAD;
 	return 0;
 }
 
@@ -61,12 +61,11 @@ static int number_of(struct flame *f, const struct store_frame *frame, uint64_t 
 	return r > 0 ? introduce(f, frame) : r;
 }
 
-static int write_row(struct session *s, struct flame *f, struct json_writer *w, const struct row *row)
+static int write_row(struct flame *f, struct json_writer *w, const struct row *row)
 {
 	uint64_t number;
 	int r;
 
-	get_stack(s->api, row->key, &f->stack);
 	json_open_object(w);
 	json_put_id(w, "stack", row->key);
 	json_put_u64(w, "value", row->total);
@@ -111,13 +110,18 @@ static int write_overflow(struct flame *f, struct json_writer *w)
 
 static int write_rows(struct session *s, struct flame *f, struct json_writer *w)
 {
-	size_t n = f->table.n + (f->table.overflow > 0);
 	int r = 0;
 
-	for (; r >= 0 && f->next < n && json_writer_error(w) == 0; f->next++) {
-		if (s->call.more && json_writer_size(w) + f->fresh_bytes >= API_PAGE_SIZE)
-			break;
-		r = f->next < f->table.n ? write_row(s, f, w, &f->table.rows[f->next]) : write_overflow(f, w);
+	for (size_t n = 0; r >= 0 && f->next < f->table.n && json_writer_error(w) == 0; n++) {
+		get_stack(s->api, f->table.rows[f->next].key, &f->stack);
+		if (page_full(s, json_writer_size(w) + f->fresh_bytes, n, stack_bound(&f->stack)))
+			return 0;
+		r = write_row(f, w, &f->table.rows[f->next++]);
+	}
+	/* It fits after any page: these end at less than half of what a message may have, or after one row. */
+	if (r >= 0 && f->next == f->table.n && f->table.overflow > 0) {
+		r = write_overflow(f, w);
+		f->next++;
 	}
 	return r;
 }

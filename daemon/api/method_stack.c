@@ -3,6 +3,7 @@
 #include "internal.h"
 
 #define DEFAULT_WINDOW_US (15 * 60 * USEC_PER_SEC)
+#define POINT_BOUND 1024 /* numbers only */
 
 struct view {
 	struct query query;      /* filter.since_us moves on with the points that are sent */
@@ -60,6 +61,7 @@ struct points {
 	struct session *session;
 	struct view *view;
 	struct json_writer *writer;
+	size_t n;
 };
 
 /* Gives 1 when the page is full. */
@@ -68,7 +70,7 @@ static int write_point(void *userdata, const struct store_point *point)
 	struct points *p = userdata;
 	struct json_writer *w = p->writer;
 
-	if (page_full(p->session, w))
+	if (page_full(p->session, json_writer_size(w), p->n++, POINT_BOUND))
 		return 1;
 	json_open_object(w);
 	json_put_u64(w, "time_us", point->time_us);
@@ -95,7 +97,7 @@ static enum produce_result view_produce(struct session *s)
 	put_stack(v, w);
 	json_key(w, "slices");
 	json_open_array(w);
-	while (v->next < v->processes.n && !page_full(s, w))
+	for (size_t n = 0; v->next < v->processes.n && !page_full(s, json_writer_size(w), n, PROCESS_BOUND); n++)
 		write_slice(s, v, w);
 	json_close_array(w);
 	json_key(w, "points");

@@ -10,11 +10,16 @@ static void put_head(struct session *s _unused_, struct listing *l, struct json_
 	put_window(w, &l->window);
 }
 
-static void write_stack(struct session *s, struct listing *l, struct json_writer *w, size_t i)
+static size_t load_stack(struct session *s, struct listing *l, size_t i)
+{
+	get_stack(s->api, l->table.rows[i].key, &l->stack);
+	return stack_bound(&l->stack);
+}
+
+static void write_stack(struct session *s _unused_, struct listing *l, struct json_writer *w, size_t i)
 {
 	const struct row *row = &l->table.rows[i];
 
-	get_stack(s->api, row->key, &l->stack);
 	json_open_object(w);
 	json_put_id(w, "stack", row->key);
 	put_frames(w, "frames", &l->stack);
@@ -25,7 +30,7 @@ static void write_stack(struct session *s, struct listing *l, struct json_writer
 
 void method_list_stacks(struct session *s, const struct json *parameters)
 {
-	static const struct listing_ops ops = { "stacks", put_head, write_stack, NULL };
+	static const struct listing_ops ops = { "stacks", put_head, load_stack, write_stack, NULL };
 	struct listing *l;
 	enum metric metric;
 	uint32_t limit;
@@ -41,6 +46,11 @@ void method_list_stacks(struct session *s, const struct json *parameters)
 	l->table.with_values = true;
 	r = query_sum(s, &q, metric, false, &l->table);
 	listing_start(s, l, &q, r, l->table.n, limit);
+}
+
+static size_t load_process(struct session *s _unused_, struct listing *l _unused_, size_t i _unused_)
+{
+	return PROCESS_BOUND;
 }
 
 static void write_process(struct session *s, struct listing *l, struct json_writer *w, size_t i)
@@ -64,7 +74,7 @@ static int add_process(void *userdata, const struct store_slice_sum *sum)
 
 void method_list_processes(struct session *s, const struct json *parameters)
 {
-	static const struct listing_ops ops = { "processes", put_head, write_process, NULL };
+	static const struct listing_ops ops = { "processes", put_head, load_process, write_process, NULL };
 	struct listing *l;
 	uint32_t limit;
 	struct query q;

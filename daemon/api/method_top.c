@@ -141,6 +141,11 @@ static void put_head(struct session *s _unused_, struct listing *l, struct json_
 	json_put_u64(w, "total", l->table.total);
 }
 
+static size_t load_function(struct session *s _unused_, struct listing *l, size_t i)
+{
+	return frame_bound(&((const struct functions *)l->state)->items[i].frame);
+}
+
 static void write_function(struct session *s _unused_, struct listing *l, struct json_writer *w, size_t i)
 {
 	const struct functions *f = l->state;
@@ -157,11 +162,17 @@ static void write_function(struct session *s _unused_, struct listing *l, struct
 	json_close_object(w);
 }
 
-static void write_stack(struct session *s, struct listing *l, struct json_writer *w, size_t i)
+static size_t load_stack(struct session *s, struct listing *l, size_t i)
+{
+	get_stack(s->api, l->table.rows[i].key, &l->stack);
+	/* Its innermost frame is in the row twice. */
+	return stack_bound(&l->stack) + frame_bound(&l->stack.frames[0]);
+}
+
+static void write_stack(struct session *s _unused_, struct listing *l, struct json_writer *w, size_t i)
 {
 	const struct row *row = &l->table.rows[i];
 
-	get_stack(s->api, row->key, &l->stack);
 	json_open_object(w);
 	json_put_id(w, "stack", row->key);
 	json_key(w, "frame");
@@ -174,8 +185,8 @@ static void write_stack(struct session *s, struct listing *l, struct json_writer
 
 void method_get_top(struct session *s, const struct json *parameters)
 {
-	static const struct listing_ops functions = { "rows", put_head, write_function, free_functions };
-	static const struct listing_ops stacks = { "rows", put_head, write_stack, NULL };
+	static const struct listing_ops functions = { "rows", put_head, load_function, write_function, free_functions };
+	static const struct listing_ops stacks = { "rows", put_head, load_stack, write_stack, NULL };
 	const char *by = "function";
 	struct listing *l;
 	enum metric metric;

@@ -9,6 +9,9 @@
  * has to start at the same moment in every reply. */
 #define BOOT_ROUND_US 10000
 
+/* More than the bytes of a row or frame besides its names, and of what closes a reply. */
+#define ROW_OVERHEAD 1024
+
 const char *metric_name(enum metric m)
 {
 	static const char *const names[METRIC_ALL_N] = {
@@ -44,9 +47,9 @@ void put_values(struct json_writer *w, const char *key, const uint64_t values[st
 	json_close_object(w);
 }
 
-bool page_full(const struct session *s, const struct json_writer *w)
+bool page_full(const struct session *s, size_t size, size_t n, size_t bound)
 {
-	return s->call.more && json_writer_size(w) >= API_PAGE_SIZE;
+	return s->call.more && n > 0 && (size >= API_PAGE_SIZE || size + bound > WIRE_MESSAGE_MAX);
 }
 
 /* ---- windows ---- */
@@ -100,7 +103,7 @@ void put_window(struct json_writer *w, const struct window_sum *sum)
 
 /* ---- stacks ---- */
 
-bool get_stack(struct api *a, uint64_t stack_id, struct stack *ret)
+void get_stack(struct api *a, uint64_t stack_id, struct stack *ret)
 {
 	store_ref ref = store_find_stack(a->views.store, stack_id);
 	size_t depth;
@@ -109,13 +112,27 @@ bool get_stack(struct api *a, uint64_t stack_id, struct stack *ret)
 	    depth > 0) {
 		ret->truncated |= depth > ELEMENTS_OF(ret->frames);
 		ret->n = MIN(depth, ELEMENTS_OF(ret->frames));
-		return true;
+		return;
 	}
 	ret->id = stack_id;
 	ret->truncated = true;
 	ret->n = 1;
 	ret->frames[0] = (struct store_frame){ .display = "[evicted]", .object = "[unknown]", .kind = FRAME_UNKNOWN };
-	return false;
+}
+
+size_t frame_bound(const struct store_frame *frame)
+{
+	/* A control character becomes six. */
+	return 6 * (strlen(frame->display) + strlen(frame->object)) + ROW_OVERHEAD;
+}
+
+size_t stack_bound(const struct stack *stack)
+{
+	size_t n = ROW_OVERHEAD;
+
+	for (size_t i = 0; i < stack->n; i++)
+		n += frame_bound(&stack->frames[i]);
+	return n;
 }
 
 void write_frame(struct json_writer *w, const struct store_frame *frame)

@@ -93,6 +93,7 @@ void json_writer_reset(struct json_writer *w);       /* keeps the memory */
 void json_writer_set_pretty(struct json_writer *w, bool pretty);
 size_t json_writer_size(const struct json_writer *w); /* bytes so far */
 int json_writer_error(const struct json_writer *w);   /* what has stuck so far; 0: nothing */
+size_t json_string_size(const char *v);               /* bytes that v takes as a string, quotes and all */
 /* The text, NUL-terminated (*ret_size doesn't count the NUL), valid until the next call with w. */
 int json_writer_finish(struct json_writer *w, const char **ret, size_t *ret_size);
 

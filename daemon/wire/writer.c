@@ -212,6 +212,25 @@ static void append_escaped(struct json_writer *w, unsigned char c)
 	append(w, out, sizeof(out));
 }
 
+size_t json_string_size(const char *v)
+{
+	const unsigned char *s = (const unsigned char *)v, *end = s + strlen(v);
+	size_t size = 2;
+
+	while (s < end) {
+		size_t length = utf8_sequence(s, end - s);
+
+		if (length == 0)
+			size += 3;
+		else if (*s == '"' || *s == '\\' || (*s < 0x20 && strchr("\b\f\n\r\t", *s)))
+			size += 2;
+		else
+			size += *s < 0x20 ? 6 : length;
+		s += MAX(length, (size_t)1);
+	}
+	return size;
+}
+
 static void append_string(struct json_writer *w, const char *v, size_t n)
 {
 	const unsigned char *s = (const unsigned char *)v, *end = s + n, *plain = s;

@@ -253,6 +253,16 @@ static void writer_sanitizes(void **state _unused_)
 	json_write_string_n(w, "a\"\\\n\x01\x7f\xff\xc3\xa9\xe2\x82\xed\xa0\x80\0z", 16);
 	assert_string_equal(finish(w), "\"a\\\"\\\\\\n\\u0001\x7f\xef\xbf\xbd\xc3\xa9\xef\xbf\xbd\xef\xbf\xbd"
 	                               "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\\u0000z\"");
+	for (unsigned c = 1; c < 256; c++) {
+		const char bytes[] = { (char)c, (char)c, 'x', '\0' };
+		const char *text;
+		size_t size;
+
+		json_writer_reset(w);
+		json_write_string(w, bytes);
+		assert_int_equal(json_writer_finish(w, &text, &size), 0);
+		assert_int_equal(json_string_size(bytes), size);
+	}
 }
 
 static void writer_tells_errors(void **state _unused_)

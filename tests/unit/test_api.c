@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What a real store hardly ever does: too many rows, stacks that go away between two pages, failures. The whole of the
+ * API runs, over a socket, on a scripted store. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <math.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "internal.h"
+
+/* ---- a scripted store ---- */
+
+#define NAME_MAX_BYTES 512
+
+static struct {
+	unsigned stacks, depth;  /* stack i, 1.., has the value i */
+	bool long_names;
+	unsigned evicted_below;  /* these are gone */
+	int error;
+	unsigned anomalies, lost_anomalies;
+} script;
+
+int store_visit_slices(struct store *s _unused_, const struct store_filter *filter, store_slice_fn fn, void *userdata)
+{
+	if (script.error < 0)
+		return script.error;
+	for (unsigned i = 1; i <= script.stacks; i++) {
+		struct store_slice_sum sum = { .process = 1, .stack = i, .values = { [METRIC_ON_CPU] = i } };
+		int r;
+
+		if (filter->stack_id && filter->stack_id != i)
+			continue;
+		r = fn(userdata, &sum);
+		if (r != 0)
+			return r;
+	}
+	return 0;
+}
+
+int store_visit_totals(struct store *s _unused_, const struct store_filter *filter _unused_, store_slice_fn fn _unused_, void *userdata _unused_)
+{
+	return script.error;
+}
+
+int store_visit_points(struct store *s _unused_, const struct store_filter *filter, store_point_fn fn, void *userdata)
+{
+	for (unsigned i = 1; i <= 20000; i++) {
+		struct store_point point = { .time_us = i, .step_s = 1, .load_milli = 1234, .values = { [METRIC_ON_CPU] = 1 } };
+		int r;
+
+		if (i <= filter->since_us)
+			continue;
+		r = fn(userdata, &point);
+		if (r != 0)
+			return r;
+	}
+	return 0;
+}
+
+int store_visit_anomalies(const struct store *s _unused_, const struct store_filter *filter _unused_, store_anomaly_fn fn, void *userdata)
+{
+	for (unsigned i = script.anomalies; i > script.lost_anomalies; i--) {
+		struct store_anomaly a = { .id = i, .time_us = i, .score = INFINITY, .p_value = 0, .observed = NAN, .stack_id = 1 };
+		int r = fn(userdata, &a);
+
+		if (r != 0)
+			return r;
+	}
+	return 0;
+}
+
+int store_visit_gate(const struct store *s _unused_, uint64_t since _unused_, uint64_t until _unused_, store_gate_fn fn _unused_, void *userdata _unused_)
+{
+	return script.error;
+}
+
+store_ref store_find_stack(const struct store *s _unused_, uint64_t stack_id)
+{
+	return stack_id > script.evicted_below && stack_id <= script.stacks ? stack_id : 0;
+}
+
+int store_get_stack(const struct store *s _unused_, store_ref stack, uint64_t *ret_stack_id, bool *ret_truncated,
+                    struct store_frame *ret_frames, size_t max, size_t *ret_n)
+{
+	static char names[API_FRAMES_MAX][NAME_MAX_BYTES];
+
+	for (size_t i = 0; i < MIN(max, (size_t)script.depth); i++) {
+		memset(names[i], 0, sizeof(names[i]));
+		if (script.long_names)
+			memset(names[i], '\x01', sizeof(names[i]) - 1);
+		else
+			snprintf(names[i], sizeof(names[i]), "f%zu_%u", i, stack);
+		ret_frames[i] = (struct store_frame){ .id = stack * 1000UL + i, .display = names[i], .object = names[i], .kind = 200 };
+	}
+	*ret_stack_id = stack;
+	*ret_truncated = false;
+	*ret_n = script.depth;
+	return 0;
+}
+
+int store_get_process(const struct store *s _unused_, store_ref process _unused_, struct store_process *ret)
+{
+	*ret = (struct store_process){ .pid = 1, .start_ns = UINT64_MAX / 2, .comm = "x", .exe = "", .unit = "", .cgroup = "" };
+	return 0;
+}
+
+void store_get_status(const struct store *s _unused_, struct store_status *ret)
+{
+	*ret = (struct store_status){ 0 };
+}
+
+size_t store_get_losses(const struct store *s _unused_, struct store_loss ret[static STORE_LOSS_CAUSES_MAX])
+{
+	memset(ret, 0, sizeof(*ret));
+	return 0;
+}
+
+void collect_get_status(const struct collect *c _unused_, struct collect_status *ret)
+{
+	*ret = (struct collect_status){ .load = NAN };
+}
+
+void symbols_get_status(const struct symbols *s _unused_, struct symbols_status *ret)
+{
+	*ret = (struct symbols_status){ 0 };
+}
+
+void detect_get_status(const struct detect *d _unused_, struct detect_status *ret)
+{
+	*ret = (struct detect_status){ .threshold = -INFINITY };
+}
+
+void alert_get_status(const struct alert *a _unused_, struct alert_status *ret)
+{
+	*ret = (struct alert_status){ 0 };
+}
+
+static void fill_status(void *userdata _unused_, struct api_daemon_status *ret)
+{
+	*ret = (struct api_daemon_status){ .version = "1", .kernel = "k", .open_above = NAN };
+}
+
+static int refuse_gate(void *userdata _unused_, enum collect_gate_mode mode _unused_, uint64_t until_us _unused_, uint32_t by_uid _unused_)
+{
+	return -ENODEV;
+}
+
+/* ---- a client in the same loop ---- */
+
+struct world {
+	struct ev_loop *loop;
+	struct api *api;
+	struct wire_client *client;
+	char method[32];
+};
+
+static int setup(void **state)
+{
+	const struct api_config config = { .max_connections = 4, .max_connections_uid = 4, .request_timeout_us = USEC_PER_SEC, .users_see_own = true, .group = (gid_t)-1 };
+	const struct api_actions actions = { .status = fill_status, .gate_set = refuse_gate };
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const struct api_views views = { 0 };
+	struct world *w = calloc(1, sizeof(*w));
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	memset(&script, 0, sizeof(script));
+	script.depth = 3;
+	snprintf(address.sun_path, sizeof(address.sun_path), "/tmp/test_api.%d", getpid());
+	w->loop = ev_loop_new(0);
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 4) < 0 ||
+	    api_new(&w->api, w->loop, fd, &config, &views, &actions) < 0 || wire_client_connect(&w->client, address.sun_path) < 0)
+		return -1;
+	unlink(address.sun_path);
+	*state = w;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct world *w = *state;
+
+	wire_client_free(w->client);
+	api_free(w->api);
+	ev_loop_destroy(w->loop);
+	free(w);
+	return 0;
+}
+
+static void call(struct world *w, const char *method, const char *parameters, bool more)
+{
+	char name[64];
+
+	copy_string(w->method, sizeof(w->method), method);
+	snprintf(name, sizeof(name), "org.stackd.%s", method);
+	assert_int_equal(wire_client_send(w->client, name, parameters, more ? WIRE_MORE : 0, USEC_PER_SEC), 0);
+}
+
+/* The next reply, which has to be what the description says. */
+static void receive(struct world *w, struct wire_reply *ret)
+{
+	char field[IDL_FIELD_MAX] = "";
+	int r;
+
+	while ((r = wire_client_receive(w->client, 0, ret)) == -ETIMEDOUT)
+		ev_run(w->loop, EVRUN_NOWAIT);
+	assert_int_equal(r, 0);
+	if (ret->error)
+		r = idl_check_error(w->api->stackd, strrchr(ret->error, '.') + 1, ret->parameters, field);
+	else
+		r = idl_check_reply(w->api->stackd, w->method, ret->parameters, field);
+	if (r < 0)
+		fail_msg("%s: %s", w->method, field);
+}
+
+static void settle(struct world *w)
+{
+	for (int i = 0; i < 10; i++)
+		ev_run(w->loop, EVRUN_NOWAIT);
+}
+
+/* ---- tests ---- */
+
+static void tables_are_bounded(void **state _unused_)
+{
+	_cleanup_(table_done) struct table t = { .limit = 300, .with_values = true };
+	uint64_t values[METRIC_N] = { 0 }, sum = 0;
+
+	for (unsigned round = 0; round < 2; round++)
+		for (unsigned i = 0; i < 1000; i++) {
+			values[METRIC_BLOCKED] = i;
+			values[METRIC_RUNNABLE] = 1;
+			assert_int_equal(table_add(&t, i, i % 2 ? "a" : "", METRIC_OFF_CPU, values), 0);
+		}
+	assert_int_equal(t.n, 300);
+	table_sort(&t);
+	for (size_t i = 0; i < t.n; i++) {
+		const struct row *row = &t.rows[i];
+
+		assert_int_equal(row->key, 299 - i);
+		assert_int_equal(row->total, 2 * (row->key + 1));
+		assert_int_equal(t.values[row->values][METRIC_BLOCKED], 2 * row->key);
+		sum += row->total;
+	}
+	assert_int_equal(sum + t.overflow, t.total);
+	assert_int_equal(t.total, 2 * (1000 * 999 / 2 + 1000));
+}
+
+static void numbers_are_bounded(void **state _unused_)
+{
+	_cleanup_(numbers_done) struct numbers n = { .max = 1000 };
+	uint64_t got;
+
+	for (int round = 0; round < 2; round++)
+		for (uint64_t i = 0; i < 1000; i++) {
+			assert_int_equal(numbers_add(&n, i * 7, &got), round == 0);
+			assert_int_equal(got, i);
+		}
+	assert_int_equal(numbers_add(&n, 1, &got), -ENOSPC);
+}
+
+/* What there is no room for is one row that says so, and the sum is right. */
+static void flame_says_what_it_cut(void **state)
+{
+	struct world *w = *state;
+	const struct json *stacks, *frames, *last;
+	struct wire_reply reply;
+	int64_t total, value, sum = 0;
+	const char *name;
+	bool truncated = false;
+
+	script.stacks = 100;
+	w->api->rows = API_ROWS_ALL_MAX - 10;
+	call(w, "GetFlame", NULL, false);
+	receive(w, &reply);
+	stacks = json_get(reply.parameters, "stacks");
+	frames = json_get(reply.parameters, "frames");
+	assert_int_equal(json_length(stacks), 11);
+	for (size_t i = 0; i < 11; i++) {
+		assert_int_equal(json_get_int(json_at(stacks, i), "value", &value), 1);
+		sum += value;
+	}
+	last = json_at(stacks, 10);
+	json_get_bool(last, "truncated", &truncated);
+	assert_true(truncated);
+	assert_int_equal(json_length(json_get(last, "frames")), 1);
+	assert_int_equal(json_as_int(json_at(json_get(last, "frames"), 0), &value), 0);
+	assert_int_equal(json_get_string(json_at(frames, value), "name", &name), 1);
+	assert_string_equal(name, "[truncated]");
+	assert_int_equal(json_get_int(reply.parameters, "total", &total), 1);
+	assert_int_equal(sum, total);
+	assert_int_equal(total, 5050);
+	/* The room is given back. */
+	settle(w);
+	assert_int_equal(w->api->rows, API_ROWS_ALL_MAX - 10);
+	w->api->rows = 0;
+}
+
+/* A stack that was reclaimed while the pages went out is named so, never as another one. */
+static void what_is_evicted_meanwhile_is_said(void **state)
+{
+	struct world *w = *state;
+	struct wire_reply reply;
+	unsigned evicted = 0, rows = 0;
+
+	script.stacks = 30000;
+	call(w, "GetFlame", NULL, true);
+	do {
+		const struct json *stacks, *frames;
+		const char *name = "";
+		int64_t number = 0;
+
+		receive(w, &reply);
+		stacks = json_get(reply.parameters, "stacks");
+		frames = json_get(reply.parameters, "frames");
+		rows += json_length(stacks);
+		for (size_t i = 0; i < json_length(stacks); i++)
+			evicted += json_length(json_get(json_at(stacks, i), "frames")) == 1;
+		for (size_t i = 0; i < json_length(frames); i++) {
+			json_get_string(json_at(frames, i), "name", &name);
+			if (script.evicted_below > 0 && streq(name, "[evicted]"))
+				number++;
+		}
+		assert_true(number <= 1);
+		script.evicted_below = 15000;
+	} while (reply.continues);
+	assert_int_equal(rows, 30000);
+	/* The largest come first: those below 15,000 after the first page. */
+	assert_int_equal(evicted, 15000);
+}
+
+static void rows_are_given_back_when_the_client_leaves(void **state)
+{
+	struct world *w = *state;
+
+	script.stacks = 100000;
+	call(w, "GetFlame", NULL, true);
+	settle(w);
+	assert_true(w->api->rows > 0);
+	w->client = wire_client_free(w->client);
+	settle(w);
+	assert_int_equal(w->api->rows, 0);
+	assert_int_equal(w->api->status.connections, 0);
+}
+
+/* Control characters take six bytes each: the longest stacks still fit. */
+static void the_longest_names_fit(void **state)
+{
+	static const char *const methods[] = { "GetFlame", "ListStacks", "GetTop", "ListAnomalies" };
+	struct world *w = *state;
+	struct wire_reply reply;
+
+	script.stacks = 10;
+	script.anomalies = 10;
+	script.depth = 140;
+	script.long_names = true;
+	for (size_t i = 0; i < ELEMENTS_OF(methods); i++) {
+		call(w, methods[i], streq(methods[i], "GetTop") ? "{\"by\":\"stack\"}" : NULL, true);
+		do
+			receive(w, &reply);
+		while (reply.continues);
+		assert_null(reply.error);
+		call(w, methods[i], streq(methods[i], "GetTop") ? "{\"by\":\"stack\"}" : NULL, false);
+		receive(w, &reply);
+		assert_string_equal(reply.error, "org.stackd.TooLarge");
+	}
+}
+
+static void points_come_in_pages(void **state)
+{
+	struct world *w = *state;
+	struct wire_reply reply;
+	int64_t next = 1, time;
+
+	script.stacks = 5;
+	call(w, "GetStack", "{\"stack\":\"0000000000000003\",\"filter\":{\"since_us\":0}}", true);
+	do {
+		const struct json *points;
+
+		receive(w, &reply);
+		assert_null(reply.error);
+		points = json_get(reply.parameters, "points");
+		for (size_t i = 0; i < json_length(points); i++) {
+			assert_int_equal(json_get_int(json_at(points, i), "time_us", &time), 1);
+			assert_int_equal(time, next++);
+		}
+	} while (reply.continues);
+	assert_int_equal(next, 20001);
+}
+
+/* Anomalies that the log let go of before they were sent are missed ones. */
+static void lost_anomalies_are_counted(void **state)
+{
+	struct world *w = *state;
+	struct wire_reply reply;
+	size_t got = 0;
+	int64_t missed;
+
+	script.anomalies = 9000;
+	script.stacks = 1;
+	call(w, "ListAnomalies", "{\"limit\":9000}", true);
+	receive(w, &reply);
+	got = json_length(json_get(reply.parameters, "anomalies"));
+	assert_true(reply.continues);
+	script.lost_anomalies = 1000;
+	do {
+		receive(w, &reply);
+		got += json_length(json_get(reply.parameters, "anomalies"));
+	} while (reply.continues);
+	assert_int_equal(json_get_int(reply.parameters, "missed", &missed), 1);
+	assert_int_equal(got, 8000);
+	assert_int_equal(missed, 1000);
+}
+
+static void failures_are_told(void **state)
+{
+	static const char *const methods[] = { "GetFlame", "GetTop", "ListStacks", "ListProcesses", "GetGate" };
+	struct world *w = *state;
+	struct wire_reply reply;
+	const char *reason;
+
+	script.error = -EIO;
+	for (size_t i = 0; i < ELEMENTS_OF(methods); i++) {
+		call(w, methods[i], NULL, true);
+		receive(w, &reply);
+		assert_string_equal(reply.error, "org.stackd.Failed");
+		assert_int_equal(json_get_string(reply.parameters, "reason", &reason), 1);
+		assert_string_equal(reason, strerror(EIO));
+	}
+	call(w, "SetGate", "{\"mode\":\"open\"}", false);
+	receive(w, &reply);
+	if (getuid() == 0)
+		assert_string_equal(reply.error, "org.stackd.Failed");
+	/* Not a number anywhere is no reason not to answer. */
+	call(w, "GetStatus", NULL, false);
+	receive(w, &reply);
+	assert_null(reply.error);
+}
+
+/* Who starts before us can't have started after it was last seen: that clock was of an earlier boot. */
+static void a_start_in_the_future_is_unknown(void **state)
+{
+	struct world *w = *state;
+	struct wire_reply reply;
+	int64_t start = -1;
+
+	script.stacks = 3;
+	call(w, "GetStack", "{\"stack\":\"0000000000000003\"}", true);
+	receive(w, &reply);
+	assert_int_equal(json_get_int(json_get(json_at(json_get(reply.parameters, "slices"), 0), "process"), "start_us", &start), 1);
+	assert_int_equal(start, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(tables_are_bounded),
+		cmocka_unit_test(numbers_are_bounded),
+		cmocka_unit_test_setup_teardown(flame_says_what_it_cut, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_evicted_meanwhile_is_said, setup, teardown),
+		cmocka_unit_test_setup_teardown(rows_are_given_back_when_the_client_leaves, setup, teardown),
+		cmocka_unit_test_setup_teardown(the_longest_names_fit, setup, teardown),
+		cmocka_unit_test_setup_teardown(points_come_in_pages, setup, teardown),
+		cmocka_unit_test_setup_teardown(lost_anomalies_are_counted, setup, teardown),
+		cmocka_unit_test_setup_teardown(failures_are_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_start_in_the_future_is_unknown, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
