@@ -304,6 +304,8 @@ static int make_process(struct store *s, const struct store_process *p, uint32_t
 		return -ENOSPC;
 	}
 	r = store_process_at(s, i);
+	if (r->workload != workload || r->workload_born < store_workload_at(s, workload)->born || p->pid == 0)
+		r->workload_born = s->c.tick + 1;
 	r->start_ns = p->start_ns;
 	r->pid = (uint32_t)p->pid;
 	r->exec_id = p->exec_id;
@@ -381,6 +383,7 @@ static int make_workload(struct store *s, const struct workload_key *key, bool e
 
 	if (!i)
 		return -ENOSPC;
+	store_workload_at(s, i)->born = s->c.tick + 1;
 	k = make_process(s, &others, i, &other);
 	if (k < 0) {
 		store_dict_untake(s, DICT_WORKLOADS, i);

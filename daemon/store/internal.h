@@ -58,6 +58,8 @@ struct workload_record {
 	uint32_t unit, cgroup, exe, uid;
 	uint32_t exe_is_comm;
 	uint32_t other; /* process that stands for those not told apart; lives as long as this */
+	uint32_t born;  /* tick in which the record was made */
+	uint32_t reserved;
 };
 
 struct process_record {
@@ -65,8 +67,10 @@ struct process_record {
 	uint64_t start_ns;
 	uint32_t pid, exec_id;
 	uint32_t comm, workload;
-	uint32_t born;       /* tick in which the record was made: older blocks mean someone else */
-	uint32_t superseded; /* the same process under a former unit, cgroup or uid */
+	uint32_t born;          /* tick in which the record was made: older blocks mean someone else */
+	uint32_t workload_born; /* since which the place belongs to processes of this workload, gone ones included */
+	uint32_t superseded;    /* the same process under a former unit, cgroup or uid */
+	uint32_t reserved;
 };
 
 struct series_record {
@@ -338,15 +342,29 @@ static inline uint32_t dict_resolve(const struct dict *d, store_ref ref)
 
 /* Whom an entry of a block whose last tick is given counts for: its place may have passed to someone else since. 0 = to
  * nobody who is known any more. */
+static inline uint32_t store_process_target(const struct store *s, uint32_t i, uint32_t tick)
+{
+	const struct process_record *r = store_process_at(s, i);
+
+	if (tick >= r->born && r->entry.live == 1)
+		return i;
+	/* One that is gone counts for the others of its workload as long as that lives. */
+	return tick >= r->workload_born && dict_has(&s->dicts[DICT_WORKLOADS], r->workload) &&
+	       store_workload_at(s, r->workload)->born <= r->workload_born ? store_workload_at(s, r->workload)->other : 0;
+}
+
+static inline uint32_t store_slice_target(const struct store *s, uint32_t i, uint32_t tick)
+{
+	const struct slice_record *r = store_slice_at(s, i);
+
+	if (r->entry.live != 1 || tick < r->series_born)
+		return 0;
+	return tick >= r->born ? i : s->series_other[r->series];
+}
+
 static inline uint32_t store_entry_target(const struct store *s, int section, uint32_t i, uint32_t tick)
 {
-	if (section == SECTION_PROCESSES)
-		return dict_has(&s->dicts[DICT_PROCESSES], i) && tick >= store_process_at(s, i)->born ? i : 0;
-	if (!dict_has(&s->dicts[DICT_SLICES], i))
-		return 0;
-	if (tick >= store_slice_at(s, i)->born)
-		return i;
-	return tick >= store_slice_at(s, i)->series_born ? s->series_other[store_slice_at(s, i)->series] : 0;
+	return section == SECTION_SLICES ? store_slice_target(s, i, tick) : store_process_target(s, i, tick);
 }
 
 /* layout.c */

@@ -175,9 +175,11 @@ static bool slice_matches(const struct store *s, const struct store_filter *f, u
 	       process_matches(s, f, r->process);
 }
 
-static void match_all(struct store *s, const struct store_filter *f, int section)
+/* Says whether there is any that matches. */
+static bool match_all(struct store *s, const struct store_filter *f, int section)
 {
 	const struct dict *d = &s->dicts[section == SECTION_SLICES ? DICT_SLICES : DICT_PROCESSES];
+	bool any = false;
 
 	for (uint32_t i = 1; i <= d->max; i++) {
 		s->match_from[i] = UINT32_MAX;
@@ -187,7 +189,9 @@ static void match_all(struct store *s, const struct store_filter *f, int section
 			s->match_from[i] = store_slice_at(s, i)->born;
 		else if (section == SECTION_PROCESSES && process_matches(s, f, i))
 			s->match_from[i] = store_process_at(s, i)->born;
+		any |= s->match_from[i] != UINT32_MAX;
 	}
+	return any;
 }
 
 /* The slice or process that an entry of a tick counts for, if it matches; else 0. */
@@ -333,9 +337,11 @@ static int tell_sums(struct store *s, int section, store_slice_fn fn, void *user
 
 static int visit_sums(struct store *s, const struct store_filter *f, int section, store_slice_fn fn, void *userdata)
 {
-	uint32_t n = coarsen(s, cover_finest(s, f));
+	uint32_t n;
 
-	match_all(s, f, section);
+	if (!match_all(s, f, section))
+		return 0;
+	n = coarsen(s, cover_finest(s, f));
 	memset(s->sums, 0, (s->dicts[section == SECTION_SLICES ? DICT_SLICES : DICT_PROCESSES].max + 1) * sizeof(*s->sums));
 	for (uint32_t k = 0; k < n; k++)
 		sum_block(s, s->cover[k], section);
@@ -386,10 +392,11 @@ static void point_values(struct store *s, struct piece p, uint64_t sums[static M
 int store_visit_points(struct store *s, const struct store_filter *filter, store_point_fn fn, void *userdata)
 {
 	uint32_t n = cover_finest(s, filter);
+	bool any = match_all(s, filter, SECTION_SLICES);
 
-	match_all(s, filter, SECTION_SLICES);
 	memset(s->piece_waits, 0, n * sizeof(*s->piece_waits));
-	visit_runs(s, point_run, &n);
+	if (any)
+		visit_runs(s, point_run, &n);
 	for (uint32_t k = 0; k < n; k++) {
 		const struct block *b = piece_block(s, s->cover[k]);
 		int tier = s->cover[k].ring == RING_PINS ? 0 : (int)s->cover[k].ring, r;
@@ -401,7 +408,8 @@ int store_visit_points(struct store *s, const struct store_filter *filter, store
 			.lost = b->lost,
 		};
 
-		point_values(s, s->cover[k], point.values);
+		if (any)
+			point_values(s, s->cover[k], point.values);
 		point.values[METRIC_BLOCKED] += s->piece_waits[k];
 		r = fn(userdata, &point);
 		if (r != 0)

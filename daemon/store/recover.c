@@ -120,12 +120,14 @@ static bool keep_workload(struct store *s, uint32_t i)
 	const struct process_record *other;
 
 	if (!has_string(s, r->unit) || !has_string(s, r->cgroup) || !has_string(s, r->exe) ||
-	    r->other == 0 || r->other > s->dicts[DICT_PROCESSES].max)
+	    r->other == 0 || r->other > s->dicts[DICT_PROCESSES].max || r->born > s->c.tick + 1)
 		return false;
 	if (r->entry.hash != store_workload_hash(s, r->unit, r->cgroup, r->exe, r->uid))
 		return false;
 	other = store_process_at(s, r->other);
-	if (other->entry.live != 1 || other->pid != 0 || other->workload != i || !has_string(s, other->comm))
+	if (other->entry.live != 1 || other->pid != 0 || other->workload != i || !has_string(s, other->comm) ||
+	    other->entry.hash != store_process_hash(0, other->exec_id, other->start_ns, i) || other->born > s->c.tick + 1 ||
+	    other->workload_born > other->born || other->workload_born < r->born)
 		return false;
 	take_string(s, r->unit);
 	take_string(s, r->cgroup);
@@ -140,6 +142,9 @@ static bool keep_process(struct store *s, uint32_t i)
 	if (!has_string(s, r->comm) || !dict_has(&s->dicts[DICT_WORKLOADS], r->workload))
 		return false;
 	if (r->pid == 0 && store_workload_at(s, r->workload)->other != i)
+		return false;
+	if (r->born > s->c.tick + 1 || r->workload_born > r->born ||
+	    r->workload_born < store_workload_at(s, r->workload)->born)
 		return false;
 	if (r->entry.hash != store_process_hash((pid_t)r->pid, r->exec_id, r->start_ns, r->pid ? 0 : r->workload))
 		return false;
@@ -198,6 +203,8 @@ static void recover_dict(struct store *s, int dict, keep_fn keep)
 			e->live = 0;
 			e->generation++;
 		}
+		if (dict == DICT_PROCESSES)
+			store_process_at(s, i)->workload_born = UINT32_MAX; /* what a free record says is not checked */
 		d->free[d->n_free++] = i;
 	}
 }

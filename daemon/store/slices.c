@@ -395,23 +395,25 @@ static double share(const struct store *s, uint32_t slice, const uint64_t sums[s
 	return most;
 }
 
+/* The process with the most in this tick; in a silent one, that which was last seen; else that which stands for others. */
 static store_ref top_process(const struct store *s, uint32_t series, const uint64_t sums[static METRIC_N])
 {
-	uint32_t top = 0;
+	uint32_t top = store_workload_at(s, store_series_at(s, series)->workload)->other, used = 0;
+	bool silent = s->series_tick[series] != s->c.tick + 1 && s->series_wait[series] == 0;
 	double most = 0;
 
-	if (s->series_tick[series] != s->c.tick + 1 && s->series_wait[series] == 0)
-		return 0;
 	for (uint32_t i = s->series_first[series]; i; i = s->slice_next[i]) {
-		/* One that is alone need not be compared. */
-		double part = i == s->series_first[series] && !s->slice_next[i] ? 1 : share(s, i, sums);
+		const struct slice_record *r = store_slice_at(s, i);
+		bool alone = i == s->series_first[series] && !s->slice_next[i];
+		double part = alone || silent ? 1 : share(s, i, sums);
 
-		if (part > most && !is_other(s, store_slice_at(s, i)->process)) {
-			most = part;
-			top = store_slice_at(s, i)->process;
-		}
+		if (is_other(s, r->process) || part == 0 || part < most || (part == most && r->entry.used <= used))
+			continue;
+		most = part;
+		used = r->entry.used;
+		top = r->process;
 	}
-	return top ? dict_ref(&s->dicts[DICT_PROCESSES], top) : 0;
+	return dict_ref(&s->dicts[DICT_PROCESSES], top);
 }
 
 static void visit(struct store *s, uint32_t i, uint32_t now, store_series_fn fn, void *userdata)

@@ -9,7 +9,12 @@
  *          ├─ pins: copies of the blocks around anomalies, at most a quarter of the arena
  *          └─ logs: anomalies, gate changes
  *
- * Everything in it is reached by offsets and indices, never by pointers, and a tick appears to a reader whole or not at all. */
+ * Everything in it is reached by offsets and indices, never by pointers, and a tick appears to a reader whole or not at all.
+ *
+ * Blocks keep a value's leading 8 bits: a single step's figure is exact below 256 and off by 1 in 512 at most above. What
+ * rounding leaves over is carried into the same slice's next value, so that a sum over any window is off by no more than
+ * one such rounding at either end of each stretch of a tier, however long the window is. On-CPU time that is hits times
+ * the sampling period is exact as long as the hits are. The detector sees the values as they were added. */
 #pragma once
 
 #include "base.h"
@@ -40,7 +45,9 @@ DEFINE_CLEANUP(struct store *, store_close)
 
 /* ---- writing; one tick at a time ---- */
 
-typedef uint32_t store_ref; /* index into a dictionary; 0 = none. Refs of stacks and processes stay valid until evicted, see below. */
+/* Names an entry of a dictionary; 0 = none. A ref that was interned or found in the open tick is good until its commit. Later
+ * it may be reclaimed: then it is refused with -ENOENT, it never means something else. */
+typedef uint32_t store_ref;
 
 struct store_frame {
 	uint64_t id;
@@ -57,8 +64,10 @@ struct store_process {
 	const char *comm, *exe, *unit, *cgroup;
 };
 
-/* Each interns and gives the same ref for the same content; entries that no retained tick mentions are reclaimed when room is
- * needed, oldest first, and counted. -ENOSPC only when nothing can be reclaimed. Looking up needs no interning: 0 = not there. */
+/* Each interns and gives the same ref for the same content; when room is needed, what was used longest ago is reclaimed, and
+ * counted. Blocks that still mention it then count for its series' or workload's "other", or not at all; never for what took
+ * its place. -ENOSPC only when nothing can be reclaimed. Looking up needs no interning: 0 = not there. Processes have pid > 0;
+ * pid 0 stands for those that are not told apart. A stack has at most 1024 frames, a string 4095 bytes; more of a string is cut. */
 int store_intern_stack(struct store *s, uint64_t stack_id, const struct store_frame *frames, size_t n, bool truncated, store_ref *ret);
 int store_intern_process(struct store *s, const struct store_process *process, store_ref *ret);
 store_ref store_find_stack(const struct store *s, uint64_t stack_id);
@@ -79,10 +88,12 @@ struct store_tick {
 	struct store_loss losses[STORE_LOSS_CAUSES_MAX];
 };
 
+/* -EALREADY when one is open. What is added outside of a tick is refused with -EPERM. */
 int store_tick_begin(struct store *s, uint64_t time_us, uint64_t duration_ns);
 /* Adds to the slice (process, stack) in the open tick. Many calls for one slice add up. -ENOSPC is counted as loss "store-full". */
 int store_add(struct store *s, store_ref process, store_ref stack, const uint64_t values[static METRIC_N]);
-/* threads threads (may be negative) of this process entered the wait at this stack. While in, they add duration_ns of each tick to METRIC_BLOCKED. */
+/* threads threads (may be negative: left) of this process entered the wait at this stack. While in, they add duration_ns of each
+ * tick to METRIC_BLOCKED: of the tick in which they enter, not of that in which they leave. Leaving what was not entered is ignored. */
 int store_wait(struct store *s, store_ref process, store_ref stack, int threads);
 /* The process's exact totals in this tick; kept apart from the stacks. */
 int store_add_total(struct store *s, store_ref process, const uint64_t values[static METRIC_N]);
@@ -93,13 +104,15 @@ struct store_series {
 	store_ref ref;
 	uint64_t id;               /* hash of workload and stack id: stable across restarts */
 	store_ref stack;
-	store_ref top_process;     /* the slice with the most in this tick (of any metric by its own unit's sum); 0 */
+	store_ref top_process;     /* of the slice with the largest share of any metric in this tick; in a silent one, of that last
+	                            * seen; never 0: pid 0 with the workload's uid, unit and exe stands for those not told apart */
 	uint64_t first_seen_us;
-	uint32_t silent_ticks;     /* before this one */
+	uint32_t silent_ticks;     /* before this one, in which it was not visited */
 	uint64_t values[METRIC_N];
 	void *state;
 };
 typedef void (*store_series_fn)(void *userdata, const struct store_series *series);
+/* What fn does to state stays even when the tick is never committed. */
 void store_tick_visit(struct store *s, uint32_t live_ticks, store_series_fn fn, void *userdata);
 void *store_global_state(struct store *s);
 
@@ -142,13 +155,13 @@ int store_add_gate_change(struct store *s, const struct store_gate_change *chang
 #define STORE_ANY_UID UINT32_MAX
 
 /* NULL, 0 and STORE_ANY_UID match everything. The window is (since_us, until_us]; what the finest tier that still holds
- * a moment says is used for that moment, pins included. */
+ * a moment says is used for that moment, pins included. (Sums take a coarse block where it holds the very same ticks.) */
 struct store_filter {
 	uint64_t since_us, until_us; /* realtime; until 0 = now */
 	uint32_t viewer_uid;         /* sees only what runs under this uid */
 	pid_t pid;
 	const char *unit, *cgroup;   /* unit: exact, ".service" may be left out; cgroup: the path or anything below it */
-	const char *comm, *exe;
+	const char *comm, *exe;      /* exe of a kernel thread: "[comm]" */
 	uint64_t stack_id;           /* 0 = any */
 	uint64_t series_id;          /* 0 = any */
 };
@@ -157,12 +170,12 @@ struct store_slice_sum {
 	store_ref process, stack;
 	uint64_t series_id;
 	uint64_t values[METRIC_N];   /* over the window, ongoing waits included; for ticks partly inside the whole tick counts */
-	uint64_t first_us, last_us;  /* ticks in the window that mention it */
+	uint64_t first_us, last_us;  /* beginning of the first and end of the last step in the window that mentions it */
 };
 /* Visits every slice with something in the window, in no order. fn returns 0 to go on, else the visit ends with that value. */
 typedef int (*store_slice_fn)(void *userdata, const struct store_slice_sum *sum);
 int store_visit_slices(struct store *s, const struct store_filter *filter, store_slice_fn fn, void *userdata);
-/* The same for the processes' exact totals; stack is 0. */
+/* The same for the processes' exact totals; stack and series_id are 0, and are no filters. */
 int store_visit_totals(struct store *s, const struct store_filter *filter, store_slice_fn fn, void *userdata);
 
 struct store_point {
@@ -185,7 +198,7 @@ int store_visit_gate(const struct store *s, uint64_t since_us, uint64_t until_us
 
 /* Strings point into the arena: valid until the next write. Gives -ENOENT for a ref that has been reclaimed. */
 int store_get_process(const struct store *s, store_ref process, struct store_process *ret);
-/* Fills at most max frames, innermost first; ret_n is the stack's depth. */
+/* Fills at most max frames, in the order in which they were given; ret_n is the stack's depth. */
 int store_get_stack(const struct store *s, store_ref stack, uint64_t *ret_stack_id, bool *ret_truncated,
                     struct store_frame *ret_frames, size_t max, size_t *ret_n);
 
@@ -199,7 +212,7 @@ struct store_status {
 	uint64_t reclaimed_stacks, reclaimed_processes, reclaimed_series, reclaimed_slices;
 	uint64_t lost_runs;            /* waits that ended and found no room */
 	uint64_t full;                 /* additions refused for lack of room */
-	uint32_t anomalies, anomalies_max, pins;
+	uint32_t anomalies, anomalies_max, pins; /* pins: ticks kept */
 	uint64_t pin_bytes, pin_bytes_max;
 };
 void store_get_status(const struct store *s, struct store_status *ret);
