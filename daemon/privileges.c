@@ -50,12 +50,22 @@ int privileges_drop(void)
 	return 0;
 }
 
-int privileges_lock_memory(void)
+/* The service manager may have lifted the limit already, and forbidden to change it. */
+static int lift_memlock_limit(void)
 {
 	const struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
-	int r = setrlimit(RLIMIT_MEMLOCK, &unlimited) < 0 ? negative_errno() : 0;
+	struct rlimit now;
 
-	/* Later mappings count against the limit once CAP_IPC_LOCK is dropped: where it can't be raised they would fail, so they are left out. */
+	if (getrlimit(RLIMIT_MEMLOCK, &now) == 0 && now.rlim_cur == RLIM_INFINITY)
+		return 0;
+	return setrlimit(RLIMIT_MEMLOCK, &unlimited) < 0 ? negative_errno() : 0;
+}
+
+int privileges_lock_memory(void)
+{
+	int r = lift_memlock_limit();
+
+	/* Later mappings count against the limit once CAP_IPC_LOCK is dropped: where it can't be lifted they would fail, so they are left out. */
 	if (mlockall(MCL_CURRENT | MCL_ONFAULT | (r < 0 ? 0 : MCL_FUTURE)) < 0)
 		return negative_errno();
 	return r;
