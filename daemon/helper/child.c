@@ -8,6 +8,8 @@
 #include "child.h"
 #include "protocol.h"
 
+#define KILL_TIMEOUT_MS 100
+
 _Noreturn static void child_main(enum child_kind kind, int socket, pid_t parent, uid_t uid, gid_t gid)
 {
 	struct helper_hello hello = { .magic = HELPER_MAGIC_HELLO };
@@ -79,7 +81,7 @@ int child_end(struct child *c, int timeout_ms)
 	c->fd = close_fd(c->fd); /* its main loop ends here */
 	if (!ended_within(c, timeout_ms)) {
 		child_kill(c);
-		(void)ended_within(c, 1000);
+		(void)ended_within(c, KILL_TIMEOUT_MS); /* one that can't be killed any faster is left to its fate */
 	}
 	if (waitpid(c->pid, &status, WNOHANG) != c->pid)
 		status = -1;

@@ -134,7 +134,7 @@ void parser_run(int socket)
 		/* The daemon sends no malformed request: whoever did is not the daemon. */
 		if (n <= 0 || !request_is_valid(&p->request, n, fd))
 			return;
-		set_watchdog(PARSER_REQUEST_MAX_S);
+		set_watchdog(PARSER_TIMER_S);
 		size = make_reply(p, find_file(p, p->request.header.object, fd));
 		set_watchdog(0);
 		if (packet_send(socket, p->reply, size, 0, -EBADF) < 0)

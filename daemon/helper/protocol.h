@@ -9,9 +9,10 @@
 #define HELPER_MAGIC_OPENER 0x6e65706fU
 #define HELPER_MAGIC_PARSER 0x73726170U
 
-/* One request may keep the parser busy this long; then it is killed (by the daemon, and by its own timer,
- * because a daemon without CAP_KILL may not signal a process of another user). */
+/* One request may keep the parser busy this long; then the daemon kills it. Its own timer comes first, because a
+ * daemon without CAP_KILL may not signal a process of another user. */
 #define PARSER_REQUEST_MAX_S 10
+#define PARSER_TIMER_S 9
 
 /* Sent once by each helper when it is confined and ready. */
 struct helper_hello {

@@ -14,8 +14,13 @@
 #define RETRY_NS NSEC_PER_SEC
 /* Mappings of all processes together, 100 bytes and a path each. */
 #define ALL_MAPPINGS_MAX 65536
-/* Reading huge maps may take at most this part of the time. */
+/* Mappings are read again for an address that is in none. Huge maps may take at most a hundredth of the time; and processes whose stacks
+ * can't be walked yield addresses that never are, so that the pause grows while it is in vain. */
+#define MAPS_PAUSE_MIN_NS NSEC_PER_SEC
+#define MAPS_PAUSE_MAX_NS (8 * NSEC_PER_SEC)
 #define MAPS_COST_FACTOR 100
+/* No process maps anything below (vm.mmap_min_addr), nor in the kernel's half. */
+#define USER_ADDRESS_MIN 65536
 #define FORGET_NS (60 * NSEC_PER_SEC)
 #define STAT_MAX 4096
 #define CGROUP_MAX 16384
@@ -387,21 +392,27 @@ static int read_mappings(struct processes *all, struct process *p)
 	while (all->n_mappings > ALL_MAPPINGS_MAX && all->n > 1)
 		evict(all, next_victim(all, p));
 	after = clock_monotonic_ns();
-	p->maps_retry_ns = after + MAX((after - before) * MAPS_COST_FACTOR, NSEC_PER_SEC);
+	p->maps_pause_ns = MAX(p->maps_pause_ns, (after - before) * MAPS_COST_FACTOR);
 	return 0;
 }
 
 struct mapping *process_mapping(struct processes *all, struct process *p, uint64_t address)
 {
 	struct mapping *m = mappings_find(&p->mappings, address);
+	uint64_t now;
 
-	if (m || p->info.kernel_thread || clock_monotonic_ns() < p->maps_retry_ns)
+	if (m || p->info.kernel_thread || address < USER_ADDRESS_MIN || address > INT64_MAX)
 		return m;
-	if (read_mappings(all, p) < 0) {
-		p->maps_retry_ns = clock_monotonic_ns() + RETRY_NS;
+	now = clock_monotonic_ns();
+	if (now < p->maps_retry_ns)
 		return NULL;
-	}
-	return mappings_find(&p->mappings, address);
+	p->maps_pause_ns = MIN(MAX(2 * p->maps_pause_ns, MAPS_PAUSE_MIN_NS), MAPS_PAUSE_MAX_NS);
+	if (read_mappings(all, p) >= 0)
+		m = mappings_find(&p->mappings, address);
+	if (m)
+		p->maps_pause_ns = 0;
+	p->maps_retry_ns = now + MAX(p->maps_pause_ns, MAPS_PAUSE_MIN_NS);
+	return m;
 }
 
 /* ---- upkeep ---- */

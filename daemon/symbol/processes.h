@@ -16,6 +16,7 @@ struct process {
 	uint64_t seen_ns;
 	uint64_t retry_ns;          /* while info is not settled: look at /proc again after this */
 	uint64_t maps_retry_ns;     /* no earlier than this are the mappings read again */
+	uint64_t maps_pause_ns;     /* grows while reading them again finds nothing */
 	struct mappings mappings;
 	uint32_t slot;
 	uint8_t tries;

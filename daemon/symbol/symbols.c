@@ -11,8 +11,10 @@
 #define CGROUPS_MAX 2048
 #define DISPLAY_SIZE (OBJECT_NAME_SIZE + 24) /* "[name+0x0123456789abcdef]" */
 #define MODULES_FILE_MAX (256U << 10)
-/* A kernel address that no symbol covers may belong to a program that was loaded since: read again, but not more often. */
-#define KALLSYMS_AGE_NS (60 * NSEC_PER_SEC)
+/* A kernel address that no symbol covers may belong to a program that was loaded since: read again (50 ms), but not more often than
+ * this, and ever less while that finds nothing new. */
+#define KALLSYMS_AGE_MIN_NS (60 * NSEC_PER_SEC)
+#define KALLSYMS_AGE_MAX_NS (3600 * NSEC_PER_SEC)
 #define IDLE_CHECK_NS NSEC_PER_SEC
 
 enum frame_seed { SEED_KERNEL_FRAME = 16, SEED_FUNCTION, SEED_ADDRESS, SEED_WHOLE, SEED_STACK };
@@ -29,7 +31,7 @@ struct symbols {
 	struct processes *processes;
 	struct objects *objects;
 	struct kernel_symbols *kernel;
-	uint64_t kernel_read_ns, modules_hash, idle_check_ns;
+	uint64_t kernel_read_ns, kernel_age_ns, modules_hash, idle_check_ns;
 	bool kernel_missed;   /* an address had no name: kallsyms may have grown */
 	uint64_t resolved, unnamed;
 
@@ -76,6 +78,10 @@ static int read_kernel(struct symbols *s)
 	r = kernel_symbols_read(&k, f);
 	if (r < 0)
 		return r;
+	if (s->kernel && kernel_symbols_count(k) == kernel_symbols_count(s->kernel))
+		s->kernel_age_ns = MIN(2 * s->kernel_age_ns, KALLSYMS_AGE_MAX_NS);
+	else
+		s->kernel_age_ns = KALLSYMS_AGE_MIN_NS;
 	kernel_symbols_free(s->kernel);
 	s->kernel = TAKE_PTR(k);
 	s->modules_hash = modules;
@@ -147,7 +153,7 @@ int symbols_refresh(struct symbols *s)
 
 	processes_forget(s->processes, now);
 	objects_close_idle(s->objects, now);
-	if (hash_modules() == s->modules_hash && (!s->kernel_missed || now - s->kernel_read_ns < KALLSYMS_AGE_NS))
+	if (hash_modules() == s->modules_hash && (!s->kernel_missed || now - s->kernel_read_ns < s->kernel_age_ns))
 		return 0;
 	return read_kernel(s);
 }

@@ -8,7 +8,9 @@
 #include <stdarg.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/capability.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
@@ -135,6 +137,24 @@ static void do_fork(void)
 static void do_open(void)
 {
 	_exit(open("/etc/passwd", O_RDONLY) < 0 && errno == EACCES ? 0 : 98);
+}
+
+static void do_spin(void)
+{
+	struct itimerval timer = { .it_value.tv_usec = 50000 };
+
+	setitimer(ITIMER_REAL, &timer, NULL);
+	for (;;)
+		__asm__ volatile("");
+}
+
+/* A daemon that may not kill the parser relies on this. */
+static void test_parser_has_its_own_timer(void **state _unused_)
+{
+	int status = run_confined(CHILD_PARSER, do_spin);
+
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGALRM);
 }
 
 static void test_forbidden_calls_kill(void **state _unused_)
@@ -592,6 +612,37 @@ static void test_parser_dies(void **state _unused_)
 	assert_true(strtoull(status_field(helper_parser_pid(h), "CapEff"), NULL, 16) == 0);
 }
 
+/* As in the service: the daemon has next to no capability when it needs a new parser. */
+static void test_restart_without_privileges(void **state _unused_)
+{
+	HELPER;
+	pid_t parser = helper_parser_pid(h), pid;
+	_cleanup_close_ int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	uint64_t offset = 0;
+	int status;
+
+	/* Only the process that has started them can replace them, and it needs its privileges for the other tests. */
+	pid = fork();
+	if (pid == 0) {
+		struct helper *mine;
+		cap_t none = cap_init();
+
+		if (helper_start(&mine) < 0 || cap_set_proc(none) < 0)
+			_exit(1);
+		child_end(&mine->parser, 0);
+		lose_parser(mine);
+		restart_parser(mine);
+		ask(mine, 1, fd, &offset, 1);
+		if (reply.error != 0)
+			_exit(2);
+		_exit(streq(status_field(helper_parser_pid(mine), "Seccomp"), "2") &&
+		      strtoull(status_field(helper_parser_pid(mine), "CapPrm"), NULL, 16) == 0 ? 0 : 3);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(helper_parser_pid(h), parser);
+}
+
 static void kill_at(struct helper *h, uint64_t object, int fd)
 {
 	uint64_t offset = 0, request, innocent;
@@ -708,6 +759,7 @@ int main(void)
 		cmocka_unit_test(test_confined),
 		cmocka_unit_test(test_inherits_no_descriptors),
 		cmocka_unit_test(test_forbidden_calls_kill),
+		cmocka_unit_test(test_parser_has_its_own_timer),
 		cmocka_unit_test(test_dies_with_the_daemon),
 		cmocka_unit_test(test_opens_events),
 		cmocka_unit_test(test_refuses_requests),
@@ -720,6 +772,7 @@ int main(void)
 		cmocka_unit_test(test_shrinking_file),
 		cmocka_unit_test(test_queue_is_bounded),
 		cmocka_unit_test(test_parser_dies),
+		cmocka_unit_test(test_restart_without_privileges),
 		cmocka_unit_test(test_poisonous_file),
 		cmocka_unit_test(test_restarts_are_bounded),
 		cmocka_unit_test(test_watchdog),
