@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Page faults by stack. The perf events sample at a frequency; what a sample stands for is read from the event's
- * own count, so that the sum of the weights is the number of faults whatever periods the kernel chose. */
+/* Page faults by stack: every nth fault of a CPU. What a sample stands for is read from the event's own count, so that
+ * the sum of the weights is the number of faults also where a sample was skipped. The daemon chooses n and keeps it for
+ * a tick at least: the kernel's frequency mode changes it during a burst, and then gives the burst's end, which its
+ * long last period holds, to whoever faults next (a third of the faults of a bursty process, as measured). */
 
 static __always_inline int on_fault(void *ctx, u32 metric)
 {

@@ -62,8 +62,10 @@ struct stackd_exit {
 	struct stackd_process process;
 	__u64 on_cpu_ns, runnable_ns, faults_minor, faults_major;
 	__u64 alive_ns;  /* sum over the threads of their time since the last tick, or since their start */
+	__u32 ended;     /* no thread is left */
+	__u32 pad;
 };
-_Static_assert(sizeof(struct stackd_exit) == 48 + 40, "shared with the daemon");
+_Static_assert(sizeof(struct stackd_exit) == 48 + 48, "shared with the daemon");
 
 /* One line of the task iterator: a thread about which there is something to say. */
 struct stackd_thread {

@@ -423,6 +423,8 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	}
 	if (total && now > since)
 		__sync_fetch_and_add(&total->alive_ns, now - since);
+	if (total && BPF_CORE_READ(task, signal, live.counter) <= 0)
+		total->ended = 1;
 	leave(guard);
 	return 0;
 }

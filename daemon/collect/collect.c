@@ -21,6 +21,10 @@
 /* An on-CPU sample stands for at most this many periods. */
 #define GAP_PERIODS 4
 
+/* A sampled fault costs about as much as ten others; a burst after quiet is sampled at the least period for a tick. */
+#define MINOR_PERIOD_MIN_FULL 31
+#define MINOR_PERIOD_MIN_BASELINE 255
+
 enum activity { DARK, BASELINE, FULL };
 
 struct collect {
@@ -36,6 +40,7 @@ struct collect {
 	int epoll_fd, timer_fd;
 	double load;               /* mean of the last tick */
 	uint64_t running_ns;       /* control->running_ns at the last tick */
+	double minor_rate, major_rate; /* faults a second and CPU in the last tick */
 	uint64_t skipped;          /* programs_skipped() at the last tick */
 	uint32_t crossed_running;  /* from the ring buffer; 0: nothing */
 	uint64_t switch_failures;  /* sched_switch could not be attached since the last tick */
@@ -172,6 +177,16 @@ static void come_back(struct collect *c)
 		skel->links.on_exit = bpf_program__attach(skel->progs.on_exit);
 }
 
+/* Chosen by the rate of the last tick. */
+static void apply_fault_rates(struct collect *c)
+{
+	uint32_t hz = fault_hz(c);
+	uint64_t least = c->activity == FULL ? MINOR_PERIOD_MIN_FULL : MINOR_PERIOD_MIN_BASELINE;
+
+	perf_events_set_faults(&c->events, hz > 0, perf_events_fault_period(c->minor_rate, hz, least),
+	                       perf_events_fault_period(c->major_rate, hz, 1));
+}
+
 static void apply_rates(struct collect *c)
 {
 	uint32_t hz = clock_hz(c), budget = c->config.offcpu_stacks_per_sec;
@@ -180,13 +195,15 @@ static void apply_rates(struct collect *c)
 	c->control->gap_ns = GAP_PERIODS * MAX(period, c->control->period_ns);
 	c->control->period_ns = period;
 	c->control->walk_budget = budget ? MAX(budget / WALK_WINDOWS_PER_SEC, 1U) : 0;
-	perf_events_set_rates(&c->events, hz, fault_hz(c));
+	perf_events_set_clock(&c->events, hz);
+	apply_fault_rates(c);
 	if (c->programs.oncpu == ONCPU_BY_PERF)
 		snprintf(c->oncpu_source, sizeof c->oncpu_source, "perf_event cpu-clock %u Hz", hz);
 	else
 		snprintf(c->oncpu_source, sizeof c->oncpu_source, "update_rq_clock (%s) %u Hz",
 		         c->programs.oncpu == ONCPU_BY_FENTRY ? "fentry" : "kprobe", hz);
-	snprintf(c->faults_source, sizeof c->faults_source, "perf_event minor-faults, major-faults %u Hz", fault_hz(c));
+	snprintf(c->faults_source, sizeof c->faults_source, "perf_event minor-faults, major-faults, about %u Hz",
+	         fault_hz(c));
 }
 
 /* Makes what runs agree with the gate. What matters most for the first moments comes first. */
@@ -454,6 +471,15 @@ static int visit(struct collect *c)
 	return threads_visit(&c->threads, &c->programs);
 }
 
+static void follow_fault_rates(struct collect *c, uint64_t wall_ns)
+{
+	double share = (double)NSEC_PER_SEC / (double)MAX(wall_ns, NSEC_PER_USEC) / MAX(c->control->online_cpus, 1U);
+
+	c->minor_rate = (double)c->threads.faults_minor * share;
+	c->major_rate = (double)c->threads.faults_major * share;
+	apply_fault_rates(c);
+}
+
 /* Waits whose end could not be told: all are taken back, and those that last are told again. */
 static void resync_waits(struct collect *c)
 {
@@ -501,6 +527,7 @@ int collect_tick(struct collect *c, const struct collect_sink *sink, void *userd
 		sink->gate(userdata, &change);
 	report_samples(c, sink, userdata);
 	threads_report(&c->threads, wall, sink, userdata);
+	follow_fault_rates(c, wall);
 	report_losses(c, sink, userdata);
 	drain_evict(&c->drain, bpf_map__fd(c->programs.skel->maps.stacks), &c->threads);
 	return r < 0 ? r : visited;

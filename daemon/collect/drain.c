@@ -8,6 +8,10 @@
 #define SETTLE_PAUSE_NS 20000
 #define SETTLE_PAUSES 2000
 
+/* The stacks of a process that has ended are kept until their frames have been asked for. */
+#define ENDED_TICKS 1
+#define ENDED_GENERATION_TICKS 8
+
 /* Keys read a tick to find stacks that were kept and never counted on (a wait that didn't end while we looked). */
 #define SWEEP_KEYS 256
 
@@ -29,6 +33,12 @@ int drain_init(struct drain *d, const struct collect_config *config)
 	d->per_cpu = calloc((size_t)d->n_cpus, sizeof *d->per_cpu);
 	if (!d->ids || !d->counts || !d->exit_keys || !d->exits || !d->evictions || !d->per_cpu)
 		return -ENOMEM;
+	for (size_t i = 0; i < ELEMENTS_OF(d->ended); i++) {
+		int r = map64_new(&d->ended[i], d->max_exits);
+
+		if (r < 0)
+			return r;
+	}
 	return map64_new(&d->last_seen, 2 * (size_t)d->max_stacks);
 }
 
@@ -40,6 +50,8 @@ void drain_done(struct drain *d)
 	free(d->exits);
 	free(d->evictions);
 	free(d->per_cpu);
+	for (size_t i = 0; i < ELEMENTS_OF(d->ended); i++)
+		d->ended[i] = map64_free(d->ended[i]);
 	d->last_seen = map64_free(d->last_seen);
 }
 
@@ -117,10 +129,12 @@ int drain_flip(struct drain *d, const struct halves *h)
 	return r < 0 ? r : r2;
 }
 
-uint32_t drain_idle_limit(uint32_t used, uint32_t max)
+uint32_t drain_idle_limit(uint32_t used, uint32_t max, bool process_ended)
 {
 	if (used <= max / 2)
 		return UINT32_MAX;
+	if (process_ended)
+		return ENDED_TICKS;
 	if (used <= max / 4 * 3)
 		return IDLE_TICKS;
 	if (used <= max / 8 * 7)
@@ -128,10 +142,36 @@ uint32_t drain_idle_limit(uint32_t used, uint32_t max)
 	return IDLE_TICKS / 20;
 }
 
-/* last_seen has room for every stack that the kernel's map can hold, and for those that are gone from it and not yet from here. */
-static void see(struct drain *d, uint64_t raw_id)
+/* A process in 32 bits: two that share them let each other's stacks go a little early. */
+static uint32_t process_mark(uint64_t start_ns, uint32_t tgid)
 {
-	map64_put(d->last_seen, raw_id, d->tick);
+	const uint64_t identity[] = { start_ns, tgid };
+
+	return (uint32_t)hash64(identity, sizeof identity, 0);
+}
+
+static uint64_t seen_value(uint32_t tick, uint32_t mark)
+{
+	return (uint64_t)tick << 32 | mark;
+}
+
+static bool has_ended(const struct drain *d, uint32_t mark)
+{
+	return map64_get(d->ended[0], mark, NULL) || map64_get(d->ended[1], mark, NULL);
+}
+
+static void note_ended(struct drain *d)
+{
+	if (d->tick % ENDED_GENERATION_TICKS == 0) {
+		struct map64 *older = d->ended[1];
+
+		map64_clear(older);
+		d->ended[1] = d->ended[0];
+		d->ended[0] = older;
+	}
+	for (uint32_t i = 0; i < d->n_exits; i++)
+		if (d->exits[i].ended)
+			map64_put(d->ended[0], process_mark(d->exit_keys[i].start_ns, d->exit_keys[i].tgid), d->tick);
 }
 
 /* Goes on through the keys of the stacks map, a few a tick, and notes those that no count has named yet. */
@@ -147,26 +187,36 @@ static void sweep(struct drain *d, int fd)
 		d->sweep_cursor = key;
 		d->sweep_started = true;
 		if (!map64_get(d->last_seen, key, NULL))
-			see(d, key);
+			map64_put(d->last_seen, key, seen_value(d->tick, 0));
 	}
 }
 
+/* last_seen has room for every stack that the kernel's map can hold, and for as many that were counted on but not kept. */
 void drain_evict(struct drain *d, int stacks_fd, const struct threads *t)
 {
 	uint64_t id, seen;
-	uint32_t limit, n = 0;
+	uint32_t used, live_limit, ended_limit, n = 0;
 	size_t cursor = 0;
 
 	d->tick++;
-	for (uint32_t i = 0; i < d->n_counts; i++)
-		see(d, d->ids[i]);
+	note_ended(d);
+	for (uint32_t i = 0; i < d->n_counts; i++) {
+		const struct stackd_process *process = &d->counts[i].process;
+
+		map64_put(d->last_seen, d->ids[i], seen_value(d->tick, process_mark(process->start_ns, process->tgid)));
+	}
 	sweep(d, stacks_fd);
-	limit = drain_idle_limit((uint32_t)map64_size(d->last_seen), d->max_stacks);
-	if (limit == UINT32_MAX)
+	used = (uint32_t)map64_size(d->last_seen);
+	live_limit = drain_idle_limit(used, d->max_stacks, false);
+	ended_limit = drain_idle_limit(used, d->max_stacks, true);
+	if (ended_limit == UINT32_MAX)
 		return;
-	while (map64_next(d->last_seen, &cursor, &id, &seen))
-		if (d->tick - seen > limit && !threads_waits_on(t, id))
+	while (map64_next(d->last_seen, &cursor, &id, &seen)) {
+		uint32_t idle = d->tick - (uint32_t)(seen >> 32);
+
+		if (idle > ended_limit && (idle > live_limit || has_ended(d, (uint32_t)seen)) && !threads_waits_on(t, id))
 			d->evictions[n++] = id;
+	}
 	for (uint32_t i = 0; i < n; i++) {
 		bpf_map_delete_elem(stacks_fd, &d->evictions[i]);
 		map64_remove(d->last_seen, d->evictions[i]);

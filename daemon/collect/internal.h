@@ -79,15 +79,20 @@ struct perf_events {
 	struct perf_cpu *cpus;     /* by CPU number */
 	uint32_t n_cpus;           /* possible CPUs */
 	struct cpu_set_bits online;
-	uint32_t clock_hz, fault_hz; /* 0: disabled */
+	uint32_t clock_hz;         /* 0: disabled */
+	bool faults;
+	uint64_t minor_period, major_period;
 	uint64_t failed;           /* events that could not be opened since the last tick */
 	int fault_error, clock_error; /* why the first one failed */
 };
 
 int perf_events_open(struct perf_events *e, struct helper *helper, const struct programs *p, uint32_t n_cpus);
 void perf_events_close(struct perf_events *e);
-/* Applies the rates to every CPU. */
-void perf_events_set_rates(struct perf_events *e, uint32_t clock_hz, uint32_t fault_hz);
+void perf_events_set_clock(struct perf_events *e, uint32_t hz);
+/* Every nth fault is sampled. */
+void perf_events_set_faults(struct perf_events *e, bool on, uint64_t minor_period, uint64_t major_period);
+/* The n that gives about hz samples a second at this rate of faults, at least `least`. */
+uint64_t perf_events_fault_period(double faults_per_sec, uint32_t hz, uint64_t least);
 /* Opens events on CPUs that came, closes those of CPUs that went. Gives whether anything changed. */
 bool perf_events_follow_cpus(struct perf_events *e);
 
@@ -116,6 +121,7 @@ struct threads {
 	struct map64 *wait_by_id;
 	uint32_t n_waits, max_waits;
 	uint64_t lost_processes, lost_waits;
+	uint64_t faults_minor, faults_major; /* of all processes in the last tick */
 	char *buffer;
 };
 
@@ -142,7 +148,8 @@ struct drain {
 	struct stackd_exit_key *exit_keys;
 	struct stackd_exit *exits;
 	uint32_t n_exits, max_exits;
-	struct map64 *last_seen;   /* raw id → tick */
+	struct map64 *last_seen;   /* raw id → tick and process, see seen_value() */
+	struct map64 *ended[2];    /* processes that ended lately; two generations */
 	uint64_t *evictions;       /* scratch */
 	uint32_t max_stacks;
 	uint32_t tick;
@@ -162,6 +169,6 @@ int drain_flip(struct drain *d, const struct halves *h);
 /* Marks what was seen and evicts idle stacks when the map fills up. */
 void drain_evict(struct drain *d, int stacks_fd, const struct threads *t);
 /* How many ticks a stack may be idle before it goes, when `used` of `max` are used; UINT32_MAX: as long as it likes. */
-uint32_t drain_idle_limit(uint32_t used, uint32_t max);
+uint32_t drain_idle_limit(uint32_t used, uint32_t max, bool process_ended);
 
 void process_from_record(struct collect_process *ret, const struct stackd_process *process);

@@ -5,6 +5,9 @@
 
 #include "internal.h"
 
+/* Beyond this a period no longer fits the time that a tick takes. */
+#define FAULT_PERIOD_MAX 1000001ULL
+
 #define ONLINE_PATH "/sys/devices/system/cpu/online"
 
 struct perf_cpu {
@@ -71,7 +74,6 @@ static void note_failure(struct perf_events *e, int *first, int r, const char *w
 static void open_cpu(struct perf_events *e, uint32_t cpu)
 {
 	struct perf_cpu *c = &e->cpus[cpu];
-	uint64_t fault_hz = MAX(e->fault_hz, 1U);
 	int r;
 
 	if (e->clock && !c->clock) {
@@ -82,18 +84,18 @@ static void open_cpu(struct perf_events *e, uint32_t cpu)
 			set_rate(c->clock_fd, clock_period(e->clock_hz), e->clock_hz > 0);
 	}
 	if (!c->minor) {
-		r = open_event(e, e->minor, OPENER_FAULTS_MINOR, (int)cpu, true, fault_hz, &c->minor, &c->minor_fd);
+		r = open_event(e, e->minor, OPENER_FAULTS_MINOR, (int)cpu, false, e->minor_period, &c->minor, &c->minor_fd);
 		if (r < 0)
 			note_failure(e, &e->fault_error, r, "minor-faults", (int)cpu);
 		else
-			set_rate(c->minor_fd, fault_hz, e->fault_hz > 0);
+			set_rate(c->minor_fd, e->minor_period, e->faults);
 	}
 	if (!c->major) {
-		r = open_event(e, e->major, OPENER_FAULTS_MAJOR, (int)cpu, true, fault_hz, &c->major, &c->major_fd);
+		r = open_event(e, e->major, OPENER_FAULTS_MAJOR, (int)cpu, false, e->major_period, &c->major, &c->major_fd);
 		if (r < 0)
 			note_failure(e, &e->fault_error, r, "major-faults", (int)cpu);
 		else
-			set_rate(c->major_fd, fault_hz, e->fault_hz > 0);
+			set_rate(c->major_fd, e->major_period, e->faults);
 	}
 }
 
@@ -119,21 +121,48 @@ bool perf_events_follow_cpus(struct perf_events *e)
 	return changed;
 }
 
-void perf_events_set_rates(struct perf_events *e, uint32_t clock_hz, uint32_t fault_hz)
+void perf_events_set_clock(struct perf_events *e, uint32_t hz)
 {
-	bool clock_changed = clock_hz != e->clock_hz, faults_changed = fault_hz != e->fault_hz;
+	if (hz == e->clock_hz)
+		return;
+	e->clock_hz = hz;
+	for (uint32_t cpu = 0; cpu < e->n_cpus; cpu++)
+		if (e->cpus[cpu].clock)
+			set_rate(e->cpus[cpu].clock_fd, clock_period(hz), hz > 0);
+}
 
-	e->clock_hz = clock_hz;
-	e->fault_hz = fault_hz;
+uint64_t perf_events_fault_period(double faults_per_sec, uint32_t hz, uint64_t least)
+{
+	double wanted = faults_per_sec / MAX(hz, 1U);
+
+	if (wanted <= (double)least)
+		return least;
+	return (wanted < FAULT_PERIOD_MAX ? (uint64_t)wanted : FAULT_PERIOD_MAX) | 1;
+}
+
+/* Each change costs an interrupt on every CPU. */
+static bool differs(uint64_t a, uint64_t b)
+{
+	return a > b + b / 4 || b > a + a / 4;
+}
+
+void perf_events_set_faults(struct perf_events *e, bool on, uint64_t minor_period, uint64_t major_period)
+{
+	bool switched = on != e->faults, minor = switched || (on && differs(minor_period, e->minor_period)),
+	     major = switched || (on && differs(major_period, e->major_period));
+
+	e->faults = on;
+	if (minor)
+		e->minor_period = minor_period;
+	if (major)
+		e->major_period = major_period;
 	for (uint32_t cpu = 0; cpu < e->n_cpus; cpu++) {
 		struct perf_cpu *c = &e->cpus[cpu];
 
-		if (c->clock && clock_changed)
-			set_rate(c->clock_fd, clock_period(clock_hz), clock_hz > 0);
-		if (c->minor && faults_changed)
-			set_rate(c->minor_fd, fault_hz, fault_hz > 0);
-		if (c->major && faults_changed)
-			set_rate(c->major_fd, fault_hz, fault_hz > 0);
+		if (c->minor && minor)
+			set_rate(c->minor_fd, minor_period, on);
+		if (c->major && major)
+			set_rate(c->major_fd, major_period, on);
 	}
 }
 
@@ -145,6 +174,8 @@ int perf_events_open(struct perf_events *e, struct helper *helper, const struct 
 		.minor = p->skel->progs.fault_minor,
 		.major = p->skel->progs.fault_major,
 		.n_cpus = n_cpus,
+		.minor_period = FAULT_PERIOD_MAX,
+		.major_period = FAULT_PERIOD_MAX,
 	};
 	e->cpus = calloc(n_cpus, sizeof *e->cpus);
 	if (!e->cpus)

@@ -190,8 +190,12 @@ static void remove_wait(struct threads *t, uint32_t i)
 
 void threads_report(struct threads *t, uint64_t wall_ns, const struct collect_sink *sink, void *userdata)
 {
-	for (uint32_t i = 0; i < t->n_totals; i++)
+	t->faults_minor = t->faults_major = 0;
+	for (uint32_t i = 0; i < t->n_totals; i++) {
+		t->faults_minor += t->totals[i].faults_minor;
+		t->faults_major += t->totals[i].faults_major;
 		report_total(&t->totals[i], wall_ns, sink, userdata);
+	}
 	t->n_totals = 0;
 	map64_clear(t->total_by_key);
 	for (uint32_t i = t->n_waits; i-- > 0;) {
