@@ -5,6 +5,7 @@
 #include <sys/timerfd.h>
 
 #include "internal.h"
+#include "stackd.skel.h"
 
 /* The iterator walks the stacks of new long waits; what it doesn't reach in a tick it reaches in the next one. */
 #define WALKS_PER_TICK 1024

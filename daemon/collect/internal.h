@@ -8,8 +8,9 @@
 #include "collect.h"
 #include "gate.h"
 #include "helper.h"
-#include "records.h"
-#include "stackd.skel.h"
+#include "../../bpf/records.h"
+
+struct stackd_bpf;  /* stackd.skel.h */
 
 _Static_assert((int)STACKD_METRICS == (int)METRIC_N && (int)STACKD_HITS == (int)METRIC_HITS &&
                (int)STACKD_ON_CPU == (int)METRIC_ON_CPU && (int)STACKD_BLOCKED == (int)METRIC_BLOCKED &&

@@ -4,6 +4,7 @@
 #include <sys/ioctl.h>
 
 #include "internal.h"
+#include "stackd.skel.h"
 
 /* Beyond this a period no longer fits the time that a tick takes. */
 #define FAULT_PERIOD_MAX 1000001ULL

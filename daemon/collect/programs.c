@@ -4,6 +4,7 @@
 #include <fcntl.h>
 
 #include "internal.h"
+#include "stackd.skel.h"
 
 /* Which of the programs that are not always needed are to be loaded, by name. */
 struct wish {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What the task iterator says: exact totals by process, and waits that outlast ticks. */
 #include "internal.h"
+#include "stackd.skel.h"
 
 /* The kernel's buffer for an iterator is 8 pages and a program whose line doesn't fit is run again. Reading half of
  * that at most makes every line fit, so that accounts are advanced once. */

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "../../daemon/collect/internal.h"
+
+#define SECOND USEC_PER_SEC
+#define T0 (1700000000 * SECOND) /* realtime at mono 0 */
+
+/* ---- gate ---- */
+
+static const struct collect_config config = {
+	.open_above = 5, .close_below = 4, .close_after_us = 10 * SECOND, .cooldown_us = 3 * SECOND,
+};
+
+static struct gate_time at(double seconds)
+{
+	uint64_t us = (uint64_t)(seconds * 1e6);
+
+	return (struct gate_time){ .mono_us = 1000 + us, .real_us = T0 + us };
+}
+
+static void assert_change(struct gate *g, bool open, double seconds, const char *cause)
+{
+	struct collect_gate_change change;
+
+	assert_true(gate_take_change(g, &change));
+	assert_int_equal(change.open, open);
+	assert_int_equal(change.time_us, at(seconds).real_us);
+	assert_string_equal(change.cause, cause);
+}
+
+static void assert_no_change(struct gate *g)
+{
+	struct collect_gate_change change;
+
+	assert_false(gate_take_change(g, &change));
+}
+
+static void test_opens_and_closes(void **state _unused_)
+{
+	struct gate g;
+
+	gate_init(&g, &config);
+	assert_false(gate_tick(&g, at(0), 4.9));
+	assert_false(gate_load_crossed(&g, at(0.5), 5.0)); /* above, not at */
+	assert_true(gate_load_crossed(&g, at(0.6), 5.5));
+	assert_false(gate_load_crossed(&g, at(0.7), 9));
+	assert_change(&g, true, 0.6, "load");
+	/* Between the thresholds it stays open, however long. */
+	for (int i = 1; i < 100; i++)
+		assert_false(gate_tick(&g, at(i), 4.5));
+	/* Low, but not for long enough, twice. */
+	for (int i = 100; i < 109; i++)
+		assert_false(gate_tick(&g, at(i), 1));
+	assert_false(gate_tick(&g, at(109), 4.1));
+	for (int i = 110; i < 120; i++)
+		assert_false(gate_tick(&g, at(i), 3.9));
+	assert_true(gate_tick(&g, at(120), 3.9));
+	assert_change(&g, false, 120, "load-low");
+	assert_no_change(&g);
+}
+
+static void test_cools_down(void **state _unused_)
+{
+	uint64_t from;
+	struct gate g;
+
+	gate_init(&g, &config);
+	g.close_after_us = 0;
+	assert_true(gate_wants_crossing(&g, &from));
+	assert_int_equal(from, 0);
+	assert_true(gate_tick(&g, at(1), 8));
+	assert_false(gate_wants_crossing(&g, &from));
+	assert_true(gate_tick(&g, at(2), 0));
+	assert_true(gate_wants_crossing(&g, &from));
+	assert_int_equal(from, at(5).mono_us);
+	assert_false(gate_load_crossed(&g, at(4.9), 50));
+	assert_false(gate_pressed(&g, at(4.9), 0, "pressure-io"));
+	assert_true(gate_load_crossed(&g, at(5), 50));
+}
+
+static void test_pressure(void **state _unused_)
+{
+	struct gate g;
+
+	gate_init(&g, &config);
+	assert_true(gate_pressed(&g, at(1), 0.1, "pressure-memory"));
+	assert_change(&g, true, 1, "pressure-memory");
+	/* Pressure that lasts holds it open against a low load. */
+	for (int i = 2; i < 40; i++) {
+		assert_false(gate_tick(&g, at(i), 0.1));
+		if (i % 8 == 0)
+			assert_false(gate_pressed(&g, at(i), 0.1, "pressure-memory"));
+	}
+	for (int i = 40; i < 60 && g.open; i++)
+		gate_tick(&g, at(i), 0.1);
+	assert_false(g.open);
+}
+
+static void test_override(void **state _unused_)
+{
+	struct gate g;
+
+	gate_init(&g, &config);
+	assert_true(gate_set(&g, at(1), 0, GATE_FORCED_OPEN, at(61).real_us));
+	assert_change(&g, true, 1, "manual");
+	for (int i = 2; i < 61; i++)
+		assert_false(gate_tick(&g, at(i), 0));
+	assert_true(gate_tick(&g, at(61), 0));
+	assert_change(&g, false, 61, "manual-expired");
+	assert_int_equal(g.mode, GATE_AUTO);
+
+	/* Forced closed: neither load nor pressure opens it; when it ends, the load decides at once. */
+	assert_false(gate_set(&g, at(70), 0, GATE_FORCED_CLOSED, USEC_INFINITY));
+	assert_false(gate_load_crossed(&g, at(71), 100));
+	assert_false(gate_pressed(&g, at(71), 100, "pressure-cpu"));
+	assert_false(gate_tick(&g, at(72), 100));
+	assert_true(gate_set(&g, at(73), 100, GATE_AUTO, 0));
+	assert_change(&g, true, 73, "manual");
+	assert_no_change(&g);
+}
+
+static void test_changes_are_bounded(void **state _unused_)
+{
+	struct gate g;
+
+	gate_init(&g, &config);
+	for (int i = 0; i < 3 * GATE_CHANGES_MAX; i++)
+		gate_set(&g, at(i), 0, i % 2 ? GATE_FORCED_CLOSED : GATE_FORCED_OPEN, USEC_INFINITY);
+	/* The newest are kept, in order. */
+	for (int i = 2 * GATE_CHANGES_MAX; i < 3 * GATE_CHANGES_MAX; i++)
+		assert_change(&g, i % 2 == 0, i, "manual");
+	assert_no_change(&g);
+}
+
+/* ---- CPU lists ---- */
+
+static void assert_cpus(const char *list, uint32_t n, uint32_t in, uint32_t out)
+{
+	struct cpu_set_bits set;
+
+	assert_int_equal(cpus_parse(list, &set), 0);
+	assert_int_equal(cpus_count(&set), n);
+	assert_true(cpus_has(&set, in));
+	assert_false(cpus_has(&set, out));
+}
+
+static void test_cpu_lists(void **state _unused_)
+{
+	struct cpu_set_bits set = { .bits = { 42 } };
+	const char *bad[] = { "a", "0-", "-3", "3-1", "0,,2", "0,", "0-3x", "1 2", "0--2" };
+
+	assert_cpus("0-1\n", 2, 1, 2);
+	assert_cpus("0\n", 1, 0, 1);
+	assert_cpus("0,2-3,64-127,4095\n", 68, 4095, 1);
+	for (size_t i = 0; i < ELEMENTS_OF(bad); i++)
+		assert_int_equal(cpus_parse(bad[i], &set), -EINVAL);
+	assert_int_equal(cpus_parse("0-4096", &set), -ERANGE);
+	assert_int_equal(set.bits[0], 42);
+}
+
+/* ---- rates and eviction ---- */
+
+static void test_fault_periods(void **state _unused_)
+{
+	assert_int_equal(perf_events_fault_period(0, 199, 31), 31);
+	assert_int_equal(perf_events_fault_period(1000, 199, 31), 31);
+	assert_int_equal(perf_events_fault_period(100000, 100, 31), 1001);
+	assert_int_equal(perf_events_fault_period(1e18, 1, 31), 1000001);
+	assert_int_equal(perf_events_fault_period(5000, 0, 1), 5001);
+}
+
+static void test_eviction(void **state _unused_)
+{
+	uint32_t before = UINT32_MAX;
+
+	assert_int_equal(drain_idle_limit(8192, 16384, false), UINT32_MAX);
+	assert_int_equal(drain_idle_limit(8192, 16384, true), UINT32_MAX);
+	/* The fuller, the sooner; a process that has ended has no use for its stacks. */
+	for (uint32_t used = 8193; used < 20000; used += 100) {
+		uint32_t live = drain_idle_limit(used, 16384, false);
+
+		assert_true(live <= before);
+		assert_true(drain_idle_limit(used, 16384, true) < live);
+		assert_true(live >= 3);
+		before = live;
+	}
+}
+
+/* ---- totals and waits ---- */
+
+static struct {
+	struct collect_total totals[8];
+	struct collect_wait waits[8];
+	size_t n_totals, n_waits;
+} seen;
+
+static void on_total(void *userdata _unused_, const struct collect_total *total)
+{
+	assert_true(seen.n_totals < 8);
+	seen.totals[seen.n_totals++] = *total;
+}
+
+static void on_wait(void *userdata _unused_, const struct collect_wait *wait)
+{
+	assert_true(seen.n_waits < 8);
+	seen.waits[seen.n_waits++] = *wait;
+}
+
+static const struct collect_sink sink = { .total = on_total, .wait = on_wait };
+static const struct stackd_process process = { .start_ns = 5, .tgid = 7, .exec_id = 1, .comm = "victim" };
+
+static void report(struct threads *t)
+{
+	memset(&seen, 0, sizeof seen);
+	threads_report(t, NSEC_PER_SEC, &sink, NULL);
+}
+
+static void test_totals(void **state _unused_)
+{
+	struct collect_config limits = { .max_processes = 2, .max_stacks = 2 };
+	struct stackd_exit leaving = { .process = process, .on_cpu_ns = 100, .alive_ns = 1000 }, other = leaving;
+	struct threads t;
+
+	assert_int_equal(threads_init(&t, &limits), 0);
+	threads_add_exit(&t, &leaving);
+	threads_add_exit(&t, &leaving);
+	for (uint32_t pid = 100; pid < 103; pid++) {
+		other.process.tgid = pid;
+		threads_add_exit(&t, &other);
+	}
+	report(&t);
+	assert_int_equal(seen.n_totals, 2);
+	assert_int_equal(t.lost_processes, 2);
+	assert_int_equal(seen.totals[0].process.pid, 7);
+	assert_string_equal(seen.totals[0].process.comm, "victim");
+	assert_int_equal(seen.totals[0].values[METRIC_ON_CPU], 200);
+	assert_int_equal(seen.totals[0].values[METRIC_BLOCKED], 2000 - 200);
+	report(&t);
+	assert_int_equal(seen.n_totals, 0);
+	threads_done(&t);
+}
+
+static void test_waits(void **state _unused_)
+{
+	struct collect_config limits = { .max_processes = 2, .max_stacks = 2 };
+	struct threads t;
+
+	assert_int_equal(threads_init(&t, &limits), 0);
+	threads_add_wait(&t, 11, &process, 1);
+	threads_add_wait(&t, 11, &process, 1);
+	threads_add_wait(&t, 22, &process, 1);
+	threads_add_wait(&t, 33, &process, 1); /* no room */
+	assert_int_equal(t.lost_waits, 1);
+	report(&t);
+	assert_int_equal(seen.n_waits, 2);
+	assert_true(threads_waits_on(&t, 11) && threads_waits_on(&t, 22) && !threads_waits_on(&t, 33));
+	report(&t);
+	assert_int_equal(seen.n_waits, 0); /* an unchanged wait says nothing */
+	threads_add_wait(&t, 11, &process, -1);
+	threads_add_wait(&t, 22, &process, -1);
+	report(&t);
+	assert_int_equal(seen.n_waits, 2);
+	assert_int_equal(seen.waits[0].threads + seen.waits[1].threads, -2);
+	assert_true(threads_waits_on(&t, 11));
+	assert_false(threads_waits_on(&t, 22));
+	/* What was told as begun is told as ended. */
+	threads_forget_waits(&t);
+	report(&t);
+	assert_int_equal(seen.n_waits, 1);
+	assert_int_equal(seen.waits[0].raw_id, 11);
+	assert_int_equal(seen.waits[0].threads, -1);
+	threads_add_wait(&t, 33, &process, 1); /* the room is free again */
+	threads_add_wait(&t, 44, &process, 1);
+	report(&t);
+	assert_int_equal(seen.n_waits, 2);
+	threads_done(&t);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_opens_and_closes),
+		cmocka_unit_test(test_cools_down),
+		cmocka_unit_test(test_pressure),
+		cmocka_unit_test(test_override),
+		cmocka_unit_test(test_changes_are_bounded),
+		cmocka_unit_test(test_cpu_lists),
+		cmocka_unit_test(test_fault_periods),
+		cmocka_unit_test(test_eviction),
+		cmocka_unit_test(test_totals),
+		cmocka_unit_test(test_waits),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
