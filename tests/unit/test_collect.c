@@ -279,6 +279,15 @@ static void test_waits(void **state _unused_)
 	threads_add_wait(&t, 44, &process, 1);
 	report(&t);
 	assert_int_equal(seen.n_waits, 2);
+	/* One that goes takes nobody else with it. */
+	threads_add_wait(&t, 33, &process, -1);
+	report(&t);
+	assert_true(threads_waits_on(&t, 44));
+	threads_add_wait(&t, 44, &process, -1);
+	report(&t);
+	assert_int_equal(seen.n_waits, 1);
+	assert_int_equal(seen.waits[0].raw_id, 44);
+	assert_int_equal(t.n_waits, 0);
 	threads_done(&t);
 }
 
