@@ -122,7 +122,7 @@ struct user_frame {
 #endif
 
 /* As bpf_get_stack() walks the current task: the address, then the chain of frame pointers. */
-static __always_inline u32 walk_user(struct task_struct *task, struct stackd_stack *stack)
+static __always_inline void walk_user(struct task_struct *task, struct stackd_stack *stack)
 {
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
 	struct user_frame frame;
@@ -130,13 +130,15 @@ static __always_inline u32 walk_user(struct task_struct *task, struct stackd_sta
 	u32 n;
 
 	stack->user[0] = REGS_IP(regs);
+	stack->n_user = 1;
 	for (n = 1; n < STACKD_USER_FRAMES; n++) {
 		if (bpf_copy_from_user_task(&frame, sizeof frame, (void *)at, task, 0))
 			break;
 		stack->user[n] = frame.address;
 		at = frame.next;
+		/* Kept in memory, so that the verifier sees one state at the end of the loop and not one for each depth. */
+		*(volatile u16 *)&stack->n_user = n + 1;
 	}
-	return n;
 }
 
 /* Walks a thread that isn't running, and keeps the stack only if it still is where it was. */
@@ -159,7 +161,7 @@ static __always_inline u64 walk_waiting(struct task_struct *task, u64 switches, 
 	stack->flags = 0;
 	if (!(task->flags & PF_KTHREAD)) {
 		if (sleepable)
-			stack->n_user = walk_user(task, stack);
+			walk_user(task, stack);
 		else
 			stack->flags = STACKD_STACK_TRUNCATED;
 	}
