@@ -72,28 +72,32 @@ static void fail(struct json_writer *w, int error)
 		w->error = error;
 }
 
-/* Room for n bytes and the NUL: where to write them, or NULL. */
-static char *reserve(struct json_writer *w, size_t n)
+static bool grow(struct json_writer *w, size_t n)
 {
 	size_t size;
 	char *buffer;
 
-	if (w->error < 0)
-		return NULL;
 	if (n > w->max - w->used) {
 		fail(w, -EMSGSIZE);
+		return false;
+	}
+	size = MAX(2 * (w->used + n + 1), (size_t)WRITER_SIZE_MIN);
+	size = MIN(size, w->max + 1);
+	buffer = realloc(w->buffer, size);
+	if (!buffer) {
+		fail(w, -ENOMEM);
+		return false;
+	}
+	w->buffer = buffer;
+	w->size = size;
+	return true;
+}
+
+/* Room for n bytes and the NUL: where to write them, or NULL. */
+static inline char *reserve(struct json_writer *w, size_t n)
+{
+	if (w->error < 0 || (w->used + n >= w->size && !grow(w, n)))
 		return NULL;
-	}
-	if (w->used + n >= w->size) {
-		size = MIN(MAX(2 * (w->used + n + 1), (size_t)WRITER_SIZE_MIN), w->max + 1);
-		buffer = realloc(w->buffer, size);
-		if (!buffer) {
-			fail(w, -ENOMEM);
-			return NULL;
-		}
-		w->buffer = buffer;
-		w->size = size;
-	}
 	return w->buffer + w->used;
 }
 
@@ -107,9 +111,14 @@ static void append(struct json_writer *w, const char *bytes, size_t n)
 	w->used += n;
 }
 
-static void append_char(struct json_writer *w, char c)
+static inline void append_char(struct json_writer *w, char c)
 {
-	append(w, &c, 1);
+	char *p = reserve(w, 1);
+
+	if (!p)
+		return;
+	*p = c;
+	w->used++;
 }
 
 static void new_line(struct json_writer *w)
