@@ -10,13 +10,16 @@
 /* The tail is fitted to the largest so many scores: fewer are noise, more are not yet tail. */
 #define TAIL_COUNT 64.0
 /* Prior of the tail index and its weight in scores. Scores are -ln p if a series' model is right; then the index at the usual
- * start of the tail (8 to 10) is about 0.1. A quarter is heavier: caution until experience says better. */
-#define TAIL_INDEX 0.25
+ * start of the tail (8 to 10) is about 0.1. This is heavier: caution until experience says better. */
+#define TAIL_INDEX 0.15
 #define TAIL_INDEX_WEIGHT 16.0
 /* How far n tests may be extrapolated: p >= n^-1.75. Some minutes of a small machine reach the default budget, seconds don't. */
 #define FLOOR_EXPONENT 1.75
 /* The other gate state's experience counts for at most so many tests. */
 #define BORROWED_MAX 1e6
+
+/* Where tests are so few that the budget would admit anything: what happens once in a thousand times is no anomaly. */
+#define ALPHA_MAX 1e-3
 
 #define SHARE_VANISHED 0.1
 #define SHARE_BIRTHS 0.2
@@ -53,30 +56,31 @@ static double critical_in_bins(const struct tail *t)
 void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_open, double alpha)
 {
 	double other = f->n[!gate_open], borrowed = other > BORROWED_MAX ? BORROWED_MAX / other : 1;
-	double count = 0, sum = 0, from_count = 0, from_sum = 0;
+	double count = 0, sum = 0, from_sum = 0, from_count = 0;
+	double in_bin[BINS];
 	unsigned from = 0;
-	bool found = false;
 
 	t->alpha = alpha;
 	t->n = f->n[gate_open] + borrowed * other;
-	/* One unseen score beyond every bin: an empty histogram claims nothing. */
+	for (unsigned b = 0; b < BINS; b++)
+		in_bin[b] = f->bins[gate_open][b] + borrowed * f->bins[!gate_open][b];
 	for (unsigned b = BINS; b-- > 0;) {
-		double in_bin = f->bins[gate_open][b] + borrowed * f->bins[!gate_open][b];
-
 		/* sum over the scores of ln(s / this bin's edge), the middle of the bin standing for what is in it */
-		sum += count * (M_LN2 / BINS_PER_OCTAVE) + in_bin * (M_LN2 / BINS_PER_OCTAVE / 2);
-		count += in_bin;
+		sum += count * (M_LN2 / BINS_PER_OCTAVE) + in_bin[b] * (M_LN2 / BINS_PER_OCTAVE / 2);
+		count += in_bin[b];
+		/* One more score, unseen, beyond every bin: an empty histogram claims nothing. */
 		t->above[b] = (count + 1) / (t->n + 1);
-		if (!found) {
+		if (from_count < TAIL_COUNT && in_bin[b] > 0) {
 			from = b;
 			from_count = count;
 			from_sum = sum;
-			found = count >= TAIL_COUNT;
 		}
 	}
 	t->p_from = t->above[from];
-	/* Experience may make a score less surprising than the series' model has it, never more. */
-	t->from = MAX(bin_edge(from), -log(t->p_from));
+	t->from = bin_edge(from);
+	/* Until there is experience, a score is at most as surprising as the series' model has it. */
+	if (from_count < TAIL_COUNT)
+		t->from = MAX(t->from, -log(t->p_from));
 	t->index = (from_sum + TAIL_INDEX_WEIGHT * TAIL_INDEX) / (from_count + TAIL_INDEX_WEIGHT);
 	t->p_floor = pow(t->n + 1, -FLOOR_EXPONENT);
 	if (t->p_floor > alpha)
@@ -96,10 +100,16 @@ double calibrate_p(const struct tail *t, double s)
 	return MIN(MAX(t->p_from * pow(s / t->from, -1 / t->index), t->p_floor), 1.0);
 }
 
-void calibrate_learn(struct family_state *f, bool gate_open, float s)
+void calibrate_learn(struct family_state *f, bool gate_open, const struct tail *t, bool together, float s)
 {
+	double weight = 1;
+
+	if (together && (double)s >= t->from) {
+		weight = 1 / (1 + f->recent);
+		f->recent++;
+	}
 	if (s >= 0.5f)
-		f->bins[gate_open][bin_of(s)] += 1;
+		f->bins[gate_open][bin_of(s)] += weight;
 }
 
 void calibrate_forget(struct family_state *f, double factor)
@@ -121,5 +131,5 @@ double calibrate_alpha(unsigned family, double false_alarms_per_day, double test
 		share = SHARE_BIRTHS / SCORED_METRICS;
 	else
 		share = (1 - SHARE_VANISHED - SHARE_BIRTHS) / (SCORED_METRICS * (CHANNEL_N - 1));
-	return false_alarms_per_day * share / MAX(tests_per_day, 1.0);
+	return MIN(false_alarms_per_day * share / MAX(tests_per_day, 1.0), ALPHA_MAX);
 }

@@ -24,8 +24,9 @@ struct tail {
 
 void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_open, double alpha);
 double calibrate_p(const struct tail *t, double s);
-/* Adds a score to the histogram; the tests, most of them without a score, are counted in n by the caller. */
-void calibrate_learn(struct family_state *f, bool gate_open, float s);
+/* Adds a score to the histogram; the tests, most of them without a score, are counted in n by the caller. together: scores of the tail that
+ * come at the same time are one event seen in many series, and the k-th counts 1/k. */
+void calibrate_learn(struct family_state *f, bool gate_open, const struct tail *t, bool together, float s);
 void calibrate_forget(struct family_state *f, double factor);
 /* Share of the budget, a test. */
 double calibrate_alpha(unsigned family, double false_alarms_per_day, double tests_per_day);

@@ -9,7 +9,8 @@
 #define REFRACTORY_TICKS 600
 /* Escalation: so many times the level that was told. */
 #define ESCALATION_LEVEL 4.0f
-/* While alarms come fast, each further one must be that much less probable; the memory of that, in ticks. */
+/* While alarms come fast, each further one must be that much less probable; the memory of that, in ticks. The same holds for alarms
+ * of one family within a day: a family that is calibrated wrongly silences itself. */
 #define RECENT_TICKS 60.0
 
 #define SLOW_TICKS 3600.0      /* global rates and baselines */
@@ -81,7 +82,7 @@ static bool global_valid(const struct global_state *g)
 	for (unsigned f = 0; f < FAMILIES; f++) {
 		const struct family_state *family = &g->families[f];
 
-		sum += family->n[0] + family->n[1] + family->per_tick;
+		sum += family->n[0] + family->n[1] + family->per_tick + family->told + family->recent;
 		for (unsigned b = 0; b < BINS; b++) {
 			if (family->bins[0][b] < 0 || family->bins[1][b] < 0)
 				return false;
@@ -197,6 +198,11 @@ static bool is_known(const struct series_state *s, const struct finding *f, uint
 	return tick - s->told < REFRACTORY_TICKS || (f->metric == s->told_metric && f->observed > f->expected);
 }
 
+static bool is_birth_or_death(unsigned family)
+{
+	return family == FAMILY_VANISHED || family % CHANNEL_N == CHANNEL_BIRTH;
+}
+
 static uint64_t since_us(const struct detect *d, const struct series_state *s)
 {
 	uint32_t from = s->excursion ? s->excursion : d->g->tick;
@@ -208,13 +214,16 @@ static uint64_t since_us(const struct detect *d, const struct series_state *s)
 static bool tell(struct detect *d, struct series_state *s, const struct finding *f, double p, struct detect_result *ret)
 {
 	struct global_state *g = d->g;
+	struct family_state *family = &g->families[f->family];
+	double recent = 1 + g->recent_alarms, spent = recent * recent * (1 + family->told);
 
-	if (p * (1 + g->recent_alarms) > d->tails[f->family].alpha || is_known(s, f, g->tick)) {
+	if (p * spent > d->tails[f->family].alpha || is_known(s, f, g->tick)) {
 		g->suppressed++;
 		return false;
 	}
 	g->alarms++;
 	g->recent_alarms++;
+	family->told++;
 	s->told = g->tick;
 	s->told_metric = (uint8_t)f->metric;
 	s->told_level = MAX(f->observed, f->expected);
@@ -247,8 +256,9 @@ bool detect_series(struct detect *d, void *state, const uint64_t values[static M
 
 		/* An excursion that was told is one event, and its height no measure of what is normal: a score beyond what is told
 		 * counts as one that just is. If such come too often, that alone moves the threshold. */
-		if (!is_known(s, f, d->g->tick))
-			calibrate_learn(&d->g->families[f->family], d->tick.gate_open, beyond ? (float)t->critical : f->s);
+		if (!is_known(s, f, d->g->tick) && model_new_height(s, f))
+			calibrate_learn(&d->g->families[f->family], d->tick.gate_open, t, !is_birth_or_death(f->family),
+			                beyond ? (float)t->critical : f->s);
 		if (beyond) {
 			double p = calibrate_p(t, (double)f->s);
 
@@ -274,6 +284,8 @@ static void count_tests(struct detect *d)
 		g->scored += d->findings.tests[f];
 		family->n[d->tick.gate_open] += n;
 		family->per_tick += (n - family->per_tick) * step;
+		family->told -= family->told * g->tick_s / SECONDS_PER_DAY;
+		family->recent -= family->recent / RECENT_TICKS;
 	}
 	if (g->tick % FORGET_EVERY == 0)
 		for (unsigned f = 0; f < FAMILIES; f++)
@@ -298,8 +310,8 @@ void detect_tick_end(struct detect *d)
 			g->window_quantum[m][1] += (g->quantum[m][gate] - g->window_quantum[m][1]) / MIN((float)g->tick, 64.0f);
 		}
 		common = g->common[m] - g->common_base[m][gate];
-		g->common_window[m][0] += (common - g->common_window[m][0]) / 8;
-		g->common_window[m][1] += (common - g->common_window[m][1]) / 64;
+		g->common_window[m][0] += (expm1f(common) - g->common_window[m][0]) / 8;
+		g->common_window[m][1] += (expm1f(common) - g->common_window[m][1]) / 64;
 		g->common_base[m][gate] += common * gate_slow;
 	}
 	g->live += (d->live - g->live) / 8;

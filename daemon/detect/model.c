@@ -8,26 +8,32 @@
 #define SHORT_TICKS 8.0f
 #define LONG_TICKS 64.0f
 #define MEAN_TICKS 4096.0f
+static const float window_ticks[CHANNELS_UP] = { 1, SHORT_TICKS, LONG_TICKS };
 /* Marks fall back to the mean in a day of visits: the daily peak is known the next day. */
 #define FADE_TICKS 86400.0f
 /* How much a mark may grow in a tick: what lasts is learnt in a minute or two (tick), some minutes (short), half an hour (long);
  * what happened once is not yet normal. A young series learns at once. */
 static const float growth[CHANNELS_UP] = { 1.0f / 16, 1.0f / 64, 1.0f / 512 };
 #define YOUNG_GROWTH 4.0f /* divided by the number of active ticks */
-#define LOW_FALL (1.0f / 64)
+#define LOW_FALL (1.0f / 32)
 
 /* ln(mark / mean) is taken for at least this: marks of a constant series are where the next jitter is. */
 #define SPREAD_MIN 0.15f
 #define SPREAD_YOUNG 1.5f
-#define SPREAD_YOUNG_TICKS 8.0f
+#define SPREAD_YOUNG_TICKS 64.0f
 /* The effective samples in a mean with 1/n forgetting: 2n - 1. */
 #define SHORT_SAMPLES 15.0f
 #define LONG_SAMPLES 127.0f
 /* Below this a score is never told, and what samples can carry need not be asked. */
 #define S_PLAIN 6.0f
 
+#define SAMPLES_MIN (1.0f / 64) /* so many are expected of anything */
+#define LIGHT_TICKS 256         /* so many active ticks before a light tail is half believed */
+
 #define ACTIVE_MIN 32         /* active ticks before a fall means anything */
-#define SILENCE_FIRST 8       /* silences are tested at 8, 16, 32, ... ticks */
+/* A silence is tested at these lengths, within the minute for which a silent series is visited ... */
+static const uint8_t silences[] = { 8, 20, 55 };
+#define SILENCE_MISSING 16.0f /* ... when chance explains it with less than e^-16: so many samples are missing */
 /* Total weight since its birth is tested at these ages. */
 static const uint8_t milestones[] = { 8, 64 };
 /* At first everything is new. */
@@ -41,11 +47,10 @@ static float poisson_deviance(float h, float mu)
 	return h * logf(h / mu) + mu - h;
 }
 
-static float spread(float mark, float mean, float floor, float n)
+/* These come as samples with weights; blocked and runnable are sums of times. */
+static bool is_counted(unsigned m)
 {
-	float observed = logf((mark + floor) / (mean + floor));
-
-	return MAX(observed, SPREAD_MIN + SPREAD_YOUNG / (1 + n / SPREAD_YOUNG_TICKS));
+	return m == METRIC_ON_CPU || m == METRIC_FAULTS_MINOR || m == METRIC_FAULTS_MAJOR;
 }
 
 static void add_finding(struct findings *f, unsigned family, enum metric metric, float s, float observed, float expected)
@@ -53,40 +58,56 @@ static void add_finding(struct findings *f, unsigned family, enum metric metric,
 	f->all[f->n++] = (struct finding){ .family = (uint8_t)family, .metric = metric, .s = s, .observed = observed, .expected = expected };
 }
 
-/* The part of a rise that all series share. */
+/* The part of a rise that all series share, as ln. A window's is the mean of the factors, as its value is the mean of the values. */
 static float common_rise(const struct global_state *g, const struct tick_context *c, unsigned m, unsigned channel)
 {
-	float now = g->common[m] - g->common_base[m][c->gate_open];
+	float now = g->common[m] - g->common_base[m][c->gate_open], before;
 
-	if (channel == CHANNEL_SHORT)
-		now = g->common_window[m][0] + (now - g->common_window[m][0]) / SHORT_TICKS;
-	else if (channel == CHANNEL_LONG)
-		now = g->common_window[m][1] + (now - g->common_window[m][1]) / LONG_TICKS;
-	return now;
+	if (channel == CHANNEL_TICK)
+		return now;
+	before = g->common_window[m][channel - CHANNEL_SHORT];
+	return log1pf(before + (expm1f(now) - before) / window_ticks[channel]);
 }
 
-/* s of a value above its mark; 0 when the mark, the common mode or the number of samples explains it. */
-static float score_up(const struct metric_state *ms, float value, float mark, float floor, float quantum, float common)
+/* The samples behind a value and its mark have a say: a value can't surprise more than they carry, and where counting alone explains the
+ * mark the tail is Poisson's. s: by the Pareto tail; n: ln of the number of values. */
+static float weigh_samples(const struct metric_state *ms, bool counted, float s, float n, float value, float mark, float mean)
 {
-	float n, rise, within, s;
+	float carried = n + poisson_deviance(value, mark), range, light;
 
-	if (value <= mark)
-		return 0;
+	if (counted) {
+		range = MAX(poisson_deviance(mark, MIN(mean, mark)), n);
+		/* light: how far the mark is what counting alone would have made it, as far as the number of samples can tell */
+		light = MAX(2 * n / range - 1, 0.0f) * mean / (mean + 2) * (float)ms->active / (float)(ms->active + LIGHT_TICKS);
+		if (light > 0)
+			s *= powf(n * poisson_deviance(value, mean) / range / s, light);
+	}
+	return MAX(MIN(s, carried), S_PLAIN);
+}
+
+/* s of a value above its mark; 0 when the mark, the common mode or the number of samples explains it. n: how many such values the series
+ * has had, windows that overlap counted once. */
+static float score_up(const struct metric_state *ms, bool counted, float n, float value, float mark, float floor, float quantum,
+                      float common)
+{
+	float rise, within, s, usual;
+
 	common = MAX(common, 0.0f);
 	rise = logf((value + floor) / (ms->mean + floor)) - common;
-	n = (float)ms->active;
-	within = spread(mark, ms->mean, floor, n);
+	within = logf((mark + floor) / (ms->mean + floor));
+	within = MAX(within, SPREAD_MIN + SPREAD_YOUNG / (1 + (float)ms->active / SPREAD_YOUNG_TICKS));
 	if (rise <= within)
 		return 0;
 	n = logf(n + 1);
 	s = n * rise / within;
-	if (s > S_PLAIN) {
-		float usual = mark * expf(common);
-		float carried = value > usual ? n + poisson_deviance(value / quantum, MAX(usual, quantum / 64) / quantum) : n;
-
-		s = MIN(s, MAX(carried, S_PLAIN));
-	}
-	return s;
+	if (s <= S_PLAIN)
+		return s;
+	common = expf(common);
+	usual = mark * common;
+	if (value <= usual)
+		return S_PLAIN;
+	return weigh_samples(ms, counted, s, n, value / quantum, MAX(usual / quantum, SAMPLES_MIN),
+	                     MAX(ms->mean * common / quantum, SAMPLES_MIN));
 }
 
 static float score_down(const struct metric_state *ms, float floor, float quantum, float common)
@@ -96,8 +117,8 @@ static float score_down(const struct metric_state *ms, float floor, float quantu
 	if (ms->short_mean >= ms->low)
 		return 0;
 	fall = logf((ms->mean + floor) / (ms->short_mean + floor)) + MIN(common, 0.0f);
-	n = (float)ms->active;
-	within = MAX(logf((ms->mean + floor) / (ms->low + floor)), SPREAD_MIN);
+	n = (float)ms->active / SHORT_TICKS;
+	within = MAX(logf((ms->mean + floor) / (ms->low + floor)), SPREAD_MIN + SPREAD_YOUNG / (1 + n / SPREAD_YOUNG_TICKS));
 	if (fall <= within)
 		return 0;
 	n = logf(n + 1);
@@ -107,7 +128,7 @@ static float score_down(const struct metric_state *ms, float floor, float quantu
 	return s;
 }
 
-static void score_metric(const struct global_state *g, const struct tick_context *c, struct metric_state *ms, unsigned m, float x,
+static void score_metric(const struct global_state *g, const struct tick_context *c, struct metric_state *ms, unsigned m, float n, float x,
                          float quantum, struct findings *f, bool *outside)
 {
 	for (unsigned ch = 0; x > 0 && ch < CHANNELS_UP; ch++) {
@@ -120,7 +141,7 @@ static void score_metric(const struct global_state *g, const struct tick_context
 		if (value <= mark)
 			continue;
 		*outside = true;
-		score = c->trust * score_up(ms, value, mark, floor, q, common_rise(g, c, m, ch));
+		score = c->trust * score_up(ms, is_counted(m), n / window_ticks[ch], value, mark, floor, q, common_rise(g, c, m, ch));
 		if (score > 0)
 			add_finding(f, m * CHANNEL_N + ch, m, score, value, ms->mean);
 	}
@@ -135,27 +156,63 @@ static void score_metric(const struct global_state *g, const struct tick_context
 	}
 }
 
-static void raise_mark(float *mark, float value, float mean, float floor, float rate)
+/* The upper half of a float, rounded away from zero. */
+static uint16_t pack(float value)
 {
-	if (value > *mark)
+	uint32_t bits;
+
+	memcpy(&bits, &value, sizeof(bits));
+	return (uint16_t)MIN((bits + 0xffff) >> 16, 0x7f7fu);
+}
+
+static float unpack(uint16_t packed)
+{
+	uint32_t bits = (uint32_t)packed << 16;
+	float value;
+
+	memcpy(&value, &bits, sizeof(value));
+	return value;
+}
+
+static void learn_mark(float *mark, uint16_t *pending, float value, float mean, float floor, float rate)
+{
+	if (value > *mark) {
+		*pending = MAX(*pending, pack(value));
 		*mark = MIN(value, *mark * (1 + rate) + floor * rate);
-	else
-		*mark -= (*mark - MIN(mean, *mark)) / FADE_TICKS;
+		return;
+	}
+	*mark = MAX(*mark - (*mark - MIN(mean, *mark)) / FADE_TICKS, unpack(*pending));
+	*pending = 0;
+}
+
+static void learn_low(struct metric_state *ms, float floor, float rate)
+{
+	if (ms->short_mean < ms->low) {
+		uint16_t reached = MAX(pack(ms->short_mean), (uint16_t)1);
+
+		ms->pending_low = ms->pending_low ? MIN(ms->pending_low, reached) : reached;
+		ms->low = MAX(ms->short_mean, ms->low * (1 - rate) - floor * rate);
+		return;
+	}
+	ms->low += (ms->mean - MIN(ms->low, ms->mean)) / FADE_TICKS;
+	if (ms->pending_low)
+		ms->low = MIN(ms->low, unpack(ms->pending_low));
+	ms->pending_low = 0;
 }
 
 static void learn_marks(struct metric_state *ms, const struct tick_context *c, unsigned m, uint32_t age, float x)
 {
-	float young = YOUNG_GROWTH / (float)(ms->active + 1);
+	float young = MIN(YOUNG_GROWTH / (float)(ms->active + 1), 1.0f);
 
-	raise_mark(&ms->peak[CHANNEL_TICK], x, ms->mean, c->floor[m], MAX(growth[CHANNEL_TICK], young));
-	raise_mark(&ms->peak[CHANNEL_SHORT], ms->short_mean, ms->mean, c->floor[m] / 4, MAX(growth[CHANNEL_SHORT], young));
-	raise_mark(&ms->peak[CHANNEL_LONG], ms->long_mean, ms->mean, c->floor[m] / 11, MAX(growth[CHANNEL_LONG], young));
+	learn_mark(&ms->peak[CHANNEL_TICK], &ms->pending[CHANNEL_TICK], x, ms->mean, c->floor[m], MAX(growth[CHANNEL_TICK], young));
+	learn_mark(&ms->peak[CHANNEL_SHORT], &ms->pending[CHANNEL_SHORT], ms->short_mean, ms->mean, c->floor[m] / 4,
+	           MAX(growth[CHANNEL_SHORT], young));
+	learn_mark(&ms->peak[CHANNEL_LONG], &ms->pending[CHANNEL_LONG], ms->long_mean, ms->mean, c->floor[m] / 11,
+	           MAX(growth[CHANNEL_LONG], young));
 	if (age < ACTIVE_MIN)
 		ms->low = MIN(ms->short_mean, ms->mean);
-	else if (ms->short_mean < ms->low)
-		ms->low = MAX(ms->short_mean, ms->low * (1 - LOW_FALL) - c->floor[m] / 4 * LOW_FALL);
 	else
-		ms->low += (ms->mean - MIN(ms->low, ms->mean)) / FADE_TICKS;
+		learn_low(ms, c->floor[m] / 4, MAX(LOW_FALL, young));
 }
 
 /* The windows move before the scoring (they are what is scored), the mean and the marks after it. */
@@ -188,17 +245,20 @@ static void fade_metrics(struct series_state *s, uint32_t age, uint32_t ticks)
 		ms->short_mean *= short_f;
 		ms->long_mean *= long_f;
 		ms->mean *= mean_f;
+		/* What falls silent at times can't surprise by falling. */
+		ms->low = MIN(ms->low, ms->short_mean);
 	}
 }
 
-/* A silence of 8, 16, 32, ... ticks in a series, against the longest it has had, by how much is missing. */
+/* A silence longer than any before: measured by how long the series was regular, against what else has fallen silent. */
 static void score_silence(const struct tick_context *c, struct series_state *s, uint32_t gap, struct findings *f)
 {
-	float n = 0, missing = 0, weight = 0, expected = 0, score;
+	float n = 0, weight = 0, expected = 0;
 	unsigned most = 0;
 
-	if (gap < SILENCE_FIRST || (gap & (gap - 1)) != 0)
+	if (s->silence_stage >= ELEMENTS_OF(silences) || gap < silences[s->silence_stage])
 		return;
+	s->silence_stage++;
 	for (unsigned m = 0; m < SCORED_METRICS; m++) {
 		const struct metric_state *ms = &s->metrics[m];
 		float samples = ms->mean / c->quantum[m];
@@ -209,15 +269,13 @@ static void score_silence(const struct tick_context *c, struct series_state *s, 
 			weight = samples;
 			expected = ms->mean;
 		}
-		missing = MAX(missing, samples * (float)gap);
 	}
-	if (n < ACTIVE_MIN)
+	if (n < ACTIVE_MIN || gap <= 2 * s->gap_max || weight * (float)gap < SILENCE_MISSING)
 		return;
+	s->silence_stage = ELEMENTS_OF(silences);
 	f->tests[FAMILY_VANISHED]++;
-	n = logf(n + 1);
-	score = n * logf(1 + (float)gap) / logf(2 + (float)s->gap_max) * logf(1 + weight);
-	score = c->trust * c->activity * c->activity * MIN(score, n + missing);
-	add_finding(f, FAMILY_VANISHED, most, score, 0, expected);
+	n = c->trust * c->activity * c->activity * n / (float)(1 + s->gap_max);
+	add_finding(f, FAMILY_VANISHED, most, n, 0, expected);
 }
 
 static void score_birth(const struct tick_context *c, struct series_state *s, uint32_t age, struct findings *f)
@@ -259,6 +317,22 @@ static void move_quantum(struct global_state *g, const struct tick_context *c, u
 		g->quantum_n[m][c->gate_open] = n / 2;
 }
 
+/* Two levels an octave from S_PLAIN on. An excursion is one event however long it lasts: only each new height is learnt. */
+bool model_new_height(struct series_state *s, const struct finding *f)
+{
+	unsigned channel = f->family % CHANNEL_N, level, old;
+	uint16_t *learnt = &s->metrics[f->metric].learnt;
+
+	if (f->family == FAMILY_VANISHED || channel == CHANNEL_BIRTH)
+		return true;
+	level = f->s < S_PLAIN ? 1 : 1 + (unsigned)MIN(2 * log2f(f->s / S_PLAIN) + 1, 14.0f);
+	old = *learnt >> (4 * channel) & 15;
+	if (level <= old)
+		return false;
+	*learnt = (uint16_t)((*learnt & ~(15u << (4 * channel))) | level << (4 * channel));
+	return true;
+}
+
 /* The caller's memory may come from anywhere: what can't be is new. */
 static void check_state(const struct global_state *g, struct series_state *s)
 {
@@ -280,11 +354,14 @@ bool model_visit(struct global_state *g, const struct tick_context *c, struct se
 {
 	uint32_t age, gap;
 	bool active = false, outside = false;
+	float known = 0;
 
 	f->n = 0;
 	check_state(g, s);
-	for (unsigned m = 0; m < SCORED_METRICS; m++)
+	for (unsigned m = 0; m < SCORED_METRICS; m++) {
 		active |= values[m] > 0;
+		known = MAX(known, (float)s->metrics[m].active);
+	}
 	age = c->tick - s->born + 1;
 	silent_ticks = MIN(silent_ticks, age - 1);
 	if (silent_ticks > 0) {
@@ -303,6 +380,7 @@ bool model_visit(struct global_state *g, const struct tick_context *c, struct se
 	if (gap > 1)
 		s->gap_max = MAX(s->gap_max, gap);
 	s->seen = c->tick;
+	s->silence_stage = 0;
 	s->held = values[METRIC_BLOCKED] > 0;
 
 	for (unsigned m = 0; m < SCORED_METRICS; m++) {
@@ -314,21 +392,23 @@ bool model_visit(struct global_state *g, const struct tick_context *c, struct se
 		if (m == METRIC_ON_CPU && values[METRIC_HITS] > 0 && values[m] > 0)
 			quantum = x / (float)values[METRIC_HITS];
 		move_windows(ms, x);
-		if (ms->active)
-			score_metric(g, c, ms, m, x, quantum, f, &outside);
+		if (known > 0)
+			score_metric(g, c, ms, m, known, x, quantum, f, &outside);
 		if (values[m] > 0) {
 			move_common(g, c, m, ms, x);
 			move_quantum(g, c, m, x);
-			ms->active += ms->active < UINT32_MAX;
+			ms->active += ms->active < UINT16_MAX;
 		}
 		move_mean(ms, age, x);
 		learn_marks(ms, c, m, age, x);
 	}
 	score_birth(c, s, age, f);
 	s->told_level -= s->told_level / FADE_TICKS;
-	if (!outside)
+	if (!outside) {
 		s->excursion = 0;
-	else if (!s->excursion)
+		for (unsigned m = 0; m < SCORED_METRICS; m++)
+			s->metrics[m].learnt = 0;
+	} else if (!s->excursion)
 		s->excursion = c->tick;
 	return true;
 }
