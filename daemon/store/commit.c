@@ -2,7 +2,7 @@
 /* The end of a tick: its block, the coarser steps it belongs to, and the one store that makes all of it visible. */
 #include "internal.h"
 
-/* Leading bits kept of a value, beyond the first: rounding is off by 1 in 256 at most. */
+/* Leading bits kept of a value, beyond the first: rounding is off by 1 in 512 at most. */
 #define MANTISSA_BITS 7
 
 uint64_t store_commit_checksum(const struct commit *c)

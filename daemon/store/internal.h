@@ -453,6 +453,7 @@ void store_section_add(const struct section_reader *r, uint64_t sums[static METR
 struct block *store_block(const struct store *s, int ring, uint32_t position); /* 0 = oldest */
 const unsigned char *store_block_payload(const struct store *s, int ring, const struct block *b);
 uint64_t store_block_checksum(const struct store *s, int ring, const struct block *b);
+uint64_t store_block_end(const struct block *b);
 bool store_block_plausible(const struct store *s, int ring, const struct block *b);
 int store_ring_append(struct store *s, int ring, struct block *b, const unsigned char *payload);
 void store_ring_evict(struct store *s, int ring);

@@ -9,7 +9,10 @@
 #include "internal.h"
 
 #define UNIT_BYTES (64 * 1024)
-#define PAYLOAD_MIN 64 /* bytes of payload for each block header in a ring, at the least */
+#define SERIES_MIN 16
+#define PAYLOAD_MIN 128 /* bytes of payload for each block header in a ring, at the least */
+#define PIN_BYTES 640   /* of the pins' share for each header: pinned ticks are busy ones */
+#define PINS_MAX 12000  /* the two minutes around a hundred anomalies */
 
 static const struct {
 	uint32_t per_unit;
@@ -86,6 +89,8 @@ int store_layout_compute(struct layout *ret, size_t size, const struct store_con
 	l.config.slices_per_series = config->slices_per_series;
 
 	at = place_dicts(&l, sizeof(struct header), units, config);
+	if (l.dicts[DICT_SERIES].n < SERIES_MIN)
+		return -ENOSPC;
 	l.pool.offset = (at + POOL_PAGE - 1) & ~(uint64_t)(POOL_PAGE - 1);
 	l.pool.n = (size / 32 * 3) & ~(uint64_t)(POOL_PAGE - 1);
 	at = l.pool.offset + l.pool.n;
@@ -93,8 +98,7 @@ int store_layout_compute(struct layout *ret, size_t size, const struct store_con
 	at = place(&l.runs, at, units * 16, sizeof(struct run));
 	at = place(&l.anomalies, at, MAX(size / 32 / sizeof(struct anomaly_record), 16U), sizeof(struct anomaly_record));
 	at = place(&l.gates, at, MAX(size / 256 / sizeof(struct gate_record), 16U), sizeof(struct gate_record));
-	/* A day of pins at four anomalies an hour: more headers than that would never be filled. */
-	at = place_ring(&l, RING_PINS, at, size / 8, 12000);
+	at = place_ring(&l, RING_PINS, at, size / 8, MIN(size / 8 / PIN_BYTES, (uint64_t)PINS_MAX));
 	if (at + 8192 > size)
 		return -ENOSPC;
 	rest = size - at - 8192;

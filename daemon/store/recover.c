@@ -7,11 +7,15 @@ static const char magic[8] = "stackd\r\n";
 
 void store_format(struct store *s)
 {
-	struct layout l = s->layout;
+	const struct layout *l = &s->layout;
 
-	memset(s->arena, 0, l.end);
+	/* Only what is looked at before it is written: the rest of a fresh arena need not become resident. */
+	memset(s->header, 0, sizeof(*s->header));
+	memset(store_at(s, l->dicts[0].offset), 0, l->series_state.offset - l->dicts[0].offset);
+	memset(store_at(s, l->global_state.offset), 0, l->config.global_state_size);
+	memset(store_at(s, l->open_waits.offset), 0, l->open_waits.n * sizeof(struct open_wait));
 	memcpy(s->header->magic, magic, sizeof(magic));
-	s->header->layout = l;
+	s->header->layout = *l;
 	memset(&s->c, 0, sizeof(s->c));
 	store_commit_publish(s);
 }
@@ -254,6 +258,7 @@ static void recover_ring(struct store *s, int ring)
 	}
 	r->evicted += n - kept;
 	r->n = kept;
+	r->head = kept > 0 ? MIN(store_block_end(store_block(s, ring, kept - 1)), s->layout.ring_bytes[ring].n) : 0;
 }
 
 /* What the coarser tiers had gathered when the store was left is in the finest blocks that they don't hold yet. */

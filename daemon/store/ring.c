@@ -60,6 +60,17 @@ void store_ring_evict(struct store *s, int ring)
 	r->evicted++;
 }
 
+/* What a payload takes in the ring. An empty one takes room too, so that the order of the blocks is that of their places. */
+static uint64_t extent(const struct block *b)
+{
+	return MAX(((uint64_t)b->size + 7) & ~7ULL, 8U);
+}
+
+uint64_t store_block_end(const struct block *b)
+{
+	return b->offset + extent(b);
+}
+
 static bool overlaps_oldest(const struct store *s, int ring, uint64_t at, uint64_t size)
 {
 	const struct block *b;
@@ -67,7 +78,7 @@ static bool overlaps_oldest(const struct store *s, int ring, uint64_t at, uint64
 	if (s->c.rings[ring].n == 0)
 		return false;
 	b = store_block(s, ring, 0);
-	return b->size > 0 && b->offset < at + size && at < b->offset + b->size;
+	return b->offset < at + size && at < store_block_end(b);
 }
 
 /* Where size bytes go; what is in the way is evicted, oldest first. */
@@ -77,7 +88,7 @@ static uint64_t make_way(struct store *s, int ring, uint64_t size)
 	uint64_t at = r->head;
 
 	if (at + size > s->layout.ring_bytes[ring].n) {
-		while (r->n > 0 && store_block(s, ring, 0)->offset >= at && store_block(s, ring, 0)->size > 0)
+		while (r->n > 0 && store_block(s, ring, 0)->offset >= at)
 			store_ring_evict(s, ring);
 		at = 0;
 	}
@@ -90,7 +101,7 @@ static uint64_t make_way(struct store *s, int ring, uint64_t size)
 int store_ring_append(struct store *s, int ring, struct block *b, const unsigned char *payload)
 {
 	struct ring_state *r = &s->c.rings[ring];
-	uint64_t size = ((uint64_t)b->size + 7) & ~7ULL;
+	uint64_t size = extent(b);
 	unsigned char *bytes = store_at(s, s->layout.ring_bytes[ring].offset);
 	uint32_t limit = (uint32_t)s->layout.ring_index[ring].n - spare_headers(s, ring);
 	struct block *to;
@@ -103,7 +114,7 @@ int store_ring_append(struct store *s, int ring, struct block *b, const unsigned
 		store_ring_evict(s, ring);
 	b->offset = make_way(s, ring, size);
 	memcpy(bytes + b->offset, payload, b->size);
-	r->head = b->offset + size;
+	r->head = store_block_end(b);
 	b->checksum = store_block_checksum(s, ring, b);
 	to = index_at(s, ring, r->first + r->n);
 	*to = *b;

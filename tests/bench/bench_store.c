@@ -4,6 +4,7 @@
 #include "store.h"
 
 #include <math.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #define T0 1700000000000000ULL
@@ -169,6 +170,19 @@ static struct costs run_ticks(struct store *s, struct load *loads, uint32_t n, u
 	return costs;
 }
 
+/* The arena is shared memory and not in it. */
+static unsigned long resident_kib(void)
+{
+	_cleanup_fclose_ FILE *f = fopen("/proc/self/status", "r");
+	unsigned long kib = 0;
+	char line[256];
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "RssAnon: %lu", &kib) == 1)
+			break;
+	return kib;
+}
+
 static void print_bytes(const struct store *s, const char *name)
 {
 	struct store_status st;
@@ -213,14 +227,18 @@ static void bench(const char *name, size_t size, uint32_t n, uint32_t ticks, boo
 		.tiers = { { 1, 900 }, { 10, 14400 }, { 60, 172800 } },
 		.series_state_size = 512, .global_state_size = 65536, .slices_per_series = 64,
 	};
-	void *arena = aligned_alloc(4096, size);
+	void *arena = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct load *loads = calloc(n, sizeof(*loads));
 	uint64_t time_us = T0, start;
+	unsigned long resident;
 	struct costs costs;
 	struct store *s;
 	bool reused;
 
-	if (!arena || !loads || (memset(arena, 0, size), store_open(&s, arena, size, &config, &reused) < 0))
+	if (arena == MAP_FAILED || !loads)
+		exit(EXIT_FAILURE);
+	resident = resident_kib();
+	if (store_open(&s, arena, size, &config, &reused) < 0)
 		exit(EXIT_FAILURE);
 	make_loads(s, loads, n, dense);
 	costs = run_ticks(s, loads, n, ticks, &time_us);
@@ -229,13 +247,14 @@ static void bench(const char *name, size_t size, uint32_t n, uint32_t ticks, boo
 		store_add_anomaly(s, &(struct store_anomaly) { .time_us = time_us, .comm = "app", .exe = "/usr/bin/app" });
 	print_bytes(s, name);
 	print_queries(s, time_us, name);
+	printf("%s: %lu KiB resident beyond the arena\n", name, resident_kib() - resident);
 	s = store_close(s);
 	start = cpu_ns();
 	if (store_open(&s, arena, size, &config, &reused) < 0 || !reused)
 		exit(EXIT_FAILURE);
 	printf("%s: opening again: %.1f ms\n", name, (double)(cpu_ns() - start) / 1e6);
 	store_close(s);
-	free(arena);
+	munmap(arena, size);
 	free(loads);
 }
 

@@ -54,22 +54,29 @@ static uint64_t next_random(uint64_t below)
 struct fixture {
 	void *arena;
 	size_t size;
+	const struct store_config *config;
 	struct store *s;
 	uint64_t ticks; /* begun */
 };
 
-static struct fixture *fixture_new(size_t size)
+static struct fixture *fixture_configured(size_t size, const struct store_config *c)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 	bool reused;
 
 	assert_non_null(f);
 	f->size = size;
+	f->config = c;
 	f->arena = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(f->arena, MAP_FAILED);
-	assert_int_equal(store_open(&f->s, f->arena, size, &config, &reused), 0);
+	assert_int_equal(store_open(&f->s, f->arena, size, c, &reused), 0);
 	assert_false(reused);
 	return f;
+}
+
+static struct fixture *fixture_new(size_t size)
+{
+	return fixture_configured(size, &config);
 }
 
 static void fixture_free(struct fixture *f)
@@ -84,7 +91,7 @@ static void reopen(struct fixture *f)
 	bool reused;
 
 	f->s = store_close(f->s);
-	assert_int_equal(store_open(&f->s, f->arena, f->size, &config, &reused), 0);
+	assert_int_equal(store_open(&f->s, f->arena, f->size, f->config, &reused), 0);
 	assert_true(reused);
 }
 
@@ -404,6 +411,40 @@ static void stale_refs_are_noticed(void **state)
 	p = process(f->s, 1, 0);
 	assert_int_equal(store_add(f->s, p, old, (uint64_t[METRIC_N]) { 1 }), -ENOENT);
 	commit(f);
+	fixture_free(f);
+}
+
+/* Blocks of any length, and empty ones, go round in the finest tier's bytes many times. */
+static void rings_wrap_in_order(void **state)
+{
+	struct store_config longer = config;
+	struct fixture *f;
+	struct store_status st;
+
+	(void)state;
+	longer.tiers[0].keep_s = 300;
+	f = fixture_configured(SMALL_ARENA, &longer);
+	for (uint64_t t = 1; t <= 400; t++) {
+		uint64_t n = t % 3 ? 300 + next_random(200) : 0, want = 0;
+		static uint64_t hits[512];
+
+		begin(f);
+		for (uint64_t i = 0; i < n; i++) {
+			uint64_t values[METRIC_N] = { next_random(1 << 30), next_random(1 << 30), next_random(1 << 20),
+			                             next_random(1 << 20), next_random(1 << 20), 1 };
+
+			assert_int_equal(store_add(f->s, process(f->s, 1 + (pid_t)(i % 4), 0), stack(f->s, 1 + i / 4), values), 0);
+		}
+		commit(f);
+		hits[t] = n;
+		for (uint64_t k = t > 15 ? t - 15 : 0; k <= t; k++)
+			want += hits[k];
+		assert_int_equal(slices(f->s, &(struct store_filter) { .since_us = now_us(f) - 16 * SECOND })->sums[METRIC_HITS], want);
+		if (t % 50 == 0)
+			reopen(f);
+	}
+	store_get_status(f->s, &st);
+	assert_true(st.newest_us - st.oldest_us[0] < 250 * SECOND); /* by bytes, not by age */
 	fixture_free(f);
 }
 
@@ -810,6 +851,7 @@ int main(void)
 		cmocka_unit_test(reclaiming_never_gives_a_wrong_stack),
 		cmocka_unit_test(what_finds_no_room_is_counted),
 		cmocka_unit_test(stale_refs_are_noticed),
+		cmocka_unit_test(rings_wrap_in_order),
 		cmocka_unit_test(churn_of_processes_keeps_the_sums),
 		cmocka_unit_test(long_names_make_room_for_each_other),
 		cmocka_unit_test(anomalies_keep_the_ticks_around_them),
