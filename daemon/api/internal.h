@@ -98,6 +98,7 @@ int peer_get(int fd, gid_t group, struct peer *ret);
 /* Takes fd over. */
 int session_new(struct api *a, int fd, const struct peer *peer);
 struct session *session_free(struct session *s);
+bool session_is_idle(const struct session *s); /* nothing asked, nothing to be sent */
 /* The call that waits has something to say. */
 void session_wake(struct session *s);
 /* Installs what answers the call over several turns. free_state gets state when the call is over, whichever way. */

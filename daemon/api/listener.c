@@ -28,6 +28,19 @@ static void refuse(struct api *a, int fd, uint32_t limit)
 	a->status.refused++;
 }
 
+/* Lest those who see little lock out those who see everything: the oldest connection of the former that asks nothing gives way. */
+static bool make_room(struct api *a)
+{
+	struct session *oldest = NULL;
+
+	/* The newest is the first. */
+	for (struct session *s = a->sessions; s; s = s->next)
+		if (!s->peer.privileged && session_is_idle(s))
+			oldest = s;
+	session_free(oldest);
+	return oldest != NULL;
+}
+
 static int admit(struct api *a, int fd)
 {
 	_cleanup_close_ int owned = fd;
@@ -37,7 +50,7 @@ static int admit(struct api *a, int fd)
 	r = peer_get(fd, a->config.group, &peer);
 	if (r < 0)
 		return r;
-	if (a->status.connections >= a->config.max_connections) {
+	if (a->status.connections >= a->config.max_connections && !(peer.privileged && make_room(a))) {
 		refuse(a, fd, a->config.max_connections);
 		return 0;
 	}

@@ -17,6 +17,11 @@ static bool output_pending(const struct session *s)
 	return s->output_size > 0;
 }
 
+bool session_is_idle(const struct session *s)
+{
+	return !s->call.produce && !output_pending(s) && !s->in_hand;
+}
+
 static void timer_for(struct session *s, enum session_timer what)
 {
 	double seconds = what == TIMER_HANGUP ? HANGUP_CHECK_S : (double)s->api->config.request_timeout_us / USEC_PER_SEC;

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Connections, time-outs, slow and silent clients."""
+import os
 import socket
 import time
 
@@ -42,6 +43,33 @@ def all_together_get_so_many():
         equal([is_served(c) for c in clients], [True] * 16)
         served = as_user(NOBODY, NOBODY, [], lambda: [is_served(c) for c in [Client(s.path) for _ in range(10)]])
         equal(served, [True] * 4 + [False] * 6)
+
+
+@test
+def others_do_not_lock_root_out():
+    with Server(max=4, uid_max=4) as s:
+        # Four connections of nobody, kept open; one of them waits for anomalies.
+        ready, done = os.pipe(), os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.setgroups([])
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            clients = [Client(s.path) for _ in range(4)]
+            clients[0].send("org.stackd.ListAnomalies", {"follow": True}, more=True)
+            clients[0].receive()
+            os.write(ready[1], b"x")
+            os.read(done[0], 1)
+            # The oldest that asked nothing has gone.
+            os.write(ready[1], b"".join(b"y" if is_served(c) else b"n" for c in clients[1:]))
+            os._exit(0)
+        os.read(ready[0], 1)
+        with Client(s.path) as c:
+            equal(is_served(c), True)
+            equal(s.status()["subscribers"], 1)
+            os.write(done[1], b"x")
+            equal(os.read(ready[0], 3), b"nyy")
+        os.waitpid(child, 0)
 
 
 @test
