@@ -319,6 +319,12 @@ bool options_parse(struct options *ret, int argc, char **argv, int *ret_first)
 		          time_format(since, o.since_us), time_format(until, o.until_us));
 		return false;
 	}
+	if ((o.given & OPTION_RANGE) == OPTION_SINCE && o.since_us > o.now_us) {
+		char since[FORMAT_MAX];
+
+		log_error("The time range begins in the future: --since is %s.", time_format(since, o.since_us));
+		return false;
+	}
 	if (o.given & OPTION_LINES && o.lines == 0 && !(o.given & OPTION_FOLLOW)) {
 		log_error("--lines=0 makes sense with --follow only.");
 		return false;

@@ -280,16 +280,15 @@ const char *telling_function(const struct json *frames, enum metric m)
 	return any ? any : innermost;
 }
 
-void show_window(const struct options *o, enum metric m, const struct json *window, uint64_t total)
+void show_window(const struct options *o, enum metric m, const struct json *window)
 {
-	char since[FORMAT_MAX], until[FORMAT_MAX], sum[FORMAT_MAX];
+	char since[FORMAT_MAX], until[FORMAT_MAX];
 	struct fields f = {};
 
 	if (!o->verbose || !window)
 		return;
-	fprintf(stderr, "%s from %s to %s: %s in all, gate open for %lld s, mean load %.2f, %lld lost\n",
+	fprintf(stderr, "%s from %s to %s, gate open for %lld s, mean load %.2f, %lld lost\n",
 	        metric_to_string(m), time_format(since, field_int(&f, window, "since_us")),
-	        time_format(until, field_int(&f, window, "until_us")), format_metric(sum, m, total),
-	        field_int(&f, window, "gate_open_s"), field_float(&f, window, "load_mean"),
-	        field_int(&f, window, "lost"));
+	        time_format(until, field_int(&f, window, "until_us")), field_int(&f, window, "gate_open_s"),
+	        field_float(&f, window, "load_mean"), field_int(&f, window, "lost"));
 }

@@ -51,5 +51,5 @@ const char *where_of(const struct json *object);
  * plumbing. "-" when there are no frames. */
 const char *telling_function(const struct json *frames, enum metric m);
 
-/* "metric over since to until, gate open for 3 s, 12 lost" to stderr, with -v. */
-void show_window(const struct options *o, enum metric m, const struct json *window, uint64_t total);
+/* The window that was looked at, and what was lost in it, to stderr, with -v. */
+void show_window(const struct options *o, enum metric m, const struct json *window);

@@ -72,8 +72,7 @@ int verb_flame(const struct options *o, char **args _unused_)
 		if (!call_next(&c, &reply))
 			return EXIT_FAILURE;
 		if (first) {
-			show_window(o, field_metric(&f, reply, "metric"), json_get(reply, "window"),
-			            field_int(&f, reply, "total"));
+			show_window(o, field_metric(&f, reply, "metric"), json_get(reply, "window"));
 			if (!fields_are_good(&f))
 				return EXIT_FAILURE;
 			show_begin(o);

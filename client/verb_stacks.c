@@ -5,13 +5,14 @@
 #include "timestamp.h"
 #include "verbs.h"
 
-#define SPARK_WIDTH 60    /* bars in a line */
-#define CALLERS_SHOWN 2   /* in a row of the list, behind the function */
+#define SPARK_MAX 60     /* bars in a line */
+#define SPARK_LEAST 10   /* fewer show nothing */
+#define SPARK_BESIDE 44  /* columns that are left of it */
+#define CALLERS_SHOWN 2  /* in a row of the list, behind the function */
 
 static const struct table_column list_columns[] = {
 	{ "STACK" },
 	{ "VALUE", .right = true },
-	{ "SHARE", .right = true },
 	{ "FUNCTION AND CALLERS", .shrink = true },
 };
 
@@ -89,7 +90,6 @@ static int list_stacks(const struct options *o)
 	_cleanup_(json_freep) struct json *reply = NULL;
 	const struct json *rows;
 	enum metric m = o->given & OPTION_METRIC ? o->metric : METRIC_ON_CPU;
-	uint64_t whole = 0;
 	struct fields f = {};
 
 	if (!parameters)
@@ -105,21 +105,18 @@ static int list_stacks(const struct options *o)
 	t = new_table(o, list_columns, ELEMENTS_OF(list_columns));
 	if (!fields_are_good(&f) || !t)
 		return EXIT_FAILURE;
-	for (size_t i = 0; i < json_length(rows); i++)
-		whole += field_value(field_object(&f, json_at(rows, i), "values"), m);
 	for (size_t i = 0; i < json_length(rows); i++) {
 		const struct json *row = json_at(rows, i);
-		uint64_t value = field_value(json_get(row, "values"), m);
+		uint64_t value = field_value(field_object(&f, row, "values"), m);
 		char buf[FORMAT_MAX];
 
 		table_cell(t, COLOUR_GREY, field_string(&f, row, "stack"));
 		table_cell(t, COLOUR_NONE, format_metric(buf, m, value));
-		table_cell(t, COLOUR_NONE, format_share(buf, value, whole));
 		add_names(t, field_array(&f, row, "frames"), field_bool(&f, row, "truncated"), &f);
 	}
 	if (!fields_are_good(&f))
 		return EXIT_FAILURE;
-	show_window(o, m, json_get(reply, "window"), whole);
+	show_window(o, m, json_get(reply, "window"));
 	return show_table(o, t, "stacks") ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
@@ -152,32 +149,39 @@ static bool show_frames(const struct options *o, const struct json *stack, struc
 	return print_table(t);
 }
 
-/* The metric's rate per second in SPARK_WIDTH equal parts of the window. Steps are of different lengths; each
- * counts in every part that it reaches into. Gives the largest. */
-static double make_series(const struct json *points, enum metric m, uint64_t since_us, uint64_t until_us,
-                          double ret[static SPARK_WIDTH], struct fields *f)
+static size_t spark_width(const struct term *term)
 {
-	double covered[SPARK_WIDTH] = {}, part_us = (double)(until_us - since_us) / SPARK_WIDTH, most = 0;
+	size_t columns = term->columns ? term->columns : SPARK_BESIDE + SPARK_MAX;
 
-	memset(ret, 0, SPARK_WIDTH * sizeof(*ret));
+	return MIN(MAX(columns, (size_t)SPARK_BESIDE + SPARK_LEAST) - SPARK_BESIDE, (size_t)SPARK_MAX);
+}
+
+/* The metric's rate per second in n equal parts of the window. Steps are of different lengths; each counts in
+ * every part that it reaches into. Gives the largest. */
+static double make_series(const struct json *points, enum metric m, uint64_t since_us, uint64_t until_us,
+                          double ret[static SPARK_MAX], size_t n, struct fields *f)
+{
+	double covered[SPARK_MAX] = {}, part_us = (double)(until_us - since_us) / n, most = 0;
+
+	memset(ret, 0, n * sizeof(*ret));
 	for (size_t i = 0; i < json_length(points); i++) {
 		const struct json *point = json_at(points, i);
-		double end = (double)field_int(f, point, "time_us") - since_us,
-		       step_us = (double)field_int(f, point, "step_s") * USEC_PER_SEC;
+		double step_us = (double)field_int(f, point, "step_s") * USEC_PER_SEC;
+		double end = (double)field_int(f, point, "time_us") - since_us;
 		double begin = MAX(end - step_us, 0.0), rate;
 
 		if (step_us <= 0 || end <= 0)
 			continue;
 		rate = field_value(json_get(point, "values"), m) / (step_us / USEC_PER_SEC);
 		most = MAX(most, rate);
-		for (size_t k = begin / part_us; k < SPARK_WIDTH && k * part_us < end; k++) {
+		for (size_t k = MIN(begin / part_us, (double)n); k < n && k * part_us < end; k++) {
 			double share = MIN(end, (k + 1) * part_us) - MAX(begin, k * part_us);
 
 			ret[k] += rate * share;
 			covered[k] += share;
 		}
 	}
-	for (size_t k = 0; k < SPARK_WIDTH; k++)
+	for (size_t k = 0; k < n; k++)
 		ret[k] = covered[k] > 0 ? ret[k] / covered[k] : 0;
 	return most;
 }
@@ -186,22 +190,22 @@ static bool show_values(const struct options *o, const struct json *reply, const
                         struct fields *f)
 {
 	_cleanup_(table_freep) struct table *t = new_table(o, value_columns, ELEMENTS_OF(value_columns));
-	const struct json *window = field_object(f, reply, "window"),
-			  *points = field_array(f, reply, "points"),
-			  *values = field_object(f, stack, "values");
+	const struct json *window = field_object(f, reply, "window"), *points = field_array(f, reply, "points");
+	const struct json *values = field_object(f, stack, "values");
 	uint64_t since_us = field_int(f, window, "since_us"), until_us = field_int(f, window, "until_us");
+	size_t width = spark_width(&o->term);
 
 	if (!t || since_us >= until_us)
 		return t;
 	for (enum metric m = 0; m < METRIC_N; m++) {
 		_cleanup_free_ char *spark = NULL;
-		double series[SPARK_WIDTH], most;
+		double series[SPARK_MAX], most;
 		char buf[FORMAT_MAX];
 
-		most = make_series(points, m, since_us, until_us, series, f);
+		most = make_series(points, m, since_us, until_us, series, width, f);
 		if (most <= 0 && field_value(values, m) == 0)
 			continue;
-		spark = sparkline(series, SPARK_WIDTH, o->term.utf8);
+		spark = sparkline(series, width, o->term.utf8);
 		table_cell(t, COLOUR_NONE, metric_to_string(m));
 		table_cell(t, COLOUR_BOLD, format_metric(buf, m, field_value(values, m)));
 		table_cell(t, COLOUR_NONE, format_rate(buf, m, most));

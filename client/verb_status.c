@@ -178,8 +178,8 @@ static void show_tiers(const struct json *s, struct fields *f)
 
 static void show_costs(const struct json *s, struct fields *f)
 {
-	int64_t cpu_ns = field_int(f, s, "cpu_ns"),
-		lived_us = field_int(f, s, "now_us") - field_int(f, s, "started_us");
+	int64_t cpu_ns = field_int(f, s, "cpu_ns");
+	double lived_us = (double)field_int(f, s, "now_us") - field_int(f, s, "started_us");
 	char resident[FORMAT_MAX], maps[FORMAT_MAX], cpu[FORMAT_MAX];
 
 	label("Memory");

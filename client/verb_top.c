@@ -63,7 +63,7 @@ static int show_top(const struct options *o, const struct json *reply)
 		add_row(t, o->by_stack, m, json_at(rows, i), total, &f);
 	if (!fields_are_good(&f))
 		return EXIT_FAILURE;
-	show_window(o, m, window, total);
+	show_window(o, m, window);
 	return show_table(o, t, o->by_stack ? "stacks" : "functions") ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 

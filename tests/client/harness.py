@@ -19,7 +19,9 @@ SOCKET = os.path.join(DIRECTORY, "org.stackd")
 ENVIRONMENT = {
     k: v for k, v in os.environ.items() if not k.startswith(("SYSTEMD_", "NO_COLOR", "COLUMNS", "LC_"))
 }
-ENVIRONMENT.update(STACKD_SOCKET=SOCKET, TZ="UTC", LANG="C.UTF-8", TERM="xterm")
+ENVIRONMENT.update(
+    STACKD_SOCKET=SOCKET, TZ="UTC", LANG="C.UTF-8", TERM="xterm", UBSAN_OPTIONS="halt_on_error=1"
+)
 MORE = {"more": True}
 TESTS = []
 

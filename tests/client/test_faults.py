@@ -7,6 +7,8 @@ import re
 import socket
 import subprocess
 import sys
+import time
+from random import Random
 
 from fake_stackd import (
     Close,
@@ -14,6 +16,7 @@ from fake_stackd import (
     GATE,
     HEALTHY,
     HISTORY,
+    Hold,
     HOSTILE,
     NOW_US,
     PROCESS,
@@ -227,6 +230,70 @@ def slow_server_is_waited_for():
         for piece in (Sleep(0.3), text[i : i + len(text) // 5 + 1])
     ]
     assert good("flame", answers={"GetFlame": pieces}).out == good("flame").out
+
+
+@test
+def hung_server_is_given_up():
+    with FakeStackd(SOCKET, {"GetStatus": [Hold()]}):
+        begin = time.monotonic()
+        done = subprocess.run([STACKCTL], capture_output=True, timeout=TIMEOUT, env=ENVIRONMENT)
+    assert 25 < time.monotonic() - begin < 45
+    assert done.returncode == 1 and b"stackd did not answer within 30 s" in done.stderr, done
+
+
+def damage(value, random):
+    """The value with one thing in it changed to something that is well-formed but odd."""
+    if isinstance(value, (dict, list)) and value and random.random() < 0.9:
+        changed = dict(value) if isinstance(value, dict) else list(value)
+        key = random.choice(list(value)) if isinstance(value, dict) else random.randrange(len(value))
+        changed[key] = damage(value[key], random)
+        return changed
+    odd = [
+        None,
+        True,
+        0,
+        -1,
+        2**63 - 1,
+        -(2**63),
+        1e308,
+        -1e-308,
+        0.5,
+        "",
+        HOSTILE,
+        "on_cpu",
+        [],
+        {},
+        [[]],
+        [{}],
+    ]
+    return random.choice(odd)
+
+
+@test
+def odd_values_do_no_harm():
+    seed = int(os.environ.get("SEED", time.time()))
+    print(f"# SEED={seed}")
+    random = Random(seed)
+    verbs = [
+        ("status", "GetStatus"),
+        ("anomalies", "ListAnomalies"),
+        ("flame", "GetFlame"),
+        ("top", "GetTop"),
+        ("stacks", "ListStacks"),
+        ("stacks 00000000000000bb", "GetStack"),
+        ("processes", "ListProcesses"),
+        ("gate", "GetGate"),
+    ]
+    for _ in range(25):
+        for args, method in verbs:
+            parameters = HEALTHY[method][0]["parameters"]
+            for _ in range(random.choice([1, 1, 1, 5])):
+                parameters = damage(parameters, random)
+            done = run(*args.split(), answers={method: [{"parameters": parameters}]})
+            assert done.returncode in (0, 1), (args, json.dumps(parameters), done)
+            assert "Sanitizer" not in done.err and "runtime error" not in done.err, (args, done.err)
+            assert "\x1b" not in done.out + done.err and "\u202e" not in done.out + done.err, (args, done)
+            assert done.returncode == 0 or done.err.startswith("stackctl: "), (args, done)
 
 
 @test

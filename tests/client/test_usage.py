@@ -44,6 +44,7 @@ def usage_errors():
         "--frobnicate"
     )
     assert "requires an argument" in refused("top", "--pid")
+    assert "begins in the future" in refused("top", "--since", "+1h")
 
 
 @test

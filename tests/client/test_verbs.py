@@ -386,21 +386,16 @@ def top_by_stack():
 def stacks_list():
     done = good("stacks", "--pid", "1234", "-n", "all")
     rows = [re.split(r"\s{2,}", line.strip()) for line in done.out.splitlines()]
-    assert rows[1] == [
-        "00000000000000bb",
-        "2.50s",
-        "83.3%",
-        "vfs_read < entry_SYSCALL_64 < read < 2 more",
-    ], rows
+    assert rows[1] == ["00000000000000bb", "2.50s", "vfs_read < entry_SYSCALL_64 < read < 2 more"], rows
     assert rows[2][-1].endswith("< 2 more < [truncated]")
     assert done.calls[0][1]["filter"] == {"pid": 1234} and done.calls[0][1]["limit"] == 10000
 
 
 @test
 def stacks_one():
-    done = good("stacks", "00000000000000bb", "--since=@1795427100")
+    done = good("stacks", "00000000000000bb", "--since=@1595427100")
     assert done.calls == [
-        ("GetStack", {"stack": "00000000000000bb", "filter": {"since_us": 1795427100000000}}, MORE)
+        ("GetStack", {"stack": "00000000000000bb", "filter": {"since_us": 1595427100000000}}, MORE)
     ]
     assert "Stack 00000000000000bb, from 2026-11-23 09:45:00 to 2026-11-23 10:00:00" in done.out
     lines = [re.split(r"\s{2,}", line.strip()) for line in done.out.splitlines()]
