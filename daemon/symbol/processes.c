@@ -8,6 +8,8 @@
 
 /* Processes that may be read a second: more than that are a burst of short ones, and must not eat the tick. */
 #define READS_PER_SEC 200
+/* At first everything is new: the machine's processes may be read at once (50 us each). */
+#define READS_AT_START 1000
 /* A process whose name is not the one in the kernel's record has executed something else since, or renamed itself: the next
  * record will tell which. After this many looks it is taken for what it is. */
 #define NAME_TRIES 3
@@ -49,7 +51,7 @@ int processes_new(struct processes **ret, uint32_t max, struct cgroups *cgroups)
 	p->cgroups = cgroups;
 	p->max = max;
 	p->ns_per_tick = NSEC_PER_SEC / (uint64_t)sysconf(_SC_CLK_TCK);
-	p->reads = READS_PER_SEC;
+	p->reads = READS_AT_START;
 	p->reads_ns = clock_monotonic_ns();
 	p->slots = calloc(max, sizeof(*p->slots));
 	p->free_slots = calloc(max, sizeof(*p->free_slots));
@@ -262,7 +264,8 @@ static bool may_read(struct processes *all)
 {
 	uint64_t now = clock_monotonic_ns();
 
-	all->reads = MIN(all->reads + (double)(now - all->reads_ns) / NSEC_PER_SEC * READS_PER_SEC, (double)READS_PER_SEC);
+	if (all->reads < READS_PER_SEC)
+		all->reads = MIN(all->reads + (double)(now - all->reads_ns) / NSEC_PER_SEC * READS_PER_SEC, (double)READS_PER_SEC);
 	all->reads_ns = now;
 	if (all->reads < 1)
 		return false;
