@@ -81,7 +81,8 @@ int child_end(struct child *c, int timeout_ms)
 	c->fd = close_fd(c->fd); /* its main loop ends here */
 	if (!ended_within(c, timeout_ms)) {
 		child_kill(c);
-		(void)ended_within(c, KILL_TIMEOUT_MS); /* one that can't be killed any faster is left to its fate */
+		(void)ended_within(
+			c, KILL_TIMEOUT_MS); /* one that can't be killed any faster is left to its fate */
 	}
 	if (waitpid(c->pid, &status, WNOHANG) != c->pid)
 		status = -1;

@@ -51,7 +51,8 @@ static void reset_signals(void)
 
 	for (int i = 1; i < NSIG; i++)
 		(void)signal(i, SIG_DFL);
-	/* A helper ends with its daemon, not with what a terminal or service manager sends to the whole group. */
+	/* A helper ends with its daemon, not with what a terminal or service manager sends to the whole
+	 * group. */
 	for (size_t i = 0; i < ELEMENTS_OF(survived); i++)
 		(void)signal(survived[i], SIG_IGN);
 	sigemptyset(&none);
@@ -109,8 +110,9 @@ static int limit_resources(enum child_kind kind)
 	return 0;
 }
 
-/* What is left for an intruder when root's user id could not be given up is still nothing: no capability, and seccomp. So a
- * missing CAP_SETUID (a parser that is started later, by a daemon that has dropped it) is no reason to fail. */
+/* What is left for an intruder when root's user id could not be given up is still nothing: no capability, and
+ * seccomp. So a missing CAP_SETUID (a parser that is started later, by a daemon that has dropped it) is no
+ * reason to fail. */
 static int change_user(uid_t uid, gid_t gid)
 {
 	if (geteuid() != 0)
@@ -145,7 +147,8 @@ static int drop_capabilities(enum child_kind kind, uid_t uid, gid_t gid)
 	static const cap_value_t opener[] = { CAP_SYS_ADMIN, CAP_PERFMON };
 	int r;
 
-	/* Needs CAP_SETPCAP; without it the bounding set stays, which matters to exec only, and seccomp forbids that. */
+	/* Needs CAP_SETPCAP; without it the bounding set stays, which matters to exec only, and seccomp
+	 * forbids that. */
 	for (cap_value_t c = 0; cap_get_bound(c) >= 0; c++)
 		(void)cap_drop_bound(c);
 
@@ -168,18 +171,20 @@ static int allow(scmp_filter_ctx filter, const int *calls, size_t n)
 
 static int allow_opener(scmp_filter_ctx filter)
 {
-	/* System-wide events only: pid -1, no group. The kernel takes both as int, so the upper halves don't count. */
+	/* System-wide events only: pid -1, no group. The kernel takes both as int, so the upper halves don't
+	 * count. */
 	return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(perf_event_open), 2,
-	                        SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffffU, 0xffffffffU),
-	                        SCMP_A3(SCMP_CMP_MASKED_EQ, 0xffffffffU, 0xffffffffU));
+				SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffffU, 0xffffffffU),
+				SCMP_A3(SCMP_CMP_MASKED_EQ, 0xffffffffU, 0xffffffffU));
 }
 
 static int allow_parser(scmp_filter_ctx filter)
 {
 	static const int calls[] = {
-		SCMP_SYS(pread64), SCMP_SYS(fstat), SCMP_SYS(newfstatat), SCMP_SYS(fcntl), SCMP_SYS(lseek), SCMP_SYS(brk),
-		SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(setitimer), SCMP_SYS(getrandom),
-		SCMP_SYS(sysinfo), SCMP_SYS(clock_gettime), SCMP_SYS(futex),
+		SCMP_SYS(pread64),       SCMP_SYS(fstat),     SCMP_SYS(newfstatat), SCMP_SYS(fcntl),
+		SCMP_SYS(lseek),         SCMP_SYS(brk),       SCMP_SYS(munmap),     SCMP_SYS(mremap),
+		SCMP_SYS(madvise),       SCMP_SYS(setitimer), SCMP_SYS(getrandom),  SCMP_SYS(sysinfo),
+		SCMP_SYS(clock_gettime), SCMP_SYS(futex),
 	};
 	int r;
 
@@ -187,18 +192,21 @@ static int allow_parser(scmp_filter_ctx filter)
 	if (r < 0)
 		return r;
 	/* Memory, never a file: one that shrinks under a mapping is SIGBUS. Nothing executable. */
-	r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 2, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0),
-	                     SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_ANONYMOUS, MAP_ANONYMOUS));
+	r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 2,
+			     SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0),
+			     SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_ANONYMOUS, MAP_ANONYMOUS));
 	if (r < 0)
 		return r;
-	return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+	return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
+				SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
 }
 
 static int allow_sanitizer(scmp_filter_ctx filter)
 {
 	static const int calls[] = {
-		SCMP_SYS(mmap), SCMP_SYS(munmap), SCMP_SYS(mprotect), SCMP_SYS(madvise), SCMP_SYS(sigaltstack), SCMP_SYS(futex),
-		SCMP_SYS(write), SCMP_SYS(getpid), SCMP_SYS(gettid), SCMP_SYS(sched_yield), SCMP_SYS(readlink), SCMP_SYS(tgkill),
+		SCMP_SYS(mmap),        SCMP_SYS(munmap),      SCMP_SYS(mprotect), SCMP_SYS(madvise),
+		SCMP_SYS(sigaltstack), SCMP_SYS(futex),       SCMP_SYS(write),    SCMP_SYS(getpid),
+		SCMP_SYS(gettid),      SCMP_SYS(sched_yield), SCMP_SYS(readlink), SCMP_SYS(tgkill),
 	};
 
 	return SANITIZED ? allow(filter, calls, ELEMENTS_OF(calls)) : 0;
@@ -207,8 +215,9 @@ static int allow_sanitizer(scmp_filter_ctx filter)
 static int forbid_system_calls(enum child_kind kind)
 {
 	static const int calls[] = {
-		SCMP_SYS(recvmsg), SCMP_SYS(sendmsg), SCMP_SYS(close), SCMP_SYS(exit), SCMP_SYS(exit_group),
-		SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask), SCMP_SYS(restart_syscall),
+		SCMP_SYS(recvmsg),        SCMP_SYS(sendmsg),         SCMP_SYS(close),
+		SCMP_SYS(exit),           SCMP_SYS(exit_group),      SCMP_SYS(rt_sigreturn),
+		SCMP_SYS(rt_sigprocmask), SCMP_SYS(restart_syscall),
 	};
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
 	int r;
@@ -220,7 +229,8 @@ static int forbid_system_calls(enum child_kind kind)
 		r = kind == CHILD_OPENER ? allow_opener(filter) : allow_parser(filter);
 	if (r >= 0)
 		r = allow_sanitizer(filter);
-	/* C libraries look at /proc and /sys for tuning (qsort for the size of memory): that may fail, it must not kill. */
+	/* C libraries look at /proc and /sys for tuning (qsort for the size of memory): that may fail, it
+	 * must not kill. */
 	if (r >= 0)
 		r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(openat), 0);
 	if (r >= 0)
@@ -248,7 +258,8 @@ int confine(enum child_kind kind, int socket, pid_t parent, uid_t uid, gid_t gid
 	if (r < 0)
 		return r;
 	/* After the change of credentials, which clears both. */
-	if (prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+	if (prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 ||
+	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return negative_errno();
 	if (getppid() != parent)
 		return -ESRCH;

@@ -35,9 +35,9 @@ struct candidate {
 	uint64_t start;
 	const char *name; /* in the string table, not terminated within length */
 	uint32_t size;
-	uint32_t stored;  /* offset of its name + 1 once that is stored */
+	uint32_t stored; /* offset of its name + 1 once that is stored */
 	uint16_t length;
-	uint8_t rank;     /* smaller is better */
+	uint8_t rank; /* smaller is better */
 	bool cut;
 };
 
@@ -69,8 +69,8 @@ static int grow(void **array, size_t *max, size_t need, size_t element)
 	return 0;
 }
 
-/* libelf allocates by what the header says before it looks: refuse the two escapes into 32-bit counts, which no file that is
- * mapped into a process needs. */
+/* libelf allocates by what the header says before it looks: refuse the two escapes into 32-bit counts, which
+ * no file that is mapped into a process needs. */
 static int check_header(int fd)
 {
 	uint8_t h[EI_NIDENT + 48];
@@ -112,9 +112,11 @@ static void find_build_id(struct elf_symbols *t, Elf_Data *data)
 	size_t offset = 0, name, descriptor;
 	GElf_Nhdr note;
 
-	while (data && t->build_id_size == 0 && (offset = gelf_getnote(data, offset, &note, &name, &descriptor)) > 0)
+	while (data && t->build_id_size == 0 &&
+	       (offset = gelf_getnote(data, offset, &note, &name, &descriptor)) > 0)
 		if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == sizeof("GNU") && note.n_descsz > 0 &&
-		    note.n_descsz <= ELF_BUILD_ID_MAX && memcmp((const char *)data->d_buf + name, "GNU", sizeof("GNU")) == 0) {
+		    note.n_descsz <= ELF_BUILD_ID_MAX &&
+		    memcmp((const char *)data->d_buf + name, "GNU", sizeof("GNU")) == 0) {
 			memcpy(t->build_id, (const char *)data->d_buf + descriptor, note.n_descsz);
 			t->build_id_size = note.n_descsz;
 		}
@@ -135,11 +137,16 @@ static int read_segments(struct loader *l)
 			if (p.p_vaddr > INT64_MAX || l->table->n_segments == SEGMENTS_MAX)
 				return -EBADMSG;
 			l->table->segments[l->table->n_segments++] = (struct segment){
-				.offset = p.p_offset, .size = p.p_filesz, .address = p.p_vaddr, .executable = p.p_flags & PF_X,
+				.offset = p.p_offset,
+				.size = p.p_filesz,
+				.address = p.p_vaddr,
+				.executable = p.p_flags & PF_X,
 			};
-		} else if (p.p_type == PT_NOTE && p.p_filesz <= NOTES_MAX && within(p.p_offset, p.p_filesz, l->file_size)) {
-			find_build_id(l->table, elf_getdata_rawchunk(l->elf, (int64_t)p.p_offset, p.p_filesz,
-			                                             p.p_align == 8 ? ELF_T_NHDR8 : ELF_T_NHDR));
+		} else if (p.p_type == PT_NOTE && p.p_filesz <= NOTES_MAX &&
+			   within(p.p_offset, p.p_filesz, l->file_size)) {
+			find_build_id(l->table,
+				      elf_getdata_rawchunk(l->elf, (int64_t)p.p_offset, p.p_filesz,
+							   p.p_align == 8 ? ELF_T_NHDR8 : ELF_T_NHDR));
 		}
 	}
 	return 0;
@@ -169,7 +176,8 @@ static int add_symbol(struct loader *l, const GElf_Sym *sym, const Elf_Data *str
 		return 0;
 	if (sym->st_shndx == SHN_UNDEF || sym->st_shndx >= l->n_sections || !l->executable[sym->st_shndx])
 		return 0;
-	if (sym->st_size == 0 || sym->st_size > UINT32_MAX || sym->st_value > INT64_MAX || sym->st_name >= strings->d_size)
+	if (sym->st_size == 0 || sym->st_size > UINT32_MAX || sym->st_value > INT64_MAX ||
+	    sym->st_name >= strings->d_size)
 		return 0;
 	if (l->machine == EM_ARM && type == STT_FUNC)
 		c.start &= ~1ULL; /* the bit says Thumb */
@@ -203,7 +211,8 @@ static int read_symbols(struct loader *l, Elf_Scn *section, const GElf_Shdr *hea
 
 	if (header->sh_entsize != entry || !within(header->sh_offset, header->sh_size, l->file_size))
 		return -EBADMSG;
-	if (!string_section || !gelf_getshdr(string_section, &string_header) || string_header.sh_type != SHT_STRTAB ||
+	if (!string_section || !gelf_getshdr(string_section, &string_header) ||
+	    string_header.sh_type != SHT_STRTAB ||
 	    !within(string_header.sh_offset, string_header.sh_size, l->file_size))
 		return -EBADMSG;
 	if (header->sh_size > ELF_SYMTAB_MAX || string_header.sh_size > ELF_STRTAB_MAX)
@@ -248,7 +257,8 @@ static int read_sections(struct loader *l)
 		if (!gelf_getshdr(section, &h) || index >= l->n_sections)
 			return -EBADMSG;
 		l->executable[index] = h.sh_flags & SHF_EXECINSTR;
-		if (h.sh_type == SHT_NOTE && h.sh_size <= NOTES_MAX && within(h.sh_offset, h.sh_size, l->file_size))
+		if (h.sh_type == SHT_NOTE && h.sh_size <= NOTES_MAX &&
+		    within(h.sh_offset, h.sh_size, l->file_size))
 			find_build_id(l->table, elf_getdata(section, NULL));
 		if (h.sh_type != SHT_SYMTAB && h.sh_type != SHT_DYNSYM)
 			continue;
@@ -313,13 +323,17 @@ static int add_piece(struct elf_symbols *t, struct candidate *c, uint64_t from, 
 	if (r < 0)
 		return r;
 	t->pieces[t->n_pieces++] = (struct piece){
-		.from = from, .length = (uint32_t)(to - from), .start = c->start, .size = c->size, .name = c->stored - 1,
+		.from = from,
+		.length = (uint32_t)(to - from),
+		.start = c->start,
+		.size = c->size,
+		.name = c->stored - 1,
 	};
 	return 0;
 }
 
-/* Sweeps over the sorted symbols with a stack of those that are open; on top is the one that started last, which is the one
- * that an address belongs to. */
+/* Sweeps over the sorted symbols with a stack of those that are open; on top is the one that started last,
+ * which is the one that an address belongs to. */
 static int cut_into_pieces(struct loader *l)
 {
 	uint64_t position = 0;
@@ -428,9 +442,10 @@ size_t elf_symbols_build_id(const struct elf_symbols *t, uint8_t ret[static ELF_
 	return t->build_id_size;
 }
 
-/* Mappings are whole pages, so an executable one may show a little more than its segment holds; that little is only looked
- * at when no segment holds the offset itself. */
-static const struct segment *find_segment(const struct elf_symbols *t, uint64_t offset, uint64_t *ret_from, uint64_t *ret_to)
+/* Mappings are whole pages, so an executable one may show a little more than its segment holds; that little
+ * is only looked at when no segment holds the offset itself. */
+static const struct segment *find_segment(const struct elf_symbols *t, uint64_t offset, uint64_t *ret_from,
+					  uint64_t *ret_to)
 {
 	for (int pass = 0; pass < 3; pass++)
 		for (size_t i = 0; i < t->n_segments; i++) {
@@ -459,7 +474,9 @@ void elf_symbols_lookup(const struct elf_symbols *t, uint64_t offset, struct elf
 	const struct segment *s = find_segment(t, offset, &from, &to);
 	size_t low = 0, high = t->n_pieces;
 
-	*ret = (struct elf_symbol){ .address = offset, .valid_start = offset, .valid_end = offset + 1, .name = "" };
+	*ret = (struct elf_symbol){
+		.address = offset, .valid_start = offset, .valid_end = offset + 1, .name = ""
+	};
 	if (!s)
 		return;
 
@@ -511,7 +528,9 @@ int elf_content_hash(int fd, uint64_t *ret)
 	h = hash64(&size, sizeof(size), 0);
 	for (unsigned i = 0; i < HASH_BLOCKS + 2; i++) {
 		size_t block = i < 2 ? HASH_ENDS : HASH_BLOCK;
-		uint64_t at = i == 0 ? 0 : i == 1 ? size - MIN(size, (uint64_t)HASH_ENDS) : size / HASH_BLOCKS * (i - 2);
+		uint64_t at = i == 0 ? 0
+			: i == 1     ? size - MIN(size, (uint64_t)HASH_ENDS)
+				     : size / HASH_BLOCKS * (i - 2);
 		ssize_t n = pread(fd, buffer, block, (off_t)at);
 
 		if (n < 0)

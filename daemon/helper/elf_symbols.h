@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The pure part of the parser: from a descriptor of an ELF file to a table of functions. Reads by pread only (libelf with
- * ELF_C_READ never maps a file), and takes nothing that the file says on trust.
+/* The pure part of the parser: from a descriptor of an ELF file to a table of functions. Reads by pread only
+ * (libelf with ELF_C_READ never maps a file), and takes nothing that the file says on trust.
  *
  *   pieces, sorted, disjoint:   [from ........ from+length)  belongs to the symbol [start, start+size)
  *
- * A piece is where its symbol is the innermost one that covers an address; without nesting it is the whole symbol. */
+ * A piece is where its symbol is the innermost one that covers an address; without nesting it is the whole
+ * symbol. */
 #pragma once
 
 #include "base.h"
@@ -13,16 +14,17 @@
 #define ELF_FUNCTIONS_MAX (2U << 20)
 #define ELF_SYMTAB_MAX (96ULL << 20) /* bytes of one symbol table; and of one string table: */
 #define ELF_STRTAB_MAX (64ULL << 20)
-#define ELF_NAME_MAX 511             /* longer names end in "..." */
+#define ELF_NAME_MAX 511 /* longer names end in "..." */
 #define ELF_BUILD_ID_MAX 32
 
 struct elf_symbols;
 
 struct elf_symbol {
-	uint64_t start, size;            /* of the symbol; 0 when there is none */
-	uint64_t address;                /* of the offset, by the program headers; the offset itself when no segment holds it */
+	uint64_t start, size; /* of the symbol; 0 when there is none */
+	uint64_t address; /* of the offset, by the program headers; the offset itself when no segment holds it
+			   */
 	uint64_t valid_start, valid_end; /* addresses for which the same answer holds */
-	const char *name;                /* "" when no symbol covers the address; lives as long as the table */
+	const char *name; /* "" when no symbol covers the address; lives as long as the table */
 };
 
 /* -ENOEXEC: not an executable or shared ELF file; -EBADMSG: damaged; -EFBIG: above the limits; -ENOMEM. */
@@ -34,5 +36,6 @@ size_t elf_symbols_bytes(const struct elf_symbols *t); /* of memory */
 size_t elf_symbols_build_id(const struct elf_symbols *t, uint8_t ret[static ELF_BUILD_ID_MAX]);
 void elf_symbols_lookup(const struct elf_symbols *t, uint64_t offset, struct elf_symbol *ret);
 
-/* Names a file without a build ID: hash of its size, its first and last 64 KiB, and 64 blocks of 4 KiB spread evenly over it. */
+/* Names a file without a build ID: hash of its size, its first and last 64 KiB, and 64 blocks of 4 KiB spread
+ * evenly over it. */
 int elf_content_hash(int fd, uint64_t *ret);

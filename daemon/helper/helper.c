@@ -44,8 +44,9 @@ struct helper {
 	uid_t uid;
 	gid_t gid;
 
-	int epoll_fd;           /* what parser_fd() gives: stays the same when the parser is replaced */
-	bool failing;           /* the parser is dead; its open requests are answered with -EPIPE first, then it is replaced */
+	int epoll_fd; /* what parser_fd() gives: stays the same when the parser is replaced */
+	bool failing; /* the parser is dead; its open requests are answered with -EPIPE first, then it is
+			 replaced */
 	struct request requests[REQUESTS_MAX]; /* a ring in the order of the parser's work */
 	size_t first, n_requests;
 	uint64_t next_id, head_since_ns; /* when the parser got to the first one, at the earliest */
@@ -148,7 +149,8 @@ static void log_end(const char *what, int status)
 	if (status == -1)
 		log_warning("The %s is gone.", what);
 	else if (WIFSIGNALED(status))
-		log_warning("The %s was killed by signal %d (%s).", what, WTERMSIG(status), strsignal(WTERMSIG(status)));
+		log_warning("The %s was killed by signal %d (%s).", what, WTERMSIG(status),
+			    strsignal(WTERMSIG(status)));
 	else
 		log_warning("The %s ended with status %d.", what, WEXITSTATUS(status));
 }
@@ -185,7 +187,8 @@ static int await_event(struct helper *h, uint32_t sequence, int *ret_fd)
 			continue;
 		if (n <= 0)
 			return -EPIPE;
-		if (n != sizeof(reply) || reply.magic != HELPER_MAGIC_OPENER || reply.error > 0 || (reply.error == 0) != (fd >= 0))
+		if (n != sizeof(reply) || reply.magic != HELPER_MAGIC_OPENER || reply.error > 0 ||
+		    (reply.error == 0) != (fd >= 0))
 			return -EBADMSG;
 		if (reply.sequence != sequence)
 			continue;
@@ -196,11 +199,16 @@ static int await_event(struct helper *h, uint32_t sequence, int *ret_fd)
 	}
 }
 
-int helper_open_perf_event(struct helper *h, enum opener_event event, int cpu, bool freq, uint64_t value, int *ret_fd)
+int helper_open_perf_event(struct helper *h, enum opener_event event, int cpu, bool freq, uint64_t value,
+			   int *ret_fd)
 {
 	struct opener_request request = {
-		.magic = HELPER_MAGIC_OPENER, .sequence = ++h->opener_sequence, .event = event, .cpu = (uint32_t)cpu,
-		.freq = freq, .value = value,
+		.magic = HELPER_MAGIC_OPENER,
+		.sequence = ++h->opener_sequence,
+		.event = event,
+		.cpu = (uint32_t)cpu,
+		.freq = freq,
+		.value = value,
 	};
 	int r;
 
@@ -259,7 +267,8 @@ static void check_watchdog(struct helper *h)
 	lose_parser(h);
 }
 
-int parser_ask(struct helper *h, uint64_t object, int fd, const uint64_t *offsets, size_t n, uint64_t *ret_request)
+int parser_ask(struct helper *h, uint64_t object, int fd, const uint64_t *offsets, size_t n,
+	       uint64_t *ret_request)
 {
 	struct parser_request_packet packet;
 	struct request *q;
@@ -279,10 +288,14 @@ int parser_ask(struct helper *h, uint64_t object, int fd, const uint64_t *offset
 		return -EAGAIN;
 
 	packet.header = (struct parser_request_header){
-		.magic = HELPER_MAGIC_PARSER, .n = (uint32_t)n, .request = h->next_id + 1, .object = object,
+		.magic = HELPER_MAGIC_PARSER,
+		.n = (uint32_t)n,
+		.request = h->next_id + 1,
+		.object = object,
 	};
 	memcpy(packet.offsets, offsets, n * sizeof(*offsets));
-	r = packet_send(h->parser.fd, &packet, sizeof(packet.header) + n * sizeof(*offsets), MSG_DONTWAIT, fd);
+	r = packet_send(h->parser.fd, &packet, sizeof(packet.header) + n * sizeof(*offsets), MSG_DONTWAIT,
+			fd);
 	if (r == -EPIPE)
 		return -EAGAIN; /* parser_next() sees to it */
 	if (r < 0)
@@ -321,8 +334,9 @@ static int decode_reply(struct helper *h, size_t size, struct parser_reply *ret)
 	const struct request *q = request_at(h, 0);
 	size_t at = sizeof(*p);
 
-	if (size < sizeof(*p) || p->magic != HELPER_MAGIC_PARSER || h->n_requests == 0 || p->request != q->id || p->error > 0 ||
-	    p->build_id_size > PARSER_BUILD_ID_MAX || p->n != (p->error < 0 ? 0 : q->n) || size - at < p->n * sizeof(*entries))
+	if (size < sizeof(*p) || p->magic != HELPER_MAGIC_PARSER || h->n_requests == 0 ||
+	    p->request != q->id || p->error > 0 || p->build_id_size > PARSER_BUILD_ID_MAX ||
+	    p->n != (p->error < 0 ? 0 : q->n) || size - at < p->n * sizeof(*entries))
 		return -EBADMSG;
 	at += p->n * sizeof(*entries);
 
@@ -330,8 +344,9 @@ static int decode_reply(struct helper *h, size_t size, struct parser_reply *ret)
 		const struct parser_reply_entry *e = &entries[i];
 		struct parser_symbol *s = &ret->symbols[i];
 
-		if (e->name_size >= PARSER_NAME_MAX || size - at < e->name_size || memchr(h->reply + at, '\0', e->name_size) ||
-		    e->valid_start > e->address || e->valid_end <= e->address)
+		if (e->name_size >= PARSER_NAME_MAX || size - at < e->name_size ||
+		    memchr(h->reply + at, '\0', e->name_size) || e->valid_start > e->address ||
+		    e->valid_end <= e->address)
 			return -EBADMSG;
 		s->offset = q->offsets[i];
 		s->start = e->start;

@@ -27,7 +27,8 @@ enum opener_event { OPENER_CPU_CLOCK, OPENER_FAULTS_MINOR, OPENER_FAULTS_MAJOR }
 
 /* Opens a disabled system-wide software perf event on one CPU, close-on-exec. freq: value is Hz, else it is
  * the period (ns for the CPU clock). Gives -EPIPE when the opener is gone, or what perf_event_open gave. */
-int helper_open_perf_event(struct helper *h, enum opener_event event, int cpu, bool freq, uint64_t value, int *ret_fd);
+int helper_open_perf_event(struct helper *h, enum opener_event event, int cpu, bool freq, uint64_t value,
+			   int *ret_fd);
 
 /* ---- parser: asynchronous ---- */
 
@@ -36,32 +37,36 @@ int helper_open_perf_event(struct helper *h, enum opener_event event, int cpu, b
 #define PARSER_BUILD_ID_MAX 32
 
 struct parser_symbol {
-	uint64_t offset;     /* as asked: offset into the file */
-	uint64_t start;      /* file-independent virtual address where the covering symbol starts */
+	uint64_t offset; /* as asked: offset into the file */
+	uint64_t start;  /* file-independent virtual address where the covering symbol starts */
 	uint64_t size;
-	uint64_t address;    /* virtual address of the offset, by the program headers */
-	uint64_t valid_start, valid_end; /* virtual addresses around address, in one segment, for which the same answer holds */
+	uint64_t address;                /* virtual address of the offset, by the program headers */
+	uint64_t valid_start, valid_end; /* virtual addresses around address, in one segment, for which the
+					    same answer holds */
 	char name[PARSER_NAME_MAX]; /* "" when no symbol covers the address; else as in the symbol table */
 };
 
 struct parser_reply {
-	uint64_t request;    /* as given by parser_ask() */
-	int error;           /* negative errno: not an ELF file, too large, damaged, or the parser died */
+	uint64_t request; /* as given by parser_ask() */
+	int error;        /* negative errno: not an ELF file, too large, damaged, or the parser died */
 	uint8_t build_id[PARSER_BUILD_ID_MAX];
-	size_t build_id_size;     /* 0 when the file has none */
-	uint64_t content_hash;    /* names an object without a build ID: hash of size and some of its content */
+	size_t build_id_size;  /* 0 when the file has none */
+	uint64_t content_hash; /* names an object without a build ID: hash of size and some of its content */
 	size_t n;
 	struct parser_symbol symbols[PARSER_OFFSETS_MAX];
 };
 
-/* Asks for the symbols at file offsets. object is the caller's stable key for the file (device, inode, mtime): the parser
- * caches by it. fd is borrowed (it is duplicated to the parser). Never blocks: -EAGAIN when the queue is full or there is no parser
- * at the moment, -ENOTRECOVERABLE when this object has killed two parsers. */
-int parser_ask(struct helper *h, uint64_t object, int fd, const uint64_t *offsets, size_t n, uint64_t *ret_request);
+/* Asks for the symbols at file offsets. object is the caller's stable key for the file (device, inode,
+ * mtime): the parser caches by it. fd is borrowed (it is duplicated to the parser). Never blocks: -EAGAIN
+ * when the queue is full or there is no parser at the moment, -ENOTRECOVERABLE when this object has killed
+ * two parsers. */
+int parser_ask(struct helper *h, uint64_t object, int fd, const uint64_t *offsets, size_t n,
+	       uint64_t *ret_request);
 
 /* Readable when replies wait or the parser died. */
 int parser_fd(const struct helper *h);
 
-/* Takes one reply; 0 when there is none now, 1 when *ret was filled. Starts a new parser if the old one died; every
- * request it had open gets a reply with error -EPIPE. The parser is killed when one request takes longer than 10 s. */
+/* Takes one reply; 0 when there is none now, 1 when *ret was filled. Starts a new parser if the old one died;
+ * every request it had open gets a reply with error -EPIPE. The parser is killed when one request takes
+ * longer than 10 s. */
 int parser_next(struct helper *h, struct parser_reply *ret);

@@ -12,7 +12,10 @@ ssize_t packet_receive(int socket, void *buffer, size_t size, int flags, int *re
 	} control;
 	struct iovec iov = { .iov_base = buffer, .iov_len = size };
 	struct msghdr message = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes),
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.bytes,
+		.msg_controllen = sizeof(control.bytes),
 	};
 	_cleanup_close_ int fd = -EBADF;
 	ssize_t n;
@@ -24,7 +27,8 @@ ssize_t packet_receive(int socket, void *buffer, size_t size, int flags, int *re
 		return negative_errno();
 
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c))
-		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int)))
+		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
+		    c->cmsg_len == CMSG_LEN(sizeof(int)))
 			memcpy(&fd, CMSG_DATA(c), sizeof(fd));
 
 	if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
@@ -46,7 +50,9 @@ int packet_send(int socket, const void *buffer, size_t size, int flags, int fd)
 
 	if (fd >= 0) {
 		control.align = (struct cmsghdr){
-			.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS,
+			.cmsg_len = CMSG_LEN(sizeof(int)),
+			.cmsg_level = SOL_SOCKET,
+			.cmsg_type = SCM_RIGHTS,
 		};
 		memcpy(CMSG_DATA(&control.align), &fd, sizeof(fd));
 		message.msg_control = control.bytes;

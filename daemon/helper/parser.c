@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The parser: gets descriptors of ELF files and names what is at their offsets. It has no privilege, and every file may be
- * the one that was made to break it. */
+/* The parser: gets descriptors of ELF files and names what is at their offsets. It has no privilege, and
+ * every file may be the one that was made to break it. */
 #include <assert.h>
 #include <stdalign.h>
 #include <sys/time.h>
@@ -16,7 +16,7 @@ static_assert((int)ELF_BUILD_ID_MAX == (int)PARSER_BUILD_ID_MAX, "a build ID fit
 
 struct file {
 	uint64_t object;
-	uint64_t used;  /* when: counts requests */
+	uint64_t used; /* when: counts requests */
 	uint64_t content_hash;
 	struct elf_symbols *symbols; /* NULL: error says why */
 	int error;
@@ -84,7 +84,10 @@ static size_t make_reply(struct parser *p, const struct file *f)
 	size_t size;
 
 	*h = (struct parser_reply_header){
-		.magic = HELPER_MAGIC_PARSER, .error = f->error, .request = q->header.request, .content_hash = f->content_hash,
+		.magic = HELPER_MAGIC_PARSER,
+		.error = f->error,
+		.request = q->header.request,
+		.content_hash = f->content_hash,
 		.n = f->symbols ? q->header.n : 0,
 	};
 	if (f->symbols)
@@ -98,8 +101,12 @@ static size_t make_reply(struct parser *p, const struct file *f)
 		elf_symbols_lookup(f->symbols, q->offsets[i], &s);
 		length = strlen(s.name);
 		entries[i] = (struct parser_reply_entry){
-			.start = s.start, .size = s.size, .address = s.address, .valid_start = s.valid_start,
-			.valid_end = s.valid_end, .name_size = (uint32_t)length,
+			.start = s.start,
+			.size = s.size,
+			.address = s.address,
+			.valid_start = s.valid_start,
+			.valid_end = s.valid_end,
+			.name_size = (uint32_t)length,
 		};
 		memcpy(p->reply + size, s.name, length);
 		size += length;
@@ -109,8 +116,9 @@ static size_t make_reply(struct parser *p, const struct file *f)
 
 static bool request_is_valid(const struct parser_request_packet *q, ssize_t size, int fd)
 {
-	return fd >= 0 && (size_t)size >= sizeof(q->header) && q->header.magic == HELPER_MAGIC_PARSER && q->header.n >= 1 &&
-		q->header.n <= PARSER_OFFSETS_MAX && (size_t)size == sizeof(q->header) + q->header.n * sizeof(q->offsets[0]);
+	return fd >= 0 && (size_t)size >= sizeof(q->header) && q->header.magic == HELPER_MAGIC_PARSER &&
+		q->header.n >= 1 && q->header.n <= PARSER_OFFSETS_MAX &&
+		(size_t)size == sizeof(q->header) + q->header.n * sizeof(q->offsets[0]);
 }
 
 static void set_watchdog(time_t seconds)

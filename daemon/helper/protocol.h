@@ -9,8 +9,8 @@
 #define HELPER_MAGIC_OPENER 0x6e65706fU
 #define HELPER_MAGIC_PARSER 0x73726170U
 
-/* One request may keep the parser busy this long; then the daemon kills it. Its own timer comes first, because a
- * daemon without CAP_KILL may not signal a process of another user. */
+/* One request may keep the parser busy this long; then the daemon kills it. Its own timer comes first,
+ * because a daemon without CAP_KILL may not signal a process of another user. */
 #define PARSER_REQUEST_MAX_S 10
 #define PARSER_TIMER_S 9
 
@@ -22,7 +22,8 @@ struct helper_hello {
 
 struct opener_request {
 	uint32_t magic;
-	uint32_t sequence; /* returned in the reply, so that an answer that came too late is not taken for the next */
+	uint32_t sequence; /* returned in the reply, so that an answer that came too late is not taken for the
+			      next */
 	uint32_t event;    /* enum opener_event */
 	uint32_t cpu;
 	uint32_t freq;     /* 0 or 1 */
@@ -33,7 +34,7 @@ struct opener_request {
 struct opener_reply {
 	uint32_t magic;
 	uint32_t sequence;
-	int32_t error;     /* 0: a descriptor comes along */
+	int32_t error; /* 0: a descriptor comes along */
 	uint32_t reserved;
 };
 
@@ -45,7 +46,8 @@ struct parser_request_header {
 	uint64_t object;
 };
 
-/* Followed by n entries, then their names without separators, in the order of the entries. n is 0 on error. */
+/* Followed by n entries, then their names without separators, in the order of the entries. n is 0 on error.
+ */
 struct parser_reply_header {
 	uint32_t magic;
 	int32_t error;
@@ -67,11 +69,12 @@ struct parser_request_packet {
 	uint64_t offsets[PARSER_OFFSETS_MAX];
 };
 
-#define PARSER_REPLY_MAX (sizeof(struct parser_reply_header) + \
-                          PARSER_OFFSETS_MAX * (sizeof(struct parser_reply_entry) + PARSER_NAME_MAX))
+#define PARSER_REPLY_MAX                      \
+	(sizeof(struct parser_reply_header) + \
+	 PARSER_OFFSETS_MAX * (sizeof(struct parser_reply_entry) + PARSER_NAME_MAX))
 
-/* A packet with at most one descriptor (*ret_fd, -EBADF without one, always close-on-exec). Truncated packets and packets with
- * more descriptors give -EBADMSG, the end of the stream 0 bytes. */
+/* A packet with at most one descriptor (*ret_fd, -EBADF without one, always close-on-exec). Truncated packets
+ * and packets with more descriptors give -EBADMSG, the end of the stream 0 bytes. */
 ssize_t packet_receive(int socket, void *buffer, size_t size, int flags, int *ret_fd);
 /* fd < 0: none. Gives -EAGAIN with MSG_DONTWAIT when there is no room. */
 int packet_send(int socket, const void *buffer, size_t size, int flags, int fd);

@@ -6,7 +6,8 @@
 #include "cgroups.h"
 #include "unit.h"
 
-/* The type of kernfs' file handles; from the kernel's exportfs.h, and part of its interface since systemd relies on it. */
+/* The type of kernfs' file handles; from the kernel's exportfs.h, and part of its interface since systemd
+ * relies on it. */
 #define HANDLE_KERNFS 0xfe
 
 struct cgroups {

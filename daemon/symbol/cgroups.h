@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* From cgroup ids to paths and units: what is left to say of a process that died before /proc could be read. */
+/* From cgroup ids to paths and units: what is left to say of a process that died before /proc could be read.
+ */
 #pragma once
 
 #include "base.h"
@@ -16,6 +17,6 @@ int cgroups_new(struct cgroups **ret, uint32_t max);
 struct cgroups *cgroups_free(struct cgroups *c);
 DEFINE_CLEANUP(struct cgroups *, cgroups_free)
 
-/* By the kernel's own id (cgroup v2), also of a cgroup that is empty by now; what was found once is kept after it is gone. NULL when
- * it isn't known, or there is no cgroup v2. Valid until the next call. */
+/* By the kernel's own id (cgroup v2), also of a cgroup that is empty by now; what was found once is kept
+ * after it is gone. NULL when it isn't known, or there is no cgroup v2. Valid until the next call. */
 const struct cgroup *cgroups_find(struct cgroups *c, uint64_t id);

@@ -9,9 +9,9 @@
 
 struct entry {
 	uint64_t address;
-	uint32_t name;   /* offset into names, or NAMELESS */
+	uint32_t name; /* offset into names, or NAMELESS */
 	uint16_t module;
-	uint8_t rank;    /* among those that share an address: smaller is better */
+	uint8_t rank; /* among those that share an address: smaller is better */
 };
 
 struct kernel_symbols {
@@ -61,7 +61,13 @@ static bool has_suffix(const char *s, const char *suffix)
 static bool is_marker(const char *name)
 {
 	static const char *const markers[] = {
-		"_text", "_stext", "_etext", "_sinittext", "_einittext", "__indirect_thunk_start", "__indirect_thunk_end",
+		"_text",
+		"_stext",
+		"_etext",
+		"_sinittext",
+		"_einittext",
+		"__indirect_thunk_start",
+		"__indirect_thunk_end",
 	};
 
 	for (size_t i = 0; i < ELEMENTS_OF(markers); i++)
@@ -252,8 +258,8 @@ size_t kernel_symbols_bytes(const struct kernel_symbols *k)
 	return k->n * (sizeof(*k->addresses) + sizeof(*k->names_at) + sizeof(*k->modules_at)) + k->names_max;
 }
 
-/* kallsyms knows no sizes: a function ends where the next symbol begins. Where that is another module's, memory of
- * neither may lie between: there it ends with its page. */
+/* kallsyms knows no sizes: a function ends where the next symbol begins. Where that is another module's,
+ * memory of neither may lie between: there it ends with its page. */
 static uint64_t end_of(const struct kernel_symbols *k, size_t i)
 {
 	uint64_t page_end = (k->addresses[i] | (PAGE - 1)) + 1;
@@ -278,7 +284,8 @@ bool kernel_symbols_find(const struct kernel_symbols *k, uint64_t address, struc
 	if (low == 0 || k->names_at[low - 1] == NAMELESS || address >= end_of(k, low - 1))
 		return false;
 	*ret = (struct kernel_symbol){
-		.name = k->names + k->names_at[low - 1], .module = k->modules[k->modules_at[low - 1]],
+		.name = k->names + k->names_at[low - 1],
+		.module = k->modules[k->modules_at[low - 1]],
 	};
 	return true;
 }
@@ -299,10 +306,20 @@ bool kernel_symbol_is_plumbing(const char *name)
 		"bpf_prog_",       /* the program itself */
 		"bpf_trampoline_", /* fentry */
 		"bpf_trace_run",   /* raw tracepoints, with the number of arguments */
-		"__bpf_trace_", "__traceiter_", "__probestub_",
-		"bpf_get_stack", "bpf_get_task_stack", "__bpf_get_stack", /* the helper that walked */
-		"bpf_overflow_handler", "__perf_event_overflow", "perf_event_overflow", "perf_swevent_",
-		"___perf_sw_event", "__perf_sw_event", "perf_tp_event", "perf_trace_",
+		"__bpf_trace_",
+		"__traceiter_",
+		"__probestub_",
+		"bpf_get_stack",
+		"bpf_get_task_stack",
+		"__bpf_get_stack", /* the helper that walked */
+		"bpf_overflow_handler",
+		"__perf_event_overflow",
+		"perf_event_overflow",
+		"perf_swevent_",
+		"___perf_sw_event",
+		"__perf_sw_event",
+		"perf_tp_event",
+		"perf_trace_",
 	};
 
 	for (size_t i = 0; i < ELEMENTS_OF(prefixes); i++)

@@ -21,7 +21,8 @@ size_t kernel_symbols_bytes(const struct kernel_symbols *k);
 /* The strings live as long as the table. */
 bool kernel_symbols_find(const struct kernel_symbols *k, uint64_t address, struct kernel_symbol *ret);
 
-/* Code of the scheduler and of locks, which the kernel leaves out when it walks the stack of a task that sleeps. */
+/* Code of the scheduler and of locks, which the kernel leaves out when it walks the stack of a task that
+ * sleeps. */
 bool kernel_symbols_is_sched(const struct kernel_symbols *k, uint64_t address);
 
 /* Part of how our own programs were called, not of what the kernel did. */

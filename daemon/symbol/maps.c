@@ -51,8 +51,9 @@ int mapping_parse(const char *line, struct mapping *ret)
 	char permissions[5];
 	int at = 0;
 
-	if (sscanf(line, "%lx-%lx %4s %lx %x:%x %lu%n", &start, &end, permissions, &offset, &device_major, &device_minor,
-	           &inode, &at) < 7 || at == 0 || end <= start)
+	if (sscanf(line, "%lx-%lx %4s %lx %x:%x %lu%n", &start, &end, permissions, &offset, &device_major,
+		   &device_minor, &inode, &at) < 7 ||
+	    at == 0 || end <= start)
 		return -EBADMSG;
 	if (strlen(permissions) != 4)
 		return -EBADMSG;
@@ -62,7 +63,11 @@ int mapping_parse(const char *line, struct mapping *ret)
 	line += at;
 	line += strspn(line, " ");
 	*ret = (struct mapping){
-		.start = start, .end = end, .offset = offset, .inode = inode, .device = makedev(device_major, device_minor),
+		.start = start,
+		.end = end,
+		.offset = offset,
+		.inode = inode,
+		.device = makedev(device_major, device_minor),
 		.path = copy_path(line),
 	};
 	if (!ret->path)
@@ -157,7 +162,8 @@ static int reopen_regular(const struct mapping *m, int path_fd, bool exact)
 static int open_below(const struct mapping *m, int root_fd)
 {
 	struct open_how how = {
-		.flags = O_PATH | O_CLOEXEC | O_NOFOLLOW, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+		.flags = O_PATH | O_CLOEXEC | O_NOFOLLOW,
+		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
 	};
 	_cleanup_close_ int fd = (int)syscall(SYS_openat2, root_fd, m->path, &how, sizeof(how));
 
@@ -170,7 +176,8 @@ int mapping_open(const struct mapping *m, int process_fd)
 	char name[64];
 	int fd;
 
-	/* The mapped file itself, even when its path is gone or is another one's; needs CAP_CHECKPOINT_RESTORE. */
+	/* The mapped file itself, even when its path is gone or is another one's; needs
+	 * CAP_CHECKPOINT_RESTORE. */
 	snprintf(name, sizeof(name), "map_files/%lx-%lx", (unsigned long)m->start, (unsigned long)m->end);
 	exact = openat(process_fd, name, O_PATH | O_CLOEXEC);
 	if (exact >= 0) {
@@ -179,7 +186,8 @@ int mapping_open(const struct mapping *m, int process_fd)
 			return fd;
 	}
 
-	/* In another mount namespace the path is as seen from its root; in a chroot of ours as seen from ours. */
+	/* In another mount namespace the path is as seen from its root; in a chroot of ours as seen from
+	 * ours. */
 	root = openat(process_fd, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (root >= 0) {
 		fd = open_below(m, root);

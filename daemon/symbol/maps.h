@@ -18,9 +18,9 @@ struct mapping {
 	uint64_t inode;
 	dev_t device;
 	enum mapping_kind kind;
-	bool tried;        /* to open the file */
-	uint64_t object;   /* objects.h; 0 = not known */
-	char *path;        /* as the kernel writes it, without " (deleted)" */
+	bool tried;      /* to open the file */
+	uint64_t object; /* objects.h; 0 = not known */
+	char *path;      /* as the kernel writes it, without " (deleted)" */
 };
 
 struct mappings {
@@ -28,12 +28,13 @@ struct mappings {
 	size_t n, max;
 };
 
-/* 0: *ret is filled (path is the caller's); 1: a mapping that is not executable; -EBADMSG: not a line of maps. */
+/* 0: *ret is filled (path is the caller's); 1: a mapping that is not executable; -EBADMSG: not a line of
+ * maps. */
 int mapping_parse(const char *line, struct mapping *ret);
 int mappings_read(struct mappings *ret, FILE *f);
 void mappings_clear(struct mappings *m);
 struct mapping *mappings_find(const struct mappings *m, uint64_t address);
 
-/* Opens the very file that is mapped, for reading; it is a regular file. process_fd: /proc/PID. Gives -ESTALE when
- * another one has its path now. */
+/* Opens the very file that is mapped, for reading; it is a regular file. process_fd: /proc/PID. Gives -ESTALE
+ * when another one has its path now. */
 int mapping_open(const struct mapping *m, int process_fd);

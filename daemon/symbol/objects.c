@@ -13,7 +13,7 @@ enum identity_seed { SEED_BUILD_ID = 1, SEED_CONTENT, SEED_NAME };
 struct objects {
 	struct helper *helper;
 	struct object *slots;
-	struct map64 *index;        /* key → slot */
+	struct map64 *index; /* key → slot */
 	uint32_t n, max;
 	uint32_t n_functions, max_functions;
 	struct object *with_fd[FDS_MAX];
@@ -22,7 +22,7 @@ struct objects {
 		uint64_t request, object;
 	} questions[QUESTIONS_MAX];
 	uint32_t n_questions;
-	uint64_t now;               /* counts stacks */
+	uint64_t now; /* counts stacks */
 	uint64_t parser_errors;
 	struct parser_reply reply;
 };
@@ -103,7 +103,8 @@ static struct object *find_oldest(struct objects *o, bool (*fits)(const struct o
 	for (uint32_t i = 0; i < o->n; i++) {
 		struct object *candidate = &o->slots[i];
 
-		if (candidate->used != o->now && fits(candidate) && (!oldest || candidate->used < oldest->used))
+		if (candidate->used != o->now && fits(candidate) &&
+		    (!oldest || candidate->used < oldest->used))
 			oldest = candidate;
 	}
 	return oldest;
@@ -144,8 +145,13 @@ static struct object *find_room(struct objects *o)
 static uint64_t make_key(const struct stat *st)
 {
 	uint64_t parts[] = {
-		st->st_dev, st->st_ino, (uint64_t)st->st_size, (uint64_t)st->st_mtim.tv_sec, (uint64_t)st->st_mtim.tv_nsec,
-		(uint64_t)st->st_ctim.tv_sec, (uint64_t)st->st_ctim.tv_nsec,
+		st->st_dev,
+		st->st_ino,
+		(uint64_t)st->st_size,
+		(uint64_t)st->st_mtim.tv_sec,
+		(uint64_t)st->st_mtim.tv_nsec,
+		(uint64_t)st->st_ctim.tv_sec,
+		(uint64_t)st->st_ctim.tv_nsec,
 	};
 	uint64_t key = hash64(parts, sizeof(parts), 0);
 
@@ -301,7 +307,8 @@ int objects_ask(struct objects *o, struct object *object, const uint64_t *offset
 	object->fd_used_ns = clock_monotonic_ns();
 	o->questions[o->n_questions++] = (struct question){ .request = request, .object = object->key };
 	for (size_t i = 0; i < m; i++)
-		object->pending[object->n_pending++] = (struct pending){ .request = request, .offset = wanted[i] };
+		object->pending[object->n_pending++] = (struct pending){ .request = request,
+									 .offset = wanted[i] };
 	return 0;
 }
 
@@ -334,7 +341,8 @@ static void settle(struct object *object, uint64_t request)
 static struct function make_function(const struct object *object, size_t at, const struct parser_symbol *s)
 {
 	uint64_t before = MIN(s->address - s->valid_start, s->offset), behind = s->valid_end - s->address;
-	struct function f = { .from = s->offset - before, .to = s->offset + MIN(behind, UINT64_MAX - s->offset) };
+	struct function f = { .from = s->offset - before,
+			      .to = s->offset + MIN(behind, UINT64_MAX - s->offset) };
 
 	if (at > 0)
 		f.from = MAX(f.from, object->functions[at - 1].to);
@@ -445,7 +453,10 @@ void objects_close_idle(struct objects *o, uint64_t now_ns)
 void objects_get_status(const struct objects *o, struct objects_status *ret)
 {
 	*ret = (struct objects_status){
-		.objects = o->n, .objects_max = o->max, .functions = o->n_functions, .functions_max = o->max_functions,
+		.objects = o->n,
+		.objects_max = o->max,
+		.functions = o->n_functions,
+		.functions_max = o->max_functions,
 		.parser_errors = o->parser_errors,
 	};
 }

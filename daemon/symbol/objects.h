@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Files that code comes from, and what the parser said about their functions. Everything about a file is asked once.
+/* Files that code comes from, and what the parser said about their functions. Everything about a file is
+ * asked once.
  *
  *   object ── id (build ID or content), name, functions: disjoint intervals of file offsets, sorted
  *          └─ pending: offsets that the parser has been asked for */
@@ -16,27 +17,27 @@ struct objects;
 
 /* An interval of the file within which the answer is the same. */
 struct function {
-	uint64_t from, to;      /* file offsets */
-	uint64_t address;       /* virtual address of from */
-	uint64_t start;         /* virtual address where the function starts */
-	char *name;             /* NULL: no symbol covers it */
+	uint64_t from, to; /* file offsets */
+	uint64_t address;  /* virtual address of from */
+	uint64_t start;    /* virtual address where the function starts */
+	char *name;        /* NULL: no symbol covers it */
 };
 
 struct object {
-	uint64_t key;           /* device, inode, size, times of change; 0 = free slot */
-	uint64_t id;            /* the same for the same file on every host; known after the first answer */
-	uint64_t used;          /* when: counts resolved stacks */
+	uint64_t key;  /* device, inode, size, times of change; 0 = free slot */
+	uint64_t id;   /* the same for the same file on every host; known after the first answer */
+	uint64_t used; /* when: counts resolved stacks */
 	uint64_t fd_used_ns;
 	char name[OBJECT_NAME_SIZE]; /* base name of its path */
 	bool identified;
-	int error;              /* the parser could not read it; it stays nameless */
-	unsigned deaths;        /* of the parser with a question for it open */
+	int error;       /* the parser could not read it; it stays nameless */
+	unsigned deaths; /* of the parser with a question for it open */
 	int fd;
 	struct function *functions;
 	size_t n_functions, max_functions;
 	struct pending {
 		uint64_t request, offset;
-	} *pending;
+	} * pending;
 	size_t n_pending, max_pending;
 };
 
@@ -54,8 +55,8 @@ bool objects_has_fd(const struct object *object);
 /* NULL: the parser hasn't said. */
 const struct function *object_find(const struct object *object, uint64_t offset);
 
-/* Asks for what is not pending yet. The object must be open, or have questions pending: then -EAGAIN, ask again after the answer, as
- * when the queue is full. Any other error: it will not be known. */
+/* Asks for what is not pending yet. The object must be open, or have questions pending: then -EAGAIN, ask
+ * again after the answer, as when the queue is full. Any other error: it will not be known. */
 int objects_ask(struct objects *o, struct object *object, const uint64_t *offsets, size_t n);
 /* Takes the parser's answers; gives how many. */
 int objects_dispatch(struct objects *o);

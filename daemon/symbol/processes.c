@@ -6,18 +6,20 @@
 #include "processes.h"
 #include "unit.h"
 
-/* Processes that may be read a second: more than that are a burst of short ones, and must not eat the tick. */
+/* Processes that may be read a second: more than that are a burst of short ones, and must not eat the tick.
+ */
 #define READS_PER_SEC 200
 /* At first everything is new: the machine's processes may be read at once (50 us each). */
 #define READS_AT_START 1000
-/* A process whose name is not the one in the kernel's record has executed something else since, or renamed itself: the next
- * record will tell which. After this many looks it is taken for what it is. */
+/* A process whose name is not the one in the kernel's record has executed something else since, or renamed
+ * itself: the next record will tell which. After this many looks it is taken for what it is. */
 #define NAME_TRIES 3
 #define RETRY_NS NSEC_PER_SEC
 /* Mappings of all processes together, 100 bytes and a path each. */
 #define ALL_MAPPINGS_MAX 65536
-/* Mappings are read again for an address that is in none. Huge maps may take at most a hundredth of the time; and processes whose stacks
- * can't be walked yield addresses that never are, so that the pause grows while it is in vain. */
+/* Mappings are read again for an address that is in none. Huge maps may take at most a hundredth of the time;
+ * and processes whose stacks can't be walked yield addresses that never are, so that the pause grows while it
+ * is in vain. */
 #define MAPS_PAUSE_MIN_NS NSEC_PER_SEC
 #define MAPS_PAUSE_MAX_NS (8 * NSEC_PER_SEC)
 #define MAPS_COST_FACTOR 100
@@ -30,13 +32,13 @@
 struct processes {
 	struct cgroups *cgroups;
 	struct process *slots;
-	struct map64 *index;   /* hash of the key → slot */
-	struct map64 *newest;  /* hash of pid and start → highest exec_id seen */
+	struct map64 *index;  /* hash of the key → slot */
+	struct map64 *newest; /* hash of pid and start → highest exec_id seen */
 	uint32_t n, max, hand;
 	uint32_t *free_slots, n_free;
 	size_t n_mappings;
 	uint64_t ns_per_tick;
-	double reads;          /* a token bucket of READS_PER_SEC */
+	double reads; /* a token bucket of READS_PER_SEC */
 	uint64_t reads_ns;
 	uint64_t gone, deferred;
 };
@@ -131,7 +133,8 @@ static struct process *next_victim(struct processes *all, const struct process *
 	}
 }
 
-static struct process *add(struct processes *all, const struct symbols_process_key *key, const struct process_record *record)
+static struct process *add(struct processes *all, const struct symbols_process_key *key,
+			   const struct process_record *record)
 {
 	struct process *p;
 	uint32_t slot;
@@ -141,8 +144,12 @@ static struct process *add(struct processes *all, const struct symbols_process_k
 	slot = all->free_slots[--all->n_free];
 	p = &all->slots[slot];
 	*p = (struct process){
-		.slot = slot, .cgroup_id = record->cgroup_id,
-		.info = { .key = *key, .uid = record->uid, .kernel_thread = record->kernel_thread, .cgroup = "/" },
+		.slot = slot,
+		.cgroup_id = record->cgroup_id,
+		.info = { .key = *key,
+			  .uid = record->uid,
+			  .kernel_thread = record->kernel_thread,
+			  .cgroup = "/" },
 	};
 	(void)map64_put(all->index, hash_key(key), slot);
 	all->n++;
@@ -189,7 +196,8 @@ int stat_parse(const char *text, char ret_comm[static 16], uint64_t *ret_start_t
 }
 
 /* Gives a descriptor of /proc/PID, and the name that the process has now. */
-static int open_checked(const struct processes *all, const struct symbols_process_key *key, char ret_comm[static 16])
+static int open_checked(const struct processes *all, const struct symbols_process_key *key,
+			char ret_comm[static 16])
 {
 	_cleanup_close_ int fd = -EBADF;
 	_cleanup_free_ char *text = NULL;
@@ -229,7 +237,8 @@ static void read_exe(int fd, char *ret, size_t size)
 {
 	static const char deleted[] = " (deleted)";
 	char exe[4096], root[4096];
-	ssize_t n = readlinkat(fd, "exe", exe, sizeof(exe) - 1), m = readlinkat(fd, "root", root, sizeof(root) - 1);
+	ssize_t n = readlinkat(fd, "exe", exe, sizeof(exe) - 1),
+		m = readlinkat(fd, "root", root, sizeof(root) - 1);
 	const char *path = exe;
 
 	if (n < 0)
@@ -265,7 +274,8 @@ static bool may_read(struct processes *all)
 	uint64_t now = clock_monotonic_ns();
 
 	if (all->reads < READS_PER_SEC)
-		all->reads = MIN(all->reads + (double)(now - all->reads_ns) / NSEC_PER_SEC * READS_PER_SEC, (double)READS_PER_SEC);
+		all->reads = MIN(all->reads + (double)(now - all->reads_ns) / NSEC_PER_SEC * READS_PER_SEC,
+				 (double)READS_PER_SEC);
 	all->reads_ns = now;
 	if (all->reads < 1)
 		return false;
@@ -335,7 +345,8 @@ static void look_if_allowed(struct processes *all, struct process *p, const stru
 	look(all, p, record);
 }
 
-struct process *processes_get(struct processes *all, const struct symbols_process_key *key, const struct process_record *record)
+struct process *processes_get(struct processes *all, const struct symbols_process_key *key,
+			      const struct process_record *record)
 {
 	struct process *p = NULL;
 	uint64_t slot;
@@ -385,7 +396,8 @@ static int read_mappings(struct processes *all, struct process *p)
 	r = mappings_read(&m, f);
 	if (r < 0)
 		return r;
-	if (m.n == 0 && p->mappings.n > 0) { /* it is just ending: what was there is what the addresses mean */
+	if (m.n == 0 &&
+	    p->mappings.n > 0) { /* it is just ending: what was there is what the addresses mean */
 		mappings_clear(&m);
 		return 0;
 	}
@@ -425,7 +437,8 @@ void processes_forget(struct processes *all, uint64_t now_ns)
 	for (uint32_t i = 0; i < all->max; i++) {
 		struct process *p = &all->slots[i];
 
-		if (p->info.key.pid != 0 && now_ns - p->seen_ns > FORGET_NS && kill(p->info.key.pid, 0) < 0 && errno == ESRCH)
+		if (p->info.key.pid != 0 && now_ns - p->seen_ns > FORGET_NS && kill(p->info.key.pid, 0) < 0 &&
+		    errno == ESRCH)
 			evict(all, p);
 	}
 }
@@ -433,7 +446,10 @@ void processes_forget(struct processes *all, uint64_t now_ns)
 void processes_get_status(const struct processes *p, struct processes_status *ret)
 {
 	*ret = (struct processes_status){
-		.processes = p->n, .processes_max = p->max, .mappings = (uint32_t)p->n_mappings,
-		.gone = p->gone, .deferred = p->deferred,
+		.processes = p->n,
+		.processes_max = p->max,
+		.mappings = (uint32_t)p->n_mappings,
+		.gone = p->gone,
+		.deferred = p->deferred,
 	};
 }

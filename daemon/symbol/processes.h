@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The cache of processes: who they are, and what code is mapped where. Reads /proc/PID, and makes sure that it is still the
- * same process there. */
+/* The cache of processes: who they are, and what code is mapped where. Reads /proc/PID, and makes sure that
+ * it is still the same process there. */
 #pragma once
 
 #include "base.h"
@@ -14,13 +14,13 @@ struct process {
 	struct symbols_process info;
 	uint64_t cgroup_id;
 	uint64_t seen_ns;
-	uint64_t retry_ns;          /* while info is not settled: look at /proc again after this */
-	uint64_t maps_retry_ns;     /* no earlier than this are the mappings read again */
-	uint64_t maps_pause_ns;     /* grows while reading them again finds nothing */
+	uint64_t retry_ns;      /* while info is not settled: look at /proc again after this */
+	uint64_t maps_retry_ns; /* no earlier than this are the mappings read again */
+	uint64_t maps_pause_ns; /* grows while reading them again finds nothing */
 	struct mappings mappings;
 	uint32_t slot;
 	uint8_t tries;
-	bool referenced;            /* since the clock hand came by */
+	bool referenced; /* since the clock hand came by */
 	bool gone;
 };
 
@@ -31,17 +31,19 @@ DEFINE_CLEANUP(struct processes *, processes_free)
 /* What the kernel's record says beside the key. */
 struct process_record {
 	uint64_t cgroup_id;
-	const char *comm;  /* NULL: this is not known now */
+	const char *comm; /* NULL: this is not known now */
 	uint32_t uid;
 	bool kernel_thread;
 };
 
 /* Finds or adds; never fails for good once created. Valid until the next call with another key. */
-struct process *processes_get(struct processes *p, const struct symbols_process_key *key, const struct process_record *record);
+struct process *processes_get(struct processes *p, const struct symbols_process_key *key,
+			      const struct process_record *record);
 
 /* /proc/PID, when the process that the key means is still there; else negative errno. */
 int process_open(struct processes *all, struct process *p);
-/* The mapping that holds the address. Reads the mappings when they are not known, or don't have it and are old enough. */
+/* The mapping that holds the address. Reads the mappings when they are not known, or don't have it and are
+ * old enough. */
 struct mapping *process_mapping(struct processes *all, struct process *p, uint64_t address);
 
 /* Forgets those that have ended and weren't seen for a minute. */

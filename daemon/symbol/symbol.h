@@ -30,44 +30,49 @@ struct symbols_process {
 	struct symbols_process_key key;
 	uint32_t uid;
 	bool kernel_thread;
-	bool from_proc;     /* false: /proc could not be read; exe is "" then */
-	bool settled;       /* nothing more will be learnt; false: put off (too many new processes in this second, or just executing
-	                       something else), so ask again at the next tick */
+	bool from_proc; /* false: /proc could not be read; exe is "" then */
+	bool settled;   /* nothing more will be learnt; false: put off (too many new processes in this second,
+			   or just executing something else), so ask again at the next tick */
 	char comm[16];
-	char exe[256];      /* path as the process sees it, without " (deleted)"; "" for kernel threads */
-	char cgroup[256];   /* path in the unified (or systemd) hierarchy, "/" when none */
-	char unit[256];     /* systemd unit (system or user) of the cgroup, "" when none */
+	char exe[256];    /* path as the process sees it, without " (deleted)"; "" for kernel threads */
+	char cgroup[256]; /* path in the unified (or systemd) hierarchy, "/" when none */
+	char unit[256];   /* systemd unit (system or user) of the cgroup, "" when none */
 };
 
-/* Reads /proc the first time; cached. start and cgroup_id guard against a reused pid; comm and uid come from the kernel's record and
- * are what is left when the process is gone. The result is valid until the next call of any function here. */
-int symbols_process(struct symbols *s, const struct symbols_process_key *key, uint64_t cgroup_id, const char *comm,
-                    uint32_t uid, bool kernel_thread, const struct symbols_process **ret);
+/* Reads /proc the first time; cached. start and cgroup_id guard against a reused pid; comm and uid come from
+ * the kernel's record and are what is left when the process is gone. The result is valid until the next call
+ * of any function here. */
+int symbols_process(struct symbols *s, const struct symbols_process_key *key, uint64_t cgroup_id,
+		    const char *comm, uint32_t uid, bool kernel_thread, const struct symbols_process **ret);
 
 enum frame_kind { FRAME_KERNEL, FRAME_USER, FRAME_JIT, FRAME_UNKNOWN };
 
 struct symbols_frame {
-	uint64_t id;          /* hash of object identity (build ID, content hash, "kernel") and function or offset */
+	uint64_t id; /* hash of object identity (build ID, content hash, "kernel") and function or offset */
 	enum frame_kind kind;
 	const char *function; /* "" when unnamed: then [object+0xoffset] is its display name */
-	const char *object;   /* base name of the file, "[kernel]", a module's "[name]", "[vdso]", "[anon]", "[unknown]" */
+	const char *object;   /* base name of the file, "[kernel]", a module's "[name]", "[vdso]", "[anon]",
+				 "[unknown]" */
 	const char *display;  /* what folded output prints */
 };
 
 #define SYMBOLS_FRAMES_MAX 192
 
-/* Resolves a stack, innermost first in and out (user frames follow kernel frames). 0: *ret_n frames and the id are filled. -EAGAIN: the
- * parser has been asked, or the process could not be looked at yet; call again after symbols_dispatch() and at the next tick.
- * Frames of our own programs are stripped from the top. Frames that say nothing about depth ("[unknown]", "[anon]", "[kernel]") stand
- * once for any number in a row. Strings are valid until the next call of any function here. */
-int symbols_resolve(struct symbols *s, const struct symbols_process_key *key,
-                    const uint64_t *kernel, size_t n_kernel, const uint64_t *user, size_t n_user,
-                    struct symbols_frame ret_frames[static SYMBOLS_FRAMES_MAX], size_t *ret_n, uint64_t *ret_stack_id);
+/* Resolves a stack, innermost first in and out (user frames follow kernel frames). 0: *ret_n frames and the
+ * id are filled. -EAGAIN: the parser has been asked, or the process could not be looked at yet; call again
+ * after symbols_dispatch() and at the next tick. Frames of our own programs are stripped from the top. Frames
+ * that say nothing about depth ("[unknown]", "[anon]", "[kernel]") stand once for any number in a row.
+ * Strings are valid until the next call of any function here. */
+int symbols_resolve(struct symbols *s, const struct symbols_process_key *key, const uint64_t *kernel,
+		    size_t n_kernel, const uint64_t *user, size_t n_user,
+		    struct symbols_frame ret_frames[static SYMBOLS_FRAMES_MAX], size_t *ret_n,
+		    uint64_t *ret_stack_id);
 
 /* Takes the parser's answers; call when parser_fd() is readable. Returns how many arrived. */
 int symbols_dispatch(struct symbols *s);
 
-/* Reads kallsyms again (a module was loaded) and forgets processes that are gone. Call about once a minute; cheap when nothing changed. */
+/* Reads kallsyms again (a module was loaded) and forgets processes that are gone. Call about once a minute;
+ * cheap when nothing changed. */
 int symbols_refresh(struct symbols *s);
 
 struct symbols_status {
@@ -75,7 +80,8 @@ struct symbols_status {
 	uint32_t kernel_symbols;
 	uint64_t resolved, unnamed; /* user frames since start; unnamed: [object+0xoffset] */
 	uint64_t gone;              /* processes that were gone before they could be identified */
-	uint64_t deferred;          /* looks at /proc put off, because there were too many new processes in that second */
+	uint64_t deferred; /* looks at /proc put off, because there were too many new processes in that second
+			    */
 	uint64_t parser_errors;
 };
 void symbols_get_status(const struct symbols *s, struct symbols_status *ret);

@@ -11,15 +11,16 @@
 #define CGROUPS_MAX 2048
 #define DISPLAY_SIZE (OBJECT_NAME_SIZE + 24) /* "[name+0x0123456789abcdef]" */
 #define MODULES_FILE_MAX (256U << 10)
-/* A kernel address that no symbol covers may belong to a program that was loaded since: read again (50 ms), but not more often than
- * this, and ever less while that finds nothing new. */
+/* A kernel address that no symbol covers may belong to a program that was loaded since: read again (50 ms),
+ * but not more often than this, and ever less while that finds nothing new. */
 #define KALLSYMS_AGE_MIN_NS (60 * NSEC_PER_SEC)
 #define KALLSYMS_AGE_MAX_NS (3600 * NSEC_PER_SEC)
 #define IDLE_CHECK_NS NSEC_PER_SEC
 
 enum frame_seed { SEED_KERNEL_FRAME = 16, SEED_FUNCTION, SEED_ADDRESS, SEED_WHOLE, SEED_STACK };
 
-/* Between the kernel's and the user's part of a stack, so that the same ids on the other side are another stack. */
+/* Between the kernel's and the user's part of a stack, so that the same ids on the other side are another
+ * stack. */
 #define STACK_BOUNDARY 0x7374636b75737572ULL
 
 struct wanted {
@@ -32,7 +33,7 @@ struct symbols {
 	struct objects *objects;
 	struct kernel_symbols *kernel;
 	uint64_t kernel_read_ns, kernel_age_ns, modules_hash, idle_check_ns;
-	bool kernel_missed;   /* an address had no name: kallsyms may have grown */
+	bool kernel_missed; /* an address had no name: kallsyms may have grown */
 	uint64_t resolved, unnamed;
 
 	/* of the stack that is being resolved */
@@ -97,7 +98,8 @@ int symbols_new(struct symbols **ret, const struct symbols_config *config, struc
 	_cleanup_(symbols_freep) struct symbols *s = calloc(1, sizeof(*s));
 	int r;
 
-	if (config->max_processes == 0 || config->max_objects < SYMBOLS_FRAMES_MAX || config->max_functions < SYMBOLS_FRAMES_MAX)
+	if (config->max_processes == 0 || config->max_objects < SYMBOLS_FRAMES_MAX ||
+	    config->max_functions < SYMBOLS_FRAMES_MAX)
 		return -EINVAL;
 	if (!s)
 		return -ENOMEM;
@@ -129,11 +131,14 @@ struct symbols *symbols_free(struct symbols *s)
 	return NULL;
 }
 
-int symbols_process(struct symbols *s, const struct symbols_process_key *key, uint64_t cgroup_id, const char *comm,
-                    uint32_t uid, bool kernel_thread, const struct symbols_process **ret)
+int symbols_process(struct symbols *s, const struct symbols_process_key *key, uint64_t cgroup_id,
+		    const char *comm, uint32_t uid, bool kernel_thread, const struct symbols_process **ret)
 {
 	const struct process_record record = {
-		.cgroup_id = cgroup_id, .comm = comm, .uid = uid, .kernel_thread = kernel_thread,
+		.cgroup_id = cgroup_id,
+		.comm = comm,
+		.uid = uid,
+		.kernel_thread = kernel_thread,
 	};
 
 	if (key->pid <= 0)
@@ -153,7 +158,8 @@ int symbols_refresh(struct symbols *s)
 
 	processes_forget(s->processes, now);
 	objects_close_idle(s->objects, now);
-	if (hash_modules() == s->modules_hash && (!s->kernel_missed || now - s->kernel_read_ns < s->kernel_age_ns))
+	if (hash_modules() == s->modules_hash &&
+	    (!s->kernel_missed || now - s->kernel_read_ns < s->kernel_age_ns))
 		return 0;
 	return read_kernel(s);
 }
@@ -166,9 +172,17 @@ void symbols_get_status(const struct symbols *s, struct symbols_status *ret)
 	processes_get_status(s->processes, &p);
 	objects_get_status(s->objects, &o);
 	*ret = (struct symbols_status){
-		.processes = p.processes, .processes_max = p.processes_max, .objects = o.objects, .objects_max = o.objects_max,
-		.functions = o.functions, .functions_max = o.functions_max, .kernel_symbols = kernel_symbols_count(s->kernel),
-		.resolved = s->resolved, .unnamed = s->unnamed, .gone = p.gone, .deferred = p.deferred,
+		.processes = p.processes,
+		.processes_max = p.processes_max,
+		.objects = o.objects,
+		.objects_max = o.objects_max,
+		.functions = o.functions,
+		.functions_max = o.functions_max,
+		.kernel_symbols = kernel_symbols_count(s->kernel),
+		.resolved = s->resolved,
+		.unnamed = s->unnamed,
+		.gone = p.gone,
+		.deferred = p.deferred,
 		.parser_errors = o.parser_errors,
 	};
 }
@@ -179,7 +193,11 @@ void symbols_get_status(const struct symbols *s, struct symbols_status *ret)
 static struct symbols_frame whole_frame(enum frame_kind kind, const char *object)
 {
 	return (struct symbols_frame){
-		.id = hash64_string(object, SEED_WHOLE), .kind = kind, .function = "", .object = object, .display = object,
+		.id = hash64_string(object, SEED_WHOLE),
+		.kind = kind,
+		.function = "",
+		.object = object,
+		.display = object,
 	};
 }
 
@@ -188,16 +206,21 @@ static bool is_whole(const struct symbols_frame *f)
 	return f->function[0] == '\0' && f->id == hash64_string(f->object, SEED_WHOLE);
 }
 
-static struct symbols_frame address_frame(struct symbols *s, size_t i, uint64_t object_id, const char *object, uint64_t address)
+static struct symbols_frame address_frame(struct symbols *s, size_t i, uint64_t object_id, const char *object,
+					  uint64_t address)
 {
 	/* "[vdso]" has its brackets already */
 	bool bracketed = object[0] == '[';
 	int n = (int)strlen(object) - 2 * bracketed;
 
-	snprintf(s->displays[i], DISPLAY_SIZE, "[%.*s+0x%llx]", n, object + bracketed, (unsigned long long)address);
+	snprintf(s->displays[i], DISPLAY_SIZE, "[%.*s+0x%llx]", n, object + bracketed,
+		 (unsigned long long)address);
 	return (struct symbols_frame){
-		.id = hash64(&(uint64_t[]){ object_id, address }, 2 * sizeof(uint64_t), SEED_ADDRESS), .kind = FRAME_USER,
-		.function = "", .object = object, .display = s->displays[i],
+		.id = hash64(&(uint64_t[]){ object_id, address }, 2 * sizeof(uint64_t), SEED_ADDRESS),
+		.kind = FRAME_USER,
+		.function = "",
+		.object = object,
+		.display = s->displays[i],
 	};
 }
 
@@ -240,14 +263,18 @@ static struct symbols_frame kernel_frame(struct symbols *s, uint64_t address)
 
 	if (!kernel_symbols_find(s->kernel, address, &k)) {
 		s->kernel_missed = true;
-		return whole_frame(FRAME_KERNEL, "[kernel]"); /* an address would differ at every boot, and tell where the kernel is */
+		return whole_frame(
+			FRAME_KERNEL,
+			"[kernel]"); /* an address would differ at every boot, and tell where the kernel is */
 	}
 	id = hash64_string(k.name, hash64_string(k.module, SEED_KERNEL_FRAME));
-	return (struct symbols_frame){ .id = id, .kind = FRAME_KERNEL, .function = k.name, .object = k.module, .display = k.name };
+	return (struct symbols_frame){
+		.id = id, .kind = FRAME_KERNEL, .function = k.name, .object = k.module, .display = k.name
+	};
 }
 
-/* How many frames at the top are about how our own programs were called. Programs themselves may be younger than our
- * reading of kallsyms, so they have no name; what they were called by has. */
+/* How many frames at the top are about how our own programs were called. Programs themselves may be younger
+ * than our reading of kallsyms, so they have no name; what they were called by has. */
 static size_t count_plumbing(const struct symbols *s, const uint64_t *kernel, size_t n)
 {
 	struct kernel_symbol k;
@@ -263,15 +290,17 @@ static size_t count_plumbing(const struct symbols *s, const uint64_t *kernel, si
 	return plumbing;
 }
 
-/* A wait is seen by a program in the switch, or, when it lasts, by walking the sleeping task's stack. The kernel leaves its scheduler
- * out of the latter, as in /proc/PID/stack; so it is left out of the former, and both are one stack. */
+/* A wait is seen by a program in the switch, or, when it lasts, by walking the sleeping task's stack. The
+ * kernel leaves its scheduler out of the latter, as in /proc/PID/stack; so it is left out of the former, and
+ * both are one stack. */
 static bool is_at_switch(const struct symbols *s, const uint64_t *kernel, size_t n, size_t plumbing)
 {
 	static const char name[] = "__schedule"; /* or what a compiler made of it: "__schedule.constprop.0" */
 	struct kernel_symbol k;
 
 	return plumbing > 0 && plumbing < n && kernel_symbols_find(s->kernel, kernel[plumbing] - 1, &k) &&
-		strncmp(k.name, name, strlen(name)) == 0 && (k.name[strlen(name)] == '\0' || k.name[strlen(name)] == '.');
+		strncmp(k.name, name, strlen(name)) == 0 &&
+		(k.name[strlen(name)] == '\0' || k.name[strlen(name)] == '.');
 }
 
 static void put_kernel_frames(struct symbols *s, const uint64_t *kernel, size_t n, struct output *out)
@@ -289,7 +318,8 @@ static void put_kernel_frames(struct symbols *s, const uint64_t *kernel, size_t 
 	}
 }
 
-/* Makes sure that the mapping's object is known and, when needed, open. Gives NULL when the file can't be read. */
+/* Makes sure that the mapping's object is known and, when needed, open. Gives NULL when the file can't be
+ * read. */
 static struct object *mapping_object(struct symbols *s, struct process *p, struct mapping *m, bool open)
 {
 	struct object *object = m->object ? objects_get(s->objects, m->object) : NULL;
@@ -313,20 +343,25 @@ static struct object *mapping_object(struct symbols *s, struct process *p, struc
 	return objects_get(s->objects, key);
 }
 
-static struct symbols_frame object_frame(struct symbols *s, size_t i, const struct object *object, const struct mapping *m,
-                                         const struct function *f, uint64_t offset, bool is_return)
+static struct symbols_frame object_frame(struct symbols *s, size_t i, const struct object *object,
+					 const struct mapping *m, const struct function *f, uint64_t offset,
+					 bool is_return)
 {
 	uint64_t id[2] = { object->id };
 
 	if (f && f->name) {
 		id[1] = f->start;
 		return (struct symbols_frame){
-			.id = hash64(id, sizeof(id), SEED_FUNCTION), .kind = FRAME_USER, .function = f->name,
-			.object = object->name, .display = f->name,
+			.id = hash64(id, sizeof(id), SEED_FUNCTION),
+			.kind = FRAME_USER,
+			.function = f->name,
+			.object = object->name,
+			.display = f->name,
 		};
 	}
 	if (f)
-		return address_frame(s, i, object->id, object->name, f->address + (offset - f->from) + is_return);
+		return address_frame(s, i, object->id, object->name,
+				     f->address + (offset - f->from) + is_return);
 	if (object->error == -ENOEXEC && strncmp(m->path, "/memfd:", 7) == 0)
 		return whole_frame(FRAME_JIT, "[anon]");
 	if (object->error == -ENOEXEC) /* no ELF file: it has offsets only */
@@ -335,7 +370,8 @@ static struct symbols_frame object_frame(struct symbols *s, size_t i, const stru
 }
 
 /* -EAGAIN: put on the list of what the parser must be asked. */
-static int user_frame(struct symbols *s, struct process *p, size_t i, uint64_t address, bool is_return, struct symbols_frame *ret)
+static int user_frame(struct symbols *s, struct process *p, size_t i, uint64_t address, bool is_return,
+		      struct symbols_frame *ret)
 {
 	struct mapping *m = process_mapping(s->processes, p, address - is_return);
 	const struct function *f;
@@ -365,11 +401,13 @@ static int user_frame(struct symbols *s, struct process *p, size_t i, uint64_t a
 			return -EAGAIN;
 		}
 	}
-	*ret = object && (f || object->error < 0) ? object_frame(s, i, object, m, f, offset, is_return) : file_frame(s, i, m->path);
+	*ret = object && (f || object->error < 0) ? object_frame(s, i, object, m, f, offset, is_return)
+						  : file_frame(s, i, m->path);
 	return 0;
 }
 
-/* One question for each object. Gives -EAGAIN when an answer will come, 0 when none is to be expected for any of them. */
+/* One question for each object. Gives -EAGAIN when an answer will come, 0 when none is to be expected for any
+ * of them. */
 static int ask_wanted(struct symbols *s)
 {
 	int result = 0;
@@ -396,7 +434,8 @@ static int ask_wanted(struct symbols *s)
 }
 
 /* -EAGAIN: some are not known yet. */
-static int put_user_frames(struct symbols *s, struct process *p, const uint64_t *user, size_t n, struct output *out)
+static int put_user_frames(struct symbols *s, struct process *p, const uint64_t *user, size_t n,
+			   struct output *out)
 {
 	uint64_t unnamed = 0;
 	int result = 0;
@@ -419,8 +458,8 @@ static int put_user_frames(struct symbols *s, struct process *p, const uint64_t 
 	return result;
 }
 
-static int resolve_once(struct symbols *s, const struct symbols_process_key *key, const uint64_t *kernel, size_t n_kernel,
-                        const uint64_t *user, size_t n_user, struct output *out)
+static int resolve_once(struct symbols *s, const struct symbols_process_key *key, const uint64_t *kernel,
+			size_t n_kernel, const uint64_t *user, size_t n_user, struct output *out)
 {
 	static const struct process_record unknown = {};
 	struct process *p;
@@ -446,9 +485,10 @@ static void close_idle_now_and_then(struct symbols *s)
 	objects_close_idle(s->objects, now);
 }
 
-int symbols_resolve(struct symbols *s, const struct symbols_process_key *key,
-                    const uint64_t *kernel, size_t n_kernel, const uint64_t *user, size_t n_user,
-                    struct symbols_frame ret_frames[static SYMBOLS_FRAMES_MAX], size_t *ret_n, uint64_t *ret_stack_id)
+int symbols_resolve(struct symbols *s, const struct symbols_process_key *key, const uint64_t *kernel,
+		    size_t n_kernel, const uint64_t *user, size_t n_user,
+		    struct symbols_frame ret_frames[static SYMBOLS_FRAMES_MAX], size_t *ret_n,
+		    uint64_t *ret_stack_id)
 {
 	struct output out;
 	int r;
@@ -464,7 +504,8 @@ int symbols_resolve(struct symbols *s, const struct symbols_process_key *key,
 		r = resolve_once(s, key, kernel, n_kernel, user, n_user, &out);
 		if (r == 0)
 			break;
-		/* Objects that the parser can't be asked about have given up by now: the next round goes without them. */
+		/* Objects that the parser can't be asked about have given up by now: the next round goes
+		 * without them. */
 		if (s->n_wanted == 0 || ask_wanted(s) == -EAGAIN)
 			return -EAGAIN;
 	}

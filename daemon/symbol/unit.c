@@ -4,7 +4,8 @@
 #include "unit.h"
 
 static const char *const unit_suffixes[] = {
-	".service", ".scope", ".socket", ".mount", ".swap", ".slice", ".target", ".device", ".automount", ".timer", ".path",
+	".service", ".scope",  ".socket",    ".mount", ".swap", ".slice",
+	".target",  ".device", ".automount", ".timer", ".path",
 };
 
 static bool has_suffix(const char *s, const char *suffix)
@@ -30,8 +31,8 @@ static bool is_unit(const char *name)
 	return false;
 }
 
-/* Copies the path's first component, without the "_" that escapes names which look like cgroup attributes, and gives the rest;
- * NULL when there is none, or it is too long for a unit. */
+/* Copies the path's first component, without the "_" that escapes names which look like cgroup attributes,
+ * and gives the rest; NULL when there is none, or it is too long for a unit. */
 static const char *first_component(const char *path, char ret[static UNIT_NAME_SIZE])
 {
 	size_t n;

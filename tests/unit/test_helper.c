@@ -230,8 +230,9 @@ static void test_opens_events(void **state _unused_)
 		bool freq;
 		uint64_t value;
 	} cases[] = {
-		{ OPENER_CPU_CLOCK, true, 49 }, { OPENER_CPU_CLOCK, false, 20408163 },
-		{ OPENER_FAULTS_MINOR, true, 99 }, { OPENER_FAULTS_MINOR, false, 1 }, { OPENER_FAULTS_MAJOR, false, 1 },
+		{ OPENER_CPU_CLOCK, true, 49 },    { OPENER_CPU_CLOCK, false, 20408163 },
+		{ OPENER_FAULTS_MINOR, true, 99 }, { OPENER_FAULTS_MINOR, false, 1 },
+		{ OPENER_FAULTS_MAJOR, false, 1 },
 	};
 
 	need_root();
@@ -240,7 +241,8 @@ static void test_opens_events(void **state _unused_)
 		_cleanup_close_ int fd = -EBADF;
 		uint64_t count;
 
-		assert_int_equal(helper_open_perf_event(h, cases[i].event, 0, cases[i].freq, cases[i].value, &fd), 0);
+		assert_int_equal(
+			helper_open_perf_event(h, cases[i].event, 0, cases[i].freq, cases[i].value, &fd), 0);
 		assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
 		/* disabled until asked, and it counts then */
 		usleep(2000);
@@ -289,7 +291,9 @@ static void expect_refusal(struct helper *h, const void *packet, size_t size, in
 
 static void test_malformed_packets(void **state _unused_)
 {
-	struct opener_request good = { .magic = HELPER_MAGIC_OPENER, .event = OPENER_CPU_CLOCK, .freq = 1, .value = 49 };
+	struct opener_request good = {
+		.magic = HELPER_MAGIC_OPENER, .event = OPENER_CPU_CLOCK, .freq = 1, .value = 49
+	};
 	struct opener_request bad = good;
 	char large[4096] = {};
 	int fd = -EBADF;
@@ -366,7 +370,7 @@ struct truth {
 	struct {
 		uint64_t start, size;
 		char *name;
-	} *symbols;
+	} * symbols;
 	size_t n;
 	uint64_t text_offset, text_address, text_size; /* the executable segment */
 };
@@ -406,9 +410,10 @@ static void read_truth(struct truth *t, int fd)
 
 			gelf_getsym(data, (int)i, &s);
 			type = GELF_ST_TYPE(s.st_info);
-			if ((type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE) || s.st_shndx == SHN_UNDEF ||
-			    s.st_shndx >= SHN_LORESERVE || s.st_size == 0 ||
-			    !gelf_getshdr(elf_getscn(elf, s.st_shndx), &target) || !(target.sh_flags & SHF_EXECINSTR))
+			if ((type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE) ||
+			    s.st_shndx == SHN_UNDEF || s.st_shndx >= SHN_LORESERVE || s.st_size == 0 ||
+			    !gelf_getshdr(elf_getscn(elf, s.st_shndx), &target) ||
+			    !(target.sh_flags & SHF_EXECINSTR))
 				continue;
 			if (t->n == max) {
 				max = max ? 2 * max : 1024;
@@ -438,7 +443,8 @@ static bool is_true(const struct truth *t, const struct parser_symbol *s)
 	for (size_t i = 0; i < t->n; i++)
 		if (s->address - t->symbols[i].start < t->symbols[i].size) {
 			covered = true;
-			if (streq(t->symbols[i].name, s->name) && t->symbols[i].start == s->start && t->symbols[i].size == s->size)
+			if (streq(t->symbols[i].name, s->name) && t->symbols[i].start == s->start &&
+			    t->symbols[i].size == s->size)
 				return true;
 		}
 	return s->name[0] == '\0' && !covered;
@@ -524,7 +530,8 @@ static int file_with(const char *content, size_t size)
 static void test_not_elf(void **state _unused_)
 {
 	HELPER;
-	_cleanup_close_ int text = file_with("#!/bin/sh\n", 10), empty = file_with("", 0), other = file_with("#!/bin/sh!", 10);
+	_cleanup_close_ int text = file_with("#!/bin/sh\n", 10), empty = file_with("", 0),
+			    other = file_with("#!/bin/sh!", 10);
 	_cleanup_close_ int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	uint64_t offset = 0, hash;
 
@@ -545,7 +552,8 @@ static void test_not_elf(void **state _unused_)
 static void test_shrinking_file(void **state _unused_)
 {
 	HELPER;
-	_cleanup_close_ int self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC), fd = memfd_create("test", MFD_CLOEXEC);
+	_cleanup_close_ int self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC),
+			    fd = memfd_create("test", MFD_CLOEXEC);
 	static char head[100000];
 	uint64_t offset = 4096;
 	pid_t parser = helper_parser_pid(h);
@@ -624,7 +632,8 @@ static void test_restart_without_privileges(void **state _unused_)
 	uint64_t offset = 0;
 	int status;
 
-	/* Only the process that has started them can replace them, and it needs its privileges for the other tests. */
+	/* Only the process that has started them can replace them, and it needs its privileges for the other
+	 * tests. */
 	pid = fork();
 	if (pid == 0) {
 		struct helper *mine;
@@ -639,7 +648,9 @@ static void test_restart_without_privileges(void **state _unused_)
 		if (reply.error != 0)
 			_exit(2);
 		_exit(streq(status_field(helper_parser_pid(mine), "Seccomp"), "2") &&
-		      strtoull(status_field(helper_parser_pid(mine), "CapPrm"), NULL, 16) == 0 ? 0 : 3);
+				      strtoull(status_field(helper_parser_pid(mine), "CapPrm"), NULL, 16) == 0
+			      ? 0
+			      : 3);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
@@ -730,8 +741,12 @@ static void test_malformed_replies(void **state _unused_)
 		h->n_requests = 1;
 		h->requests[0] = (struct request){ .id = 5, .object = 1, .n = 1, .offsets = { 0x1000 } };
 		memset(&packet, 0, sizeof(packet));
-		packet.header = (struct parser_reply_header){ .magic = HELPER_MAGIC_PARSER, .request = 5, .n = 1 };
-		*e = (struct parser_reply_entry){ .address = 16, .valid_start = 10, .valid_end = 20, .name_size = 4 };
+		packet.header = (struct parser_reply_header){ .magic = HELPER_MAGIC_PARSER,
+							      .request = 5,
+							      .n = 1 };
+		*e = (struct parser_reply_entry){
+			.address = 16, .valid_start = 10, .valid_end = 20, .name_size = 4
+		};
 		memcpy(e + 1, "main", 4);
 		switch (i) {
 		case 0: packet.header.magic++; break;

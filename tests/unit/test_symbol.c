@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Identity: units, mappings, kernel names, and real processes, of which this program starts copies of itself. */
+/* Identity: units, mappings, kernel names, and real processes, of which this program starts copies of itself.
+ */
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <poll.h>
@@ -38,19 +39,25 @@ static void test_unit_from_cgroup(void **state _unused_)
 		{ "/system.slice/system-getty.slice/getty@tty1.service", "getty@tty1.service" },
 		{ "/system.slice/system-getty.slice", "" },
 		{ "/system.slice/dev-hugepages.mount", "dev-hugepages.mount" },
-		{ "/system.slice/system-systemd\\x2dfsck.slice/systemd-fsck@dev-sda1.service", "systemd-fsck@dev-sda1.service" },
+		{ "/system.slice/system-systemd\\x2dfsck.slice/systemd-fsck@dev-sda1.service",
+		  "systemd-fsck@dev-sda1.service" },
 		{ "/system.slice/ssh.socket", "ssh.socket" },
 		{ "/system.slice/docker.service/inner/deep", "docker.service" },
 		{ "/system.slice/docker-0123abcd.scope", "docker-0123abcd.scope" },
 		{ "/docker/0123abcd", "" },
 		{ "/docker/0123abcd/system.slice/cron.service", "" },
-		{ "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod1.slice/cri-containerd-ab.scope", "cri-containerd-ab.scope" },
-		{ "/machine.slice/machine-debian.scope/payload/system.slice/cron.service", "machine-debian.scope" },
+		{ "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod1.slice/"
+		  "cri-containerd-ab.scope",
+		  "cri-containerd-ab.scope" },
+		{ "/machine.slice/machine-debian.scope/payload/system.slice/cron.service",
+		  "machine-debian.scope" },
 		{ "/user.slice/user-1000.slice/session-2.scope", "session-2.scope" },
 		{ "/user.slice/user-1000.slice/user@1000.service", "user@1000.service" },
 		{ "/user.slice/user-1000.slice/user@1000.service/init.scope", "user@1000.service" },
 		{ "/user.slice/user-1000.slice/user@1000.service/app.slice/dbus.service", "dbus.service" },
-		{ "/user.slice/user-1000.slice/user@1000.service/app.slice/app-org.gnome.Terminal.slice/vte-spawn-1.scope", "vte-spawn-1.scope" },
+		{ "/user.slice/user-1000.slice/user@1000.service/app.slice/app-org.gnome.Terminal.slice/"
+		  "vte-spawn-1.scope",
+		  "vte-spawn-1.scope" },
 		{ "/user.slice/user-1000.slice/user@1000.service/session.slice", "user@1000.service" },
 		{ "/user.slice/user-1000.slice/user@1000.service/not a unit", "user@1000.service" },
 		{ "/user.slice/user-1000.slice/user@joe.service/app.slice/dbus.service", "user@joe.service" },
@@ -93,7 +100,8 @@ static void test_cgroup_from_proc(void **state _unused_)
 		const char *text, *path;
 	} cases[] = {
 		{ "0::/system.slice/cron.service\n", "/system.slice/cron.service" },
-		{ "12:cpu:/x\n1:name=systemd:/system.slice/a.service\n0::/system.slice/b.service\n", "/system.slice/b.service" },
+		{ "12:cpu:/x\n1:name=systemd:/system.slice/a.service\n0::/system.slice/b.service\n",
+		  "/system.slice/b.service" },
 		{ "12:cpu:/x\n1:name=systemd:/system.slice/a.service\n0::/\n", "/system.slice/a.service" },
 		{ "12:cpu:/x\n1:name=systemd:/a:b\n", "/a:b" },
 		{ "12:cpu:/x\n", "/" },
@@ -120,17 +128,23 @@ static void test_mapping_parse(void **state _unused_)
 		const char *path;
 		uint64_t offset, inode;
 	} cases[] = {
-		{ "7f00-8f00 r-xp 00028000 fe:01 1234                       /usr/lib/libc.so.6\n", 0, MAPPING_FILE, "/usr/lib/libc.so.6", 0x28000, 1234 },
-		{ "7f00-8f00 r-xp 00028000 fe:01 1234   /tmp/a b (deleted)\n", 0, MAPPING_FILE, "/tmp/a b", 0x28000, 1234 },
-		{ "7f00-8f00 r-xp 0 fe:01 1234 /tmp/new\\012line\n", 0, MAPPING_FILE, "/tmp/new\nline", 0, 1234 },
+		{ "7f00-8f00 r-xp 00028000 fe:01 1234                       /usr/lib/libc.so.6\n", 0,
+		  MAPPING_FILE, "/usr/lib/libc.so.6", 0x28000, 1234 },
+		{ "7f00-8f00 r-xp 00028000 fe:01 1234   /tmp/a b (deleted)\n", 0, MAPPING_FILE, "/tmp/a b",
+		  0x28000, 1234 },
+		{ "7f00-8f00 r-xp 0 fe:01 1234 /tmp/new\\012line\n", 0, MAPPING_FILE, "/tmp/new\nline", 0,
+		  1234 },
 		{ "7f00-8f00 rw-p 0 fe:01 1234 /usr/lib/libc.so.6\n", 1, 0, NULL, 0, 0 },
 		{ "7f00-8f00 r-xp 0 00:00 0 [vdso]\n", 0, MAPPING_SPECIAL, "[vdso]", 0, 0 },
-		{ "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]\n", 0, MAPPING_SPECIAL, "[vsyscall]", 0, 0 },
+		{ "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]\n", 0, MAPPING_SPECIAL,
+		  "[vsyscall]", 0, 0 },
 		{ "7f00-8f00 rwxp 0 00:00 0 \n", 0, MAPPING_ANONYMOUS, "", 0, 0 },
 		{ "7f00-8f00 rwxp 0 00:00 0 [anon:v8]\n", 0, MAPPING_ANONYMOUS, "[anon:v8]", 0, 0 },
 		{ "7f00-8f00 rwxp 0 00:00 0 [heap]\n", 0, MAPPING_ANONYMOUS, "[heap]", 0, 0 },
-		{ "7f00-8f00 rwxs 0 00:01 99 /dev/zero (deleted)\n", 0, MAPPING_ANONYMOUS, "/dev/zero", 0, 99 },
-		{ "7f00-8f00 r-xs 0 00:01 99 /memfd:doublemapper (deleted)\n", 0, MAPPING_FILE, "/memfd:doublemapper", 0, 99 },
+		{ "7f00-8f00 rwxs 0 00:01 99 /dev/zero (deleted)\n", 0, MAPPING_ANONYMOUS, "/dev/zero", 0,
+		  99 },
+		{ "7f00-8f00 r-xs 0 00:01 99 /memfd:doublemapper (deleted)\n", 0, MAPPING_FILE,
+		  "/memfd:doublemapper", 0, 99 },
 		{ "7f00-7f00 r-xp 0 00:00 0 \n", -EBADMSG, 0, NULL, 0, 0 },
 		{ "8f00-7f00 r-xp 0 00:00 0 \n", -EBADMSG, 0, NULL, 0, 0 },
 		{ "7f00-8f00 r-x 0 00:00 0 \n", -EBADMSG, 0, NULL, 0, 0 },
@@ -154,12 +168,11 @@ static void test_mapping_parse(void **state _unused_)
 
 static void test_mappings_find(void **state _unused_)
 {
-	static const char text[] =
-		"1000-2000 r--p 0 fe:01 5 /a\n"
-		"2000-4000 r-xp 1000 fe:01 5 /a\n"
-		"4000-5000 rw-p 3000 fe:01 5 /a\n"
-		"5000-6000 r-xp 0 fe:01 6 /b\n"
-		"8000-9000 rwxp 0 00:00 0 \n";
+	static const char text[] = "1000-2000 r--p 0 fe:01 5 /a\n"
+				   "2000-4000 r-xp 1000 fe:01 5 /a\n"
+				   "4000-5000 rw-p 3000 fe:01 5 /a\n"
+				   "5000-6000 r-xp 0 fe:01 6 /b\n"
+				   "8000-9000 rwxp 0 00:00 0 \n";
 	_cleanup_(mappings_clear) struct mappings m = {};
 	_cleanup_fclose_ FILE *f = fmemopen((void *)text, strlen(text), "r");
 
@@ -214,33 +227,32 @@ static void test_sanitize(void **state _unused_)
 
 /* ---- kernel names ---- */
 
-static const char kallsyms[] =
-	"ffffffff81000000 T _text\n"
-	"ffffffff81000000 T _stext\n"
-	"ffffffff81000000 T startup\n"
-	"ffffffff81000100 t __pfx_do_work\n"
-	"ffffffff81000110 t do_work\n"
-	"ffffffff81000200 t local_alias\n"
-	"ffffffff81000200 W weak_alias\n"
-	"ffffffff81000200 T long_global_alias\n"
-	"ffffffff81000200 T zz_alias\n"
-	"ffffffff81000200 T aa_alias\n"
-	"ffffffff81000300 T __sched_text_start\n"
-	"ffffffff81000300 t __schedule\n"
-	"ffffffff81000380 T schedule\n"
-	"ffffffff81000400 T __sched_text_end\n"
-	"ffffffff81000480 D data_between\n"
-	"ffffffff81000500 T last_function\n"
-	"ffffffff81000600 T _etext\n"
-	"ffffffff82000000 D __start_rodata\n"
-	"ffffffffc0200100 t module_b_only\t[b]\n"
-	"ffffffffc0100100 t module_a_first\t[a]\n"
-	"ffffffffc0100200 t module_a_last\t[a]\n"
-	"ffffffffc0300000 t bpf_prog_0123456789abcdef_on_switch\t[bpf]\n"
-	"ffffffffc0300100 t bpf_trampoline_42\t[bpf]\n"
-	"ffffffffc0300200 t bpf_trace_run4\n"
-	"ffffffffc0300300 t __traceiter_sched_switch\n"
-	"ffffffffc0300400 t last_of_all\n";
+static const char kallsyms[] = "ffffffff81000000 T _text\n"
+			       "ffffffff81000000 T _stext\n"
+			       "ffffffff81000000 T startup\n"
+			       "ffffffff81000100 t __pfx_do_work\n"
+			       "ffffffff81000110 t do_work\n"
+			       "ffffffff81000200 t local_alias\n"
+			       "ffffffff81000200 W weak_alias\n"
+			       "ffffffff81000200 T long_global_alias\n"
+			       "ffffffff81000200 T zz_alias\n"
+			       "ffffffff81000200 T aa_alias\n"
+			       "ffffffff81000300 T __sched_text_start\n"
+			       "ffffffff81000300 t __schedule\n"
+			       "ffffffff81000380 T schedule\n"
+			       "ffffffff81000400 T __sched_text_end\n"
+			       "ffffffff81000480 D data_between\n"
+			       "ffffffff81000500 T last_function\n"
+			       "ffffffff81000600 T _etext\n"
+			       "ffffffff82000000 D __start_rodata\n"
+			       "ffffffffc0200100 t module_b_only\t[b]\n"
+			       "ffffffffc0100100 t module_a_first\t[a]\n"
+			       "ffffffffc0100200 t module_a_last\t[a]\n"
+			       "ffffffffc0300000 t bpf_prog_0123456789abcdef_on_switch\t[bpf]\n"
+			       "ffffffffc0300100 t bpf_trampoline_42\t[bpf]\n"
+			       "ffffffffc0300200 t bpf_trace_run4\n"
+			       "ffffffffc0300300 t __traceiter_sched_switch\n"
+			       "ffffffffc0300400 t last_of_all\n";
 
 static struct kernel_symbols *read_text(const char *text)
 {
@@ -273,7 +285,7 @@ static void test_kernel_names(void **state _unused_)
 		{ 0xffffffff82000001, NULL, NULL },
 		{ 0xffffffffc0100100, "module_a_first", "[a]" },
 		{ 0xffffffffc0100fff, "module_a_last", "[a]" },
-		{ 0xffffffffc0101000, NULL, NULL },  /* between two modules */
+		{ 0xffffffffc0101000, NULL, NULL }, /* between two modules */
 		{ 0xffffffffc0200100, "module_b_only", "[b]" },
 		{ 0xffffffffc0201000, NULL, NULL },
 		{ 0xffffffffc0300400, "last_of_all", "[kernel]" },
@@ -297,7 +309,9 @@ static void test_kernel_names(void **state _unused_)
 static void test_kernel_hidden_or_damaged(void **state _unused_)
 {
 	static const char *const texts[] = {
-		"0000000000000000 T _text\n0000000000000000 t do_work\n0000000000000000 t x\t[a]\n", "", "garbage\n\n \nffff\nffff T\n",
+		"0000000000000000 T _text\n0000000000000000 t do_work\n0000000000000000 t x\t[a]\n",
+		"",
+		"garbage\n\n \nffff\nffff T\n",
 	};
 
 	for (size_t i = 0; i < ELEMENTS_OF(texts); i++) {
@@ -338,7 +352,8 @@ static void test_kernel_real(void **state _unused_)
 		checked++;
 	}
 	assert_int_equal(checked, 3);
-	print_message("# %u kernel symbols in %zu KiB\n", kernel_symbols_count(k), kernel_symbols_bytes(k) >> 10);
+	print_message("# %u kernel symbols in %zu KiB\n", kernel_symbols_count(k),
+		      kernel_symbols_bytes(k) >> 10);
 }
 
 /* ---- processes ---- */
@@ -348,7 +363,9 @@ struct fixture {
 	struct symbols *symbols;
 };
 
-static const struct symbols_config config = { .max_processes = 1024, .max_objects = 256, .max_functions = 4096 };
+static const struct symbols_config config = { .max_processes = 1024,
+					      .max_objects = 256,
+					      .max_functions = 4096 };
 
 static int setup(void **state)
 {
@@ -379,10 +396,13 @@ static struct symbols_process_key key_of(pid_t pid)
 	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
 	assert_int_equal(read_small_file(AT_FDCWD, path, 4096, &text, NULL), 0);
 	assert_int_equal(stat_parse(text, comm, &ticks), 0);
-	return (struct symbols_process_key){ .pid = pid, .exec_id = 3, .start_ns = ticks * (NSEC_PER_SEC / (uint64_t)sysconf(_SC_CLK_TCK)) };
+	return (struct symbols_process_key){
+		.pid = pid, .exec_id = 3, .start_ns = ticks * (NSEC_PER_SEC / (uint64_t)sysconf(_SC_CLK_TCK))
+	};
 }
 
-static const struct symbols_process *look_at(struct fixture *f, const struct symbols_process_key *key, const char *comm)
+static const struct symbols_process *look_at(struct fixture *f, const struct symbols_process_key *key,
+					     const char *comm)
 {
 	const struct symbols_process *p = NULL;
 
@@ -394,12 +414,13 @@ static struct symbols_frame frames[SYMBOLS_FRAMES_MAX];
 static size_t n_frames;
 static uint64_t stack_id;
 
-static void resolve(struct fixture *f, const struct symbols_process_key *key, const uint64_t *kernel, size_t n_kernel,
-                    const uint64_t *user, size_t n_user)
+static void resolve(struct fixture *f, const struct symbols_process_key *key, const uint64_t *kernel,
+		    size_t n_kernel, const uint64_t *user, size_t n_user)
 {
 	for (int tries = 0; tries < 100; tries++) {
 		struct pollfd p = { .fd = parser_fd(f->helper), .events = POLLIN };
-		int r = symbols_resolve(f->symbols, key, kernel, n_kernel, user, n_user, frames, &n_frames, &stack_id);
+		int r = symbols_resolve(f->symbols, key, kernel, n_kernel, user, n_user, frames, &n_frames,
+					&stack_id);
 
 		if (r == 0)
 			return;
@@ -433,8 +454,10 @@ static _Noreturn void child_main(int fd, const char *chroot_to)
 {
 	void *code = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct addresses a = {
-		.known = (uint64_t)(uintptr_t)known_function, .last = (uint64_t)(uintptr_t)last_call,
-		.libc = (uint64_t)(uintptr_t)memfd_create, .anonymous = (uint64_t)(uintptr_t)code,
+		.known = (uint64_t)(uintptr_t)known_function,
+		.last = (uint64_t)(uintptr_t)last_call,
+		.libc = (uint64_t)(uintptr_t)memfd_create,
+		.anonymous = (uint64_t)(uintptr_t)code,
 	};
 
 	if (chroot_to && (chroot(chroot_to) < 0 || chdir("/") < 0))
@@ -535,7 +558,8 @@ static void test_known_functions_ask_nobody(void **state)
 
 	resolve(f, &key, NULL, 0, &address, 1);
 	address = a.addresses.known + 2;
-	assert_int_equal(symbols_resolve(f->symbols, &key, NULL, 0, &address, 1, frames, &n_frames, &stack_id), 0);
+	assert_int_equal(
+		symbols_resolve(f->symbols, &key, NULL, 0, &address, 1, frames, &n_frames, &stack_id), 0);
 	assert_string_equal(frames[0].function, "known_function");
 }
 
@@ -546,7 +570,8 @@ static void test_return_address_behind_the_function(void **state)
 	struct symbols_process_key key = key_of(a.pid);
 	uint64_t start = a.addresses.known, stack[2] = { start, start };
 
-	/* as the innermost frame it is the function; as a return address it belongs to a call just before it */
+	/* as the innermost frame it is the function; as a return address it belongs to a call just before it
+	 */
 	resolve(f, &key, NULL, 0, stack, 2);
 	assert_string_equal(frames[0].function, "known_function");
 	assert_string_not_equal(frames[1].function, "known_function");
@@ -557,7 +582,10 @@ static void test_recursion_is_kept(void **state)
 	struct fixture *f = *state;
 	CHILD a = spawn_copy(self);
 	struct symbols_process_key key = key_of(a.pid);
-	uint64_t in = a.addresses.known + 2, stack[] = { in, in, in, a.addresses.anonymous + 8, a.addresses.anonymous + 16, 0x10, 0x20, in };
+	uint64_t in = a.addresses.known + 2,
+		 stack[] = {
+			 in, in, in, a.addresses.anonymous + 8, a.addresses.anonymous + 16, 0x10, 0x20, in
+		 };
 
 	resolve(f, &key, NULL, 0, stack, ELEMENTS_OF(stack));
 	assert_int_equal(n_frames, 6);
@@ -604,7 +632,8 @@ static void test_stripped(void **state)
 	stack[0] = b.addresses.known;
 	stack[1] = b.addresses.known + 2;
 	/* one answer was for the whole stretch without symbols */
-	assert_int_equal(symbols_resolve(f->symbols, &key_b, NULL, 0, stack, 2, frames, &n_frames, &stack_id), 0);
+	assert_int_equal(symbols_resolve(f->symbols, &key_b, NULL, 0, stack, 2, frames, &n_frames, &stack_id),
+			 0);
 	assert_true(stack_id == id);
 	unlink(path);
 }
@@ -876,7 +905,8 @@ static void test_cgroup_by_id(void **state)
 	for (; i < ELEMENTS_OF(mounts); i++) {
 		snprintf(slice, sizeof(slice), "%s/stackdtest.slice", mounts[i]);
 		snprintf(service, sizeof(service), "%s/victim.service", slice);
-		if (statfs(mounts[i], &fs) == 0 && fs.f_type == CGROUP2_SUPER_MAGIC && (mkdir(slice, 0755) == 0 || errno == EEXIST) &&
+		if (statfs(mounts[i], &fs) == 0 && fs.f_type == CGROUP2_SUPER_MAGIC &&
+		    (mkdir(slice, 0755) == 0 || errno == EEXIST) &&
 		    (mkdir(service, 0755) == 0 || errno == EEXIST))
 			break;
 	}
@@ -932,9 +962,13 @@ static void test_parser_dies_meanwhile(void **state)
 	uint64_t address = a.addresses.known;
 
 	kill(helper_parser_pid(f->helper), SIGSTOP);
-	assert_int_equal(symbols_resolve(f->symbols, &key, NULL, 0, &address, 1, frames, &n_frames, &stack_id), -EAGAIN);
+	assert_int_equal(
+		symbols_resolve(f->symbols, &key, NULL, 0, &address, 1, frames, &n_frames, &stack_id),
+		-EAGAIN);
 	/* the same question is not asked twice */
-	assert_int_equal(symbols_resolve(f->symbols, &key, NULL, 0, &address, 1, frames, &n_frames, &stack_id), -EAGAIN);
+	assert_int_equal(
+		symbols_resolve(f->symbols, &key, NULL, 0, &address, 1, frames, &n_frames, &stack_id),
+		-EAGAIN);
 	kill(helper_parser_pid(f->helper), SIGKILL);
 	assert_int_equal(dispatch_one(f), 1);
 	resolve(f, &key, NULL, 0, &address, 1);
@@ -951,12 +985,15 @@ static void test_poisonous_object(void **state)
 
 	for (int i = 0; i < 2; i++) {
 		kill(helper_parser_pid(f->helper), SIGSTOP);
-		assert_int_equal(symbols_resolve(f->symbols, &key, NULL, 0, &address, 1, frames, &n_frames, &stack_id), -EAGAIN);
+		assert_int_equal(
+			symbols_resolve(f->symbols, &key, NULL, 0, &address, 1, frames, &n_frames, &stack_id),
+			-EAGAIN);
 		kill(helper_parser_pid(f->helper), SIGKILL);
 		assert_int_equal(dispatch_one(f), 1);
 	}
 	/* unnamed, and not pending for ever */
-	assert_int_equal(symbols_resolve(f->symbols, &key, NULL, 0, &address, 1, frames, &n_frames, &stack_id), 0);
+	assert_int_equal(
+		symbols_resolve(f->symbols, &key, NULL, 0, &address, 1, frames, &n_frames, &stack_id), 0);
 	assert_string_equal(frames[0].display, "[test_symbol]");
 	symbols_get_status(f->symbols, &status);
 	assert_int_equal(status.parser_errors, 1);
@@ -974,13 +1011,17 @@ static void test_plumbing_is_stripped(void **state)
 {
 	struct fixture *f = *state;
 	const struct symbols_process_key key = { .pid = 1 };
-	/* the same sleeping task: seen by our program at the switch (itself, bpf_trace_run4, the tracepoint, the scheduler), and walked
-	 * from outside, where the kernel leaves the scheduler out */
-	const uint64_t at_switch[] = { 0xffffffffc0300010, 0xffffffffc0300210, 0xffffffffc0300310, 0xffffffff81000310, 0xffffffff81000390, 0xffffffff81000120, 0xffffffff81000005 };
+	/* the same sleeping task: seen by our program at the switch (itself, bpf_trace_run4, the tracepoint,
+	 * the scheduler), and walked from outside, where the kernel leaves the scheduler out */
+	const uint64_t at_switch[] = { 0xffffffffc0300010, 0xffffffffc0300210, 0xffffffffc0300310,
+				       0xffffffff81000310, 0xffffffff81000390, 0xffffffff81000120,
+				       0xffffffff81000005 };
 	const uint64_t walked[] = { 0xffffffff81000120, 0xffffffff81000005 };
 	/* a program that was loaded after kallsyms was read */
-	const uint64_t young[] = { 0xffffffffa0000010, 0xffffffffc0300210, 0xffffffffc0300310, 0xffffffff81000310, 0xffffffff81000120, 0xffffffff81000005 };
-	const uint64_t fentry[] = { 0xffffffffc0300010, 0xffffffffc0300110, 0xffffffff81000120, 0xffffffff81000005 };
+	const uint64_t young[] = { 0xffffffffa0000010, 0xffffffffc0300210, 0xffffffffc0300310,
+				   0xffffffff81000310, 0xffffffff81000120, 0xffffffff81000005 };
+	const uint64_t fentry[] = { 0xffffffffc0300010, 0xffffffffc0300110, 0xffffffff81000120,
+				    0xffffffff81000005 };
 	uint64_t id;
 
 	use_kernel(f);
@@ -1009,7 +1050,8 @@ static void test_no_more_is_stripped(void **state)
 	/* a sample of the scheduler at work is time spent there */
 	const uint64_t on_cpu[] = { 0xffffffff81000310, 0xffffffff81000390, 0xffffffff81000120 };
 	/* and so is one below another hook */
-	const uint64_t hook[] = { 0xffffffffc0300010, 0xffffffffc0300110, 0xffffffff81000390, 0xffffffff81000120 };
+	const uint64_t hook[] = { 0xffffffffc0300010, 0xffffffffc0300110, 0xffffffff81000390,
+				  0xffffffff81000120 };
 
 	use_kernel(f);
 	resolve(f, &key, foreign, 3, NULL, 0);
@@ -1046,10 +1088,15 @@ static void test_bad_arguments(void **state)
 	uint64_t stack[SYMBOLS_FRAMES_MAX + 1] = {};
 
 	assert_int_equal(symbols_process(f->symbols, &key, 0, "", 0, false, &p), -EINVAL);
-	assert_int_equal(symbols_resolve(f->symbols, &key, NULL, 0, stack, 1, frames, &n_frames, &stack_id), -EINVAL);
+	assert_int_equal(symbols_resolve(f->symbols, &key, NULL, 0, stack, 1, frames, &n_frames, &stack_id),
+			 -EINVAL);
 	key.pid = 1;
-	assert_int_equal(symbols_resolve(f->symbols, &key, NULL, 0, stack, SYMBOLS_FRAMES_MAX + 1, frames, &n_frames, &stack_id), -E2BIG);
-	assert_int_equal(symbols_resolve(f->symbols, &key, stack, 100, stack, 100, frames, &n_frames, &stack_id), -E2BIG);
+	assert_int_equal(symbols_resolve(f->symbols, &key, NULL, 0, stack, SYMBOLS_FRAMES_MAX + 1, frames,
+					 &n_frames, &stack_id),
+			 -E2BIG);
+	assert_int_equal(
+		symbols_resolve(f->symbols, &key, stack, 100, stack, 100, frames, &n_frames, &stack_id),
+		-E2BIG);
 	assert_int_equal(symbols_new(&s, &(struct symbols_config){}, f->helper), -EINVAL);
 	resolve(f, &key, NULL, 0, NULL, 0);
 	assert_int_equal(n_frames, 0);
