@@ -13,8 +13,8 @@
  * start of the tail (8 to 10) is about 0.1. This is heavier: caution until experience says better. */
 #define TAIL_INDEX 0.15
 #define TAIL_INDEX_WEIGHT 16.0
-/* How far n tests may be extrapolated: p >= n^-1.75. Some minutes of a small machine reach the default budget, seconds don't. */
-#define FLOOR_EXPONENT 1.75
+/* How far n tests may be extrapolated: p >= n^-2. Some minutes of a small machine reach the default budget, seconds don't. */
+#define FLOOR_EXPONENT 2.0
 /* The other gate state's experience counts for at most so many tests. */
 #define BORROWED_MAX 1e6
 

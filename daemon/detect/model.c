@@ -114,8 +114,6 @@ static float score_down(const struct metric_state *ms, float floor, float quantu
 {
 	float n, fall, within, s;
 
-	if (ms->short_mean >= ms->low)
-		return 0;
 	fall = logf((ms->mean + floor) / (ms->short_mean + floor)) + MIN(common, 0.0f);
 	n = (float)ms->active / SHORT_TICKS;
 	within = MAX(logf((ms->mean + floor) / (ms->low + floor)), SPREAD_MIN + SPREAD_YOUNG / (1 + n / SPREAD_YOUNG_TICKS));
@@ -146,9 +144,11 @@ static void score_metric(const struct global_state *g, const struct tick_context
 			add_finding(f, m * CHANNEL_N + ch, m, score, value, ms->mean);
 	}
 	if (ms->active >= ACTIVE_MIN && c->trust > 0.25f) {
-		float score = c->trust * score_down(ms, c->floor[m] / 4, c->window_quantum[m][0], common_rise(g, c, m, CHANNEL_SHORT));
+		float score = 0;
 
 		f->tests[m * CHANNEL_N + CHANNEL_DOWN]++;
+		if (ms->short_mean < ms->low)
+			score = c->trust * score_down(ms, c->floor[m] / 4, c->window_quantum[m][0], common_rise(g, c, m, CHANNEL_SHORT));
 		if (score > 0) {
 			*outside = true;
 			add_finding(f, m * CHANNEL_N + CHANNEL_DOWN, m, score, ms->short_mean, ms->mean);
@@ -181,7 +181,7 @@ static void learn_mark(float *mark, uint16_t *pending, float value, float mean, 
 		*mark = MIN(value, *mark * (1 + rate) + floor * rate);
 		return;
 	}
-	*mark = MAX(*mark - (*mark - MIN(mean, *mark)) / FADE_TICKS, unpack(*pending));
+	*mark = MAX(*mark - (*mark - MIN(mean, *mark)) * (1 / FADE_TICKS), unpack(*pending));
 	*pending = 0;
 }
 
@@ -194,7 +194,7 @@ static void learn_low(struct metric_state *ms, float floor, float rate)
 		ms->low = MAX(ms->short_mean, ms->low * (1 - rate) - floor * rate);
 		return;
 	}
-	ms->low += (ms->mean - MIN(ms->low, ms->mean)) / FADE_TICKS;
+	ms->low += (ms->mean - MIN(ms->low, ms->mean)) * (1 / FADE_TICKS);
 	if (ms->pending_low)
 		ms->low = MIN(ms->low, unpack(ms->pending_low));
 	ms->pending_low = 0;
@@ -222,12 +222,12 @@ static void move_windows(struct metric_state *ms, float x)
 	ms->long_mean += (x - ms->long_mean) / LONG_TICKS;
 }
 
-static void move_mean(struct metric_state *ms, uint32_t age, float x)
+static void move_mean(struct metric_state *ms, float rate, float x)
 {
 	/* What is beyond any mark would drag the mean along. */
 	float known = ms->active ? MIN(x, ms->peak[CHANNEL_TICK]) : x;
 
-	ms->mean += (known - ms->mean) / MIN((float)age, MEAN_TICKS);
+	ms->mean += (known - ms->mean) * rate;
 }
 
 /* ticks of nothing */
@@ -354,7 +354,7 @@ bool model_visit(struct global_state *g, const struct tick_context *c, struct se
 {
 	uint32_t age, gap;
 	bool active = false, outside = false;
-	float known = 0;
+	float known = 0, mean_rate;
 
 	f->n = 0;
 	check_state(g, s);
@@ -383,6 +383,7 @@ bool model_visit(struct global_state *g, const struct tick_context *c, struct se
 	s->silence_stage = 0;
 	s->held = values[METRIC_BLOCKED] > 0;
 
+	mean_rate = 1 / MIN((float)age, MEAN_TICKS);
 	for (unsigned m = 0; m < SCORED_METRICS; m++) {
 		struct metric_state *ms = &s->metrics[m];
 		float x = (float)values[m] / c->seconds, quantum = c->quantum[m];
@@ -399,7 +400,7 @@ bool model_visit(struct global_state *g, const struct tick_context *c, struct se
 			move_quantum(g, c, m, x);
 			ms->active += ms->active < UINT16_MAX;
 		}
-		move_mean(ms, age, x);
+		move_mean(ms, mean_rate, x);
 		learn_marks(ms, c, m, age, x);
 	}
 	score_birth(c, s, age, f);

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* bench_detect [DAYS [SERIES]]: what scoring costs on 10,000 live series; with DAYS, also how many alarms that many days of a quiet
+ * machine give, a day at a time (a month of 20,000 series: bench_detect 30 20000, some hours). */
+#include <inttypes.h>
+#include <time.h>
+
+#include "world.h"
+
+#define SERIES 10000
+#define TICKS 400
+#define METRICS 4
+#define BUDGET_NS 150.0
+
+static uint64_t rng = 1;
+
+static uint32_t rnd(void)
+{
+	rng = rng * 6364136223846793005ULL + 1442695040888963407ULL;
+	return (uint32_t)(rng >> 33);
+}
+
+/* Of this thread, so that a machine with other things to do gives the same figure. */
+static uint64_t cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
+}
+
+/* Every series has something of four metrics in every tick: the worst case. The values are made before the clock runs. */
+static int bench_cost(void)
+{
+	struct detect_config config = { .false_alarms_per_day = 1 };
+	size_t state_size = detect_series_state_size();
+	_cleanup_(detect_freep) struct detect *d = NULL;
+	_cleanup_free_ void *global = calloc(1, detect_global_state_size());
+	_cleanup_free_ uint8_t *states = calloc(SERIES, state_size);
+	_cleanup_free_ uint64_t(*values)[METRIC_N] = calloc(SERIES, sizeof(*values));
+	uint64_t busy_ns = 0, silent_ns = 0, alarms = 0;
+	struct detect_result result;
+	double per_value;
+
+	if (!global || !states || !values || detect_new(&d, &config, global) < 0)
+		return 1;
+	for (uint64_t t = 0; t < TICKS; t++) {
+		struct detect_tick tick = {
+			.time_us = (1700000000 + t) * USEC_PER_SEC, .duration_ns = NSEC_PER_SEC, .load = 1, .gate_open = true, .online_cpus = 64,
+		};
+		uint64_t start;
+
+		/* the last ticks have nothing in them: what visiting silent series costs */
+		for (size_t i = 0; i < SERIES; i++) {
+			uint64_t hits = rnd() % 8;
+
+			memset(values[i], 0, sizeof(values[i]));
+			if (t >= TICKS - 30)
+				continue;
+			values[i][METRIC_HITS] = hits;
+			values[i][METRIC_ON_CPU] = hits * 20000000;
+			values[i][METRIC_BLOCKED] = 1000000 + rnd() % 500000000;
+			values[i][METRIC_RUNNABLE] = 1000 + rnd() % 10000000;
+			values[i][METRIC_FAULTS_MINOR] = rnd() % 4 * 50;
+		}
+		start = cpu_ns();
+		detect_tick_begin(d, &tick);
+		for (size_t i = 0; i < SERIES; i++)
+			alarms += detect_series(d, states + i * state_size, values[i], 0, &result);
+		detect_tick_end(d);
+		*(t >= TICKS - 30 ? &silent_ns : &busy_ns) += cpu_ns() - start;
+	}
+	per_value = (double)busy_ns / (TICKS - 30) / SERIES / METRICS;
+	printf("scoring %d live series x %d metrics: %.1f ns a value (budget %.0f), %.2f ms a tick; silent: %.1f ns a series\n", SERIES, METRICS,
+	       per_value, BUDGET_NS, (double)busy_ns / (TICKS - 30) / 1e6, (double)silent_ns / 30 / SERIES);
+	printf("state: %zu bytes a series, %zu bytes in all; %" PRIu64 " alarms\n", state_size, detect_global_state_size(), alarms);
+	return per_value < BUDGET_NS ? 0 : 1;
+}
+
+static void count(void *userdata, const struct scored *scored)
+{
+	unsigned *by_type = userdata;
+
+	by_type[scored->result.type]++;
+}
+
+static int bench_alarms(unsigned days, uint32_t n_series)
+{
+	struct world_config config = {
+		.seed = 1, .n_series = n_series, .surge_every = 5000, .daily = true, .lossy = true, .false_alarms_per_day = 1,
+	};
+	_cleanup_(world_freep) struct world *w = NULL;
+	unsigned all = 0;
+
+	if (world_new(&w, &config) < 0)
+		return 1;
+	for (unsigned day = 0; day < days; day++) {
+		unsigned by_type[DETECT_TYPE_N] = { 0 }, n = 0;
+		struct detect_status status;
+
+		for (unsigned i = 0; i < 86400; i++)
+			world_tick(w, count, by_type);
+		detect_get_status(world_detect(w), &status);
+		printf("day %u:", day + 1);
+		for (int t = 0; t < DETECT_TYPE_N; t++) {
+			printf(" %u %s", by_type[t], detect_type_to_string(t));
+			n += by_type[t];
+		}
+		printf("; %.3g tests a day, a score of %.1f is told, %" PRIu64 " held back so far\n", status.tests_per_day, status.threshold,
+		       status.suppressed);
+		fflush(stdout);
+		all += n;
+	}
+	printf("%u alarms in %u days of %" PRIu32 " series: %.2f a day, budget %g\n", all, days, n_series, (double)all / days,
+	       config.false_alarms_per_day);
+	return all <= 2 * config.false_alarms_per_day * days ? 0 : 1;
+}
+
+int main(int argc, char *argv[])
+{
+	uint64_t days = 0, series = 20000;
+
+	if (argc > 3 || (argc > 1 && parse_u64(argv[1], &days) < 0) || (argc > 2 && (parse_u64(argv[2], &series) < 0 || series == 0))) {
+		fprintf(stderr, "usage: %s [DAYS [SERIES]]\n", argv[0]);
+		return 2;
+	}
+	return bench_cost() | (days > 0 ? bench_alarms((unsigned)MIN(days, 3650u), (uint32_t)MIN(series, 1000000u)) : 0);
+}
