@@ -13,8 +13,9 @@ SEEN_WITHIN_S = 10
 FEW = 3  # anomalies that the steady time may bring
 
 require_root()
-# With the default budget of one false alarm a day the detector wants more evidence than a test has minutes for.
-daemon = Daemon({"Detect": {"FalseAlarmsPerDay": 1000}})
+# What takes hours with the defaults must show after a minute here: a detector that is asked for one false alarm a
+# day wants evidence, and twenty times as many samples and a larger budget make up for the time.
+daemon = Daemon({"Collect": {"SampleHz": 997}, "Detect": {"FalseAlarmsPerDay": 1000}})
 state = {}
 
 
@@ -34,7 +35,9 @@ def describe(anomaly):
 
 def set_up():
     daemon.start()
-    state["server"] = Workload("server", hold=False, linger=False)
+    daemon.stackctl("gate", "open")
+    # ahead of whatever else the machine does, so that what it does is up to itself alone
+    state["server"] = Workload("server", prefix=["nice", "-n", "-15"], threads=1, hold=False, linger=False)
     time.sleep(BASELINE_S)
 
 

@@ -50,17 +50,17 @@ def compare_with_perf(what, stackd_weights, perf_weights):
 def record_split():
     daemon.start()
     daemon.stackctl("gate", "open")
-    with Workload("spin_split", seconds=16, threads=2) as workload:
+    with Workload("spin_split", seconds=16, threads=2, prefix=["nice", "-n", "-10"]) as workload:
         with Perf() as perf:
             daemon.wait_ticks(1)
             workload.go()
             account = workload.result()
-        daemon.wait_ticks(3)
+        flame = daemon.settled_flame("on_cpu", pid=workload.pid)
         split.update(
             account=account,
             pid=workload.pid,
             perf=perf,
-            flame=daemon.flame("on_cpu", pid=workload.pid),
+            flame=flame,
             conservation={c["metric"]: c["ratio"] for c in daemon.status()["conservation"]},
             top=daemon.call(
                 "GetTop",
@@ -140,11 +140,11 @@ def compare_command(what, command, comm):
     with Perf() as perf:
         daemon.wait_ticks(1)
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    daemon.wait_ticks(2)
+    flame = daemon.settled_flame("on_cpu", since_us=since_us, until_us=int(time.time() * 1e6))
     samples = [s for s in perf.samples if s.comm.startswith(comm)]
     check(len(samples) > 300, f"perf has only {len(samples)} samples of {comm}")
     ours = collections.Counter()
-    for stack in daemon.flame("on_cpu", since_us=since_us).stacks:
+    for stack in flame.stacks:
         if stack.comm.startswith(comm) and stack.frames:
             ours[(stack.frames[0]["name"], stack.frames[0]["object"])] += stack.value
     compare_with_perf(what, ours, self_weights(samples))

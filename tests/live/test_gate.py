@@ -100,10 +100,10 @@ def test_weights():
     for mode, least, most in (("closed", 2, 15), ("open", 40, 60)):
         daemon.stackctl("gate", "close" if mode == "closed" else "open")
         daemon.wait_ticks(2)
-        with Workload("spin_split", seconds=8) as load:
+        with Workload("spin_split", seconds=8, prefix=["nice", "-n", "-15"]) as load:
             load.go()
             account = load.result()
-            daemon.wait_ticks(2)
+            daemon.settled_flame("on_cpu", pid=load.pid)
             since, until = account["started_us"] - 1000000, account["ended_us"] + 1000000
             rate = hits(load.pid, since, until) / (account["process_cpu_ns"] / 1e9)
             note(f"{mode}: {rate:.1f} samples in a second of CPU time")

@@ -3,6 +3,7 @@
 import pathlib
 import re
 import subprocess
+import time
 
 from lib.daemon import Daemon
 from lib.environment import program, require_root, tool
@@ -39,8 +40,9 @@ def run_once(name, path=None, metric="on_cpu", **options):
         base = text_base(load.pid, pathlib.Path(path or program("wl_" + name)).name)
         load.go()
         load.result()
-        daemon.wait_ticks(3)
-        return daemon.flame(metric, pid=load.pid), base
+        # blocked time goes on while it lingers
+        until_us = int(time.time() * 1e6) + 1000000
+        return daemon.settled_flame(metric, pid=load.pid, until_us=until_us), base
 
 
 def ids_of(flame, function):

@@ -90,7 +90,7 @@ def test_parser_dies():
         with Workload("spin_split", path=copy, seconds=4) as load:
             load.go()
             load.result()
-            daemon.wait_ticks(3)
+            daemon.settled_flame("on_cpu", pid=load.pid)
             check(named(load), "a program that was started after it has no names")
 
 
@@ -101,8 +101,7 @@ def test_opener_dies():
         with Workload("spin_split", seconds=4) as load:
             load.go()
             account = load.result()
-            daemon.wait_ticks(3)
-            flame = daemon.flame("on_cpu", pid=load.pid)
+            flame = daemon.settled_flame("on_cpu", pid=load.pid)
             check(flame.total > 0.8 * account["process_cpu_ns"], "sampling has stopped")
             check(named(load), "names are gone")
     check(daemon.status()["opener_pid"] == 0, "status still shows an opener")
@@ -112,8 +111,7 @@ def test_restart_keeps_history():
     with Workload("spin_split", seconds=3) as load:
         load.go()
         load.result()
-        daemon.wait_ticks(3)
-        before = daemon.flame("on_cpu", pid=load.pid)
+        before = daemon.settled_flame("on_cpu", pid=load.pid)
         gates = daemon.call("GetGate")["history"]
         pid = load.pid
     check(before.total > 0, "nothing was recorded")

@@ -61,7 +61,7 @@ def set_up():
     state["switching"] = Workload("uid_switch", seconds=6).go()
     for load in (state["theirs"], state["mine"], state["switching"]):
         load.result()
-    daemon.wait_ticks(3)
+        daemon.settled_flame("on_cpu", pid=load.pid)
 
 
 def test_root():

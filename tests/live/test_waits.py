@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Blocked and runnable time and page faults against the workloads' own account and against offcputime."""
 import contextlib
+import signal
 import time
 
 from lib.daemon import Daemon
@@ -13,7 +14,8 @@ SECONDS = 12
 TOLERANCE = 0.05
 
 require_root()
-daemon = Daemon()
+# Every wait is walked: what sampling adds is not the question here.
+daemon = Daemon({"Collect": {"OffCPUStacksPerSec": 0}})
 seen = {}
 
 
@@ -26,7 +28,9 @@ def record_all():
             mode: stack.enter_context(Workload("blocker", mode=mode, seconds=SECONDS))
             for mode in ("nanosleep", "futex", "pipe")
         }
-        loads["pair"] = stack.enter_context(Workload("preempted_pair", seconds=SECONDS))
+        loads["pair"] = stack.enter_context(
+            Workload("preempted_pair", seconds=SECONDS, prefix=["nice", "-n", "-10"])
+        )
         loads["pages"] = stack.enter_context(Workload("page_toucher", seconds=SECONDS, n=100000))
         with OffCpu() as offcpu:
             daemon.wait_ticks(1)
@@ -34,19 +38,21 @@ def record_all():
                 load.go()
             for load in loads.values():
                 load.result()
-        daemon.wait_ticks(3)
+        for mode in ("nanosleep", "futex", "pipe"):
+            daemon.settled_flame("blocked", pid=loads[mode].pid, function="wait_" + mode)
         seen["offcputime"] = offcpu.samples
         seen["status"] = daemon.status()
         for name, load in loads.items():
-            processes = daemon.call("ListProcesses", {"filter": {"pid": load.pid}})["processes"]
-            seen[name] = {
-                "account": load.account,
-                "processes": processes,
-                **{
-                    metric: daemon.flame(metric, pid=load.pid)
-                    for metric in ("on_cpu", "blocked", "runnable", "off_cpu", "faults_minor")
-                },
-            }
+            seen[name] = what_is_known(load)
+
+
+def what_is_known(load):
+    metrics = ("on_cpu", "blocked", "runnable", "off_cpu", "faults_minor")
+    return {
+        "account": load.account,
+        "processes": daemon.call("ListProcesses", {"filter": {"pid": load.pid}})["processes"],
+        **{metric: daemon.flame(metric, pid=load.pid) for metric in metrics},
+    }
 
 
 def check_blocker(mode):
@@ -157,10 +163,12 @@ def test_deadlock():
     with Workload("deadlock") as load:
         load.go()
         started = time.time()
+        wait_until_seen(load, "hold_a_want_b")
+        note(f"seen after {time.time() - started:.1f} s")
+        # what was held back until it had names came at once: it is older than 4 seconds then
         time.sleep(6)
         daemon.wait_ticks(1)
-        since_us = int((time.time() - 4) * 1e6)
-        lasting = daemon.flame("blocked", pid=load.pid, since_us=since_us)
+        lasting = daemon.flame("blocked", pid=load.pid, since_us=int((time.time() - 4) * 1e6))
         for function in ("hold_a_want_b", "hold_b_want_a"):
             within(
                 f"{function}: blocked seconds in the last 4, while it lasts",
@@ -168,25 +176,11 @@ def test_deadlock():
                 4,
                 absolute=1.2,
             )
-            check(
-                any(
-                    s.frames[-1]["kind"] == "user" or any(f["name"] == "wait_for_lock" for f in s.frames)
-                    for s in lasting.stacks
-                ),
-                "the wait's own function is not in the stack",
-            )
         folded = daemon.stackctl("flame", "--pid", load.pid, "--metric", "blocked").stdout
-        check("hold_a_want_b;wait_for_lock" in folded, f"stackctl flame does not show the wait:\n{folded}")
-        daemon.wait_ticks(2)
-        elapsed = time.time() - started
-        whole = daemon.flame("blocked", pid=load.pid)
-        within(
-            "hold_a_want_b: blocked seconds since it began",
-            whole.with_function("hold_a_want_b") / 1e9,
-            elapsed,
-            absolute=1.6,
-        )
-        load.signal(15)
+        check("hold_a_want_b;wait_for_lock;" in folded, f"stackctl flame does not show the wait:\n{folded}")
+        whole = daemon.flame("blocked", pid=load.pid).with_function("hold_a_want_b") / 1e9
+        within("hold_a_want_b: blocked seconds since it began", whole, time.time() - started, absolute=1.6)
+        load.signal(signal.SIGTERM)
         account = load.result()
         daemon.wait_ticks(2)
         within(
@@ -196,6 +190,13 @@ def test_deadlock():
             relative=TOLERANCE,
             absolute=1.2e9,
         )
+
+
+def wait_until_seen(load, function):
+    deadline = time.monotonic() + 20
+    while not daemon.flame("blocked", pid=load.pid).with_function(function):
+        check(time.monotonic() < deadline, f"{function} is not seen after 20 s")
+        time.sleep(0.3)
 
 
 run(

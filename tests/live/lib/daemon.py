@@ -213,7 +213,13 @@ class Daemon:
         return self.call("GetStatus")["status"]
 
     def flame(self, metric, **filter):
-        return Flame(metric, self.replies("GetFlame", {"metric": metric, "filter": filter}))
+        """Empty when nothing is known, of that process or at all."""
+        try:
+            return Flame(metric, self.replies("GetFlame", {"metric": metric, "filter": filter}))
+        except varlink.VarlinkError as error:
+            if error.name != "org.stackd.NotFound":
+                raise
+            return Flame(metric, [{"frames": [], "stacks": [], "total": 0, "window": None}])
 
     def set_gate(self, mode, seconds=None):
         parameters = {"mode": mode}
@@ -256,6 +262,17 @@ class Daemon:
                 return
             time.sleep(0.1)
         check(False, f"{n} ticks took longer than {timeout} s")
+
+    def settled_flame(self, metric, function=None, timeout=30, **filter):
+        """A flame of what is over, once it no longer changes: names may take a while on a busy machine."""
+        self.wait_ticks(3)
+        value, deadline = None, time.monotonic() + timeout
+        while True:
+            flame = self.flame(metric, **filter)
+            before, value = value, flame.with_function(function) if function else flame.total
+            if (value and value == before) or time.monotonic() > deadline:
+                return flame
+            self.wait_ticks(2)
 
     @contextlib.contextmanager
     def tick_keeper(self):

@@ -85,7 +85,7 @@ class OffCpu:
         self.samples = []
 
     def __enter__(self):
-        command = [tool("offcputime"), "--stack-storage-size", "16384"]
+        command = [tool("offcputime"), "--stack-storage-size", "65536"]
         if self.pid:
             command += ["-p", str(self.pid)]
         self.output = tempfile.TemporaryFile("w+")

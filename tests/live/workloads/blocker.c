@@ -24,6 +24,7 @@ NAMED void wait_futex(void)
 	while (__atomic_load_n(&futex_word, __ATOMIC_ACQUIRE) == 0)
 		inline_syscall(SYS_futex, (long)&futex_word, FUTEX_WAIT_PRIVATE, 0, 0);
 	__atomic_store_n(&futex_word, 0, __ATOMIC_RELEASE);
+	KEEP_FRAME();
 }
 
 NAMED void wait_pipe(void)

@@ -12,6 +12,7 @@ NAMED void wait_for_lock(uint32_t *lock)
 {
 	while (__atomic_exchange_n(lock, 1, __ATOMIC_ACQ_REL) != 0)
 		inline_syscall(SYS_futex, (long)lock, FUTEX_WAIT_PRIVATE, 1, 0);
+	KEEP_FRAME();
 }
 
 NAMED void *hold_a_want_b(void *userdata)

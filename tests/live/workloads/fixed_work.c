@@ -54,6 +54,7 @@ NAMED void work_getpid(void)
 {
 	for (uint64_t i = 0; i < options.n; i++)
 		inline_syscall(SYS_getpid, 0, 0, 0, 0);
+	KEEP_FRAME();
 }
 
 NAMED void work_faults(void)

@@ -13,12 +13,14 @@ NAMED void touch_many(volatile char *memory, size_t page, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
 		memory[i * page] = 1;
+	KEEP_FRAME();
 }
 
 NAMED void touch_few(volatile char *memory, size_t page, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
 		memory[i * page] = 1;
+	KEEP_FRAME();
 }
 
 NAMED void touch_round(char *memory, size_t page)
