@@ -27,6 +27,10 @@ typedef struct {
 	int counter;
 } atomic_t;
 
+typedef struct {
+	s64 counter;
+} atomic_long_t;
+
 struct cred {
 	kuid_t uid;
 };
@@ -75,7 +79,27 @@ struct sched_entity {
 	struct cfs_rq *cfs_rq;
 };
 
-struct mm_struct;
+struct rw_semaphore {
+	atomic_long_t count;
+};
+
+struct percpu_counter {
+	s64 count;
+};
+
+struct mm_struct {
+	struct rw_semaphore mmap_lock;
+	struct percpu_counter rss_stat[4]; /* since 6.2 */
+};
+
+/* As it was before 6.2. */
+struct mm_rss_stat {
+	atomic_long_t count[4];
+};
+
+struct mm_struct___before_6_2 {
+	struct mm_rss_stat rss_stat;
+};
 
 struct task_struct {
 	unsigned int __state;
@@ -126,14 +150,22 @@ struct pt_regs {
 #endif
 };
 
-struct bpf_perf_event_data_kern;
-
 #pragma clang attribute pop
 
 /* bpf_perf_event_data is given to programs as the kernel's type says; they only pass it on to helpers. */
 struct bpf_perf_event_data;
 
+#if defined(__TARGET_ARCH_x86)
+#define REGS_IP(regs) ((regs)->ip)
+#define REGS_FP(regs) ((regs)->bp)
+#elif defined(__TARGET_ARCH_arm64)
+#define REGS_IP(regs) ((regs)->pc)
+#define REGS_FP(regs) ((regs)->regs[29])
+#endif
+
 #define PF_KTHREAD 0x00200000
+#define MM_SWAPENTS 2
+#define RWSEM_WRITERS_AND_WAITERS 7
 #define TASK_RUNNING 0x0000
 #define TASK_DEAD 0x0080
 #define TASK_WAKING 0x0200

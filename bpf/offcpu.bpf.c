@@ -178,15 +178,43 @@ int BPF_PROG(on_wakeup, struct task_struct *task)
 	return 0;
 }
 
-/* Makes the place for a new task's state where memory may be had: not under the run queue's lock. */
+/* A thread that has not run yet has one frame: where it will begin. */
+static __always_inline u64 stack_of_new(struct task_struct *child)
+{
+	u32 slot = SCRATCH_FORK;
+	struct stackd_stack *stack = bpf_map_lookup_elem(&scratch, &slot);
+
+	if (!stack || child->flags & PF_KTHREAD)
+		return 0;
+	stack->n_kernel = 0;
+	stack->n_user = 1;
+	stack->user[0] = REGS_IP((struct pt_regs *)bpf_task_pt_regs(child));
+	stack->flags = 0;
+	process_fill(&stack->process, child);
+	return stack_keep(stack);
+}
+
+/* Makes the place for a new task's state where memory may be had: not under the run queue's lock. Until it runs for the
+ * first time it waits for a CPU. */
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 {
 	struct task_state *state = bpf_task_storage_get(&task_states, child, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	u64 now = bpf_ktime_get_ns();
+	struct stackd_guard *guard;
+	u32 weight;
 
-	if (state)
-		state->switches = -1;
-	else
+	if (!state) {
 		lose(LOSS_TASK_STORAGE, 1);
+		return 0;
+	}
+	guard = enter();
+	weight = draw(now);
+	state->out_ns = now;
+	state->preempted = 1;
+	state->weight = weight;
+	state->stack_id = weight ? stack_of_new(child) : 0;
+	state->claim = now;
+	leave(guard);
 	return 0;
 }

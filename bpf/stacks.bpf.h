@@ -40,7 +40,7 @@ struct {
 } losses SEC(".maps");
 
 /* Each program has its own slot, because an interrupt's program may run on top of another context's. */
-enum scratch_slot { SCRATCH_PERF, SCRATCH_SWITCH, SCRATCH_CLOCK, SCRATCH_N };
+enum scratch_slot { SCRATCH_PERF, SCRATCH_SWITCH, SCRATCH_CLOCK, SCRATCH_FORK, SCRATCH_N };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -113,13 +113,26 @@ struct user_frame {
 	u64 next, address;
 };
 
-#if defined(__TARGET_ARCH_x86)
-#define REGS_IP(regs) ((regs)->ip)
-#define REGS_FP(regs) ((regs)->bp)
-#elif defined(__TARGET_ARCH_arm64)
-#define REGS_IP(regs) ((regs)->pc)
-#define REGS_FP(regs) ((regs)->regs[29])
-#endif
+static __always_inline s64 swapped_pages(struct mm_struct *mm)
+{
+	struct mm_struct___before_6_2 *old = (void *)mm;
+
+	if (bpf_core_field_exists(old->rss_stat.count))
+		return BPF_CORE_READ(old, rss_stat.count[MM_SWAPENTS].counter);
+	return BPF_CORE_READ(mm, rss_stat[MM_SWAPENTS].count);
+}
+
+/* Whether the thread's memory can be read without waiting for a writer of its map or for pages from swap: the daemon must
+ * not get stuck behind the processes that it watches. */
+static __always_inline bool memory_at_hand(struct task_struct *task)
+{
+	struct mm_struct *mm = BPF_CORE_READ(task, mm);
+
+	if (!mm || swapped_pages(mm) > 0)
+		return false;
+	return !bpf_core_field_exists(mm->mmap_lock.count) ||
+	       !(BPF_CORE_READ(mm, mmap_lock.count.counter) & RWSEM_WRITERS_AND_WAITERS);
+}
 
 /* As bpf_get_stack() walks the current task: the address, then the chain of frame pointers. */
 static __always_inline void walk_user(struct task_struct *task, struct stackd_stack *stack)
@@ -160,7 +173,7 @@ static __always_inline u64 walk_waiting(struct task_struct *task, u64 switches, 
 	stack->n_user = 0;
 	stack->flags = 0;
 	if (!(task->flags & PF_KTHREAD)) {
-		if (sleepable)
+		if (sleepable && memory_at_hand(task))
 			walk_user(task, stack);
 		else
 			stack->flags = STACKD_STACK_TRUNCATED;
@@ -308,7 +321,7 @@ static __always_inline int visit(struct bpf_iter__task *ctx, bool sleepable)
 		lose(LOSS_TASK_STORAGE, 1);
 		return 0;
 	}
-	if (state->seen == SEEN_NEVER && !state->switches)
+	if (state->seen == SEEN_NEVER && !state->switches && !state->claim)
 		state->switches = -1;
 	if (control.create_only)
 		return 0;

@@ -173,11 +173,22 @@ static void spin_for(uint64_t ns)
 		;
 }
 
+/* Time that this thread has waited for a CPU, by the kernel's account. */
+static uint64_t run_delay(void)
+{
+	_cleanup_fclose_ FILE *f = fopen("/proc/thread-self/schedstat", "re");
+	uint64_t delay = 0;
+
+	return f && fscanf(f, "%*u %" SCNu64, &delay) == 1 ? delay : 0;
+}
+
 static void sleep_80(void)
 {
 	for (;;) {
+		uint64_t before = clock_monotonic_ns(), delay = run_delay();
+
 		pause_ms(40);
-		told->value += 40000000; /* until it is woken; when it runs again is another matter */
+		told->value += clock_monotonic_ns() - before - (run_delay() - delay);
 		spin_for(10000000);
 	}
 }
@@ -215,12 +226,15 @@ static void wait_long(void)
 static void test_on_cpu(void)
 {
 	pid_t pid = start(spin);
+	double share;
 
 	watch(pid);
 	ticks(10, 1000);
 	end(pid);
 	ticks(1, 100);
-	close_to((double)watched.values[METRIC_ON_CPU], (double)watched.totals[METRIC_ON_CPU], 0.05,
+	/* On a CPU of its own every sample is the spinner's; on a shared one the draw adds its own error. */
+	share = watched.totals[METRIC_ON_CPU] > 9 * NSEC_PER_SEC ? 0 : 3 / sqrt((double)watched.values[METRIC_HITS] + 1);
+	close_to((double)watched.values[METRIC_ON_CPU], (double)watched.totals[METRIC_ON_CPU], 0.05 + share,
 	         "on-CPU time of a spinner by its stacks agrees with the kernel's account");
 }
 
