@@ -246,14 +246,16 @@ struct output {
 	size_t n_ids;
 };
 
-static void put_frame(struct output *out, const struct symbols_frame *f)
+/* False when it only says once more that nothing is known. */
+static bool put_frame(struct output *out, const struct symbols_frame *f)
 {
 	const struct symbols_frame *last = out->n > 0 ? &out->frames[out->n - 1] : NULL;
 
 	if (last && last->id == f->id && is_whole(f))
-		return;
+		return false;
 	out->frames[out->n++] = *f;
 	out->ids[out->n_ids++] = f->id;
+	return true;
 }
 
 static struct symbols_frame kernel_frame(struct symbols *s, uint64_t address)
@@ -314,7 +316,7 @@ static void put_kernel_frames(struct symbols *s, const uint64_t *kernel, size_t 
 		if (at_switch && kernel_symbols_is_sched(s->kernel, kernel[i]))
 			continue;
 		f = kernel_frame(s, kernel[i] - (i > 0));
-		put_frame(out, &f);
+		(void)put_frame(out, &f);
 	}
 }
 
@@ -437,7 +439,7 @@ static int ask_wanted(struct symbols *s)
 static int put_user_frames(struct symbols *s, struct process *p, const uint64_t *user, size_t n,
 			   struct output *out)
 {
-	uint64_t unnamed = 0;
+	uint64_t unnamed = 0, put = 0;
 	int result = 0;
 
 	for (size_t i = 0; i < n; i++) {
@@ -447,12 +449,13 @@ static int put_user_frames(struct symbols *s, struct process *p, const uint64_t 
 			result = -EAGAIN;
 			continue;
 		}
-		unnamed += f.function[0] == '\0';
-		if (result == 0)
-			put_frame(out, &f);
+		if (result == 0 && put_frame(out, &f)) {
+			put++;
+			unnamed += f.kind == FRAME_USER && f.function[0] == '\0';
+		}
 	}
 	if (result == 0) {
-		s->resolved += n;
+		s->resolved += put;
 		s->unnamed += unnamed;
 	}
 	return result;

@@ -581,6 +581,7 @@ static void test_recursion_is_kept(void **state)
 {
 	struct fixture *f = *state;
 	CHILD a = spawn_copy(self);
+	struct symbols_status status;
 	struct symbols_process_key key = key_of(a.pid);
 	uint64_t in = a.addresses.known + 2,
 		 stack[] = {
@@ -596,6 +597,9 @@ static void test_recursion_is_kept(void **state)
 	assert_string_equal(frames[4].display, "[unknown]");
 	assert_int_equal(frames[4].kind, FRAME_UNKNOWN);
 	assert_string_equal(frames[5].display, "known_function");
+	symbols_get_status(f->symbols, &status);
+	assert_int_equal(status.resolved, 6);
+	assert_int_equal(status.unnamed, 0); /* of those that a symbol could have covered */
 }
 
 static char *copy_of_self(const char *name, bool strip)
