@@ -66,13 +66,14 @@ static int run_verb(const struct options *o, int n_args, char **args)
 
 int main(int argc, char **argv)
 {
+	static char name[] = "stackctl";
 	struct options o;
 	int first, status = EXIT_SUCCESS;
 
 	log_setup("stackctl", LOG_LEVEL_INFO);
 	/* getopt's messages begin with it, as ours do, whatever the path was. */
 	if (argc > 0)
-		argv[0] = (char[]) { "stackctl" };
+		argv[0] = name;
 	signal(SIGPIPE, SIG_IGN);
 	if (!options_parse(&o, argc, argv, &first))
 		return EXIT_FAILURE;
