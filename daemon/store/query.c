@@ -81,7 +81,29 @@ static bool next_piece(const struct store *s, const struct store_filter *f, uint
 	return best != UINT32_MAX;
 }
 
-static uint32_t cover_finest(struct store *s, const struct store_filter *f)
+/* Fine blocks may end in the middle of a coarse one, as pins do. Then that one is used instead of those that lie in it: what
+ * follows them would be missing else. */
+static bool bridge(const struct store *s, const struct store_filter *f, uint32_t *n)
+{
+	const struct block *last = piece_block(s, s->cover[*n - 1]);
+
+	if (f->until_us && f->until_us <= last->end_us)
+		return false;
+	for (int t = 1; t < STORE_TIERS; t++) {
+		uint32_t position = first_after(s, t, last->last);
+		const struct block *b = position > 0 ? store_block(s, t, position - 1) : NULL;
+
+		if (!b || b->last <= last->last)
+			continue;
+		while (*n > 0 && piece_block(s, s->cover[*n - 1])->last >= b->first)
+			--*n;
+		s->cover[(*n)++] = (struct piece) { (uint32_t)t, position - 1 };
+		return true;
+	}
+	return false;
+}
+
+static uint32_t cover_finest(const struct store *s, const struct store_filter *f)
 {
 	uint32_t cursors[RINGS] = {}, n = 0, tick = 0;
 	struct piece p;
@@ -89,9 +111,14 @@ static uint32_t cover_finest(struct store *s, const struct store_filter *f)
 	if (f->until_us && f->until_us <= f->since_us)
 		return 0;
 	while (n < s->cover_max && next_piece(s, f, tick, cursors, &p)) {
-		s->cover[n++] = p;
-		tick = piece_block(s, p)->last;
+		bool gap = n > 0 && piece_block(s, p)->first > tick + 1;
+
+		if (!gap || !bridge(s, f, &n))
+			s->cover[n++] = p;
+		tick = piece_block(s, s->cover[n - 1])->last;
 	}
+	if (n > 0)
+		bridge(s, f, &n);
 	return n;
 }
 

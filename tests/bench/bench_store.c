@@ -3,6 +3,7 @@
  * a busy machine's: on-CPU time in few samples of 20.4 ms, bursty; off-CPU times noisy, to the nanosecond; few faults. */
 #include "store.h"
 
+#include <malloc.h>
 #include <math.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -260,6 +261,8 @@ static void bench(const char *name, size_t size, uint32_t n, uint32_t ticks, boo
 
 int main(void)
 {
+	/* Else what one run gives back the next gets from the heap, cleared and resident. */
+	mallopt(M_MMAP_THRESHOLD, 1 << 20);
 	bench("1k slices, 64 MiB", 64UL << 20, 1000, 4000, false);
 	bench("10k slices, 64 MiB", 64UL << 20, 10000, 4000, false);
 	bench("10k slices, all active, 64 MiB", 64UL << 20, 10000, 300, true);

@@ -256,6 +256,28 @@ static struct points *points(struct store *s, const struct store_filter *filter)
 #include "store_model.h"
 #include "store_crash.h"
 
+static void rounding_does_not_add_up(void **state)
+{
+	struct fixture *f = fixture_new(ARENA);
+	const uint64_t value = 1000003; /* 2047 away from the nearest that is kept */
+
+	(void)state;
+	for (uint64_t t = 1; t <= 300; t++) {
+		uint64_t got;
+
+		begin(f);
+		assert_int_equal(store_add(f->s, process(f->s, 5, 0), stack(f->s, 7),
+		                           (uint64_t[METRIC_N]) { [METRIC_BLOCKED] = value }), 0);
+		commit(f);
+		got = slices(f->s, &(struct store_filter) {})->sums[METRIC_BLOCKED];
+		/* Half a quantum of a minute, of ten seconds and of a second. */
+		assert_true(got + 200000 > value * t && got < value * t + 200000);
+		got = slices(f->s, &(struct store_filter) { .since_us = now_us(f) - 50 * SECOND })->sums[METRIC_BLOCKED];
+		assert_true(got + 80000 > value * MIN(t, 50U) && got < value * MIN(t, 50U) + 80000);
+	}
+	fixture_free(f);
+}
+
 /* ---- processes that are not told apart ---- */
 
 static void many_processes_of_one_series_are_summed(void **state)
@@ -505,14 +527,13 @@ static void long_names_make_room_for_each_other(void **state)
 
 /* ---- pins ---- */
 
-static void anomalies_keep_the_ticks_around_them(void **state)
+static void keep_ticks_around_an_anomaly(size_t size, uint64_t *ret_hits)
 {
-	struct fixture *f = fixture_new(ARENA);
+	struct fixture *f = fixture_new(size);
 	struct store_filter around = { .since_us = T0 + 110 * SECOND, .until_us = T0 + 190 * SECOND };
 	struct store_anomaly a = { .comm = "app" };
 	struct store_status st;
 
-	(void)state;
 	for (unsigned i = 1; i <= 1500; i++) {
 		begin(f);
 		add_hits(f, 5, 1000, 7, i % 3);
@@ -533,8 +554,22 @@ static void anomalies_keep_the_ticks_around_them(void **state)
 	assert_int_equal(slices(f->s, &around)->n, 81);
 	store_get_status(f->s, &st);
 	assert_true(st.pins >= 120 && st.pins <= 122);
-	assert_true(st.pin_bytes <= st.pin_bytes_max && st.pin_bytes_max <= ARENA / 4);
+	assert_true(st.pin_bytes <= st.pin_bytes_max && st.pin_bytes_max <= size / 4);
+	*ret_hits = slices(f->s, &(struct store_filter) {})->sums[METRIC_HITS];
+	assert_int_equal(points(f->s, &(struct store_filter) {})->sums[METRIC_HITS], *ret_hits);
 	fixture_free(f);
+}
+
+static void anomalies_keep_the_ticks_around_them(void **state)
+{
+	uint64_t hits;
+
+	(void)state;
+	keep_ticks_around_an_anomaly(ARENA, &hits);
+	assert_int_equal(hits, 3000); /* and what lies between pins and coarse blocks */
+	/* With too little room for all the stacks, those of the pinned ticks stay. */
+	keep_ticks_around_an_anomaly(2 * SMALL_ARENA, &hits);
+	assert_true(hits < 3000);
 }
 
 static void pins_are_bounded(void **state)
@@ -847,6 +882,7 @@ int main(void)
 	const char *given = getenv("SEED");
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sums_equal_the_model),
+		cmocka_unit_test(rounding_does_not_add_up),
 		cmocka_unit_test(many_processes_of_one_series_are_summed),
 		cmocka_unit_test(reclaiming_never_gives_a_wrong_stack),
 		cmocka_unit_test(what_finds_no_room_is_counted),
