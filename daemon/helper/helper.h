@@ -51,7 +51,8 @@ struct parser_reply {
 	int error;        /* negative errno: not an ELF file, too large, damaged, or the parser died */
 	uint8_t build_id[PARSER_BUILD_ID_MAX];
 	size_t build_id_size;  /* 0 when the file has none */
-	uint64_t content_hash; /* names an object without a build ID: hash of size and some of its content */
+	uint64_t content_hash; /* names an object without a build ID (else 0): hash of its size and some of
+				  its content */
 	size_t n;
 	struct parser_symbol symbols[PARSER_OFFSETS_MAX];
 };

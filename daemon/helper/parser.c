@@ -46,13 +46,16 @@ static void evict_oldest(struct parser *p)
 static struct file *load_file(struct parser *p, uint64_t object, int fd)
 {
 	struct file f = { .object = object };
+	uint8_t build_id[ELF_BUILD_ID_MAX];
 
 	f.error = elf_symbols_load(&f.symbols, fd);
 	while (f.error == -ENOMEM && p->n > 0) {
 		evict_oldest(p);
 		f.error = elf_symbols_load(&f.symbols, fd);
 	}
-	if (elf_content_hash(fd, &f.content_hash) < 0)
+	/* Only where it is needed: on a cold disk these reads are seeks. */
+	if ((!f.symbols || elf_symbols_build_id(f.symbols, build_id) == 0) &&
+	    elf_content_hash(fd, &f.content_hash) < 0)
 		f.content_hash = 0;
 
 	if (f.symbols)

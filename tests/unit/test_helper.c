@@ -503,19 +503,40 @@ static void test_names(void **state _unused_)
 	check_file(h, "/usr/lib/x86_64-linux-gnu/libstdc++.so.6", 6, 4096);
 }
 
-static void test_build_id_and_hash(void **state _unused_)
+/* A copy of this program without its build ID: the note's name is another. */
+static int copy_without_build_id(void)
+{
+	static char content[32 << 20];
+	_cleanup_close_ int self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	int fd = memfd_create("test", MFD_CLOEXEC);
+	ssize_t n = read(self, content, sizeof(content));
+	char *note = memmem(content, (size_t)n, "\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU", 16);
+
+	assert_true(n > 0 && (size_t)n < sizeof(content));
+	assert_non_null(note);
+	memcpy(note + 12, "XXX", 3);
+	assert_int_equal(write(fd, content, (size_t)n), n);
+	return fd;
+}
+
+static void test_build_id_or_hash(void **state _unused_)
 {
 	HELPER;
-	_cleanup_close_ int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	_cleanup_close_ int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC), other = copy_without_build_id();
 	uint64_t offset = 0, hash;
 
 	ask(h, 1, fd, &offset, 1);
 	assert_int_equal(reply.error, 0);
 	assert_int_equal(reply.build_id_size, 20); /* the linker's default: SHA-1 */
+
+	ask(h, 2, other, &offset, 1);
+	assert_int_equal(reply.error, 0);
+	assert_int_equal(reply.build_id_size, 0);
 	hash = reply.content_hash;
 	assert_true(hash != 0);
-	ask(h, 2, fd, &offset, 1);
-	assert_true(reply.content_hash == hash);
+	assert_int_equal(pwrite(other, "?", 1, 40000), 1);
+	ask(h, 3, other, &offset, 1);
+	assert_true(reply.content_hash != hash);
 }
 
 static int file_with(const char *content, size_t size)
@@ -785,7 +806,7 @@ int main(void)
 		cmocka_unit_test(test_opener_dies),
 		cmocka_unit_test(test_opener_hangs),
 		cmocka_unit_test(test_names),
-		cmocka_unit_test(test_build_id_and_hash),
+		cmocka_unit_test(test_build_id_or_hash),
 		cmocka_unit_test(test_not_elf),
 		cmocka_unit_test(test_shrinking_file),
 		cmocka_unit_test(test_queue_is_bounded),
