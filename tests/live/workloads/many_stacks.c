@@ -8,9 +8,12 @@
 
 static struct workload_options options = {.seconds = 10, .threads = 2, .n = 1000, .mode = "wide"};
 
+/* Shorter sleeps are over before the thread has left the CPU. */
+#define SLEEP_NS 20000
+
 NAMED void end_of_path(void)
 {
-	struct timespec t = {.tv_nsec = 1};
+	struct timespec t = {.tv_nsec = SLEEP_NS};
 
 	inline_syscall(SYS_nanosleep, (long)&t, 0, 0, 0);
 	KEEP_FRAME();
