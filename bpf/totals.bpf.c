@@ -261,9 +261,9 @@ static __always_inline void still_queued(struct task_struct *task, struct task_s
 
 	if (known ? !claim || claim > control.last_tick_ns : !all_tick)
 		return;
-	wake = state->preempted || all_tick ? claim : state->wake_ns;
-	if (known && !state->preempted && state->wake_ns)
-		wake = state->wake_ns;
+	wake = state->preempted ? claim : state->wake_ns;
+	if (!wake && all_tick)
+		wake = claim;
 	if (!id)
 		id = walk_waiting(task, switches, sleepable);
 	if (!id || !is_queued(task))
