@@ -133,6 +133,34 @@ struct mapping *mappings_find(const struct mappings *m, uint64_t address)
 	return low < m->n && m->items[low].start <= address ? &m->items[low] : NULL;
 }
 
+static bool is_remote(const char *type)
+{
+	static const char *const types[] = { "nfs",  "nfs4",     "cifs",   "smb3",   "9p",     "ceph", "afs",
+					     "coda", "orangefs", "lustre", "beegfs", "autofs", "fuse" };
+
+	for (size_t i = 0; i < ELEMENTS_OF(types); i++)
+		if (streq(type, types[i]))
+			return true;
+	return strncmp(type, "fuse.", 5) == 0;
+}
+
+bool mountinfo_may_block(FILE *f, dev_t device)
+{
+	_cleanup_free_ char *line = NULL;
+	size_t size = 0;
+
+	while (getline(&line, &size, f) > 0) {
+		const char *rest = strstr(line, " - ");
+		unsigned device_major, device_minor;
+		char type[64];
+
+		if (rest && sscanf(line, "%*u %*u %u:%u", &device_major, &device_minor) == 2 &&
+		    makedev(device_major, device_minor) == device && sscanf(rest, " - %63s", type) == 1)
+			return is_remote(type);
+	}
+	return false;
+}
+
 /* btrfs and overlayfs show one device in maps and another in stat. */
 static bool has_other_device(int fd)
 {

@@ -35,6 +35,10 @@ int mappings_read(struct mappings *ret, FILE *f);
 void mappings_clear(struct mappings *m);
 struct mapping *mappings_find(const struct mappings *m, uint64_t address);
 
+/* True when the device's file system is one whose server may let an open wait for ever (network, FUSE): a
+ * recorder that hangs with it records nothing. f: /proc/PID/mountinfo. */
+bool mountinfo_may_block(FILE *f, dev_t device);
+
 /* Opens the very file that is mapped, for reading; it is a regular file. process_fd: /proc/PID. Gives -ESTALE
  * when another one has its path now. */
 int mapping_open(const struct mapping *m, int process_fd);

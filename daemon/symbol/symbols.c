@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <fcntl.h>
+#include <sys/sysmacros.h>
 
 #include "cgroups.h"
 #include "helper.h"
@@ -16,6 +17,8 @@
 #define KALLSYMS_AGE_MIN_NS (60 * NSEC_PER_SEC)
 #define KALLSYMS_AGE_MAX_NS (3600 * NSEC_PER_SEC)
 #define IDLE_CHECK_NS NSEC_PER_SEC
+/* Devices of file systems without a disk that were looked up lately. */
+#define DEVICES_MAX 64
 
 enum frame_seed { SEED_KERNEL_FRAME = 16, SEED_FUNCTION, SEED_ADDRESS, SEED_WHOLE, SEED_STACK };
 
@@ -27,6 +30,11 @@ struct wanted {
 	uint64_t object, offset;
 };
 
+struct device {
+	dev_t number;
+	bool may_block;
+};
+
 struct symbols {
 	struct cgroups *cgroups;
 	struct processes *processes;
@@ -35,6 +43,8 @@ struct symbols {
 	uint64_t kernel_read_ns, kernel_age_ns, modules_hash, idle_check_ns;
 	bool kernel_missed; /* an address had no name: kallsyms may have grown */
 	uint64_t resolved, unnamed;
+	struct device devices[DEVICES_MAX];
+	size_t n_devices;
 
 	/* of the stack that is being resolved */
 	struct wanted wanted[SYMBOLS_FRAMES_MAX];
@@ -158,6 +168,7 @@ int symbols_refresh(struct symbols *s)
 
 	processes_forget(s->processes, now);
 	objects_close_idle(s->objects, now);
+	s->n_devices = 0; /* numbers are given again */
 	if (hash_modules() == s->modules_hash &&
 	    (!s->kernel_missed || now - s->kernel_read_ns < s->kernel_age_ns))
 		return 0;
@@ -320,6 +331,33 @@ static void put_kernel_frames(struct symbols *s, const uint64_t *kernel, size_t 
 	}
 }
 
+static bool may_block(struct symbols *s, dev_t number, int process_fd)
+{
+	_cleanup_fclose_ FILE *f = NULL;
+	struct stat root;
+	bool answer;
+	int fd;
+
+	if (major(number) != 0)
+		return false; /* a disk */
+	for (size_t i = 0; i < s->n_devices; i++)
+		if (s->devices[i].number == number)
+			return s->devices[i].may_block;
+
+	fd = openat(process_fd, "mountinfo", O_RDONLY | O_CLOEXEC);
+	f = fd < 0 ? NULL : fdopen(fd, "r");
+	if (!f) {
+		close_fd(fd);
+		return true;
+	}
+	/* Should the root's server hang, we hang anyway. */
+	answer = mountinfo_may_block(f, number) && !(stat("/", &root) == 0 && root.st_dev == number);
+	if (s->n_devices == DEVICES_MAX)
+		s->n_devices = 0;
+	s->devices[s->n_devices++] = (struct device){ .number = number, .may_block = answer };
+	return answer;
+}
+
 /* Makes sure that the mapping's object is known and, when needed, open. Gives NULL when the file can't be
  * read. */
 static struct object *mapping_object(struct symbols *s, struct process *p, struct mapping *m, bool open)
@@ -337,8 +375,10 @@ static struct object *mapping_object(struct symbols *s, struct process *p, struc
 	process_fd = process_open(s->processes, p);
 	if (process_fd < 0)
 		return object;
-	fd = mapping_open(m, process_fd);
 	m->tried = true;
+	if (may_block(s, m->device, process_fd))
+		return object;
+	fd = mapping_open(m, process_fd);
 	if (fd < 0 || objects_add(s->objects, fd, m->path, &key) < 0)
 		return object;
 	m->object = key;

@@ -190,6 +190,30 @@ static void test_mappings_find(void **state _unused_)
 	assert_null(mappings_find(&m, UINT64_MAX));
 }
 
+static void test_mountinfo(void **state _unused_)
+{
+	static const char text[] =
+		"21 1 0:20 / / rw,relatime shared:1 - overlay overlay rw,lowerdir=/l\n"
+		"22 21 0:21 / /a\\040b rw - nfs4 server:/export rw\n"
+		"23 21 0:22 / /home/u/m rw,nosuid shared:7 master:2 - fuse.sshfs host: rw\n"
+		"24 21 0:23 / /tmp rw - tmpfs tmpfs rw\n"
+		"25 21 8:1 / /data rw - ext4 /dev/sda1 rw\n"
+		"garbage - \n";
+	const struct {
+		dev_t device;
+		bool may_block;
+	} cases[] = {
+		{ makedev(0, 20), false }, { makedev(0, 21), true }, { makedev(0, 22), true },
+		{ makedev(0, 23), false }, { makedev(8, 1), false }, { makedev(0, 99), false },
+	};
+
+	for (size_t i = 0; i < ELEMENTS_OF(cases); i++) {
+		_cleanup_fclose_ FILE *f = fmemopen((void *)text, strlen(text), "r");
+
+		assert_int_equal(mountinfo_may_block(f, cases[i].device), cases[i].may_block);
+	}
+}
+
 static void test_mappings_are_bounded(void **state _unused_)
 {
 	_cleanup_(mappings_clear) struct mappings m = {};
@@ -1128,6 +1152,7 @@ int main(int argc, char *argv[])
 		cmocka_unit_test(test_cgroup_from_proc),
 		cmocka_unit_test(test_mapping_parse),
 		cmocka_unit_test(test_mappings_find),
+		cmocka_unit_test(test_mountinfo),
 		cmocka_unit_test(test_mappings_are_bounded),
 		cmocka_unit_test(test_stat_parse),
 		cmocka_unit_test(test_sanitize),
