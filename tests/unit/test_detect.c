@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "detect.h"
+#include "calibrate.h"
 
 #define SERIES 200
 #define T0 1700000000000000ULL
@@ -217,6 +217,122 @@ static void test_a_regular_series_that_falls_silent(void **state)
 	assert_int_equal(m->alarms, 1);
 }
 
+static void test_silences_as_ever_are_no_news(void **state)
+{
+	struct machine *m = *state;
+	struct detect_config config = { .false_alarms_per_day = 100 };
+	uint64_t zero[METRIC_N] = { 0 };
+
+	detect_reconfigure(m->d, &config);
+	for (size_t i = 100; i < SERIES; i++) {
+		memset(m->states + i * detect_series_state_size(), 0, detect_series_state_size());
+		run(m, 100, SIZE_MAX, NULL);
+		run(m, 30, i, zero);
+		run(m, 30, 5, zero);
+	}
+	assert_int_equal(m->alarms, 0);
+}
+
+static void test_what_follows_from_a_trouble_is_not_told_again(void **state)
+{
+	struct machine *m = *state;
+	uint64_t spike[METRIC_N] = { [METRIC_ON_CPU] = 5 * NSEC_PER_SEC, [METRIC_HITS] = 250, [METRIC_RUNNABLE] = 1500000 };
+	uint64_t waits[METRIC_N] = { [METRIC_ON_CPU] = 100000000, [METRIC_HITS] = 5, [METRIC_RUNNABLE] = 50 * NSEC_PER_SEC };
+
+	run(m, 1800, SIZE_MAX, NULL);
+	run(m, 5, 17, spike);
+	assert_int_equal(m->alarms, 1);
+	run(m, 5, 17, waits);
+	assert_int_equal(m->alarms, 1);
+	/* in a series that has had none, the same is told */
+	run(m, 100, SIZE_MAX, NULL);
+	run(m, 5, 18, waits);
+	assert_int_equal(m->alarms, 2);
+	assert_int_equal(m->last_series, 18);
+	assert_int_equal(m->last.metric, METRIC_RUNNABLE);
+}
+
+static void test_loss_is_no_drop(void **state)
+{
+	struct machine *m = *state;
+
+	run(m, 1800, SIZE_MAX, NULL);
+	for (unsigned i = 0; i < 60; i++) {
+		struct detect_tick tick = {
+			.time_us = T0 + m->tick * USEC_PER_SEC, .duration_ns = NSEC_PER_SEC, .load = 1, .gate_open = true, .online_cpus = 64,
+			.lost_fraction = 0.95,
+		};
+
+		m->tick++;
+		detect_tick_begin(m->d, &tick);
+		for (size_t s = 0; s < SERIES; s++) {
+			uint64_t values[METRIC_N];
+
+			usual(m, values);
+			for (unsigned v = 0; v < METRIC_N; v++)
+				values[v] /= 20;
+			feed(m, s, values, 0);
+		}
+		detect_tick_end(m->d);
+	}
+	assert_int_equal(m->alarms, 0);
+}
+
+static void test_calibration_claims_no_more_than_it_knows(void **state)
+{
+	struct family_state f = { 0 };
+	struct tail t;
+	double p, before = 1;
+
+	(void)state;
+	calibrate_prepare(&t, &f, false, 1e-9);
+	assert_true(calibrate_p(&t, 1e9) == 1);
+	assert_true(isinf(t.critical));
+	for (double n = 1e2; n <= 1e9; n *= 10) {
+		f.n[0] = n;
+		calibrate_prepare(&t, &f, false, 1e-9);
+		p = calibrate_p(&t, 1e6);
+		assert_true(p < before && p >= 0.999 / (n + 1) / (n + 1));
+		before = p;
+	}
+	/* scores that come often are not improbable, and never the more improbable the lower they are */
+	for (unsigned i = 0; i < 100000; i++)
+		calibrate_learn(&f, false, &t, false, 5 + 0.001f * (float)(i % 20000));
+	f.n[0] = 1e6;
+	calibrate_prepare(&t, &f, false, 1e-9);
+	p = calibrate_p(&t, 15);
+	assert_true(p > 0.04 && p < 0.07);
+	before = 1;
+	for (double s = 0.1; s < 1e5; s *= 1.03) {
+		p = calibrate_p(&t, s);
+		assert_true(p <= before && p > 0);
+		before = p;
+	}
+	assert_true(fabs(calibrate_p(&t, t.critical) / 1e-9 - 1) < 1e-6);
+	/* the gate's other state borrows it, until it knows better */
+	calibrate_prepare(&t, &f, true, 1e-9);
+	p = calibrate_p(&t, 15);
+	assert_true(p > 0.04 && p < 0.07);
+	f.n[1] = 1e9;
+	calibrate_prepare(&t, &f, true, 1e-9);
+	assert_true(calibrate_p(&t, 15) < 1e-4);
+}
+
+static void test_damaged_state_is_taken_as_new(void **state)
+{
+	struct machine *m = *state;
+	struct series_state *s = (struct series_state *)m->states;
+
+	run(m, 100, SIZE_MAX, NULL);
+	s[3].metrics[METRIC_RUNNABLE].mean = NAN;
+	s[4].born = UINT32_MAX;
+	run(m, 100, SIZE_MAX, NULL);
+	assert_true(isfinite(s[3].metrics[METRIC_RUNNABLE].mean));
+	assert_int_equal(s[3].born, 101);
+	assert_int_equal(s[4].born, 101);
+	assert_int_equal(s[5].born, 1);
+}
+
 static void test_impossible_numbers_never_alarm(void **state)
 {
 	struct machine *m = *state;
@@ -294,6 +410,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_one_alarm_for_one_trouble_but_escalation_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_lasting_change_becomes_normal, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_regular_series_that_falls_silent, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_silences_as_ever_are_no_news, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_what_follows_from_a_trouble_is_not_told_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_loss_is_no_drop, setup, teardown),
+		cmocka_unit_test(test_calibration_claims_no_more_than_it_knows),
+		cmocka_unit_test_setup_teardown(test_damaged_state_is_taken_as_new, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_impossible_numbers_never_alarm, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_foreign_state_is_taken_as_new, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_the_budget_moves_the_threshold, setup, teardown),
