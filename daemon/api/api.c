@@ -36,7 +36,8 @@ int api_new(struct api **ret, struct ev_loop *loop, int listen_fd, const struct 
 	if (r < 0)
 		return r;
 	flags = fcntl(listen_fd, F_GETFL);
-	if (flags < 0 || fcntl(listen_fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(listen_fd, F_SETFD, FD_CLOEXEC) < 0)
+	if (flags < 0 || fcntl(listen_fd, F_SETFL, flags | O_NONBLOCK) < 0 ||
+	    fcntl(listen_fd, F_SETFD, FD_CLOEXEC) < 0)
 		return negative_errno();
 	a->listen_fd = listen_fd;
 	listener_start(a);

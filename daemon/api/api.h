@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The varlink service on the Unix socket: sessions, authorization, methods. conf/org.stackd.varlink is the source of truth.
- * Reads the other rooms through const views; what changes something goes through struct api_actions. */
+/* The varlink service on the Unix socket: sessions, authorization, methods. conf/org.stackd.varlink is the
+ * source of truth. Reads the other rooms through const views; what changes something goes through struct
+ * api_actions. */
 #pragma once
 
 #include <ev.h>
@@ -28,10 +29,12 @@ struct api_daemon_status {
 	uint64_t parser_restarts;
 	uint64_t started_us;
 	uint64_t ticks, ticks_missed;
-	uint64_t last_tick_us, tick_cost_ns, tick_cost_max_ns; /* processing of the last tick; of the worst in a minute */
+	uint64_t last_tick_us, tick_cost_ns,
+		tick_cost_max_ns; /* processing of the last tick; of the worst in a minute */
 	uint64_t cpu_ns;          /* user and system time of the daemon since start */
 	uint64_t resident_bytes;
-	double conservation[METRIC_N]; /* sum over stacks / exact total over the last minute; negative when there is none */
+	double conservation[METRIC_N]; /* sum over stacks / exact total over the last minute; negative when
+	                                  there is none */
 	uint32_t pending, pending_max; /* stacks waiting for names */
 	uint32_t cached_stacks, cached_stacks_max;
 	uint32_t waits, waits_max; /* stacks with threads in waits that last */
@@ -65,6 +68,7 @@ void api_publish_anomaly(struct api *a, const struct store_anomaly *anomaly);
 
 struct api_status {
 	uint32_t connections, connections_max, subscribers;
-	uint64_t accepted, refused, calls, errors, dropped; /* dropped: messages that slow subscribers missed */
+	uint64_t accepted, refused, calls, errors,
+		dropped; /* dropped: messages that slow subscribers missed */
 };
 void api_get_status(const struct api *a, struct api_status *ret);

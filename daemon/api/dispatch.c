@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* From a message to a method: is it varlink, is there such a method, may the peer call it, are the parameters what the
- * interface description says. */
+/* From a message to a method: is it varlink, is there such a method, may the peer call it, are the parameters
+ * what the interface description says. */
 #include "internal.h"
 
 enum access {
@@ -96,7 +96,8 @@ static bool parse_message(const struct json *json, struct message *ret)
 }
 
 /* The method, or NULL when it has been answered why not. */
-static const struct method *find_method(struct session *s, const char *full_name, const struct idl **ret_interface)
+static const struct method *find_method(struct session *s, const char *full_name,
+                                        const struct idl **ret_interface)
 {
 	const char *dot = strrchr(full_name, '.');
 	size_t n = dot ? (size_t)(dot - full_name) : strlen(full_name);

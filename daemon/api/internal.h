@@ -58,7 +58,7 @@ struct api {
 	struct json_writer *writer; /* every reply is written here; what the socket doesn't take is copied */
 	struct session *sessions;
 	struct api_status status;
-	size_t rows;                /* in the tables that are kept by calls in progress, at most API_ROWS_ALL_MAX */
+	size_t rows; /* in the tables that are kept by calls in progress, at most API_ROWS_ALL_MAX */
 	uint64_t boot_us;           /* realtime of the boot */
 };
 
@@ -101,11 +101,13 @@ struct session *session_free(struct session *s);
 bool session_is_idle(const struct session *s); /* nothing asked, nothing to be sent */
 /* The call that waits has something to say. */
 void session_wake(struct session *s);
-/* Installs what answers the call over several turns. free_state gets state when the call is over, whichever way. */
+/* Installs what answers the call over several turns. free_state gets state when the call is over, whichever
+ * way. */
 void session_produce(struct session *s, enum produce_result (*produce)(struct session *s), void *state,
                      void (*free_state)(struct session *s, void *state));
 
-/* A reply: session_reply_begin() opens the parameters, session_reply_end() sends it, or the error TooLarge: then it gives false. */
+/* A reply: session_reply_begin() opens the parameters, session_reply_end() sends it, or the error TooLarge:
+ * then it gives false. */
 struct json_writer *session_reply_begin(struct session *s);
 bool session_reply_end(struct session *s, bool continues);
 /* An error with at most one parameter of type string (value NULL: none). */
@@ -128,13 +130,16 @@ bool dispatch(struct session *s, const char *text, size_t size);
 
 /* ---- query.c: parameters; each answers with an error and gives false when something is wrong ---- */
 
-bool query_parse(struct session *s, const struct json *parameters, uint64_t default_window_us, struct query *ret);
+bool query_parse(struct session *s, const struct json *parameters, uint64_t default_window_us,
+                 struct query *ret);
 /* since_us and until_us of object; prefix names it in errors ("filter.", ""). */
-bool query_window(struct session *s, const struct json *object, const char *prefix, uint64_t default_window_us, struct query *q);
+bool query_window(struct session *s, const struct json *object, const char *prefix,
+                  uint64_t default_window_us, struct query *q);
 bool parse_metric(struct session *s, const struct json *parameters, enum metric *ret);
-bool parse_limit(struct session *s, const struct json *parameters, uint32_t least, uint32_t fallback, uint32_t *ret);
-/* When nothing was found: answers NotFound if the filter's pid or stack is nothing at all that the caller may see, at any time. True when it
- * did. */
+bool parse_limit(struct session *s, const struct json *parameters, uint32_t least, uint32_t fallback,
+                 uint32_t *ret);
+/* When nothing was found: answers NotFound if the filter's pid or stack is nothing at all that the caller may
+ * see, at any time. True when it did. */
 bool query_refuse_unknown(struct session *s, const struct query *q);
 /* The parameter "stack" of a call. absent_ok: then filter.stack_id stays 0. */
 bool query_stack(struct session *s, const struct json *parameters, bool absent_ok, struct query *q);
@@ -162,7 +167,8 @@ void put_values(struct json_writer *w, const char *key, const uint64_t values[st
 void put_finite(struct json_writer *w, const char *key, double v);
 void write_frame(struct json_writer *w, const struct store_frame *frame);
 /* before_us: a process that seems to have started later than that is of an earlier boot. */
-void put_process(struct api *a, struct json_writer *w, const char *key, const struct store_process *process, uint64_t before_us);
+void put_process(struct api *a, struct json_writer *w, const char *key, const struct store_process *process,
+                 uint64_t before_us);
 void put_gate(struct api *a, struct json_writer *w, const char *key);
 
 struct stack {
@@ -171,8 +177,8 @@ struct stack {
 	size_t n;
 	struct store_frame frames[API_FRAMES_MAX]; /* innermost first */
 };
-/* Whether a reply of size bytes with n rows has enough in it, when it may be followed by others: because of its size, or because
- * the next row of at most bound bytes might not fit. */
+/* Whether a reply of size bytes with n rows has enough in it, when it may be followed by others: because of
+ * its size, or because the next row of at most bound bytes might not fit. */
 bool page_full(const struct session *s, size_t size, size_t n, size_t bound);
 
 /* A stack that isn't kept any more has the single frame "[evicted]". */
@@ -192,8 +198,8 @@ struct row {
 	size_t values;   /* index into the table's values */
 };
 
-/* Rows by key, at most limit; what comes when it is full is summed in the overflow row. Zeroed but for limit and with_values
- * it is empty and ready. */
+/* Rows by key, at most limit; what comes when it is full is summed in the overflow row. Zeroed but for limit
+ * and with_values it is empty and ready. */
 struct table {
 	size_t limit;
 	bool with_values;
@@ -205,7 +211,8 @@ struct table {
 };
 void table_done(struct table *t);
 /* Adds to the row of key. -ENOMEM. */
-int table_add(struct table *t, uint64_t key, const char *comm, enum metric metric, const uint64_t values[static METRIC_N]);
+int table_add(struct table *t, uint64_t key, const char *comm, enum metric metric,
+              const uint64_t values[static METRIC_N]);
 /* The largest total first, equal ones in order of key. Ends adding: the index is freed. */
 void table_sort(struct table *t);
 size_t table_limit(const struct api *a); /* what there is room for now */
@@ -233,16 +240,21 @@ struct listing {
 
 struct listing_ops {
 	const char *array;   /* the rows' name in the reply */
-	void (*put_head)(struct session *s, struct listing *l, struct json_writer *w); /* what every reply has besides; may be NULL */
-	size_t (*load_row)(struct session *s, struct listing *l, size_t i); /* gives the bytes that it needs at most */
-	void (*write_row)(struct session *s, struct listing *l, struct json_writer *w, size_t i); /* as loaded */
+	/* What every reply has besides; may be NULL. */
+	void (*put_head)(struct session *s, struct listing *l, struct json_writer *w);
+	/* Gives the bytes that the row needs at most. */
+	size_t (*load_row)(struct session *s, struct listing *l, size_t i);
+	/* As loaded. */
+	void (*write_row)(struct session *s, struct listing *l, struct json_writer *w, size_t i);
 	void (*free_state)(struct listing *l); /* may be NULL */
 };
 
 /* An empty listing for this call, or NULL when that has been answered. */
 struct listing *listing_new(struct session *s, const struct listing_ops *ops);
-/* Sends at most limit of n rows; r < 0: answers with that error instead. Refuses an unknown pid or stack when there are none. */
-void listing_start(struct session *s, struct listing *l, const struct query *q, int r, size_t n, uint32_t limit);
+/* Sends at most limit of n rows; r < 0: answers with that error instead. Refuses an unknown pid or stack when
+ * there are none. */
+void listing_start(struct session *s, struct listing *l, const struct query *q, int r, size_t n,
+                   uint32_t limit);
 
 /* ---- method_….c ---- */
 

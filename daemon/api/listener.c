@@ -21,14 +21,16 @@ static void refuse(struct api *a, int fd, uint32_t limit)
 	char text[128];
 	int n;
 
-	n = snprintf(text, sizeof(text), "{\"error\":\"org.stackd.TooManyConnections\",\"parameters\":{\"limit\":%u}}", limit);
+	n = snprintf(text, sizeof(text),
+	             "{\"error\":\"org.stackd.TooManyConnections\",\"parameters\":{\"limit\":%u}}", limit);
 	/* If it can't be said, closing says it. */
 	if (send(fd, text, n + 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		log_debug("cannot tell a client that there are too many connections: %s", strerror(errno));
 	a->status.refused++;
 }
 
-/* Lest those who see little lock out those who see everything: the oldest connection of the former that asks nothing gives way. */
+/* Lest those who see little lock out those who see everything: the oldest connection of the former that asks
+ * nothing gives way. */
 static bool make_room(struct api *a)
 {
 	struct session *oldest = NULL;

@@ -48,7 +48,8 @@ struct listing *listing_new(struct session *s, const struct listing_ops *ops)
 	return l;
 }
 
-void listing_start(struct session *s, struct listing *l, const struct query *q, int r, size_t n, uint32_t limit)
+void listing_start(struct session *s, struct listing *l, const struct query *q, int r, size_t n,
+                   uint32_t limit)
 {
 	s->api->rows += l->table.n;
 	l->end = MIN(n, (size_t)limit);

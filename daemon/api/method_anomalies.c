@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* ListAnomalies, once or as they come. A call keeps the ids of what it has to send, never the anomalies: of those
- * a few at a time are read from the store's log. */
+/* ListAnomalies, once or as they come. A call keeps the ids of what it has to send, never the anomalies: of
+ * those a few at a time are read from the store's log. */
 #include "internal.h"
 
 #define DEFAULT_LIMIT 1000
@@ -55,11 +55,13 @@ static bool matches(const struct anomalies *a, const struct store_anomaly *anoma
 {
 	const struct store_filter *f = &a->query.filter;
 
-	return (f->viewer_uid == STORE_ANY_UID || f->viewer_uid == anomaly->uid) && (!a->has_type || a->type == anomaly->type) &&
-	       anomaly->time_us > f->since_us && (a->query.to_now || anomaly->time_us <= f->until_us) &&
-	       (f->pid == 0 || f->pid == anomaly->pid) && (!f->unit || unit_matches(anomaly->unit, f->unit)) &&
-	       (!f->cgroup || cgroup_matches(anomaly->cgroup, f->cgroup)) && (!f->comm || streq(anomaly->comm, f->comm)) &&
-	       (!f->exe || streq(anomaly->exe, f->exe));
+	return (f->viewer_uid == STORE_ANY_UID || f->viewer_uid == anomaly->uid) &&
+	       (!a->has_type || a->type == anomaly->type) && anomaly->time_us > f->since_us &&
+	       (a->query.to_now || anomaly->time_us <= f->until_us) &&
+	       (f->pid == 0 || f->pid == anomaly->pid) &&
+	       (!f->unit || unit_matches(anomaly->unit, f->unit)) &&
+	       (!f->cgroup || cgroup_matches(anomaly->cgroup, f->cgroup)) &&
+	       (!f->comm || streq(anomaly->comm, f->comm)) && (!f->exe || streq(anomaly->exe, f->exe));
 }
 
 struct collecting {
@@ -125,7 +127,8 @@ static int copy_anomaly(void *userdata, const struct store_anomaly *anomaly)
 static void fill_chunk(struct session *s, struct anomalies *a, struct chunk *c)
 {
 	/* The viewer again: whatever happens to ids, nobody sees what isn't his. */
-	const struct store_filter filter = { .until_us = USEC_INFINITY, .viewer_uid = a->query.filter.viewer_uid };
+	const struct store_filter filter = { .until_us = USEC_INFINITY,
+	                                     .viewer_uid = a->query.filter.viewer_uid };
 
 	*c = (struct chunk){ .least = UINT64_MAX };
 	if (a->next < a->n)
@@ -166,7 +169,8 @@ static void write_process(struct session *s, struct json_writer *w, const struct
 		put_process(s->api, w, "process", &process, a->time_us);
 }
 
-static void write_anomaly(struct session *s, struct json_writer *w, const struct store_anomaly *a, const struct stack *stack)
+static void write_anomaly(struct session *s, struct json_writer *w, const struct store_anomaly *a,
+                          const struct stack *stack)
 {
 	json_open_object(w);
 	json_put_u64(w, "id", a->id);
@@ -191,7 +195,8 @@ static void write_anomaly(struct session *s, struct json_writer *w, const struct
 }
 
 /* False when the page is full; *n counts the rows in it. */
-static bool write_chunk(struct session *s, struct anomalies *a, struct json_writer *w, const struct chunk *c, struct stack *stack, size_t *n)
+static bool write_chunk(struct session *s, struct anomalies *a, struct json_writer *w, const struct chunk *c,
+                        struct stack *stack, size_t *n)
 {
 	for (size_t i = 0; i < c->n; i++) {
 		if (c->anomalies[i].id == 0) {
@@ -275,7 +280,8 @@ uint32_t anomalies_subscribers(const struct api *api)
 	return n;
 }
 
-static int fill(struct session *s, const struct json *parameters, struct anomalies *a, const struct query *q, uint32_t limit)
+static int fill(struct session *s, const struct json *parameters, struct anomalies *a, const struct query *q,
+                uint32_t limit)
 {
 	const char *type;
 	int r;
@@ -303,7 +309,8 @@ void method_list_anomalies(struct session *s, const struct json *parameters)
 		session_error(s, "org.varlink.service.ExpectedMore", NULL, NULL);
 		return;
 	}
-	if (!parse_limit(s, parameters, 0, DEFAULT_LIMIT, &limit) || !query_parse(s, parameters, USEC_INFINITY, &q))
+	if (!parse_limit(s, parameters, 0, DEFAULT_LIMIT, &limit) ||
+	    !query_parse(s, parameters, USEC_INFINITY, &q))
 		return;
 	a = calloc(1, sizeof(*a));
 	if (!a) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* GetFlame: summed up once, then sent page by page. Each frame is sent once; rows refer to it by its number. */
+/* GetFlame: summed up once, then sent page by page. Each frame is sent once; rows refer to it by its number.
+ */
 #include "internal.h"
 
 #define DEFAULT_WINDOW_US (15 * 60 * USEC_PER_SEC)
@@ -18,7 +19,9 @@ struct flame {
 	struct stack stack;
 };
 
-static const struct store_frame truncated_frame = { .display = "[truncated]", .object = "[unknown]", .kind = FRAME_UNKNOWN };
+static const struct store_frame truncated_frame = { .display = "[truncated]",
+                                                    .object = "[unknown]",
+                                                    .kind = FRAME_UNKNOWN };
 
 static void flame_free(struct session *s, void *state)
 {
@@ -118,7 +121,8 @@ static int write_rows(struct session *s, struct flame *f, struct json_writer *w)
 			return 0;
 		r = write_row(f, w, &f->table.rows[f->next++]);
 	}
-	/* It fits after any page: these end at less than half of what a message may have, or after one row. */
+	/* It fits after any page: these end at less than half of what a message may have, or after one row.
+	 */
 	if (r >= 0 && f->next == f->table.n && f->table.overflow > 0) {
 		r = write_overflow(f, w);
 		f->next++;

@@ -97,7 +97,8 @@ static enum produce_result view_produce(struct session *s)
 	put_stack(v, w);
 	json_key(w, "slices");
 	json_open_array(w);
-	for (size_t n = 0; v->next < v->processes.n && !page_full(s, json_writer_size(w), n, PROCESS_BOUND); n++)
+	for (size_t n = 0; v->next < v->processes.n && !page_full(s, json_writer_size(w), n, PROCESS_BOUND);
+	     n++)
 		write_slice(s, v, w);
 	json_close_array(w);
 	json_key(w, "points");

@@ -80,7 +80,8 @@ void method_list_processes(struct session *s, const struct json *parameters)
 	struct query q;
 	int r;
 
-	if (!parse_limit(s, parameters, 1, DEFAULT_LIMIT, &limit) || !query_parse(s, parameters, DEFAULT_WINDOW_US, &q))
+	if (!parse_limit(s, parameters, 1, DEFAULT_LIMIT, &limit) ||
+	    !query_parse(s, parameters, DEFAULT_WINDOW_US, &q))
 		return;
 	l = listing_new(s, &ops);
 	if (!l)

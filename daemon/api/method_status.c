@@ -41,8 +41,9 @@ static void put_collectors(struct json_writer *w, const struct collect_status *c
 	const struct {
 		const char *name, *source;
 	} collectors[] = {
-		{ "load", c->load_source },     { "on-cpu", c->oncpu_source },  { "off-cpu", c->offcpu_source },
-		{ "faults", c->faults_source }, { "totals", c->totals_source },
+		{ "load", c->load_source },      { "on-cpu", c->oncpu_source },
+		{ "off-cpu", c->offcpu_source }, { "faults", c->faults_source },
+		{ "totals", c->totals_source },
 	};
 
 	json_key(w, "collectors");
@@ -217,7 +218,8 @@ void method_get_gate(struct session *s, const struct json *parameters)
 	put_gate(s->api, history.writer, "gate");
 	json_key(history.writer, "history");
 	json_open_array(history.writer);
-	r = store_visit_gate(s->api->views.store, q.filter.since_us, q.filter.until_us, write_change, &history);
+	r = store_visit_gate(s->api->views.store, q.filter.since_us, q.filter.until_us, write_change,
+	                     &history);
 	if (r < 0) {
 		session_failed(s, r);
 		return;

@@ -102,7 +102,8 @@ static int keep_functions(const struct functions *all, size_t n, struct listing 
 		return -ENOMEM;
 	for (; f->n < n; f->n++) {
 		struct function *to = &f->items[f->n];
-		char *display = strdup(all->items[f->n].frame.display), *object = strdup(all->items[f->n].frame.object);
+		char *display = strdup(all->items[f->n].frame.display),
+		     *object = strdup(all->items[f->n].frame.object);
 
 		if (!display || !object) {
 			free(display);
@@ -185,7 +186,8 @@ static void write_stack(struct session *s _unused_, struct listing *l, struct js
 
 void method_get_top(struct session *s, const struct json *parameters)
 {
-	static const struct listing_ops functions = { "rows", put_head, load_function, write_function, free_functions };
+	static const struct listing_ops functions = { "rows", put_head, load_function, write_function,
+	                                              free_functions };
 	static const struct listing_ops stacks = { "rows", put_head, load_stack, write_stack, NULL };
 	const char *by = "function";
 	struct listing *l;

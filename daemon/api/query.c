@@ -2,7 +2,8 @@
 /* Parameters to queries. The types are checked by then; what is left are ranges. */
 #include "internal.h"
 
-bool query_window(struct session *s, const struct json *object, const char *prefix, uint64_t default_window_us, struct query *q)
+bool query_window(struct session *s, const struct json *object, const char *prefix,
+                  uint64_t default_window_us, struct query *q)
 {
 	uint64_t now = clock_realtime_us(), since, until;
 	char field[IDL_FIELD_MAX];
@@ -33,12 +34,14 @@ bool query_window(struct session *s, const struct json *object, const char *pref
 	}
 	/* To the store 0 means now; nothing is that old either. */
 	q->filter.until_us = !has_until ? MAX(now, has_since ? since : 0) : MAX(until, 1U);
-	q->filter.since_us = has_since ? since : q->filter.until_us - MIN(q->filter.until_us, default_window_us);
+	q->filter.since_us =
+		has_since ? since : q->filter.until_us - MIN(q->filter.until_us, default_window_us);
 	q->to_now = !has_until;
 	return true;
 }
 
-bool query_parse(struct session *s, const struct json *parameters, uint64_t default_window_us, struct query *ret)
+bool query_parse(struct session *s, const struct json *parameters, uint64_t default_window_us,
+                 struct query *ret)
 {
 	const struct json *filter = json_get(parameters, "filter");
 	struct query q = { 0 };
@@ -73,7 +76,8 @@ bool parse_metric(struct session *s, const struct json *parameters, enum metric 
 	return true;
 }
 
-bool parse_limit(struct session *s, const struct json *parameters, uint32_t least, uint32_t fallback, uint32_t *ret)
+bool parse_limit(struct session *s, const struct json *parameters, uint32_t least, uint32_t fallback,
+                 uint32_t *ret)
 {
 	int64_t limit = fallback;
 
@@ -145,7 +149,10 @@ static int stop_at_first(void *userdata _unused_, const struct store_slice_sum *
 static bool is_known(struct session *s, const struct query *q, pid_t pid, uint64_t stack_id)
 {
 	const struct store_filter filter = {
-		.until_us = clock_realtime_us(), .viewer_uid = q->filter.viewer_uid, .pid = pid, .stack_id = stack_id,
+		.until_us = clock_realtime_us(),
+		.viewer_uid = q->filter.viewer_uid,
+		.pid = pid,
+		.stack_id = stack_id,
 	};
 	struct store *store = s->api->views.store;
 

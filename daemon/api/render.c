@@ -5,8 +5,8 @@
 #include <float.h>
 #include <math.h>
 
-/* The boot's time is only as good as this: processes' start times have the kernel's clock tick, and the same process
- * has to start at the same moment in every reply. */
+/* The boot's time is only as good as this: processes' start times have the kernel's clock tick, and the same
+ * process has to start at the same moment in every reply. */
 #define BOOT_ROUND_US 10000
 
 /* More than the bytes of a row or frame besides its names, and of what closes a reply. */
@@ -75,7 +75,10 @@ int window_sum(struct api *a, const struct query *q, struct window_sum *ret)
 {
 	/* Only what a tick is as a whole: no series has this id, so that nothing is summed up for it. */
 	const struct store_filter filter = {
-		.since_us = q->filter.since_us, .until_us = q->filter.until_us, .viewer_uid = STORE_ANY_UID, .series_id = UINT64_MAX,
+		.since_us = q->filter.since_us,
+		.until_us = q->filter.until_us,
+		.viewer_uid = STORE_ANY_UID,
+		.series_id = UINT64_MAX,
 	};
 	struct window_sum sum = { .since_us = q->filter.since_us, .until_us = q->filter.until_us };
 	struct window_state state = { .sum = &sum };
@@ -108,7 +111,9 @@ void get_stack(struct api *a, uint64_t stack_id, struct stack *ret)
 	store_ref ref = store_find_stack(a->views.store, stack_id);
 	size_t depth;
 
-	if (ref && store_get_stack(a->views.store, ref, &ret->id, &ret->truncated, ret->frames, ELEMENTS_OF(ret->frames), &depth) >= 0 &&
+	if (ref &&
+	    store_get_stack(a->views.store, ref, &ret->id, &ret->truncated, ret->frames,
+	                    ELEMENTS_OF(ret->frames), &depth) >= 0 &&
 	    depth > 0) {
 		ret->truncated |= depth > ELEMENTS_OF(ret->frames);
 		ret->n = MIN(depth, ELEMENTS_OF(ret->frames));
@@ -117,7 +122,8 @@ void get_stack(struct api *a, uint64_t stack_id, struct stack *ret)
 	ret->id = stack_id;
 	ret->truncated = true;
 	ret->n = 1;
-	ret->frames[0] = (struct store_frame){ .display = "[evicted]", .object = "[unknown]", .kind = FRAME_UNKNOWN };
+	ret->frames[0] =
+		(struct store_frame){ .display = "[evicted]", .object = "[unknown]", .kind = FRAME_UNKNOWN };
 }
 
 size_t frame_bound(const struct store_frame *frame)
@@ -138,7 +144,10 @@ size_t stack_bound(const struct stack *stack)
 void write_frame(struct json_writer *w, const struct store_frame *frame)
 {
 	static const char *const kinds[] = {
-		[FRAME_KERNEL] = "kernel", [FRAME_USER] = "user", [FRAME_JIT] = "jit", [FRAME_UNKNOWN] = "unknown",
+		[FRAME_KERNEL] = "kernel",
+		[FRAME_USER] = "user",
+		[FRAME_JIT] = "jit",
+		[FRAME_UNKNOWN] = "unknown",
 	};
 
 	json_open_object(w);
@@ -170,7 +179,8 @@ static uint64_t start_us(struct api *a, uint64_t start_ns, uint64_t before_us)
 	return start <= before_us ? start : 0;
 }
 
-void put_process(struct api *a, struct json_writer *w, const char *key, const struct store_process *process, uint64_t before_us)
+void put_process(struct api *a, struct json_writer *w, const char *key, const struct store_process *process,
+                 uint64_t before_us)
 {
 	json_key(w, key);
 	json_open_object(w);
@@ -188,7 +198,9 @@ void put_process(struct api *a, struct json_writer *w, const char *key, const st
 
 void put_gate(struct api *a, struct json_writer *w, const char *key)
 {
-	static const char *const modes[] = { [GATE_AUTO] = "auto", [GATE_FORCED_OPEN] = "open", [GATE_FORCED_CLOSED] = "closed" };
+	static const char *const modes[] = {
+		[GATE_AUTO] = "auto", [GATE_FORCED_OPEN] = "open", [GATE_FORCED_CLOSED] = "closed"
+	};
 	struct api_daemon_status daemon = { 0 };
 	struct collect_status c = { 0 };
 

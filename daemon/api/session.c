@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* One connection: bytes in, one call at a time, bytes out. While a call is being answered or a reply isn't all sent, nothing is read:
- * that is the back-pressure. What can go on without the peer goes on in the loop's next turn, when the socket is
- * found writable, so that nobody holds up the others. */
+/* One connection: bytes in, one call at a time, bytes out. While a call is being answered or a reply isn't
+ * all sent, nothing is read: that is the back-pressure. What can go on without the peer goes on in the loop's
+ * next turn, when the socket is found writable, so that nobody holds up the others. */
 #include "internal.h"
 
 #include <poll.h>
@@ -24,7 +24,8 @@ bool session_is_idle(const struct session *s)
 
 static void timer_for(struct session *s, enum session_timer what)
 {
-	double seconds = what == TIMER_HANGUP ? HANGUP_CHECK_S : (double)s->api->config.request_timeout_us / USEC_PER_SEC;
+	double seconds = what == TIMER_HANGUP ? HANGUP_CHECK_S
+	                                      : (double)s->api->config.request_timeout_us / USEC_PER_SEC;
 
 	if (s->timer_for == what)
 		return;
@@ -42,7 +43,8 @@ static void flush(struct session *s)
 {
 	ssize_t n;
 
-	n = send(s->fd, s->output + s->output_sent, s->output_size - s->output_sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+	n = send(s->fd, s->output + s->output_sent, s->output_size - s->output_sent,
+	         MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (n < 0) {
 		s->broken |= errno != EAGAIN && errno != EINTR;
 		return;
@@ -258,8 +260,8 @@ static bool hung_up(const struct session *s)
 	return poll(&p, 1, 0) > 0 && p.revents & (POLLHUP | POLLERR);
 }
 
-/* While a call waits nothing is read, but the peer may go away. It may also have closed only its sending side, or sent the next calls:
- * then the socket stays readable, and a timer has to look. */
+/* While a call waits nothing is read, but the peer may go away. It may also have closed only its sending
+ * side, or sent the next calls: then the socket stays readable, and a timer has to look. */
 static void look_for_end(struct session *s)
 {
 	char c;

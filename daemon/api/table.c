@@ -106,7 +106,8 @@ static int find_row(struct table *t, uint64_t key, const char *comm, size_t *ret
 	return 1;
 }
 
-int table_add(struct table *t, uint64_t key, const char *comm, enum metric metric, const uint64_t values[static METRIC_N])
+int table_add(struct table *t, uint64_t key, const char *comm, enum metric metric,
+              const uint64_t values[static METRIC_N])
 {
 	uint64_t value = metric_value(values, metric);
 	size_t at;

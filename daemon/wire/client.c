@@ -70,7 +70,8 @@ static int wait_for(int fd, short events, uint64_t deadline_us)
 	if (deadline_us != USEC_INFINITY) {
 		now = clock_monotonic_ns() / NSEC_PER_USEC;
 		now = deadline_us > now ? deadline_us - now : 0;
-		left = (struct timespec){ .tv_sec = now / USEC_PER_SEC, .tv_nsec = now % USEC_PER_SEC * NSEC_PER_USEC };
+		left = (struct timespec){ .tv_sec = now / USEC_PER_SEC,
+		                          .tv_nsec = now % USEC_PER_SEC * NSEC_PER_USEC };
 		timeout = &left;
 	}
 	r = ppoll(&pollfd, 1, timeout, NULL);
@@ -100,7 +101,8 @@ static int send_all(int fd, const char *bytes, size_t n, uint64_t deadline_us)
 	return 0;
 }
 
-int wire_client_send(struct wire_client *c, const char *method, const char *parameters, enum wire_flags flags, uint64_t timeout_us)
+int wire_client_send(struct wire_client *c, const char *method, const char *parameters, enum wire_flags flags,
+                     uint64_t timeout_us)
 {
 	_cleanup_(json_writer_freep) struct json_writer *w = NULL;
 	_cleanup_(json_freep) struct json *value = NULL;

@@ -54,7 +54,8 @@ int wire_framer_space(struct wire_framer *f, void **ret, size_t *ret_size)
 		f->scanned -= f->start;
 		f->start = 0;
 	}
-	/* Twice what is there, so that a long message costs few copies; a little more than max, so that too much is noticed. */
+	/* Twice what is there, so that a long message costs few copies; a little more than max, so that too
+	 * much is noticed. */
 	want = MIN(MAX(f->end * 2, (size_t)FRAMER_ROOM_MIN), f->max + FRAMER_ROOM_MIN);
 	if (f->size < want || f->size > 4 * want) {
 		r = framer_resize(f, want);

@@ -79,7 +79,8 @@ static bool take(struct parser *p, const char *token)
 	return true;
 }
 
-/* Letters, digits and what more allows; begins with a letter. Neither begins a part with a separator nor ends in one. */
+/* Letters, digits and what more allows; begins with a letter. Neither begins a part with a separator nor ends
+ * in one. */
 static int take_name(struct parser *p, const char *separators, char **ret)
 {
 	const char *start;

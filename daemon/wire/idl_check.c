@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Checks values against an interface description. Recursion is bounded by the depth of the JSON: each step into a type
- * that nests steps into a value. */
+/* Checks values against an interface description. Recursion is bounded by the depth of the JSON: each step
+ * into a type that nests steps into a value. */
 #include "idl.h"
 
 struct check {
@@ -161,21 +161,24 @@ static int check(const struct type *t, const struct json *parameters, char ret_f
 	return r;
 }
 
-int idl_check_call(const struct idl *i, const char *method, const struct json *parameters, char ret_field[static IDL_FIELD_MAX])
+int idl_check_call(const struct idl *i, const char *method, const struct json *parameters,
+                   char ret_field[static IDL_FIELD_MAX])
 {
 	const struct member *m = idl_find(i, MEMBER_METHOD, method);
 
 	return m ? check(m->input, parameters, ret_field) : -ENOENT;
 }
 
-int idl_check_reply(const struct idl *i, const char *method, const struct json *parameters, char ret_field[static IDL_FIELD_MAX])
+int idl_check_reply(const struct idl *i, const char *method, const struct json *parameters,
+                    char ret_field[static IDL_FIELD_MAX])
 {
 	const struct member *m = idl_find(i, MEMBER_METHOD, method);
 
 	return m ? check(m->output, parameters, ret_field) : -ENOENT;
 }
 
-int idl_check_error(const struct idl *i, const char *error, const struct json *parameters, char ret_field[static IDL_FIELD_MAX])
+int idl_check_error(const struct idl *i, const char *error, const struct json *parameters,
+                    char ret_field[static IDL_FIELD_MAX])
 {
 	const struct member *m = idl_find(i, MEMBER_ERROR, error);
 

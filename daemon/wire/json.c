@@ -50,7 +50,8 @@ static ssize_t count_members(struct json_object *o)
 }
 
 /* What is wrong with what json-c made of the text, or NULL. */
-static const char *judge(struct json_object *o, enum json_tokener_error error, const char *rest, size_t members)
+static const char *judge(struct json_object *o, enum json_tokener_error error, const char *rest,
+                         size_t members)
 {
 	ssize_t have;
 
@@ -83,13 +84,15 @@ int json_parse(const char *text, size_t size, struct json **ret, const char **re
 		return -ENOMEM;
 	memcpy(copy, text, size);
 	copy[size] = '\0';
-	/* Not JSON_TOKENER_STRICT: it refuses integers of more than 64 bits, which are valid JSON and get an answer that names the parameter. All
-	 * that it else refuses json_scan() has. Its depth counts differently: leave it room. */
+	/* Not JSON_TOKENER_STRICT: it refuses integers of more than 64 bits, which are valid JSON and get an
+	 * answer that names the parameter. All that it else refuses json_scan() has. Its depth counts
+	 * differently: leave it room. */
 	tokener = json_tokener_new_ex(WIRE_DEPTH_MAX + 4);
 	if (!tokener)
 		return -ENOMEM;
 	o = json_tokener_parse_ex(tokener, copy, size);
-	reason = judge(o, json_tokener_get_error(tokener), copy + json_tokener_get_parse_end(tokener), members);
+	reason = judge(o, json_tokener_get_error(tokener), copy + json_tokener_get_parse_end(tokener),
+	               members);
 	json_tokener_free(tokener);
 	if (reason) {
 		json_object_put(o);
@@ -133,8 +136,9 @@ enum json_kind json_kind(const struct json *v)
 const char *json_kind_to_string(enum json_kind k)
 {
 	static const char *const names[] = {
-		[JSON_NULL] = "null",     [JSON_BOOL] = "bool",   [JSON_INT] = "int",       [JSON_FLOAT] = "float",
-		[JSON_STRING] = "string", [JSON_ARRAY] = "array", [JSON_OBJECT] = "object",
+		[JSON_NULL] = "null",     [JSON_BOOL] = "bool",     [JSON_INT] = "int",
+		[JSON_FLOAT] = "float",   [JSON_STRING] = "string", [JSON_ARRAY] = "array",
+		[JSON_OBJECT] = "object",
 	};
 
 	return (size_t)k < ELEMENTS_OF(names) ? names[k] : NULL;
@@ -172,7 +176,8 @@ int json_as_int(const struct json *v, int64_t *ret)
 
 	if (json_kind(v) != JSON_INT)
 		return -EINVAL;
-	/* json-c saturates: beyond INT64_MAX at UINT64_MAX, below INT64_MIN at INT64_MIN, which therefore is out of range for us. */
+	/* json-c saturates: beyond INT64_MAX at UINT64_MAX, below INT64_MIN at INT64_MIN, which therefore is
+	 * out of range for us. */
 	n = json_object_get_int64(to_jsonc(v));
 	if (n == INT64_MIN || json_object_get_uint64(to_jsonc(v)) > INT64_MAX)
 		return -ERANGE;
@@ -266,7 +271,8 @@ size_t json_length(const struct json *array)
 
 const struct json *json_at(const struct json *array, size_t index)
 {
-	return index < json_length(array) ? from_jsonc(json_object_array_get_idx(to_jsonc(array), index)) : NULL;
+	return index < json_length(array) ? from_jsonc(json_object_array_get_idx(to_jsonc(array), index))
+	                                  : NULL;
 }
 
 int json_visit(const struct json *object, json_member_fn fn, void *userdata)

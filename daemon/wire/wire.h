@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What goes over the socket, for both ends: messages closed by a NUL, the one wrapper over json-c, the interface
- * description and its validator, and a blocking client. Apart from the client it does no I/O; nothing here logs.
+/* What goes over the socket, for both ends: messages closed by a NUL, the one wrapper over json-c, the
+ * interface description and its validator, and a blocking client. Apart from the client it does no I/O;
+ * nothing here logs.
  *
  *   bytes ─▶ wire_framer ─▶ json_parse() ─▶ struct json ─▶ idl_check_…() ─▶ typed getters
  *   struct json_writer ─▶ bytes
@@ -17,20 +18,21 @@
 
 /* ---- framing ---- */
 
-/* Takes bytes as they come and gives whole messages. Memory grows with the message up to max and shrinks again. */
+/* Takes bytes as they come and gives whole messages. Memory grows with the message up to max and shrinks
+ * again. */
 struct wire_framer;
 int wire_framer_new(struct wire_framer **ret, size_t max);
 struct wire_framer *wire_framer_free(struct wire_framer *f);
 DEFINE_CLEANUP(struct wire_framer *, wire_framer_free)
 
-/* Where to put the next bytes, at most *ret_size of them (never 0); then say how many came. No message given before stays valid.
- * Call only after wire_framer_next() gave 0. */
+/* Where to put the next bytes, at most *ret_size of them (never 0); then say how many came. No message given
+ * before stays valid. Call only after wire_framer_next() gave 0. */
 int wire_framer_space(struct wire_framer *f, void **ret, size_t *ret_size);
 void wire_framer_added(struct wire_framer *f, size_t n);
-/* 1: the next message, NUL-terminated, valid until the next call of wire_framer_space(). 0: none is whole yet.
- * -EMSGSIZE: it is longer than max; the stream can't be used any more. */
+/* 1: the next message, NUL-terminated, valid until the next call of wire_framer_space(). 0: none is whole
+ * yet. -EMSGSIZE: it is longer than max; the stream can't be used any more. */
 int wire_framer_next(struct wire_framer *f, const char **ret, size_t *ret_size);
-/* Bytes in hand that no wire_framer_next() has given: part of a message, or whole messages not asked for yet. */
+/* Bytes in hand that no wire_framer_next() has given: part of a message, or whole ones not asked for yet. */
 size_t wire_framer_pending(const struct wire_framer *f);
 
 /* ---- JSON values, read only ---- */
@@ -41,9 +43,10 @@ struct json;
 enum json_kind { JSON_NULL, JSON_BOOL, JSON_INT, JSON_FLOAT, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
 const char *json_kind_to_string(enum json_kind k);
 
-/* One object and nothing after it. Strict: valid UTF-8 (no overlong forms, no surrogates, no half of a pair by \u), no NUL in
- * strings, no comments, no NaN or Infinity, no number beyond a double's range, no key twice in an object, depth WIRE_DEPTH_MAX. Gives -EBADMSG
- * and a reason (static string) for anything else, -ENOMEM. ret_reason may be NULL. */
+/* One object and nothing after it. Strict: valid UTF-8 (no overlong forms, no surrogates, no half of a pair
+ * by \u), no NUL in strings, no comments, no NaN or Infinity, no number beyond a double's range, no key twice
+ * in an object, depth WIRE_DEPTH_MAX. Gives -EBADMSG and a reason (static string) for anything else, -ENOMEM.
+ * ret_reason may be NULL. */
 int json_parse(const char *text, size_t size, struct json **ret, const char **ret_reason);
 struct json *json_free(struct json *root); /* only what json_parse() gave; accepts NULL, returns NULL */
 DEFINE_CLEANUP(struct json *, json_free)
@@ -62,7 +65,8 @@ int json_get_int(const struct json *object, const char *key, int64_t *ret);
 int json_get_u64(const struct json *object, const char *key, uint64_t *ret); /* an int, not negative */
 int json_get_float(const struct json *object, const char *key, double *ret);
 int json_get_string(const struct json *object, const char *key, const char **ret);
-int json_get_id(const struct json *object, const char *key, uint64_t *ret);  /* a string of 16 hexadecimal digits */
+/* A string of 16 hexadecimal digits. */
+int json_get_id(const struct json *object, const char *key, uint64_t *ret);
 int json_get_array(const struct json *object, const char *key, const struct json **ret);
 int json_get_object(const struct json *object, const char *key, const struct json **ret);
 
@@ -80,10 +84,11 @@ int json_visit(const struct json *object, json_member_fn fn, void *userdata);
 
 /* ---- JSON, written ---- */
 
-/* Writes straight into one growing buffer of at most max bytes. Errors stick and are told by json_writer_finish(): -EMSGSIZE above max,
- * -ENOMEM, -EINVAL for what is not well-formed (a key missing, something left open) or not finite.
- * Numbers: integers in full (int64_t), doubles in the fewest digits that read back as the same value. Strings: invalid UTF-8 is
- * replaced byte by byte by U+FFFD, since names of functions and files can be any bytes. */
+/* Writes straight into one growing buffer of at most max bytes. Errors stick and are told by
+ * json_writer_finish(): -EMSGSIZE above max, -ENOMEM, -EINVAL for what is not well-formed (a key missing,
+ * something left open) or not finite. Numbers: integers in full (int64_t), doubles in the fewest digits that
+ * read back as the same value. Strings: invalid UTF-8 is replaced byte by byte by U+FFFD, since names of
+ * functions and files can be any bytes. */
 struct json_writer;
 int json_writer_new(struct json_writer **ret, size_t max);
 struct json_writer *json_writer_free(struct json_writer *w);
@@ -124,7 +129,8 @@ void json_put_id(struct json_writer *w, const char *key, uint64_t v);
 /* ---- interface description ---- */
 
 struct idl;
-/* Parses a .varlink file. -EBADMSG, and in error (may be NULL) "line 12: ...", when it isn't one or names a type that it doesn't define. */
+/* Parses a .varlink file. -EBADMSG, and in error (may be NULL) "line 12: ...", when it isn't one or names a
+ * type that it doesn't define. */
 int idl_parse(const char *text, size_t size, struct idl **ret, char *error, size_t error_size);
 struct idl *idl_free(struct idl *i);
 DEFINE_CLEANUP(struct idl *, idl_free)
@@ -136,11 +142,15 @@ const char *idl_method(const struct idl *i, size_t index); /* "GetStatus", in th
 bool idl_has_method(const struct idl *i, const char *method);
 
 #define IDL_FIELD_MAX 128
-/* Checks what a call or reply carries (NULL: nothing) against the method's type: unknown and missing fields, types, enums, nested.
- * -EINVAL: ret_field names the offender ("filter.pid", "stacks[3].value"). -ENOENT: no such method or error; these take bare names. */
-int idl_check_call(const struct idl *i, const char *method, const struct json *parameters, char ret_field[static IDL_FIELD_MAX]);
-int idl_check_reply(const struct idl *i, const char *method, const struct json *parameters, char ret_field[static IDL_FIELD_MAX]);
-int idl_check_error(const struct idl *i, const char *error, const struct json *parameters, char ret_field[static IDL_FIELD_MAX]);
+/* Checks what a call or reply carries (NULL: nothing) against the method's type: unknown and missing fields,
+ * types, enums, nested. -EINVAL: ret_field names the offender ("filter.pid", "stacks[3].value"). -ENOENT: no
+ * such method or error; these take bare names. */
+int idl_check_call(const struct idl *i, const char *method, const struct json *parameters,
+                   char ret_field[static IDL_FIELD_MAX]);
+int idl_check_reply(const struct idl *i, const char *method, const struct json *parameters,
+                    char ret_field[static IDL_FIELD_MAX]);
+int idl_check_error(const struct idl *i, const char *error, const struct json *parameters,
+                    char ret_field[static IDL_FIELD_MAX]);
 
 /* org.stackd as built in (conf/org.stackd.varlink), and org.varlink.service. */
 extern const char wire_idl_stackd[], wire_idl_service[];
@@ -160,9 +170,10 @@ struct wire_client *wire_client_free(struct wire_client *c);
 DEFINE_CLEANUP(struct wire_client *, wire_client_free)
 int wire_client_fd(const struct wire_client *c); /* to poll for the next reply when none is in hand */
 
-/* method: in full, "org.stackd.GetStatus". parameters: the text of a JSON object, or NULL for none. At most one flag. timeout_us: USEC_INFINITY to
- * wait for ever. -ETIMEDOUT, -EPIPE, -EMSGSIZE. */
-int wire_client_send(struct wire_client *c, const char *method, const char *parameters, enum wire_flags flags, uint64_t timeout_us);
+/* method: in full, "org.stackd.GetStatus". parameters: the text of a JSON object, or NULL for none. At most
+ * one flag. timeout_us: USEC_INFINITY to wait for ever. -ETIMEDOUT, -EPIPE, -EMSGSIZE. */
+int wire_client_send(struct wire_client *c, const char *method, const char *parameters, enum wire_flags flags,
+                     uint64_t timeout_us);
 
 /* Valid until the next call with the client. */
 struct wire_reply {
@@ -172,6 +183,6 @@ struct wire_reply {
 	const struct json *parameters;  /* NULL when there are none */
 	bool continues;                 /* more replies to this call follow */
 };
-/* The next reply. -ETIMEDOUT, -EINTR (a signal came): try again if you like. -ECONNRESET (the server closed the connection), -EBADMSG (what came
- * is no reply), -EMSGSIZE: the connection is of no more use. */
+/* The next reply. -ETIMEDOUT, -EINTR (a signal came): try again if you like. -ECONNRESET (the server closed
+ * the connection), -EBADMSG (what came is no reply), -EMSGSIZE: the connection is of no more use. */
 int wire_client_receive(struct wire_client *c, uint64_t timeout_us, struct wire_reply *ret);

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What comes over the socket. The first byte says what the rest is: a stream of messages, an interface description, or a
- * string to be written. */
+/* What comes over the socket. The first byte says what the rest is: a stream of messages, an interface
+ * description, or a string to be written. */
 #include "wire.h"
 
 #define STREAM_MAX 4096 /* small, so that the limit is met */
 
-static const char description[] =
-	"interface org.example.fuzz\n"
-	"type Kind (one, two)\n"
-	"type Inner (n: int, f: ?float, kind: ?Kind, more: ?Inner)\n"
-	"method All(b: ?bool, i: ?int, s: ?string, inner: ?Inner, list: ?[]Inner, map: ?[string]int, o: ?object, a: ?any) -> ()\n"
-	"method Need(inner: Inner) -> (x: int)\n"
-	"error Bad (why: string)\n";
+static const char description[] = "interface org.example.fuzz\n"
+                                  "type Kind (one, two)\n"
+                                  "type Inner (n: int, f: ?float, kind: ?Kind, more: ?Inner)\n"
+                                  "method All(b: ?bool, i: ?int, s: ?string, inner: ?Inner, list: ?[]Inner, "
+                                  "map: ?[string]int, o: ?object, a: ?any) -> ()\n"
+                                  "method Need(inner: Inner) -> (x: int)\n"
+                                  "error Bad (why: string)\n";
 
 static void require(bool condition)
 {

@@ -41,7 +41,9 @@ class Server:
         os.chmod(self.directory, 0o755)
         self.path = self.directory + "/socket"
         arguments = [f"{key}={value}" for key, value in options.items()]
-        self.process = subprocess.Popen([self.program, self.path, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [self.program, self.path, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         word, first, last = self.process.stdout.readline().split()
         equal(word, "ready")
         self.first_us, self.last_us = int(first), int(last)

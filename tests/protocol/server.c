@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The real API and store in a process of their own, with scripted rooms behind them, for test_protocol.py.
  *
- * server SOCKET [KEY=VALUE ...]: serves a minute of known ticks, says "ready FIRST_US LAST_US" on stdout, takes
- * commands on stdin and answers each with a line: "anomaly PID UID", "burst N", "status". Ends with stdin. */
+ * server SOCKET [KEY=VALUE ...]: serves a minute of known ticks, says "ready FIRST_US LAST_US" on stdout,
+ * takes commands on stdin and answers each with a line: "anomaly PID UID", "burst N", "status". Ends with
+ * stdin. */
 #include <ev.h>
 #include <fcntl.h>
 #include <sys/resource.h>
@@ -24,10 +25,21 @@ static uint64_t gate_until_us = USEC_INFINITY;
 void collect_get_status(const struct collect *c _unused_, struct collect_status *ret)
 {
 	*ret = (struct collect_status){
-		.gate_open = gate_mode == GATE_FORCED_OPEN, .gate_mode = gate_mode, .gate_until_us = gate_until_us,
-		.load = 0.75, .load_source = "pelt_cfs_tp", .oncpu_source = "perf_event cpu-clock 49 Hz",
-		.offcpu_source = "sched_switch", .faults_source = "perf_event", .totals_source = "iter/task",
-		.online_cpus = 2, .stacks = 3, .stacks_max = 16384, .counts_peak = 3, .counts_max = 16384, .map_bytes = 1 << 20,
+		.gate_open = gate_mode == GATE_FORCED_OPEN,
+		.gate_mode = gate_mode,
+		.gate_until_us = gate_until_us,
+		.load = 0.75,
+		.load_source = "pelt_cfs_tp",
+		.oncpu_source = "perf_event cpu-clock 49 Hz",
+		.offcpu_source = "sched_switch",
+		.faults_source = "perf_event",
+		.totals_source = "iter/task",
+		.online_cpus = 2,
+		.stacks = 3,
+		.stacks_max = 16384,
+		.counts_peak = 3,
+		.counts_max = 16384,
+		.map_bytes = 1 << 20,
 	};
 }
 
@@ -50,8 +62,14 @@ void alert_get_status(const struct alert *a _unused_, struct alert_status *ret)
 static void daemon_status(void *userdata _unused_, struct api_daemon_status *ret)
 {
 	*ret = (struct api_daemon_status){
-		.version = "0.1.0", .kernel = "6.1.0", .config_path = "/etc/stackd/stackd.conf", .pid = getpid(), .ticks = TICKS,
-		.open_above = 5, .close_below = 4, .false_alarms_per_day = 1,
+		.version = "0.1.0",
+		.kernel = "6.1.0",
+		.config_path = "/etc/stackd/stackd.conf",
+		.pid = getpid(),
+		.ticks = TICKS,
+		.open_above = 5,
+		.close_below = 4,
+		.false_alarms_per_day = 1,
 		.conservation = { 0.99, __builtin_nan(""), -1, 1.01, -1, -1 },
 	};
 }
@@ -83,7 +101,9 @@ static void die(const char *what, int r)
 static store_ref make_process(struct store *s, pid_t pid, uint32_t uid, const char *name)
 {
 	char exe[64], unit[64], cgroup[64];
-	struct store_process p = { .pid = pid, .exec_id = 1, .uid = uid, .comm = name, .exe = exe, .unit = unit, .cgroup = cgroup };
+	struct store_process p = {
+		.pid = pid, .exec_id = 1, .uid = uid, .comm = name, .exe = exe, .unit = unit, .cgroup = cgroup
+	};
 	store_ref ref;
 	int r;
 
@@ -106,8 +126,10 @@ static store_ref make_stack(struct store *s, uint64_t id, const char *const *nam
 	int r;
 
 	for (n = 0; names[n]; n++)
-		frames[n] = (struct store_frame){ .id = hash64_string(names[n], 1), .display = names[n], .object = "app",
-		                                   .kind = names[n][0] == '[' ? FRAME_UNKNOWN : FRAME_USER };
+		frames[n] = (struct store_frame){ .id = hash64_string(names[n], 1),
+		                                  .display = names[n],
+		                                  .object = "app",
+		                                  .kind = names[n][0] == '[' ? FRAME_UNKNOWN : FRAME_USER };
 	r = store_intern_stack(s, id, frames, n, truncated, &ref);
 	if (r < 0)
 		die("stack", r);
@@ -125,8 +147,8 @@ static void add(struct data *d, store_ref process, store_ref stack, enum metric 
 		die("add", r);
 }
 
-/* In units a tick: root's web 8 in spin and 4 in fib; nobody's app 2 in spin, and 16 blocked; uid 1000's tool 1 runnable. The
- * store rounds to some significant bits: these, and the sums of ten and sixty, are exact. */
+/* In units a tick: root's web 8 in spin and 4 in fib; nobody's app 2 in spin, and 16 blocked; uid 1000's tool
+ * 1 runnable. The store rounds to some significant bits: these, and the sums of ten and sixty, are exact. */
 static void fill_tick(struct data *d)
 {
 	uint64_t unit = 1 << 26, total[METRIC_N] = { [METRIC_ON_CPU] = 12 * unit };
@@ -158,8 +180,13 @@ static void fill_many(struct data *d, unsigned n)
 
 static void commit(struct data *d, uint64_t time_us, unsigned tick)
 {
-	struct store_tick t = { .time_us = time_us, .duration_ns = NSEC_PER_SEC, .load_milli = 1500, .online_cpus = 2,
-	                        .gate_open = tick % 2, .n_losses = 1, .losses = { { "stacks-full", 3 } } };
+	struct store_tick t = { .time_us = time_us,
+	                        .duration_ns = NSEC_PER_SEC,
+	                        .load_milli = 1500,
+	                        .online_cpus = 2,
+	                        .gate_open = tick % 2,
+	                        .n_losses = 1,
+	                        .losses = { { "stacks-full", 3 } } };
 	int r = store_tick_commit(d->store, &t);
 
 	if (r < 0)
@@ -203,9 +230,20 @@ static void fill(struct data *d, unsigned many)
 
 static uint64_t add_anomaly(struct api *api, struct data *d, pid_t pid, uint32_t uid)
 {
-	struct store_anomaly a = { .time_us = clock_realtime_us(), .type = DETECT_LEVEL_SHIFT, .metric = METRIC_ON_CPU, .score = 9,
-	                           .p_value = 1e-9, .observed = 7e8, .expected = 1e6, .load = 1.5, .series_id = 7, .stack_id = 0xa1,
-	                           .uid = uid, .pid = pid, .process_start_ns = clock_boottime_ns() - NSEC_PER_SEC, .comm = "web" };
+	struct store_anomaly a = { .time_us = clock_realtime_us(),
+	                           .type = DETECT_LEVEL_SHIFT,
+	                           .metric = METRIC_ON_CPU,
+	                           .score = 9,
+	                           .p_value = 1e-9,
+	                           .observed = 7e8,
+	                           .expected = 1e6,
+	                           .load = 1.5,
+	                           .series_id = 7,
+	                           .stack_id = 0xa1,
+	                           .uid = uid,
+	                           .pid = pid,
+	                           .process_start_ns = clock_boottime_ns() - NSEC_PER_SEC,
+	                           .comm = "web" };
 	int r;
 
 	a.since_us = a.time_us - USEC_PER_SEC;
@@ -245,8 +283,9 @@ static void run(struct server *s, const char *line)
 			id = add_anomaly(s->api, &s->data, 100, 0);
 		printf("%llu\n", (unsigned long long)id);
 	} else {
-		printf("%u %u %llu %llu %llu %llu %llu\n", status.connections, status.subscribers, (unsigned long long)status.accepted,
-		       (unsigned long long)status.refused, (unsigned long long)status.calls, (unsigned long long)status.errors,
+		printf("%u %u %llu %llu %llu %llu %llu\n", status.connections, status.subscribers,
+		       (unsigned long long)status.accepted, (unsigned long long)status.refused,
+		       (unsigned long long)status.calls, (unsigned long long)status.errors,
 		       (unsigned long long)status.dropped);
 	}
 	fflush(stdout);
@@ -278,17 +317,23 @@ static int listen_at(const char *path)
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
 	if (fd < 0 || !copy_string(address.sun_path, sizeof(address.sun_path), path) ||
-	    bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || chmod(path, 0666) < 0 || listen(fd, SOMAXCONN) < 0)
+	    bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || chmod(path, 0666) < 0 ||
+	    listen(fd, SOMAXCONN) < 0)
 		die(path, negative_errno());
 	return fd;
 }
 
 int main(int argc, char **argv)
 {
-	struct api_config config = { .max_connections = 64, .max_connections_uid = 16, .request_timeout_us = 30 * USEC_PER_SEC,
-	                             .users_see_own = true, .group = (gid_t)-1 };
+	struct api_config config = { .max_connections = 64,
+	                             .max_connections_uid = 16,
+	                             .request_timeout_us = 30 * USEC_PER_SEC,
+	                             .users_see_own = true,
+	                             .group = (gid_t)-1 };
 	const struct store_config store_config = { .tiers = { { 1, 900 }, { 10, 14400 }, { 60, 172800 } },
-	                                           .series_state_size = 16, .global_state_size = 16, .slices_per_series = 64 };
+	                                           .series_state_size = 16,
+	                                           .global_state_size = 16,
+	                                           .slices_per_series = 64 };
 	const struct api_actions actions = { .status = daemon_status, .gate_set = gate_set };
 	struct server s = { .loop = ev_default_loop(0) };
 	struct api_views views = { 0 };

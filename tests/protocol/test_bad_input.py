@@ -8,23 +8,57 @@ from varlink import Client
 
 STATUS = b'{"method":"org.stackd.GetStatus"}\0'
 MALFORMED = [
-    b"\0", b" \0", b"x\0", b"[]\0", b"1\0", b"null\0", b'"x"\0', b"{}\0", b"{\0", b'{"method"}\0', b'{"method":}\0', b"{method:1}\0",
-    b'{"method":1}\0', b'{"method":null}\0', b'{"method":["x"]}\0', b'{"Method":"org.stackd.GetStatus"}\0',
-    b'{"method":"org.stackd.GetStatus",}\0', b'{"method":"org.stackd.GetStatus"}}\0', b'{"method":"org.stackd.GetStatus"} x\0',
-    b'{"method":"org.stackd.GetStatus"}{}\0', b"{'method':'org.stackd.GetStatus'}\0", b'/**/{"method":"org.stackd.GetStatus"}\0',
+    b"\0",
+    b" \0",
+    b"x\0",
+    b"[]\0",
+    b"1\0",
+    b"null\0",
+    b'"x"\0',
+    b"{}\0",
+    b"{\0",
+    b'{"method"}\0',
+    b'{"method":}\0',
+    b"{method:1}\0",
+    b'{"method":1}\0',
+    b'{"method":null}\0',
+    b'{"method":["x"]}\0',
+    b'{"Method":"org.stackd.GetStatus"}\0',
+    b'{"method":"org.stackd.GetStatus",}\0',
+    b'{"method":"org.stackd.GetStatus"}}\0',
+    b'{"method":"org.stackd.GetStatus"} x\0',
+    b'{"method":"org.stackd.GetStatus"}{}\0',
+    b"{'method':'org.stackd.GetStatus'}\0",
+    b'/**/{"method":"org.stackd.GetStatus"}\0',
     b'{"method":"org.stackd.GetStatus","method":"org.stackd.GetStatus"}\0',
     b'{"method":"org.stackd.GetStatus","parameters":{"a":1,"a":1}}\0',
-    b'{"method":"org.stackd.GetStatus","x":NaN}\0', b'{"method":"org.stackd.GetStatus","x":Infinity}\0',
-    b'{"method":"org.stackd.GetStatus","x":-Infinity}\0', b'{"method":"org.stackd.GetStatus","x":1e999}\0',
-    b'{"method":"org.stackd.GetStatus","x":01}\0', b'{"method":"org.stackd.GetStatus","x":True}\0',
-    b'{"method":"org.stackd.GetStat\xff"}\0', b'{"method":"\xc0\x80"}\0', b'{"method":"\xed\xa0\x80"}\0', b'{"method":"\xf4\x90\x80\x80"}\0',
-    b'{"method":"\\ud800"}\0', b'{"method":"a\\u0000b"}\0', b'{"method":"\n"}\0', b"\xef\xbb\xbf" + STATUS,
-    b'{"method":"org.stackd.GetStatus","more":1}\0', b'{"method":"org.stackd.GetStatus","more":"true"}\0',
-    b'{"method":"org.stackd.GetStatus","oneway":[]}\0', b'{"method":"org.stackd.GetStatus","upgrade":{}}\0',
-    b'{"method":"org.stackd.GetStatus","more":true,"oneway":true}\0', b'{"method":"org.stackd.GetStatus","more":true,"upgrade":true}\0',
+    b'{"method":"org.stackd.GetStatus","x":NaN}\0',
+    b'{"method":"org.stackd.GetStatus","x":Infinity}\0',
+    b'{"method":"org.stackd.GetStatus","x":-Infinity}\0',
+    b'{"method":"org.stackd.GetStatus","x":1e999}\0',
+    b'{"method":"org.stackd.GetStatus","x":01}\0',
+    b'{"method":"org.stackd.GetStatus","x":True}\0',
+    b'{"method":"org.stackd.GetStat\xff"}\0',
+    b'{"method":"\xc0\x80"}\0',
+    b'{"method":"\xed\xa0\x80"}\0',
+    b'{"method":"\xf4\x90\x80\x80"}\0',
+    b'{"method":"\\ud800"}\0',
+    b'{"method":"a\\u0000b"}\0',
+    b'{"method":"\n"}\0',
+    b"\xef\xbb\xbf" + STATUS,
+    b'{"method":"org.stackd.GetStatus","more":1}\0',
+    b'{"method":"org.stackd.GetStatus","more":"true"}\0',
+    b'{"method":"org.stackd.GetStatus","oneway":[]}\0',
+    b'{"method":"org.stackd.GetStatus","upgrade":{}}\0',
+    b'{"method":"org.stackd.GetStatus","more":true,"oneway":true}\0',
+    b'{"method":"org.stackd.GetStatus","more":true,"upgrade":true}\0',
     b'{"method":"org.stackd.GetStatus","oneway":true,"upgrade":true}\0',
-    b'{"method":"org.stackd.GetStatus","x":' + b"[" * 16 + b"]" * 16 + b"}\0", b"[" * 60000 + b"\0", b'{"a":' * 10000 + b"\0",
-    b"x" * 70000, b'{"method":"' + b"x" * 65536 + b'"}\0', b"GET / HTTP/1.1\r\nHost: x\r\n\r\n\0",
+    b'{"method":"org.stackd.GetStatus","x":' + b"[" * 16 + b"]" * 16 + b"}\0",
+    b"[" * 60000 + b"\0",
+    b'{"a":' * 10000 + b"\0",
+    b"x" * 70000,
+    b'{"method":"' + b"x" * 65536 + b'"}\0',
+    b"GET / HTTP/1.1\r\nHost: x\r\n\r\n\0",
 ]
 
 
@@ -79,9 +113,13 @@ def pipelined_calls_are_answered_in_order():
         calls = []
         for i in range(100):
             parameters = {"filter": {"pid": 1000 + i}}
-            calls.append(b'{"method":"org.stackd.GetFlame","parameters":' + json.dumps(parameters).encode() + b"}\0")
+            calls.append(
+                b'{"method":"org.stackd.GetFlame","parameters":' + json.dumps(parameters).encode() + b"}\0"
+            )
             if i % 10 == 0:
-                calls.append(b'{"method":"org.stackd.GetFlame","more":true,"parameters":{"metric":"faults_minor"}}\0')
+                calls.append(
+                    b'{"method":"org.stackd.GetFlame","more":true,"parameters":{"metric":"faults_minor"}}\0'
+                )
         c.send_bytes(b"".join(calls))
         for i in range(100):
             error, parameters, _ = c.receive("org.stackd.GetFlame")
@@ -114,8 +152,11 @@ def wrong_values(description, t):
         return [None, 1, "", "nothing", [], {}, True, t[1][0].upper()]
     if isinstance(t, tuple) and t[0] == "struct":
         return [None, 1, "x", [], True, {"no_such_field": 1}]
-    return {"int": [None, "1", 1.5, 1e3, [], {}, True, 2**63, -2**63 - 1, 10**30], "string": [None, 1, [], {}, False],
-            "bool": [None, 0, 1, "true", [], {}]}[t]
+    return {
+        "int": [None, "1", 1.5, 1e3, [], {}, True, 2**63, -(2**63) - 1, 10**30],
+        "string": [None, 1, [], {}, False],
+        "bool": [None, 0, 1, "true", [], {}],
+    }[t]
 
 
 def fields_of(description, t, path=()):
@@ -137,7 +178,11 @@ def nested(path, value):
 @test
 def every_parameter_of_a_wrong_type_is_named():
     n = 0
-    needed = {"GetInterfaceDescription": {"interface": "org.stackd"}, "GetStack": {"stack": "00000000000000a1"}, "SetGate": {"mode": "auto"}}
+    needed = {
+        "GetInterfaceDescription": {"interface": "org.stackd"},
+        "GetStack": {"stack": "00000000000000a1"},
+        "SetGate": {"mode": "auto"},
+    }
     with Server() as s, Client(s.path) as c:
         for description in Client.descriptions.values():
             for method, (call, _) in description.methods.items():
@@ -145,18 +190,36 @@ def every_parameter_of_a_wrong_type_is_named():
                 for path, t in fields_of(description, call):
                     for value in wrong_values(description, t):
                         error, parameters = c.call(full, {**needed.get(method, {}), **nested(path, value)})
-                        name = ".".join(path) + (".no_such_field" if value == {"no_such_field": 1} and isinstance(t, tuple) or
-                                                 value == {"no_such_field": 1} else "")
-                        equal((error, parameters), ("org.varlink.service.InvalidParameter", {"parameter": name}), (full, path, value))
+                        name = ".".join(path) + (
+                            ".no_such_field"
+                            if value == {"no_such_field": 1}
+                            and isinstance(t, tuple)
+                            or value == {"no_such_field": 1}
+                            else ""
+                        )
+                        equal(
+                            (error, parameters),
+                            ("org.varlink.service.InvalidParameter", {"parameter": name}),
+                            (full, path, value),
+                        )
                         n += 1
-                equal(c.call(full, {**needed.get(method, {}), "no_such_field": 1}),
-                      ("org.varlink.service.InvalidParameter", {"parameter": "no_such_field"}), full)
+                equal(
+                    c.call(full, {**needed.get(method, {}), "no_such_field": 1}),
+                    ("org.varlink.service.InvalidParameter", {"parameter": "no_such_field"}),
+                    full,
+                )
                 for name in needed.get(method, {}):
                     equal(c.call(full), ("org.varlink.service.InvalidParameter", {"parameter": name}), full)
                 for parameters in ([], 1, "x", True):
                     c.send(full, parameters)
-                    equal(c.receive()[:2], ("org.varlink.service.InvalidParameter", {"parameter": "parameters"}), full)
-                c.send_bytes(json.dumps({"method": full, "parameters": None, "oneway": True}).encode() + b"\0")
+                    equal(
+                        c.receive()[:2],
+                        ("org.varlink.service.InvalidParameter", {"parameter": "parameters"}),
+                        full,
+                    )
+                c.send_bytes(
+                    json.dumps({"method": full, "parameters": None, "oneway": True}).encode() + b"\0"
+                )
         equal(c.call("org.stackd.GetStatus")[0], None)
     print(f"# {n} wrong values")
 
@@ -166,31 +229,58 @@ def ranges_are_checked():
     with Server() as s, Client(s.path) as c:
         invalid = "org.varlink.service.InvalidParameter"
         for method in ("GetFlame", "GetTop", "ListStacks", "ListProcesses", "ListAnomalies"):
-            for field, values in (("pid", (0, -1, 2**31, 2**63 - 1)), ("since_us", (-1,)), ("until_us", (-1, -2**63 + 1))):
+            for field, values in (
+                ("pid", (0, -1, 2**31, 2**63 - 1)),
+                ("since_us", (-1,)),
+                ("until_us", (-1, -(2**63) + 1)),
+            ):
                 for value in values:
-                    equal(c.call("org.stackd." + method, {"filter": {field: value}}), (invalid, {"parameter": "filter." + field}), (method, value))
-            equal(c.call("org.stackd." + method, {"filter": {"since_us": 2, "until_us": 1}}),
-                  ("org.stackd.InvalidRange", {"since_us": 2, "until_us": 1}))
+                    equal(
+                        c.call("org.stackd." + method, {"filter": {field: value}}),
+                        (invalid, {"parameter": "filter." + field}),
+                        (method, value),
+                    )
+            equal(
+                c.call("org.stackd." + method, {"filter": {"since_us": 2, "until_us": 1}}),
+                ("org.stackd.InvalidRange", {"since_us": 2, "until_us": 1}),
+            )
         equal(c.call("org.stackd.GetGate", {"since_us": 2, "until_us": 1})[0], "org.stackd.InvalidRange")
         equal(c.call("org.stackd.GetGate", {"since_us": -1}), (invalid, {"parameter": "since_us"}))
         for method in ("GetTop", "ListStacks", "ListProcesses"):
             for limit in (0, -1, 10001):
-                equal(c.call("org.stackd." + method, {"limit": limit}), (invalid, {"parameter": "limit"}), (method, limit))
+                equal(
+                    c.call("org.stackd." + method, {"limit": limit}),
+                    (invalid, {"parameter": "limit"}),
+                    (method, limit),
+                )
         equal(c.call("org.stackd.ListAnomalies", {"limit": -1}), (invalid, {"parameter": "limit"}))
         for stack in ("", "a1", "0" * 16, "g" * 16, "0" * 17, "0x00000000000000a1"[:16], " 0000000000000a1"):
             for method in ("GetStack", "GetFlame"):
-                equal(c.call("org.stackd." + method, {"stack": stack}), (invalid, {"parameter": "stack"}), stack)
+                equal(
+                    c.call("org.stackd." + method, {"stack": stack}), (invalid, {"parameter": "stack"}), stack
+                )
         for duration in (0, -1):
-            equal(c.call("org.stackd.SetGate", {"mode": "open", "duration_us": duration}), (invalid, {"parameter": "duration_us"}))
-        equal(c.call("org.stackd.SetGate", {"mode": "auto", "duration_us": 5}), (invalid, {"parameter": "duration_us"}))
+            equal(
+                c.call("org.stackd.SetGate", {"mode": "open", "duration_us": duration}),
+                (invalid, {"parameter": "duration_us"}),
+            )
+        equal(
+            c.call("org.stackd.SetGate", {"mode": "auto", "duration_us": 5}),
+            (invalid, {"parameter": "duration_us"}),
+        )
         equal(c.call("org.stackd.GetGate")[1]["gate"]["mode"], "auto", "nothing was changed")
 
 
 @test
 def oneway_is_never_answered():
     with Server() as s, Client(s.path) as c:
-        for method, parameters in (("org.stackd.GetStatus", {}), ("org.stackd.Nothing", {}), ("org.stackd.GetFlame", {"filter": {"pid": 0}}),
-                                   ("org.stackd.ListAnomalies", {"follow": True}), ("org.stackd.SetGate", {"mode": "open"})):
+        for method, parameters in (
+            ("org.stackd.GetStatus", {}),
+            ("org.stackd.Nothing", {}),
+            ("org.stackd.GetFlame", {"filter": {"pid": 0}}),
+            ("org.stackd.ListAnomalies", {"follow": True}),
+            ("org.stackd.SetGate", {"mode": "open"}),
+        ):
             c.send(method, parameters, oneway=True)
         error, reply = c.call("org.stackd.GetGate")
         equal((error, reply["gate"]["mode"]), (None, "open"))
@@ -200,5 +290,10 @@ def oneway_is_never_answered():
 @test
 def more_and_upgrade_on_a_short_answer():
     with Server() as s, Client(s.path) as c:
-        for flags in ({"more": True}, {"more": False, "oneway": False, "upgrade": False}, {"upgrade": True}, {"more": None}):
+        for flags in (
+            {"more": True},
+            {"more": False, "oneway": False, "upgrade": False},
+            {"upgrade": True},
+            {"more": None},
+        ):
             equal(c.call("org.stackd.GetGate", **flags)[0], None, flags)

@@ -27,7 +27,9 @@ def one_user_gets_so_many_connections():
         equal([is_served(c) for c in clients], [True] * 16)
         with Client(s.path) as c:
             error, parameters, _ = c.receive("org.stackd.GetStatus")
-            equal((error, parameters, c.receive_bytes()), ("org.stackd.TooManyConnections", {"limit": 16}, None))
+            equal(
+                (error, parameters, c.receive_bytes()), ("org.stackd.TooManyConnections", {"limit": 16}, None)
+            )
         # Another user is not affected, and a place that is left is free again.
         equal(as_user(NOBODY, NOBODY, [], lambda: is_served(Client(s.path))), True)
         clients.pop().socket.close()
@@ -41,7 +43,9 @@ def all_together_get_so_many():
     with Server(max=20, uid_max=16) as s:
         clients = [Client(s.path) for _ in range(16)]
         equal([is_served(c) for c in clients], [True] * 16)
-        served = as_user(NOBODY, NOBODY, [], lambda: [is_served(c) for c in [Client(s.path) for _ in range(10)]])
+        served = as_user(
+            NOBODY, NOBODY, [], lambda: [is_served(c) for c in [Client(s.path) for _ in range(10)]]
+        )
         equal(served, [True] * 4 + [False] * 6)
 
 
@@ -118,14 +122,18 @@ def a_client_that_never_reads_is_dropped():
     with Server(timeout_ms=500, many=3000) as s, Client(s.path) as silent, Client(s.path) as other:
         wait_until(lambda: s.status()["connections"] == 2)
         # Pages of a flame, far more than a socket holds.
-        silent.send_bytes(b'{"method":"org.stackd.GetFlame","more":true,"parameters":{"metric":"faults_minor"}}\0' * 500)
+        silent.send_bytes(
+            b'{"method":"org.stackd.GetFlame","more":true,"parameters":{"metric":"faults_minor"}}\0' * 500
+        )
         start, slowest = time.monotonic(), 0
         while s.status()["connections"] == 2:
             before = time.monotonic()
             equal(other.call("org.stackd.GetGate")[0], None)
             slowest = max(slowest, time.monotonic() - before)
             equal(time.monotonic() - start < 10, True, "dropped in time")
-        print(f"# dropped after {time.monotonic() - start:.2f} s, others waited {slowest * 1000:.0f} ms at most")
+        print(
+            f"# dropped after {time.monotonic() - start:.2f} s, others waited {slowest * 1000:.0f} ms at most"
+        )
         equal((slowest < 0.5, time.monotonic() - start > 0.4), (True, True))
 
 

@@ -41,15 +41,18 @@ def service_describes_itself():
 def unknown_names_are_told():
     with Server() as s, Client(s.path) as c:
         for method, error, parameters in (
-                ("org.stackd.Nothing", "MethodNotFound", {"method": "org.stackd.Nothing"}),
-                ("org.stackd.Metric", "MethodNotFound", {"method": "org.stackd.Metric"}),
-                ("org.stackd.", "MethodNotFound", {"method": "org.stackd."}),
-                ("org.stackd", "InterfaceNotFound", {"interface": "org"}),
-                ("org.nowhere.GetStatus", "InterfaceNotFound", {"interface": "org.nowhere"}),
-                ("GetStatus", "InterfaceNotFound", {"interface": "GetStatus"}),
-                ("", "InterfaceNotFound", {"interface": ""})):
+            ("org.stackd.Nothing", "MethodNotFound", {"method": "org.stackd.Nothing"}),
+            ("org.stackd.Metric", "MethodNotFound", {"method": "org.stackd.Metric"}),
+            ("org.stackd.", "MethodNotFound", {"method": "org.stackd."}),
+            ("org.stackd", "InterfaceNotFound", {"interface": "org"}),
+            ("org.nowhere.GetStatus", "InterfaceNotFound", {"interface": "org.nowhere"}),
+            ("GetStatus", "InterfaceNotFound", {"interface": "GetStatus"}),
+            ("", "InterfaceNotFound", {"interface": ""}),
+        ):
             c.send(method)
-            equal(c.receive("org.stackd.GetStatus"), ("org.varlink.service." + error, parameters, False), method)
+            equal(
+                c.receive("org.stackd.GetStatus"), ("org.varlink.service." + error, parameters, False), method
+            )
 
 
 @test
@@ -62,7 +65,10 @@ def status_tells_everything_and_only_numbers():
         equal([x["metric"] for x in status["conservation"]], ["on_cpu", "faults_minor"])
         equal(status["score_threshold"], 1.7976931348623157e308)
         equal(status["losses"], [{"cause": "stacks-full", "count": 3 * TICKS}])
-        equal([x for x in status["limits"] if x["name"] == "connections"], [{"name": "connections", "unit": "connections", "used": 1, "max": 64}])
+        equal(
+            [x for x in status["limits"] if x["name"] == "connections"],
+            [{"name": "connections", "unit": "connections", "used": 1, "max": 64}],
+        )
         equal((status["gate"]["open_above"], status["gate"]["close_below"], status["calls"]), (5.0, 4.0, 1))
 
 
@@ -70,12 +76,23 @@ def status_tells_everything_and_only_numbers():
 def flame_has_every_stack_once():
     with Server() as s, Client(s.path) as c:
         rows, total = flame(c, filter=s.window)
-        equal(rows, {("main;work;spin", "web"): 8 * UNIT * TICKS, ("main;work;fib;fib;fib", "web"): 4 * UNIT * TICKS,
-                     ("main;work;spin", "app"): 2 * UNIT * TICKS})
+        equal(
+            rows,
+            {
+                ("main;work;spin", "web"): 8 * UNIT * TICKS,
+                ("main;work;fib;fib;fib", "web"): 4 * UNIT * TICKS,
+                ("main;work;spin", "app"): 2 * UNIT * TICKS,
+            },
+        )
         equal(total, 14 * UNIT * TICKS)
         rows, total = flame(c, filter=s.window, metric="off_cpu")
-        equal(rows, {("main;wait_for_it;[libc.so.6+0x2718a]", "app"): 16 * UNIT * TICKS,
-                     ("main;odd\ufffd\"name\n", "tool"): 1 * UNIT * TICKS})
+        equal(
+            rows,
+            {
+                ("main;wait_for_it;[libc.so.6+0x2718a]", "app"): 16 * UNIT * TICKS,
+                ("main;odd\ufffd\"name\n", "tool"): 1 * UNIT * TICKS,
+            },
+        )
         rows, total = flame(c, filter={**s.window, "comm": "app"}, stack=SPIN)
         equal(rows, {("main;work;spin", "app"): 2 * UNIT * TICKS})
         # Without "more" the same in one reply.
@@ -88,10 +105,20 @@ def flame_has_every_stack_once():
 def filters_select():
     with Server() as s, Client(s.path) as c:
         whole = 14 * UNIT * TICKS
-        for filter, want in (({"pid": 100}, 12), ({"pid": 200}, 2), ({"unit": "web"}, 12), ({"unit": "web.service"}, 12),
-                             ({"unit": "we"}, 0), ({"cgroup": "/system.slice"}, 14), ({"cgroup": "/system.slice/web.service"}, 12),
-                             ({"cgroup": "/system.slice/web"}, 0), ({"cgroup": "/"}, 14), ({"comm": "web"}, 12),
-                             ({"exe": "/usr/bin/app"}, 2), ({"pid": 100, "comm": "app"}, 0)):
+        for filter, want in (
+            ({"pid": 100}, 12),
+            ({"pid": 200}, 2),
+            ({"unit": "web"}, 12),
+            ({"unit": "web.service"}, 12),
+            ({"unit": "we"}, 0),
+            ({"cgroup": "/system.slice"}, 14),
+            ({"cgroup": "/system.slice/web.service"}, 12),
+            ({"cgroup": "/system.slice/web"}, 0),
+            ({"cgroup": "/"}, 14),
+            ({"comm": "web"}, 12),
+            ({"exe": "/usr/bin/app"}, 2),
+            ({"pid": 100, "comm": "app"}, 0),
+        ):
             rows, total = flame(c, filter={**s.window, **filter})
             equal((total, sum(rows.values())), (want * UNIT * TICKS,) * 2, filter)
         equal(whole, flame(c)[1], "the default window")
@@ -103,13 +130,21 @@ def filters_select():
 def top_counts_self_and_children():
     with Server() as s, Client(s.path) as c:
         error, reply = c.call("org.stackd.GetTop", {"filter": s.window})
-        got = [(r["frame"]["name"], r["self"] // TICKS // UNIT, r["total"] // TICKS // UNIT) for r in reply["rows"]]
+        got = [
+            (r["frame"]["name"], r["self"] // TICKS // UNIT, r["total"] // TICKS // UNIT)
+            for r in reply["rows"]
+        ]
         # fib calls itself: its stack counts once.
         equal(got, [("spin", 10, 10), ("fib", 4, 4), ("main", 0, 14), ("work", 0, 14)])
         equal(reply["total"], 14 * UNIT * TICKS)
         error, reply = c.call("org.stackd.GetTop", {"filter": s.window, "by": "stack", "limit": 1})
-        equal([(r["stack"], r["frame"]["name"], [f["name"] for f in r["frames"]], r["self"]) for r in reply["rows"]],
-              [(SPIN, "spin", ["main", "work", "spin"], 10 * UNIT * TICKS)])
+        equal(
+            [
+                (r["stack"], r["frame"]["name"], [f["name"] for f in r["frames"]], r["self"])
+                for r in reply["rows"]
+            ],
+            [(SPIN, "spin", ["main", "work", "spin"], 10 * UNIT * TICKS)],
+        )
         error, reply = c.call("org.stackd.GetTop", {"filter": s.window, "metric": "blocked"})
         equal(reply["rows"][0]["frame"], {"name": "[libc.so.6+0x2718a]", "object": "app", "kind": "unknown"})
         error, reply = c.call("org.stackd.GetTop")
@@ -120,15 +155,22 @@ def top_counts_self_and_children():
 def stacks_and_their_slices():
     with Server() as s, Client(s.path) as c:
         error, reply = c.call("org.stackd.ListStacks", {"filter": s.window, "metric": "off_cpu", "limit": 2})
-        equal([(x["stack"], x["values"], x["truncated"]) for x in reply["stacks"]],
-              [(WAIT, {"blocked": 16 * UNIT * TICKS}, False), (ODD, {"runnable": 1 * UNIT * TICKS}, True)])
+        equal(
+            [(x["stack"], x["values"], x["truncated"]) for x in reply["stacks"]],
+            [(WAIT, {"blocked": 16 * UNIT * TICKS}, False), (ODD, {"runnable": 1 * UNIT * TICKS}, True)],
+        )
         error, reply = c.call("org.stackd.GetStack", {"stack": SPIN, "filter": s.window})
         equal(reply["stack"]["values"], {"on_cpu": 10 * UNIT * TICKS})
         equal([f["name"] for f in reply["stack"]["frames"]], ["main", "work", "spin"])
-        equal([(x["process"]["pid"], x["process"]["uid"], x["values"]) for x in reply["slices"]],
-              [(100, 0, {"on_cpu": 8 * UNIT * TICKS}), (200, 65534, {"on_cpu": 2 * UNIT * TICKS})])
+        equal(
+            [(x["process"]["pid"], x["process"]["uid"], x["values"]) for x in reply["slices"]],
+            [(100, 0, {"on_cpu": 8 * UNIT * TICKS}), (200, 65534, {"on_cpu": 2 * UNIT * TICKS})],
+        )
         equal(len(reply["points"]), TICKS)
-        equal({(p["step_s"], p["load"], p["lost"], p["values"]["on_cpu"]) for p in reply["points"]}, {(1, 1.5, 3, 10 * UNIT)})
+        equal(
+            {(p["step_s"], p["load"], p["lost"], p["values"]["on_cpu"]) for p in reply["points"]},
+            {(1, 1.5, 3, 10 * UNIT)},
+        )
         # Upper case digits are the same id.
         error, reply = c.call("org.stackd.GetStack", {"stack": SPIN.upper(), "filter": {"pid": 200}})
         equal((error, len(reply["slices"])), (None, 1))
@@ -138,8 +180,16 @@ def stacks_and_their_slices():
 def processes_have_their_totals():
     with Server() as s, Client(s.path) as c:
         error, reply = c.call("org.stackd.ListProcesses", {"filter": s.window})
-        equal([(x["process"]["comm"], x["process"]["exe"], x["process"]["unit"], x["values"]) for x in reply["processes"]],
-              [("web", "/usr/bin/web", "web.service", {"on_cpu": 12 * UNIT * TICKS}), ("app", "/usr/bin/app", "app.service", {"on_cpu": 2 * UNIT * TICKS})])
+        equal(
+            [
+                (x["process"]["comm"], x["process"]["exe"], x["process"]["unit"], x["values"])
+                for x in reply["processes"]
+            ],
+            [
+                ("web", "/usr/bin/web", "web.service", {"on_cpu": 12 * UNIT * TICKS}),
+                ("app", "/usr/bin/app", "app.service", {"on_cpu": 2 * UNIT * TICKS}),
+            ],
+        )
         start = reply["processes"][0]["process"]["start_us"] / 1e6
         if abs(time.time() - 3600 - start) > 5:
             raise AssertionError(f"started at {start}, not an hour ago")
@@ -154,12 +204,19 @@ def gate_is_shown_and_set():
     with Server() as s, Client(s.path) as c:
         error, reply = c.call("org.stackd.GetGate")
         equal([x["time_us"] - s.first_us for x in reply["history"]], [2000000, 1000000, 0])
-        equal((reply["gate"]["mode"], reply["gate"]["open"], "until_us" in reply["gate"]), ("auto", False, False))
-        error, reply = c.call("org.stackd.GetGate", {"since_us": s.first_us + 1, "until_us": s.first_us + 1000000})
+        equal(
+            (reply["gate"]["mode"], reply["gate"]["open"], "until_us" in reply["gate"]),
+            ("auto", False, False),
+        )
+        error, reply = c.call(
+            "org.stackd.GetGate", {"since_us": s.first_us + 1, "until_us": s.first_us + 1000000}
+        )
         equal(len(reply["history"]), 1)
         error, reply = c.call("org.stackd.SetGate", {"mode": "open", "duration_us": 60000000})
         left = reply["gate"]["until_us"] / 1e6 - time.time()
-        equal((error, reply["gate"]["mode"], reply["gate"]["open"], 50 < left <= 60), (None, "open", True, True))
+        equal(
+            (error, reply["gate"]["mode"], reply["gate"]["open"], 50 < left <= 60), (None, "open", True, True)
+        )
         error, reply = c.call("org.stackd.SetGate", {"mode": "closed"})
         equal((reply["gate"]["mode"], "until_us" in reply["gate"]), ("closed", False))
         error, reply = c.call("org.stackd.SetGate", {"mode": "auto"})
@@ -174,11 +231,20 @@ def anomalies_are_listed():
         error, reply = c.call("org.stackd.ListAnomalies")
         equal([a["id"] for a in reply["anomalies"]], ids[::-1])
         a = reply["anomalies"][0]
-        equal((a["type"], a["metric"], a["stack"], a["process"]["pid"], [f["name"] for f in a["frames"]]),
-              ("level_shift", "on_cpu", SPIN, 100, ["main", "work", "spin"]))
-        for parameters, n in (({"limit": 2}, 2), ({"limit": 0}, 0), ({"type": "level_shift"}, 5), ({"type": "spike"}, 0),
-                              ({"filter": {"unit": "web"}}, 5), ({"filter": {"pid": 200}}, 0),
-                              ({"filter": {"since_us": a["time_us"]}}, 0), ({"follow": False}, 5)):
+        equal(
+            (a["type"], a["metric"], a["stack"], a["process"]["pid"], [f["name"] for f in a["frames"]]),
+            ("level_shift", "on_cpu", SPIN, 100, ["main", "work", "spin"]),
+        )
+        for parameters, n in (
+            ({"limit": 2}, 2),
+            ({"limit": 0}, 0),
+            ({"type": "level_shift"}, 5),
+            ({"type": "spike"}, 0),
+            ({"filter": {"unit": "web"}}, 5),
+            ({"filter": {"pid": 200}}, 0),
+            ({"filter": {"since_us": a["time_us"]}}, 0),
+            ({"follow": False}, 5),
+        ):
             error, reply = c.call("org.stackd.ListAnomalies", parameters)
             equal((error, len(reply["anomalies"])), (None, n), parameters)
 
@@ -215,8 +281,15 @@ def large_flame_comes_in_pages():
         pages = c.call_more("org.stackd.GetFlame", parameters)
         stacks = [r for p in pages for r in p["stacks"]]
         equal(({p["total"] for p in pages}, size > 1 << 20), ({want}, True))
-        equal((len(stacks), len({r["stack"] for r in stacks}), sum(r["value"] for r in stacks)), (10000, 10000, want))
-        equal([r["value"] for r in stacks], sorted((r["value"] for r in stacks), reverse=True), "the largest first")
+        equal(
+            (len(stacks), len({r["stack"] for r in stacks}), sum(r["value"] for r in stacks)),
+            (10000, 10000, want),
+        )
+        equal(
+            [r["value"] for r in stacks],
+            sorted((r["value"] for r in stacks), reverse=True),
+            "the largest first",
+        )
         frames = [f["name"] for p in pages for f in p["frames"]]
         equal((len(frames), len(set(frames))), (15015, 15015), "each frame once")
         equal(c.call("org.stackd.GetFlame", parameters)[0], "org.stackd.TooLarge")
@@ -240,7 +313,11 @@ def follow_tells_what_is_new():
             equal(([a["id"] for a in reply["anomalies"]], reply["missed"], continues), ([new], 0, True))
         equal(s.status()["subscribers"], 1)
         with Client(s.path) as other:
-            other.send("org.stackd.ListAnomalies", {"follow": True, "filter": {"pid": 7}, "type": "level_shift"}, more=True)
+            other.send(
+                "org.stackd.ListAnomalies",
+                {"follow": True, "filter": {"pid": 7}, "type": "level_shift"},
+                more=True,
+            )
             equal(other.receive()[1]["anomalies"], [])
             s.command("anomaly 100 0")
             mine = int(s.command("anomaly 7 0")[0])
@@ -254,21 +331,43 @@ def empty_is_not_an_error():
     with Server() as s, Client(s.path) as c:
         future = {"since_us": s.last_us + 10**12}
         past = {"since_us": 1, "until_us": 2}
-        for window in (future, past, {"since_us": s.last_us, "until_us": s.last_us}, {"until_us": 0}, {"since_us": 0, "until_us": 0},
-                       {"since_us": 2**63 - 1, "until_us": 2**63 - 1}):
-            for method, rows in (("GetFlame", "stacks"), ("GetTop", "rows"), ("ListStacks", "stacks"), ("ListProcesses", "processes"),
-                                 ("ListAnomalies", "anomalies")):
+        for window in (
+            future,
+            past,
+            {"since_us": s.last_us, "until_us": s.last_us},
+            {"until_us": 0},
+            {"since_us": 0, "until_us": 0},
+            {"since_us": 2**63 - 1, "until_us": 2**63 - 1},
+        ):
+            for method, rows in (
+                ("GetFlame", "stacks"),
+                ("GetTop", "rows"),
+                ("ListStacks", "stacks"),
+                ("ListProcesses", "processes"),
+                ("ListAnomalies", "anomalies"),
+            ):
                 for filter in (window, {**window, "pid": 100}):
                     error, reply = c.call("org.stackd." + method, {"filter": filter})
                     equal((error, reply and reply.get(rows)), (None, []), (method, filter))
             error, reply = c.call("org.stackd.GetStack", {"stack": SPIN, "filter": window})
-            equal((error, reply["points"], reply["slices"], reply["stack"]["values"]), (None, [], [], {}), window)
+            equal(
+                (error, reply["points"], reply["slices"], reply["stack"]["values"]),
+                (None, [], [], {}),
+                window,
+            )
 
 
 @test
 def what_is_not_there_is_told():
     with Server() as s, Client(s.path) as c:
         for method in ("GetFlame", "GetTop", "ListStacks", "ListProcesses", "ListAnomalies"):
-            equal(c.call("org.stackd." + method, {"filter": {"pid": 4242}}), ("org.stackd.NotFound", {"what": "process 4242"}), method)
+            equal(
+                c.call("org.stackd." + method, {"filter": {"pid": 4242}}),
+                ("org.stackd.NotFound", {"what": "process 4242"}),
+                method,
+            )
         for method in ("GetStack", "GetFlame"):
-            equal(c.call("org.stackd." + method, {"stack": "0123456789abcdef"}), ("org.stackd.NotFound", {"what": "stack 0123456789abcdef"}))
+            equal(
+                c.call("org.stackd." + method, {"stack": "0123456789abcdef"}),
+                ("org.stackd.NotFound", {"what": "stack 0123456789abcdef"}),
+            )

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""test_protocol.py SERVER DESCRIPTION...: the API over its socket, every reply checked against the descriptions."""
+"""test_protocol.py SERVER DESCRIPTION...: the API over its socket, every reply checked."""
 import sys
 
 import harness
@@ -20,7 +20,11 @@ for path in sys.argv[2:]:
 
 
 # What we have no way to provoke: a method that is described but missing, and memory running out.
-NOT_PROVOKED = {"org.varlink.service.MethodNotImplemented", "org.varlink.service.PermissionDenied", "org.stackd.Failed"}
+NOT_PROVOKED = {
+    "org.varlink.service.MethodNotImplemented",
+    "org.varlink.service.PermissionDenied",
+    "org.stackd.Failed",
+}
 
 
 @harness.test

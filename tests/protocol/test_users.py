@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who sees what. The store holds stacks of root, of nobody, and of uid 1000; one stack is root's and nobody's."""
+"""Who sees what. The store holds stacks of root, nobody and uid 1000; one is root's and nobody's."""
 import os
 
 from harness import NOBODY, Server, as_user, equal, test
@@ -24,8 +24,12 @@ def look_around(s):
             "flame of root": flame(c, filter={**s.window, "unit": "web"}),
             "flame of a stack": c.call("org.stackd.GetFlame", {"stack": SPIN, **w}),
             "off_cpu": flame(c, metric="off_cpu", **w),
-            "top": [(r["frame"]["name"], r["self"], r["total"]) for r in c.call("org.stackd.GetTop", w)[1]["rows"]],
-            "top stacks": [(r["stack"], r["self"]) for r in c.call("org.stackd.GetTop", {**w, "by": "stack"})[1]["rows"]],
+            "top": [
+                (r["frame"]["name"], r["self"], r["total"]) for r in c.call("org.stackd.GetTop", w)[1]["rows"]
+            ],
+            "top stacks": [
+                (r["stack"], r["self"]) for r in c.call("org.stackd.GetTop", {**w, "by": "stack"})[1]["rows"]
+            ],
             "total": c.call("org.stackd.GetTop", w)[1]["total"],
             "stacks": [(x["stack"], x["values"]) for x in c.call("org.stackd.ListStacks", w)[1]["stacks"]],
             "stack": c.call("org.stackd.GetStack", {"stack": SPIN, **w}),
@@ -55,14 +59,19 @@ def others_see_only_their_own():
         equal((seen["top stacks"], seen["total"]), ([(SPIN, spin)], spin))
         equal(seen["stacks"], [(SPIN, {"on_cpu": spin}), (WAIT, {"blocked": wait})])
         error, reply = seen["stack"]
-        equal((reply["stack"]["values"], [x["process"]["pid"] for x in reply["slices"]]), ({"on_cpu": spin}, [200]))
+        equal(
+            (reply["stack"]["values"], [x["process"]["pid"] for x in reply["slices"]]),
+            ({"on_cpu": spin}, [200]),
+        )
         equal({p["values"]["on_cpu"] for p in reply["points"]}, {2 * UNIT})
         # What is another's looks as if it weren't there.
         equal(seen["root's stack"], ("org.stackd.NotFound", {"what": "stack " + FIB}))
         equal(seen["another's stack"], ("org.stackd.NotFound", {"what": "stack " + ODD}))
         equal(seen["root's process"], ("org.stackd.NotFound", {"what": "process 100"}))
         equal(seen["no process"], ("org.stackd.NotFound", {"what": "process 4242"}))
-        equal((seen["processes"], seen["anomalies"], seen["set"]), ([200], [own], "org.stackd.PermissionDenied"))
+        equal(
+            (seen["processes"], seen["anomalies"], seen["set"]), ([200], [own], "org.stackd.PermissionDenied")
+        )
 
 
 @test
@@ -72,8 +81,13 @@ def a_stranger_sees_nothing():
         seen = as_user(1234, 1234, [], lambda: look_around(s))
         for key in ("flame", "flame of root", "off_cpu"):
             equal(seen[key], ({}, 0), key)
-        equal([seen[k] for k in ("top", "top stacks", "stacks", "processes", "anomalies", "total")], [[], [], [], [], [], 0])
-        equal([seen[k][0] for k in ("stack", "flame of a stack", "root's process")], ["org.stackd.NotFound"] * 3)
+        equal(
+            [seen[k] for k in ("top", "top stacks", "stacks", "processes", "anomalies", "total")],
+            [[], [], [], [], [], 0],
+        )
+        equal(
+            [seen[k][0] for k in ("stack", "flame of a stack", "root's process")], ["org.stackd.NotFound"] * 3
+        )
 
 
 @test
@@ -81,7 +95,11 @@ def members_of_the_group_see_everything_and_change_nothing():
     with Server(group=GROUP) as s:
         root = look_around(s)
         equal(root.pop("set"), None)
-        for gid, groups in ((GROUP, []), (NOBODY, [5, GROUP, 6]), (NOBODY, list(range(5000, 5100)) + [GROUP])):
+        for gid, groups in (
+            (GROUP, []),
+            (NOBODY, [5, GROUP, 6]),
+            (NOBODY, list(range(5000, 5100)) + [GROUP]),
+        ):
             seen = as_user(NOBODY, gid, groups, lambda: look_around(s))
             equal(seen.pop("set"), "org.stackd.PermissionDenied")
             equal(seen, root, groups[:3])
@@ -93,7 +111,11 @@ def members_of_the_group_see_everything_and_change_nothing():
 def without_users_see_own_others_are_refused():
     def ask(s):
         with Client(s.path) as c:
-            refused = [m for m in READING + ("SetGate",) if c.call("org.stackd." + m)[0] == "org.stackd.PermissionDenied"]
+            refused = [
+                m
+                for m in READING + ("SetGate",)
+                if c.call("org.stackd." + m)[0] == "org.stackd.PermissionDenied"
+            ]
             return refused, c.call("org.stackd.GetStatus")[0], c.call("org.varlink.service.GetInfo")[0]
 
     with Server(own=0, group=GROUP) as s:

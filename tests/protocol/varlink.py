@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A varlink client of the tests' own, and a reader of interface descriptions that shares nothing with the product's."""
+"""A varlink client of the tests' own, and a reader of descriptions; neither shares code with the product."""
 import json
 import re
 import socket
@@ -10,15 +10,15 @@ BASIC = {"bool": bool, "string": str, "int": int, "float": float, "object": dict
 
 
 class Description:
-    """types, methods and errors by name; a type is ("struct", {name: type}), ("enum", [names]), ("array"|"map"|"nullable", type),
-    or the name of a basic or defined type."""
+    """types, methods and errors by name; a type is ("struct", {name: type}), ("enum", [names]),
+    ("array"|"map"|"nullable", type), or the name of a basic or defined type."""
 
     def __init__(self, text):
         tokens, at = [], 0
         while at < len(text):
             m = TOKEN.match(text, at)
             if not m:
-                raise ValueError("bad description at: " + text[at:at + 30])
+                raise ValueError("bad description at: " + text[at : at + 30])
             if not m[0].isspace() and m[0][0] != "#":
                 tokens.append(m[0])
             at = m.end()
@@ -68,7 +68,11 @@ class Description:
     def check(self, t, v, path=""):
         """What is wrong with the value, or None."""
         if isinstance(t, str) and t in BASIC:
-            return None if type(v) is BASIC[t] and (t != "int" or -2**63 <= v < 2**63) else f"{path}: {v!r} is no {t}"
+            return (
+                None
+                if type(v) is BASIC[t] and (t != "int" or -(2**63) <= v < 2**63)
+                else f"{path}: {v!r} is no {t}"
+            )
         if isinstance(t, str):
             return self.check(self.types[t], v, path)
         kind, inner = t
@@ -157,11 +161,13 @@ class Client:
         return message
 
     def receive(self, method=None):
-        """(error or None, parameters, continues) of the next reply to method, checked; None when the server closed."""
+        """(error or None, parameters, continues) of the next reply to method, checked; None at the end."""
         data = self.receive_bytes()
         if data is None:
             return None
-        message = json.loads(data.decode(), object_pairs_hook=refuse_duplicates, parse_constant=refuse_constant)
+        message = json.loads(
+            data.decode(), object_pairs_hook=refuse_duplicates, parse_constant=refuse_constant
+        )
         extra = set(message) - {"error", "parameters", "continues"}
         if extra:
             raise ValueError(f"unknown keys {extra}")

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What a real store hardly ever does: too many rows, stacks that go away between two pages, failures. The whole of the
- * API runs, over a socket, on a scripted store. */
+/* What a real store hardly ever does: too many rows, stacks that go away between two pages, failures. The
+ * whole of the API runs, over a socket, on a scripted store. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -25,7 +25,8 @@ static struct {
 	unsigned anomalies, lost_anomalies;
 } script;
 
-int store_visit_slices(struct store *s _unused_, const struct store_filter *filter, store_slice_fn fn, void *userdata)
+int store_visit_slices(struct store *s _unused_, const struct store_filter *filter, store_slice_fn fn,
+                       void *userdata)
 {
 	if (script.error < 0)
 		return script.error;
@@ -42,15 +43,19 @@ int store_visit_slices(struct store *s _unused_, const struct store_filter *filt
 	return 0;
 }
 
-int store_visit_totals(struct store *s _unused_, const struct store_filter *filter _unused_, store_slice_fn fn _unused_, void *userdata _unused_)
+int store_visit_totals(struct store *s _unused_, const struct store_filter *filter _unused_,
+                       store_slice_fn fn _unused_, void *userdata _unused_)
 {
 	return script.error;
 }
 
-int store_visit_points(struct store *s _unused_, const struct store_filter *filter, store_point_fn fn, void *userdata)
+int store_visit_points(struct store *s _unused_, const struct store_filter *filter, store_point_fn fn,
+                       void *userdata)
 {
 	for (unsigned i = 1; i <= 20000; i++) {
-		struct store_point point = { .time_us = i, .step_s = 1, .load_milli = 1234, .values = { [METRIC_ON_CPU] = 1 } };
+		struct store_point point = {
+			.time_us = i, .step_s = 1, .load_milli = 1234, .values = { [METRIC_ON_CPU] = 1 }
+		};
 		int r;
 
 		if (i <= filter->since_us)
@@ -62,10 +67,13 @@ int store_visit_points(struct store *s _unused_, const struct store_filter *filt
 	return 0;
 }
 
-int store_visit_anomalies(const struct store *s _unused_, const struct store_filter *filter _unused_, store_anomaly_fn fn, void *userdata)
+int store_visit_anomalies(const struct store *s _unused_, const struct store_filter *filter _unused_,
+                          store_anomaly_fn fn, void *userdata)
 {
 	for (unsigned i = script.anomalies; i > script.lost_anomalies; i--) {
-		struct store_anomaly a = { .id = i, .time_us = i, .score = INFINITY, .p_value = 0, .observed = NAN, .stack_id = 1 };
+		struct store_anomaly a = {
+			.id = i, .time_us = i, .score = INFINITY, .p_value = 0, .observed = NAN, .stack_id = 1
+		};
 		int r = fn(userdata, &a);
 
 		if (r != 0)
@@ -74,7 +82,8 @@ int store_visit_anomalies(const struct store *s _unused_, const struct store_fil
 	return 0;
 }
 
-int store_visit_gate(const struct store *s _unused_, uint64_t since _unused_, uint64_t until _unused_, store_gate_fn fn _unused_, void *userdata _unused_)
+int store_visit_gate(const struct store *s _unused_, uint64_t since _unused_, uint64_t until _unused_,
+                     store_gate_fn fn _unused_, void *userdata _unused_)
 {
 	return script.error;
 }
@@ -84,8 +93,8 @@ store_ref store_find_stack(const struct store *s _unused_, uint64_t stack_id)
 	return stack_id > script.evicted_below && stack_id <= script.stacks ? stack_id : 0;
 }
 
-int store_get_stack(const struct store *s _unused_, store_ref stack, uint64_t *ret_stack_id, bool *ret_truncated,
-                    struct store_frame *ret_frames, size_t max, size_t *ret_n)
+int store_get_stack(const struct store *s _unused_, store_ref stack, uint64_t *ret_stack_id,
+                    bool *ret_truncated, struct store_frame *ret_frames, size_t max, size_t *ret_n)
 {
 	static char names[API_FRAMES_MAX][NAME_MAX_BYTES];
 
@@ -95,7 +104,9 @@ int store_get_stack(const struct store *s _unused_, store_ref stack, uint64_t *r
 			memset(names[i], '\x01', sizeof(names[i]) - 1);
 		else
 			snprintf(names[i], sizeof(names[i]), "f%zu_%u", i, stack);
-		ret_frames[i] = (struct store_frame){ .id = stack * 1000UL + i, .display = names[i], .object = names[i], .kind = 200 };
+		ret_frames[i] = (struct store_frame){
+			.id = stack * 1000UL + i, .display = names[i], .object = names[i], .kind = 200
+		};
 	}
 	*ret_stack_id = stack;
 	*ret_truncated = false;
@@ -105,7 +116,9 @@ int store_get_stack(const struct store *s _unused_, store_ref stack, uint64_t *r
 
 int store_get_process(const struct store *s _unused_, store_ref process _unused_, struct store_process *ret)
 {
-	*ret = (struct store_process){ .pid = 1, .start_ns = UINT64_MAX / 2, .comm = "x", .exe = "", .unit = "", .cgroup = "" };
+	*ret = (struct store_process){
+		.pid = 1, .start_ns = UINT64_MAX / 2, .comm = "x", .exe = "", .unit = "", .cgroup = ""
+	};
 	return 0;
 }
 
@@ -145,7 +158,8 @@ static void fill_status(void *userdata _unused_, struct api_daemon_status *ret)
 	*ret = (struct api_daemon_status){ .version = "1", .kernel = "k", .open_above = NAN };
 }
 
-static int refuse_gate(void *userdata _unused_, enum collect_gate_mode mode _unused_, uint64_t until_us _unused_, uint32_t by_uid _unused_)
+static int refuse_gate(void *userdata _unused_, enum collect_gate_mode mode _unused_,
+                       uint64_t until_us _unused_, uint32_t by_uid _unused_)
 {
 	return -ENODEV;
 }
@@ -161,7 +175,11 @@ struct world {
 
 static int setup(void **state)
 {
-	const struct api_config config = { .max_connections = 4, .max_connections_uid = 4, .request_timeout_us = USEC_PER_SEC, .users_see_own = true, .group = (gid_t)-1 };
+	const struct api_config config = { .max_connections = 4,
+	                                   .max_connections_uid = 4,
+	                                   .request_timeout_us = USEC_PER_SEC,
+	                                   .users_see_own = true,
+	                                   .group = (gid_t)-1 };
 	const struct api_actions actions = { .status = fill_status, .gate_set = refuse_gate };
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	const struct api_views views = { 0 };
@@ -173,7 +191,8 @@ static int setup(void **state)
 	snprintf(address.sun_path, sizeof(address.sun_path), "/tmp/test_api.%d", getpid());
 	w->loop = ev_loop_new(0);
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 4) < 0 ||
-	    api_new(&w->api, w->loop, fd, &config, &views, &actions) < 0 || wire_client_connect(&w->client, address.sun_path) < 0)
+	    api_new(&w->api, w->loop, fd, &config, &views, &actions) < 0 ||
+	    wire_client_connect(&w->client, address.sun_path) < 0)
 		return -1;
 	unlink(address.sun_path);
 	*state = w;
@@ -197,7 +216,8 @@ static void call(struct world *w, const char *method, const char *parameters, bo
 
 	copy_string(w->method, sizeof(w->method), method);
 	snprintf(name, sizeof(name), "org.stackd.%s", method);
-	assert_int_equal(wire_client_send(w->client, name, parameters, more ? WIRE_MORE : 0, USEC_PER_SEC), 0);
+	assert_int_equal(wire_client_send(w->client, name, parameters, more ? WIRE_MORE : 0, USEC_PER_SEC),
+	                 0);
 }
 
 /* The next reply, which has to be what the description says. */
@@ -418,7 +438,8 @@ static void lost_anomalies_are_counted(void **state)
 
 static void failures_are_told(void **state)
 {
-	static const char *const methods[] = { "GetFlame", "GetTop", "ListStacks", "ListProcesses", "GetGate" };
+	static const char *const methods[] = { "GetFlame", "GetTop", "ListStacks", "ListProcesses",
+	                                       "GetGate" };
 	struct world *w = *state;
 	struct wire_reply reply;
 	const char *reason;
@@ -451,7 +472,9 @@ static void a_start_in_the_future_is_unknown(void **state)
 	script.stacks = 3;
 	call(w, "GetStack", "{\"stack\":\"0000000000000003\"}", true);
 	receive(w, &reply);
-	assert_int_equal(json_get_int(json_get(json_at(json_get(reply.parameters, "slices"), 0), "process"), "start_us", &start), 1);
+	assert_int_equal(json_get_int(json_get(json_at(json_get(reply.parameters, "slices"), 0), "process"),
+	                              "start_us", &start),
+			 1);
 	assert_int_equal(start, 0);
 }
 

@@ -114,17 +114,80 @@ static int parse(const char *text, struct json **ret)
 static void parser_refuses(void **state _unused_)
 {
 	static const char *const texts[] = {
-		"", " ", "{", "}", "[]", "1", "\"x\"", "null", "{}{}", "{} x", "{},", "{]", "[}", "{\"a\"}", "{\"a\":}", "{a:1}",
-		"{'a':1}", "{\"a\":1,}", "{\"a\":[1,]}", "{,}", "{\"a\":1 \"b\":2}", "{\"a\":1,,\"b\":2}", "{\"a\"::1}", "{\"a\":1:2}",
-		"{\"a\":NaN}", "{\"a\":nan}", "{\"a\":Infinity}", "{\"a\":-Infinity}", "{\"a\":1e999}", "{\"a\":-1e999}",
-		"{\"a\":True}", "{\"a\":nulll}", "{\"a\":tru}", "{\"a\":01}", "{\"a\":+1}", "{\"a\":.5}", "{\"a\":5.}", "{\"a\":1e}",
-		"{\"a\":-}", "{\"a\":0x10}", "{\"a\":1-2}", "{\"a\":1\"b\":2}", "{\"a\":1}/*c*/", "{/*c*/\"a\":1}", "{\"a\":1}//c",
-		"{\"a\":1,\"a\":2}", "{\"b\":{\"a\":1,\"a\":1}}", "{\"a\":1,\"\\u0061\":2}", "{\"b\":[{\"a\":1,\"b\":2,\"a\":1}]}",
-		"{\"a\":\"\x01\"}", "{\"a\":\"\n\"}", "{\"a\":\"\\x\"}", "{\"a\":\"\\u12\"}", "{\"a\":\"\\u00zz\"}", "{\"a\":\"\\u0000\"}",
-		"{\"a\":\"\\ud800\"}", "{\"a\":\"\\udc00\"}", "{\"a\":\"\\ud800\\u0041\"}", "{\"a\":\"\\ud800x\"}", "{\"a\":\"",
-		"{\"a\":\"\\", "{\"a\":\"\\\"}", "{\"a\":\"\\u\"}", "{\"a\":\"\xff\"}", "{\"a\":\"\xc0\x80\"}", "{\"a\":\"\xc3\"}",
-		"{\"a\":\"\xe0\x80\x80\"}", "{\"a\":\"\xed\xa0\x80\"}", "{\"a\":\"\xf4\x90\x80\x80\"}", "{\"a\":\"\xf0\x80\x80\x80\"}",
-		"{\"\xff\":1}", "\xef\xbb\xbf{}", "{\"a\":\v1}", "{\"a\":[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]}",
+		"",
+		" ",
+		"{",
+		"}",
+		"[]",
+		"1",
+		"\"x\"",
+		"null",
+		"{}{}",
+		"{} x",
+		"{},",
+		"{]",
+		"[}",
+		"{\"a\"}",
+		"{\"a\":}",
+		"{a:1}",
+		"{'a':1}",
+		"{\"a\":1,}",
+		"{\"a\":[1,]}",
+		"{,}",
+		"{\"a\":1 \"b\":2}",
+		"{\"a\":1,,\"b\":2}",
+		"{\"a\"::1}",
+		"{\"a\":1:2}",
+		"{\"a\":NaN}",
+		"{\"a\":nan}",
+		"{\"a\":Infinity}",
+		"{\"a\":-Infinity}",
+		"{\"a\":1e999}",
+		"{\"a\":-1e999}",
+		"{\"a\":True}",
+		"{\"a\":nulll}",
+		"{\"a\":tru}",
+		"{\"a\":01}",
+		"{\"a\":+1}",
+		"{\"a\":.5}",
+		"{\"a\":5.}",
+		"{\"a\":1e}",
+		"{\"a\":-}",
+		"{\"a\":0x10}",
+		"{\"a\":1-2}",
+		"{\"a\":1\"b\":2}",
+		"{\"a\":1}/*c*/",
+		"{/*c*/\"a\":1}",
+		"{\"a\":1}//c",
+		"{\"a\":1,\"a\":2}",
+		"{\"b\":{\"a\":1,\"a\":1}}",
+		"{\"a\":1,\"\\u0061\":2}",
+		"{\"b\":[{\"a\":1,\"b\":2,\"a\":1}]}",
+		"{\"a\":\"\x01\"}",
+		"{\"a\":\"\n\"}",
+		"{\"a\":\"\\x\"}",
+		"{\"a\":\"\\u12\"}",
+		"{\"a\":\"\\u00zz\"}",
+		"{\"a\":\"\\u0000\"}",
+		"{\"a\":\"\\ud800\"}",
+		"{\"a\":\"\\udc00\"}",
+		"{\"a\":\"\\ud800\\u0041\"}",
+		"{\"a\":\"\\ud800x\"}",
+		"{\"a\":\"",
+		"{\"a\":\"\\",
+		"{\"a\":\"\\\"}",
+		"{\"a\":\"\\u\"}",
+		"{\"a\":\"\xff\"}",
+		"{\"a\":\"\xc0\x80\"}",
+		"{\"a\":\"\xc3\"}",
+		"{\"a\":\"\xe0\x80\x80\"}",
+		"{\"a\":\"\xed\xa0\x80\"}",
+		"{\"a\":\"\xf4\x90\x80\x80\"}",
+		"{\"a\":\"\xf0\x80\x80\x80\"}",
+		"{\"\xff\":1}",
+		"\xef\xbb\xbf{}",
+		"{\"a\":\v1}",
+		"{\"a\":[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]}",
 	};
 
 	for (size_t i = 0; i < ELEMENTS_OF(texts); i++) {
@@ -147,9 +210,20 @@ static void parser_refuses(void **state _unused_)
 static void parser_accepts(void **state _unused_)
 {
 	static const char *const texts[] = {
-		"{}", " \t\r\n{ } ", "{\"a\":-0.5e+3}", "{\"a\":0}", "{\"a\":-0}", "{\"a\":1e5}", "{\"a\":[1,[],{}]}", "{\"\":1}",
-		"{\"a\":\"\\ud83d\\ude00\"}", "{\"a\":\"\xf0\x9f\x98\x80\xc3\xa9\"}", "{\"a\":{\"a\":{\"a\":1}},\"b\":{\"a\":1}}",
-		"{\"a\":99999999999999999999999999}", "{\"a\":\":,{}[]\"}", "{\"a\":\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u0041\"}",
+		"{}",
+		" \t\r\n{ } ",
+		"{\"a\":-0.5e+3}",
+		"{\"a\":0}",
+		"{\"a\":-0}",
+		"{\"a\":1e5}",
+		"{\"a\":[1,[],{}]}",
+		"{\"\":1}",
+		"{\"a\":\"\\ud83d\\ude00\"}",
+		"{\"a\":\"\xf0\x9f\x98\x80\xc3\xa9\"}",
+		"{\"a\":{\"a\":{\"a\":1}},\"b\":{\"a\":1}}",
+		"{\"a\":99999999999999999999999999}",
+		"{\"a\":\":,{}[]\"}",
+		"{\"a\":\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u0041\"}",
 		"{\"a\":[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]}",
 	};
 
@@ -172,9 +246,12 @@ static void getters_tell_absent_from_wrong(void **state _unused_)
 	double d = 7;
 	bool b;
 
-	assert_int_equal(parse("{\"i\":-5,\"big\":9223372036854775807,\"over\":9223372036854775808,\"under\":-9223372036854775809,"
-	                       "\"huge\":99999999999999999999,\"d\":0.5,\"s\":\"x\",\"n\":null,\"b\":true,\"id\":\"00000000deadBEEF\",\"a\":[1,null]}",
-	                       &v), 0);
+	assert_int_equal(parse("{\"i\":-5,\"big\":9223372036854775807,\"over\":9223372036854775808,\"under\":"
+	                       "-9223372036854775809,"
+	                       "\"huge\":99999999999999999999,\"d\":0.5,\"s\":\"x\",\"n\":null,\"b\":true,"
+	                       "\"id\":\"00000000deadBEEF\",\"a\":[1,null]}",
+	                       &v),
+			 0);
 	assert_int_equal(json_get_int(v, "none", &i), 0);
 	assert_int_equal(json_get_int(v, "n", &i), 0);
 	assert_int_equal(i, 7);
@@ -393,7 +470,10 @@ static void idl_checks_values(void **state _unused_)
 	assert_string_equal(idl_method(i, 1), "None");
 	assert_null(idl_method(i, 2));
 	check_field(i, "{\"box\":{\"n\":1}}", NULL);
-	check_field(i, "{\"box\":{\"n\":1,\"inner\":{\"n\":2,\"tags\":{\"a\":\"red\"},\"list\":[{\"x\":1},{\"x\":0.5}]}},\"how\":\"fast\"}", NULL);
+	check_field(i,
+	            "{\"box\":{\"n\":1,\"inner\":{\"n\":2,\"tags\":{\"a\":\"red\"},\"list\":[{\"x\":1},{"
+	            "\"x\":0.5}]}},\"how\":\"fast\"}",
+	            NULL);
 	check_field(i, "{\"box\":{\"n\":1,\"inner\":null},\"what\":null}", NULL);
 	check_field(i, "{}", "box");
 	check_field(i, "{\"box\":null}", "box");
@@ -422,14 +502,35 @@ static void idl_checks_values(void **state _unused_)
 static void idl_refuses(void **state _unused_)
 {
 	static const char *const texts[] = {
-		"", "interface", "interface a", "interface a..b", "interface a.b.", "interface 1.b", "interface a.b\ntype a (x: int)",
-		"interface a.b\ntype A", "interface a.b\ntype A (", "interface a.b\ntype A (x: int", "interface a.b\ntype A (x: int,)",
-		"interface a.b\ntype A (x: int y: int)", "interface a.b\ntype A (x: int, y)", "interface a.b\ntype A (x, y: int)",
-		"interface a.b\ntype A (x: B)", "interface a.b\ntype A (x: ??int)", "interface a.b\ntype A (x: int, x: int)",
-		"interface a.b\ntype A (x: int)\ntype A (y: int)", "interface a.b\nmethod A()", "interface a.b\nmethod A() -> (x)",
-		"interface a.b\nerror A (x)", "interface a.b\ntype A int", "interface a.b\nfoo", "interface a.b\ntype A (_x: int)",
-		"interface a.b\ntype A (x__y: int)", "interface a.b\ntype A (x_: int)", "interface a.b\ntype A (x: [int]int)",
-		"interface a.b\ntype A (x: [][][][][][][][][][][][][][][][][][][][][][][][][][][][][][][][][][][]int)",
+		"",
+		"interface",
+		"interface a",
+		"interface a..b",
+		"interface a.b.",
+		"interface 1.b",
+		"interface a.b\ntype a (x: int)",
+		"interface a.b\ntype A",
+		"interface a.b\ntype A (",
+		"interface a.b\ntype A (x: int",
+		"interface a.b\ntype A (x: int,)",
+		"interface a.b\ntype A (x: int y: int)",
+		"interface a.b\ntype A (x: int, y)",
+		"interface a.b\ntype A (x, y: int)",
+		"interface a.b\ntype A (x: B)",
+		"interface a.b\ntype A (x: ??int)",
+		"interface a.b\ntype A (x: int, x: int)",
+		"interface a.b\ntype A (x: int)\ntype A (y: int)",
+		"interface a.b\nmethod A()",
+		"interface a.b\nmethod A() -> (x)",
+		"interface a.b\nerror A (x)",
+		"interface a.b\ntype A int",
+		"interface a.b\nfoo",
+		"interface a.b\ntype A (_x: int)",
+		"interface a.b\ntype A (x__y: int)",
+		"interface a.b\ntype A (x_: int)",
+		"interface a.b\ntype A (x: [int]int)",
+		"interface a.b\ntype A (x: "
+		"[][][][][][][][][][][][][][][][][][][][][][][][][][][][][][][][][][][]int)",
 	};
 
 	for (size_t n = 0; n < ELEMENTS_OF(texts); n++) {
@@ -481,7 +582,8 @@ static void *serve(void *userdata)
 
 static void client_reads_replies(void **state _unused_)
 {
-	static const char reply[] = "{\"parameters\":{\"a\":1},\"continues\":true}\0{\"error\":\"a.b.C\"}\0[]";
+	static const char reply[] =
+		"{\"parameters\":{\"a\":1},\"continues\":true}\0{\"error\":\"a.b.C\"}\0[]";
 	_cleanup_(wire_client_freep) struct wire_client *c = NULL;
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	struct script script = { .reply = reply, .size = sizeof(reply) };
