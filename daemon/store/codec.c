@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A section of a block: a list of (index, values), indices ascending, zeros left out, as a stream of bits.
  *
- *   head: number of entries, on-CPU period, the most common presences, for each metric the least code and the width of
- *         what is above it
+ *   head: number of entries, on-CPU period, the most common presences, for each metric the least code and
+ *         the width of what is above it
  *   entry: distance to the last index (Rice), which metrics there are (2 bits, or 2 + 7), their codes
  *
- * A value is kept to a relative quantum: the leading bits of it, rounded; what rounding leaves over is carried into the
- * same metric's next value, so that sums over any window are exact to one quantum at either end. On-CPU time that is
- * the number of hits times the period, as timer samples are, costs nothing beyond the hits. */
+ * A value is kept to a relative quantum: the leading bits of it, rounded; what rounding leaves over is
+ * carried into the same metric's next value, so that sums over any window are exact to one quantum at either
+ * end. On-CPU time that is the number of hits times the period, as timer samples are, costs nothing beyond
+ * the hits. */
 #include "internal.h"
 
 #define PRESENCE_BITS 7
@@ -33,7 +34,8 @@ struct section_head {
 #define ENTRY_BITS_MAX (RICE_ESCAPE + 1 + REF_INDEX_BITS + TAG_BITS + PRESENCE_BITS + METRIC_N * 15)
 #define TAIL_BYTES 8 /* a reader loads 8 bytes at a time */
 
-static const enum metric others[4] = { METRIC_BLOCKED, METRIC_RUNNABLE, METRIC_FAULTS_MINOR, METRIC_FAULTS_MAJOR };
+static const enum metric others[4] = { METRIC_BLOCKED, METRIC_RUNNABLE, METRIC_FAULTS_MINOR,
+	                               METRIC_FAULTS_MAJOR };
 
 size_t store_section_bound(uint32_t max)
 {
@@ -244,7 +246,8 @@ static void put_presence(struct writer *w, uint32_t presence, const uint8_t comm
 }
 
 /* Writes an entry's codes and carries over what rounding leaves. */
-static uint32_t put_values(struct writer *w, struct accumulator *a, const struct section_head *h, const struct entry_codes *e)
+static uint32_t put_values(struct writer *w, struct accumulator *a, const struct section_head *h,
+                           const struct entry_codes *e)
 {
 	uint32_t c = coded(e->presence), points = 0;
 
@@ -264,8 +267,8 @@ static uint32_t put_values(struct writer *w, struct accumulator *a, const struct
 }
 
 /* Encodes what is touched into out, which has store_section_bound() bytes, and gives the size. */
-size_t store_section_encode(struct accumulator *a, unsigned mantissa, struct entry_codes *codes, unsigned char *out,
-                            uint32_t *points)
+size_t store_section_encode(struct accumulator *a, unsigned mantissa, struct entry_codes *codes,
+                            unsigned char *out, uint32_t *points)
 {
 	struct section_head h = { .mantissa = (uint8_t)mantissa };
 	struct writer w = { .at = out + sizeof(h) };
@@ -353,8 +356,8 @@ int store_section_open(struct section_reader *r, const unsigned char *data, size
 	return 0;
 }
 
-/* Steps to the next entry. Where its values lie is known without reading them. Every load begins at or before the limit,
- * behind which there are 8 bytes more. */
+/* Steps to the next entry. Where its values lie is known without reading them. Every load begins at or before
+ * the limit, behind which there are 8 bytes more. */
 bool store_section_next(struct section_reader *r, uint32_t *ret_index)
 {
 	uint32_t distance, high, tag;
@@ -409,7 +412,8 @@ void store_section_add(const struct section_reader *r, uint64_t sums[static METR
 	}
 	if (r->presence % ONCPU_STATES != ONCPU_DERIVED)
 		return;
-	hits = code_value(r->base[METRIC_HITS] +
-	                  (uint32_t)low_bits(load(r, at - r->width[METRIC_HITS]), r->width[METRIC_HITS]), r->mantissa);
+	hits = code_value(r->base[METRIC_HITS] + (uint32_t)low_bits(load(r, at - r->width[METRIC_HITS]),
+	                                                            r->width[METRIC_HITS]),
+	                  r->mantissa);
 	sums[METRIC_ON_CPU] += hits * r->period;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The end of a tick: its block, the coarser steps it belongs to, and the one store that makes all of it visible. */
+/* The end of a tick: its block, the coarser steps it belongs to, and the one store that makes all of it
+ * visible. */
 #include "internal.h"
 
 /* Leading bits kept of a value, beyond the first: rounding is off by 1 in 512 at most. */
@@ -33,7 +34,8 @@ static int write_block(struct store *s, int tier, struct block *b)
 
 	b->points = 0;
 	for (int k = 0; k < SECTIONS; k++) {
-		size_t n = store_section_encode(&sections[k], MANTISSA_BITS, s->codes, s->scratch + size, &b->points);
+		size_t n = store_section_encode(&sections[k], MANTISSA_BITS, s->codes, s->scratch + size,
+		                                &b->points);
 
 		b->sections[k] = (uint32_t)n;
 		size += n;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Bounded tables of records in the arena, found through a volatile hash index: open addressing, linear probing, at most
- * half full, removal by shifting back. */
+/* Bounded tables of records in the arena, found through a volatile hash index: open addressing, linear
+ * probing, at most half full, removal by shifting back. */
 #include "internal.h"
 
 static uint32_t home(const struct dict *d, uint64_t hash)

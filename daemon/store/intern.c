@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Strings, frames, stacks, workloads and processes. Strings, frames and workloads go with the last that refers to them;
- * stacks and processes stay until room is needed. */
+/* Strings, frames, stacks, workloads and processes. Strings, frames and workloads go with the last that
+ * refers to them; stacks and processes stay until room is needed. */
 #include "internal.h"
 
 #define STRING_MAX 4095
@@ -183,8 +183,8 @@ uint32_t store_stack_check(const struct store *s, const struct stack_record *r)
 	return (uint32_t)hash64(&h, sizeof(h), SEED_STACK);
 }
 
-int store_intern_stack(struct store *s, uint64_t stack_id, const struct store_frame *frames, size_t n, bool truncated,
-                       store_ref *ret)
+int store_intern_stack(struct store *s, uint64_t stack_id, const struct store_frame *frames, size_t n,
+                       bool truncated, store_ref *ret)
 {
 	uint32_t list[FRAMES_MAX], i, offset = 0, cell = 0;
 	struct stack_record *r;
@@ -287,8 +287,8 @@ uint64_t store_process_hash(pid_t pid, uint32_t exec_id, uint64_t start_ns, uint
 	return hash64(key, sizeof(key), SEED_PROCESS);
 }
 
-/* The process that stands for those of a workload that are not told apart has pid 0 and no place in the hash index: the
- * workload knows it. */
+/* The process that stands for those of a workload that are not told apart has pid 0 and no place in the hash
+ * index: the workload knows it. */
 static int make_process(struct store *s, const struct store_process *p, uint32_t workload, uint32_t *ret)
 {
 	struct process_record *r;
@@ -298,7 +298,8 @@ static int make_process(struct store *s, const struct store_process *p, uint32_t
 	k = store_intern_string(s, p->comm, &comm);
 	if (k < 0)
 		return k;
-	i = dict_take(s, DICT_PROCESSES, store_process_hash(p->pid, p->exec_id, p->start_ns, p->pid ? 0 : workload));
+	i = dict_take(s, DICT_PROCESSES,
+	              store_process_hash(p->pid, p->exec_id, p->start_ns, p->pid ? 0 : workload));
 	if (!i) {
 		store_string_unref(s, comm);
 		return -ENOSPC;
@@ -360,7 +361,8 @@ static bool workload_equal(const struct store *s, uint32_t i, const void *key)
 	return r->unit == k->unit && r->cgroup == k->cgroup && r->exe == k->exe && r->uid == k->uid;
 }
 
-uint64_t store_workload_hash(const struct store *s, uint32_t unit, uint32_t cgroup, uint32_t exe, uint32_t uid)
+uint64_t store_workload_hash(const struct store *s, uint32_t unit, uint32_t cgroup, uint32_t exe,
+                             uint32_t uid)
 {
 	uint64_t h = uid;
 
@@ -479,7 +481,8 @@ int store_intern_process(struct store *s, const struct store_process *process, s
 	if (process->pid <= 0)
 		return -EINVAL;
 	i = store_dict_find(s, DICT_PROCESSES,
-	                    store_process_hash(process->pid, process->exec_id, process->start_ns, 0), process_equal, process);
+	                    store_process_hash(process->pid, process->exec_id, process->start_ns, 0),
+	                    process_equal, process);
 	if (i && same_workload(s, store_process_at(s, i)->workload, process)) {
 		dict_entry(&s->dicts[DICT_PROCESSES], i)->used = s->c.tick + 1;
 		rename_process(s, store_process_at(s, i), process->comm);
@@ -491,7 +494,8 @@ int store_intern_process(struct store *s, const struct store_process *process, s
 		return k;
 	/* Making room may have dropped the one that was found. */
 	i = store_dict_find(s, DICT_PROCESSES,
-	                    store_process_hash(process->pid, process->exec_id, process->start_ns, 0), process_equal, process);
+	                    store_process_hash(process->pid, process->exec_id, process->start_ns, 0),
+	                    process_equal, process);
 	if (i) {
 		store_process_at(s, i)->superseded = 1;
 		store_dict_hide(s, DICT_PROCESSES, i);
@@ -508,7 +512,8 @@ int store_intern_process(struct store *s, const struct store_process *process, s
 store_ref store_find_process(const struct store *s, pid_t pid, uint32_t exec_id, uint64_t start_ns)
 {
 	struct store_process key = { .pid = pid, .exec_id = exec_id, .start_ns = start_ns };
-	uint32_t i = store_dict_find(s, DICT_PROCESSES, store_process_hash(pid, exec_id, start_ns, 0), process_equal, &key);
+	uint32_t i = store_dict_find(s, DICT_PROCESSES, store_process_hash(pid, exec_id, start_ns, 0),
+	                             process_equal, &key);
 
 	if (!i)
 		return 0;

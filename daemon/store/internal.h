@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The arena's records, and the volatile indexes that are rebuilt from them on opening. Only what is declared as
- * "in the arena" outlives the process; counts of references, hash tables and accumulators are derived. */
+/* The arena's records, and the volatile indexes that are rebuilt from them on opening. Only what is declared
+ * as "in the arena" outlives the process; counts of references, hash tables and accumulators are derived. */
 #pragma once
 
 #include "store.h"
@@ -25,7 +25,8 @@ enum { SECTION_SLICES, SECTION_PROCESSES, SECTIONS };
 
 /* ---- in the arena ---- */
 
-/* What every dictionary record starts with. live is stored last when a record is made and cleared first when it goes. */
+/* What every dictionary record starts with. live is stored last when a record is made and cleared first when
+ * it goes. */
 struct entry {
 	uint64_t hash;
 	uint32_t used; /* tick of the last use */
@@ -68,7 +69,8 @@ struct process_record {
 	uint32_t pid, exec_id;
 	uint32_t comm, workload;
 	uint32_t born;          /* tick in which the record was made: older blocks mean someone else */
-	uint32_t workload_born; /* since which the place belongs to processes of this workload, gone ones included */
+	uint32_t workload_born; /* since which the place belongs to processes of this workload, gone ones
+	                           included */
 	uint32_t superseded;    /* the same process under a former unit, cgroup or uid */
 	uint32_t reserved;
 };
@@ -81,8 +83,8 @@ struct series_record {
 	uint32_t reserved;
 };
 
-/* A slice's place can pass to another process of the same series, or to another series. Blocks up to the tick before
- * born mean a former process of the series; blocks before series_born mean something that is gone. */
+/* A slice's place can pass to another process of the same series, or to another series. Blocks up to the tick
+ * before born mean a former process of the series; blocks before series_born mean something that is gone. */
 struct slice_record {
 	struct entry entry;
 	uint32_t process, series;
@@ -289,7 +291,8 @@ struct store {
 	struct piece *cover;   /* blocks of a query */
 	uint64_t *piece_waits; /* what waits add to each */
 	uint32_t cover_max;
-	uint32_t *match_from; /* a slice or process that matches counts from this tick on; UINT32_MAX = doesn't */
+	uint32_t *match_from; /* a slice or process that matches counts from this tick on; UINT32_MAX =
+	                         doesn't */
 
 	bool in_tick;
 	uint64_t tick_time_us, tick_duration_ns;
@@ -340,8 +343,8 @@ static inline uint32_t dict_resolve(const struct dict *d, store_ref ref)
 	return dict_has(d, i) && dict_ref(d, i) == ref ? i : 0;
 }
 
-/* Whom an entry of a block whose last tick is given counts for: its place may have passed to someone else since. 0 = to
- * nobody who is known any more. */
+/* Whom an entry of a block whose last tick is given counts for: its place may have passed to someone else
+ * since. 0 = to nobody who is known any more. */
 static inline uint32_t store_process_target(const struct store *s, uint32_t i, uint32_t tick)
 {
 	const struct process_record *r = store_process_at(s, i);
@@ -350,7 +353,9 @@ static inline uint32_t store_process_target(const struct store *s, uint32_t i, u
 		return i;
 	/* One that is gone counts for the others of its workload as long as that lives. */
 	return tick >= r->workload_born && dict_has(&s->dicts[DICT_WORKLOADS], r->workload) &&
-	       store_workload_at(s, r->workload)->born <= r->workload_born ? store_workload_at(s, r->workload)->other : 0;
+	                       store_workload_at(s, r->workload)->born <= r->workload_born
+	               ? store_workload_at(s, r->workload)->other
+	               : 0;
 }
 
 static inline uint32_t store_slice_target(const struct store *s, uint32_t i, uint32_t tick)
@@ -373,7 +378,8 @@ int store_volatile_allocate(struct store *s);
 
 /* dict.c: bounded tables with a volatile hash index */
 typedef bool (*dict_equal_fn)(const struct store *s, uint32_t i, const void *key);
-uint32_t store_dict_find(const struct store *s, int dict, uint64_t hash, dict_equal_fn equal, const void *key);
+uint32_t store_dict_find(const struct store *s, int dict, uint64_t hash, dict_equal_fn equal,
+                         const void *key);
 uint32_t store_dict_take(struct store *s, int dict, uint64_t hash); /* not live yet; 0 = full */
 void store_dict_publish(struct store *s, int dict, uint32_t i);
 void store_dict_untake(struct store *s, int dict, uint32_t i);
@@ -385,13 +391,15 @@ void store_dict_index(struct store *s, int dict, uint32_t i);
 #define POOL_NONE UINT32_MAX
 uint32_t store_pool_allocate(struct pool *p, size_t size);
 void store_pool_free(struct pool *p, uint32_t offset);
-bool store_pool_claim(struct pool *p, uint32_t offset, uint32_t cell_size); /* on opening; false = not possible */
+/* on opening; false = not possible */
+bool store_pool_claim(struct pool *p, uint32_t offset, uint32_t cell_size);
 uint32_t store_pool_cell_size(const struct pool *p, uint32_t offset);
 
 /* intern.c */
 uint32_t store_frame_check(const struct store *s, const struct frame_record *r);
 uint32_t store_stack_check(const struct store *s, const struct stack_record *r);
-uint64_t store_workload_hash(const struct store *s, uint32_t unit, uint32_t cgroup, uint32_t exe, uint32_t uid);
+uint64_t store_workload_hash(const struct store *s, uint32_t unit, uint32_t cgroup, uint32_t exe,
+                             uint32_t uid);
 uint64_t store_process_hash(pid_t pid, uint32_t exec_id, uint64_t start_ns, uint32_t other);
 const char *store_string_text(const struct store *s, uint32_t i);
 int store_intern_string(struct store *s, const char *text, uint32_t *ret);
@@ -443,8 +451,8 @@ struct entry_codes {
 };
 
 size_t store_section_bound(uint32_t max);
-size_t store_section_encode(struct accumulator *a, unsigned mantissa, struct entry_codes *codes, unsigned char *out,
-                            uint32_t *points);
+size_t store_section_encode(struct accumulator *a, unsigned mantissa, struct entry_codes *codes,
+                            unsigned char *out, uint32_t *points);
 int store_section_open(struct section_reader *r, const unsigned char *data, size_t size, uint32_t max);
 bool store_section_next(struct section_reader *r, uint32_t *ret_index);
 void store_section_add(const struct section_reader *r, uint64_t sums[static METRIC_N]);

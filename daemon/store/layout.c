@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* How an arena of a given size is split. Derived from size and configuration alone, so that nothing about bounds has to
- * be believed from the arena. At 64 MiB and 512 bytes of detector state:
+/* How an arena of a given size is split. Derived from size and configuration alone, so that nothing about
+ * bounds has to be believed from the arena. At 64 MiB and 512 bytes of detector state:
  *
- *   slices 32768, series 16384, stacks 24576, frames 32768, strings 40960, processes 16384, workloads 2048: about 6 MiB
+ *   slices 32768, series 16384, stacks 24576, frames 32768, strings 40960, processes 16384: about 6 MiB
  *   detector state 8 MiB (at most a quarter), strings and frame lists 6 MiB, runs 1.3 MiB
  *   anomalies 2 MiB, gate changes 0.25 MiB, pins 8 MiB, block headers 0.7 MiB
  *   the rest in tiers: half of it 1-s blocks, a quarter each for the coarser ones */
@@ -96,14 +96,17 @@ int store_layout_compute(struct layout *ret, size_t size, const struct store_con
 	at = l.pool.offset + l.pool.n;
 	at = place(&l.open_waits, at, MIN(units * 8, (uint64_t)REF_INDEX_MAX), sizeof(struct open_wait));
 	at = place(&l.runs, at, units * 16, sizeof(struct run));
-	at = place(&l.anomalies, at, MAX(size / 32 / sizeof(struct anomaly_record), 16U), sizeof(struct anomaly_record));
-	at = place(&l.gates, at, MAX(size / 256 / sizeof(struct gate_record), 16U), sizeof(struct gate_record));
+	at = place(&l.anomalies, at, MAX(size / 32 / sizeof(struct anomaly_record), 16U),
+	           sizeof(struct anomaly_record));
+	at = place(&l.gates, at, MAX(size / 256 / sizeof(struct gate_record), 16U),
+	           sizeof(struct gate_record));
 	at = place_ring(&l, RING_PINS, at, size / 8, MIN(size / 8 / PIN_BYTES, (uint64_t)PINS_MAX));
 	if (at + 8192 > size)
 		return -ENOSPC;
 	rest = size - at - 8192;
 	for (int i = 0; i < STORE_TIERS; i++) {
-		/* One more than is kept, because a header in use is never written over before the next commit. */
+		/* One more than is kept, because a header in use is never written over before the next
+		 * commit. */
 		uint64_t blocks = (uint64_t)config->tiers[i].keep_s / config->tiers[i].step_s + 2;
 
 		at = place_ring(&l, i, at, i == 0 ? rest / 2 : rest / 4, blocks);

@@ -2,7 +2,8 @@
 /* Anomalies and gate changes: rings of fixed records, the oldest give way. */
 #include "internal.h"
 
-/* A quarter of a log stays free: what the last commit says is in use must not be written over before the next. */
+/* A quarter of a log stays free: what the last commit says is in use must not be written over before the
+ * next. */
 static uint32_t log_limit(uint64_t size)
 {
 	return (uint32_t)(size - size / 4);
@@ -27,14 +28,16 @@ static struct anomaly_record *anomaly_at(const struct store *s, uint32_t positio
 {
 	const struct section *log = &s->layout.anomalies;
 
-	return (struct anomaly_record *)store_at(s, log->offset) + (s->c.anomalies.first + position) % (uint32_t)log->n;
+	return (struct anomaly_record *)store_at(s, log->offset) +
+	       (s->c.anomalies.first + position) % (uint32_t)log->n;
 }
 
 static struct gate_record *gate_at(const struct store *s, uint32_t position)
 {
 	const struct section *log = &s->layout.gates;
 
-	return (struct gate_record *)store_at(s, log->offset) + (s->c.gates.first + position) % (uint32_t)log->n;
+	return (struct gate_record *)store_at(s, log->offset) +
+	       (s->c.gates.first + position) % (uint32_t)log->n;
 }
 
 uint32_t store_anomalies_max(const struct store *s)
@@ -44,7 +47,8 @@ uint32_t store_anomalies_max(const struct store *s)
 
 int store_add_anomaly(struct store *s, struct store_anomaly *a)
 {
-	uint32_t slot = store_log_slot(&s->c.anomalies, &store_published(s)->anomalies, s->layout.anomalies.n);
+	uint32_t slot = store_log_slot(&s->c.anomalies, &store_published(s)->anomalies,
+	                               s->layout.anomalies.n);
 	struct anomaly_record *r;
 
 	if (slot == LOG_NONE) {
@@ -53,12 +57,23 @@ int store_add_anomaly(struct store *s, struct store_anomaly *a)
 	}
 	r = (struct anomaly_record *)store_at(s, s->layout.anomalies.offset) + slot;
 	a->id = ++s->c.anomaly_id;
-	*r = (struct anomaly_record) {
-		.id = a->id, .time_us = a->time_us, .since_us = a->since_us,
-		.score = a->score, .p_value = a->p_value, .observed = a->observed, .expected = a->expected, .load = a->load,
-		.series_id = a->series_id, .stack_id = a->stack_id, .process_start_ns = a->process_start_ns,
-		.uid = a->uid, .pid = (uint32_t)a->pid,
-		.type = a->type, .metric = a->metric, .gate_open = a->gate_open,
+	*r = (struct anomaly_record){
+		.id = a->id,
+		.time_us = a->time_us,
+		.since_us = a->since_us,
+		.score = a->score,
+		.p_value = a->p_value,
+		.observed = a->observed,
+		.expected = a->expected,
+		.load = a->load,
+		.series_id = a->series_id,
+		.stack_id = a->stack_id,
+		.process_start_ns = a->process_start_ns,
+		.uid = a->uid,
+		.pid = (uint32_t)a->pid,
+		.type = a->type,
+		.metric = a->metric,
+		.gate_open = a->gate_open,
 	};
 	copy_string(r->comm, sizeof(r->comm), a->comm);
 	copy_string(r->exe, sizeof(r->exe), a->exe);
@@ -72,12 +87,23 @@ int store_add_anomaly(struct store *s, struct store_anomaly *a)
 
 static void read_anomaly(const struct anomaly_record *r, struct store_anomaly *ret)
 {
-	*ret = (struct store_anomaly) {
-		.id = r->id, .time_us = r->time_us, .since_us = r->since_us,
-		.score = r->score, .p_value = r->p_value, .observed = r->observed, .expected = r->expected, .load = r->load,
-		.series_id = r->series_id, .stack_id = r->stack_id, .process_start_ns = r->process_start_ns,
-		.uid = r->uid, .pid = (pid_t)r->pid,
-		.type = r->type, .metric = r->metric, .gate_open = r->gate_open != 0,
+	*ret = (struct store_anomaly){
+		.id = r->id,
+		.time_us = r->time_us,
+		.since_us = r->since_us,
+		.score = r->score,
+		.p_value = r->p_value,
+		.observed = r->observed,
+		.expected = r->expected,
+		.load = r->load,
+		.series_id = r->series_id,
+		.stack_id = r->stack_id,
+		.process_start_ns = r->process_start_ns,
+		.uid = r->uid,
+		.pid = (pid_t)r->pid,
+		.type = r->type,
+		.metric = r->metric,
+		.gate_open = r->gate_open != 0,
 	};
 	/* Whatever lies in the arena, what is given out ends. */
 	memcpy(ret->comm, r->comm, sizeof(ret->comm) - 1);
@@ -98,7 +124,8 @@ static bool anomaly_matches(const struct store_filter *f, const struct store_ano
 	       store_cgroup_matches(f->cgroup, a->cgroup);
 }
 
-int store_visit_anomalies(const struct store *s, const struct store_filter *filter, store_anomaly_fn fn, void *userdata)
+int store_visit_anomalies(const struct store *s, const struct store_filter *filter, store_anomaly_fn fn,
+                          void *userdata)
 {
 	for (uint32_t k = s->c.anomalies.n; k-- > 0;) {
 		struct store_anomaly a;
@@ -131,11 +158,14 @@ int store_add_gate_change(struct store *s, const struct store_gate_change *chang
 	return 0;
 }
 
-int store_visit_gate(const struct store *s, uint64_t since_us, uint64_t until_us, store_gate_fn fn, void *userdata)
+int store_visit_gate(const struct store *s, uint64_t since_us, uint64_t until_us, store_gate_fn fn,
+                     void *userdata)
 {
 	for (uint32_t k = s->c.gates.n; k-- > 0;) {
 		const struct gate_record *r = gate_at(s, k);
-		struct store_gate_change change = { .time_us = r->time_us, .open = r->open != 0, .load = r->load };
+		struct store_gate_change change = { .time_us = r->time_us,
+			                            .open = r->open != 0,
+			                            .load = r->load };
 		int ret;
 
 		if (r->time_us <= since_us || (until_us && r->time_us > until_us))

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Strings and frame lists: pages of cells of one size each. Which cells are taken is volatile; opening claims what
- * the records point to. */
+/* Strings and frame lists: pages of cells of one size each. Which cells are taken is volatile; opening claims
+ * what the records point to. */
 #include "internal.h"
 
-static const uint16_t class_size[POOL_CLASSES] = { 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096 };
+static const uint16_t class_size[POOL_CLASSES] = { 16,  32,  48,  64,   96,   128, 192,
+	                                           256, 384, 512, 1024, 2048, 4096 };
 
 static int class_of(size_t size)
 {

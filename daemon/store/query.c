@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Window queries. The window is first covered by the finest blocks that are left; for sums, runs of fine blocks are then
- * replaced by the coarse block that holds the same ticks, because sums are the same in every tier. */
+/* Window queries. The window is first covered by the finest blocks that are left; for sums, runs of fine
+ * blocks are then replaced by the coarse block that holds the same ticks, because sums are the same in every
+ * tier. */
 #include "internal.h"
 
 bool store_unit_matches(const char *pattern, const char *unit)
@@ -53,10 +54,11 @@ static uint32_t first_after(const struct store *s, int ring, uint32_t tick)
 	return low;
 }
 
-/* Of the blocks in the window that begin after tick, the one that begins first; of these the finest. Where in the window's
- * first step the window begins makes no difference, hence a coarse block is not used for what finer ones hold. */
-static bool next_piece(const struct store *s, const struct store_filter *f, uint32_t tick, uint32_t cursors[static RINGS],
-                       struct piece *ret)
+/* Of the blocks in the window that begin after tick, the one that begins first; of these the finest. Where in
+ * the window's first step the window begins makes no difference, hence a coarse block is not used for what
+ * finer ones hold. */
+static bool next_piece(const struct store *s, const struct store_filter *f, uint32_t tick,
+                       uint32_t cursors[static RINGS], struct piece *ret)
 {
 	static const uint32_t order[RINGS] = { 0, RING_PINS, 1, 2 };
 	uint32_t best = UINT32_MAX;
@@ -81,8 +83,8 @@ static bool next_piece(const struct store *s, const struct store_filter *f, uint
 	return best != UINT32_MAX;
 }
 
-/* Fine blocks may end in the middle of a coarse one, as pins do. Then that one is used instead of those that lie in it: what
- * follows them would be missing else. */
+/* Fine blocks may end in the middle of a coarse one, as pins do. Then that one is used instead of those that
+ * lie in it: what follows them would be missing else. */
 static bool bridge(const struct store *s, const struct store_filter *f, uint32_t *n)
 {
 	const struct block *last = piece_block(s, s->cover[*n - 1]);
@@ -188,7 +190,8 @@ static bool process_matches(const struct store *s, const struct store_filter *f,
 {
 	const struct process_record *p = store_process_at(s, i);
 
-	return (!f->pid || p->pid == (uint32_t)f->pid) && (!f->comm || streq(f->comm, store_string_text(s, p->comm))) &&
+	return (!f->pid || p->pid == (uint32_t)f->pid) &&
+	       (!f->comm || streq(f->comm, store_string_text(s, p->comm))) &&
 	       workload_matches(s, f, p->workload);
 }
 
@@ -266,7 +269,8 @@ static void visit_runs(struct store *s, run_fn fn, void *userdata)
 
 static uint64_t overlap(const struct run *r, const struct block *b)
 {
-	uint64_t from = MAX(r->from_ns, b->elapsed_ns), until = MIN(r->until_ns, b->elapsed_ns + b->duration_ns);
+	uint64_t from = MAX(r->from_ns, b->elapsed_ns),
+		 until = MIN(r->until_ns, b->elapsed_ns + b->duration_ns);
 
 	return until > from ? (until - from) * r->threads : 0;
 }
@@ -362,14 +366,17 @@ static int tell_sums(struct store *s, int section, store_slice_fn fn, void *user
 	return 0;
 }
 
-static int visit_sums(struct store *s, const struct store_filter *f, int section, store_slice_fn fn, void *userdata)
+static int visit_sums(struct store *s, const struct store_filter *f, int section, store_slice_fn fn,
+                      void *userdata)
 {
 	uint32_t n;
 
 	if (!match_all(s, f, section))
 		return 0;
 	n = coarsen(s, cover_finest(s, f));
-	memset(s->sums, 0, (s->dicts[section == SECTION_SLICES ? DICT_SLICES : DICT_PROCESSES].max + 1) * sizeof(*s->sums));
+	memset(s->sums, 0,
+	       (s->dicts[section == SECTION_SLICES ? DICT_SLICES : DICT_PROCESSES].max + 1) *
+	               sizeof(*s->sums));
 	for (uint32_t k = 0; k < n; k++)
 		sum_block(s, s->cover[k], section);
 	if (section == SECTION_SLICES)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Making room in a dictionary: what was used longest ago goes first, a sixteenth of the table at a time, so that the pass
- * over the table is paid for by many additions. Nothing that the open tick uses goes. */
+/* Making room in a dictionary: what was used longest ago goes first, a sixteenth of the table at a time, so
+ * that the pass over the table is paid for by many additions. Nothing that the open tick uses goes. */
 #include "internal.h"
 
 #define BATCH_PART 16
@@ -132,7 +132,8 @@ static bool make_room(struct store *s, int dict)
 	case DICT_SLICES:
 		return slices_make_room(s);
 	case DICT_SERIES:
-		return drop_oldest(s, DICT_SERIES) > 0 || (slices_make_room(s) && drop_oldest(s, DICT_SERIES) > 0);
+		return drop_oldest(s, DICT_SERIES) > 0 ||
+		       (slices_make_room(s) && drop_oldest(s, DICT_SERIES) > 0);
 	case DICT_PROCESSES:
 	case DICT_WORKLOADS:
 		if (drop_oldest(s, DICT_PROCESSES) > 0)
@@ -149,7 +150,8 @@ static bool make_room(struct store *s, int dict)
 	}
 }
 
-/* Looking in vain costs a pass over the tables: once a tick is enough, since a tick only takes more into use. */
+/* Looking in vain costs a pass over the tables: once a tick is enough, since a tick only takes more into use.
+ */
 bool store_make_room(struct store *s, int dict)
 {
 	if (s->exhausted[dict] == s->c.tick + 1)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Continuing an arena: nothing in it is believed. What points out of bounds or to something that is not there is dropped,
- * from the bottom up; then the indexes and the steps that were being gathered are made anew. */
+/* Continuing an arena: nothing in it is believed. What points out of bounds or to something that is not there
+ * is dropped, from the bottom up; then the indexes and the steps that were being gathered are made anew. */
 #include "internal.h"
 
 static const char magic[8] = "stackd\r\n";
@@ -107,7 +107,8 @@ static bool keep_stack(struct store *s, uint32_t i)
 
 	if (r->n == 0)
 		return true;
-	if (r->cell > POOL_PAGE || r->n > r->cell / sizeof(uint32_t) || !store_pool_claim(&s->pool, r->offset, r->cell))
+	if (r->cell > POOL_PAGE || r->n > r->cell / sizeof(uint32_t) ||
+	    !store_pool_claim(&s->pool, r->offset, r->cell))
 		return false;
 	if (!has_frames(s, r)) {
 		store_pool_free(&s->pool, r->offset);
@@ -129,9 +130,11 @@ static bool keep_workload(struct store *s, uint32_t i)
 	if (r->entry.hash != store_workload_hash(s, r->unit, r->cgroup, r->exe, r->uid))
 		return false;
 	other = store_process_at(s, r->other);
-	if (other->entry.live != 1 || other->pid != 0 || other->workload != i || !has_string(s, other->comm) ||
-	    other->entry.hash != store_process_hash(0, other->exec_id, other->start_ns, i) || other->born > s->c.tick + 1 ||
-	    other->workload_born > other->born || other->workload_born < r->born)
+	if (other->entry.live != 1 || other->pid != 0 || other->workload != i ||
+	    !has_string(s, other->comm) ||
+	    other->entry.hash != store_process_hash(0, other->exec_id, other->start_ns, i) ||
+	    other->born > s->c.tick + 1 || other->workload_born > other->born ||
+	    other->workload_born < r->born)
 		return false;
 	take_string(s, r->unit);
 	take_string(s, r->cgroup);
@@ -150,7 +153,8 @@ static bool keep_process(struct store *s, uint32_t i)
 	if (r->born > s->c.tick + 1 || r->workload_born > r->born ||
 	    r->workload_born < store_workload_at(s, r->workload)->born)
 		return false;
-	if (r->entry.hash != store_process_hash((pid_t)r->pid, r->exec_id, r->start_ns, r->pid ? 0 : r->workload))
+	if (r->entry.hash !=
+	    store_process_hash((pid_t)r->pid, r->exec_id, r->start_ns, r->pid ? 0 : r->workload))
 		return false;
 	take_string(s, r->comm);
 	if (r->pid != 0)
@@ -162,7 +166,8 @@ static bool keep_series(struct store *s, uint32_t i)
 {
 	const struct series_record *r = store_series_at(s, i);
 
-	if (!dict_has(&s->dicts[DICT_WORKLOADS], r->workload) || !dict_has(&s->dicts[DICT_STACKS], r->stack) ||
+	if (!dict_has(&s->dicts[DICT_WORKLOADS], r->workload) ||
+	    !dict_has(&s->dicts[DICT_STACKS], r->stack) ||
 	    r->entry.hash != store_series_hash(s, r->workload, r->stack))
 		return false;
 	s->dicts[DICT_WORKLOADS].refs[r->workload]++;
@@ -174,7 +179,8 @@ static bool keep_slice(struct store *s, uint32_t i)
 {
 	const struct slice_record *r = store_slice_at(s, i);
 
-	if (!dict_has(&s->dicts[DICT_PROCESSES], r->process) || !dict_has(&s->dicts[DICT_SERIES], r->series) ||
+	if (!dict_has(&s->dicts[DICT_PROCESSES], r->process) ||
+	    !dict_has(&s->dicts[DICT_SERIES], r->series) ||
 	    store_process_at(s, r->process)->workload != store_series_at(s, r->series)->workload ||
 	    r->born > s->c.tick + 1 || r->series_born > r->born ||
 	    r->entry.hash != store_slice_hash(r->process, store_series_at(s, r->series)->stack))
@@ -208,12 +214,14 @@ static void recover_dict(struct store *s, int dict, keep_fn keep)
 			e->generation++;
 		}
 		if (dict == DICT_PROCESSES)
-			store_process_at(s, i)->workload_born = UINT32_MAX; /* what a free record says is not checked */
+			store_process_at(s, i)->workload_born =
+				UINT32_MAX; /* what a free record says is not checked */
 		d->free[d->n_free++] = i;
 	}
 }
 
-/* Records that nothing refers to are normal for stacks, processes and series; frames, strings and workloads would never go. */
+/* Records that nothing refers to are normal for stacks, processes and series; frames, strings and workloads
+ * would never go. */
 static void drop_unused(struct store *s)
 {
 	for (uint32_t i = 1; i <= s->dicts[DICT_WORKLOADS].max; i++)
@@ -245,7 +253,8 @@ static void recover_ring(struct store *s, int ring)
 	for (uint32_t k = 0; k < n; k++) {
 		struct block b = *store_block(s, ring, k);
 
-		if (!store_block_plausible(s, ring, &b) || b.first <= last || b.checksum != store_block_checksum(s, ring, &b))
+		if (!store_block_plausible(s, ring, &b) || b.first <= last ||
+		    b.checksum != store_block_checksum(s, ring, &b))
 			continue;
 		last = b.last;
 		r->points += b.points;
@@ -258,10 +267,13 @@ static void recover_ring(struct store *s, int ring)
 	}
 	r->evicted += n - kept;
 	r->n = kept;
-	r->head = kept > 0 ? MIN(store_block_end(store_block(s, ring, kept - 1)), s->layout.ring_bytes[ring].n) : 0;
+	r->head = kept > 0
+	                  ? MIN(store_block_end(store_block(s, ring, kept - 1)), s->layout.ring_bytes[ring].n)
+	                  : 0;
 }
 
-/* What the coarser tiers had gathered when the store was left is in the finest blocks that they don't hold yet. */
+/* What the coarser tiers had gathered when the store was left is in the finest blocks that they don't hold
+ * yet. */
 static void recover_steps(struct store *s)
 {
 	for (int t = 1; t < STORE_TIERS; t++) {
@@ -285,11 +297,15 @@ static void recover_wait(struct store *s, struct open_wait *w)
 
 	if (w->epoch != s->c.epoch || threads <= 0 || !dict_has(&s->dicts[DICT_SLICES], w->slice))
 		return;
-	store_run_append(s, &(struct run) {
-		.slice = w->slice, .since = committed ? w->since : w->prev_since, .threads = (uint32_t)threads,
-		.from_ns = committed ? w->from_ns : w->prev_from_ns, .until_ns = s->c.elapsed_ns,
-		.from_us = committed ? w->from_us : w->prev_from_us, .until_us = s->c.time_us,
-	});
+	store_run_append(s, &(struct run){
+				    .slice = w->slice,
+				    .since = committed ? w->since : w->prev_since,
+				    .threads = (uint32_t)threads,
+				    .from_ns = committed ? w->from_ns : w->prev_from_ns,
+				    .until_ns = s->c.elapsed_ns,
+				    .from_us = committed ? w->from_us : w->prev_from_us,
+				    .until_us = s->c.time_us,
+			    });
 }
 
 /* Whoever waited may have left meanwhile: all waits end with the last commit. */
@@ -312,7 +328,8 @@ bool store_recover(struct store *s)
 	};
 
 	if (memcmp(s->header->magic, magic, sizeof(magic)) != 0 ||
-	    memcmp(&s->header->layout, &s->layout, sizeof(s->layout)) != 0 || !read_commit(s) || !commit_plausible(s))
+	    memcmp(&s->header->layout, &s->layout, sizeof(s->layout)) != 0 || !read_commit(s) ||
+	    !commit_plausible(s))
 		return false;
 	for (int d = 0; d < DICTS; d++)
 		recover_dict(s, d, keep[d]);

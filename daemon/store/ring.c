@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Rings of blocks. Headers lie in a ring of their own, of fixed size, so that a damaged block costs only itself;
- * payloads of any length lie in a ring of bytes, each in one piece. */
+/* Rings of blocks. Headers lie in a ring of their own, of fixed size, so that a damaged block costs only
+ * itself; payloads of any length lie in a ring of bytes, each in one piece. */
 #include "internal.h"
 
 #define PIN_AROUND_US (60 * USEC_PER_SEC)
@@ -38,7 +38,8 @@ bool store_block_plausible(const struct store *s, int ring, const struct block *
 	       b->last <= s->c.tick && (uint64_t)b->sections[0] + b->sections[1] <= b->size;
 }
 
-/* Headers that are left free, because what the last commit says is in use must not be written over before the next. */
+/* Headers that are left free, because what the last commit says is in use must not be written over before the
+ * next. */
 static uint32_t spare_headers(const struct store *s, int ring)
 {
 	uint32_t n = (uint32_t)s->layout.ring_index[ring].n;
@@ -60,7 +61,8 @@ void store_ring_evict(struct store *s, int ring)
 	r->evicted++;
 }
 
-/* What a payload takes in the ring. An empty one takes room too, so that the order of the blocks is that of their places. */
+/* What a payload takes in the ring. An empty one takes room too, so that the order of the blocks is that of
+ * their places. */
 static uint64_t extent(const struct block *b)
 {
 	return MAX(((uint64_t)b->size + 7) & ~7ULL, 8U);
@@ -126,7 +128,8 @@ int store_ring_append(struct store *s, int ring, struct block *b, const unsigned
 	return 0;
 }
 
-int store_block_reader(const struct store *s, int ring, const struct block *b, int section, struct section_reader *ret)
+int store_block_reader(const struct store *s, int ring, const struct block *b, int section,
+                       struct section_reader *ret)
 {
 	static const int dicts[SECTIONS] = { DICT_SLICES, DICT_PROCESSES };
 	const unsigned char *payload = store_block_payload(s, ring, b);

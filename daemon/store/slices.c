@@ -169,7 +169,8 @@ static uint32_t other_slice(struct store *s, uint32_t series)
 	return slice_make(s, store_workload_at(s, workload)->other, series);
 }
 
-/* Gives the place of a process that has been silent to another. What blocks say of the former one counts for "other". */
+/* Gives the place of a process that has been silent to another. What blocks say of the former one counts for
+ * "other". */
 static void rebind(struct store *s, uint32_t i, uint32_t process)
 {
 	struct slice_record *r = store_slice_at(s, i);
@@ -280,7 +281,8 @@ static bool all_zero(const uint64_t values[static METRIC_N])
 }
 
 /* Both refs are touched before room is made for anything, so that neither goes meanwhile. */
-static int resolve(struct store *s, store_ref process, store_ref stack, uint32_t *ret_process, uint32_t *ret_stack)
+static int resolve(struct store *s, store_ref process, store_ref stack, uint32_t *ret_process,
+                   uint32_t *ret_stack)
 {
 	*ret_process = dict_resolve(&s->dicts[DICT_PROCESSES], process);
 	*ret_stack = dict_resolve(&s->dicts[DICT_STACKS], stack);
@@ -395,7 +397,8 @@ static double share(const struct store *s, uint32_t slice, const uint64_t sums[s
 	return most;
 }
 
-/* The process with the most in this tick; in a silent one, that which was last seen; else that which stands for others. */
+/* The process with the most in this tick; in a silent one, that which was last seen; else that which stands
+ * for others. */
 static store_ref top_process(const struct store *s, uint32_t series, const uint64_t sums[static METRIC_N])
 {
 	uint32_t top = store_workload_at(s, store_series_at(s, series)->workload)->other, used = 0;
@@ -407,7 +410,8 @@ static store_ref top_process(const struct store *s, uint32_t series, const uint6
 		bool alone = i == s->series_first[series] && !s->slice_next[i];
 		double part = alone || silent ? 1 : share(s, i, sums);
 
-		if (is_other(s, r->process) || part == 0 || part < most || (part == most && r->entry.used <= used))
+		if (is_other(s, r->process) || part == 0 || part < most ||
+		    (part == most && r->entry.used <= used))
 			continue;
 		most = part;
 		used = r->entry.used;

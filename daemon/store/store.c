@@ -13,7 +13,8 @@ static void start_empty(struct store *s)
 		s->wait_free[s->n_wait_free++] = i - 1;
 }
 
-int store_open(struct store **ret, void *arena, size_t size, const struct store_config *config, bool *ret_reused)
+int store_open(struct store **ret, void *arena, size_t size, const struct store_config *config,
+               bool *ret_reused)
 {
 	_cleanup_(store_closep) struct store *s = NULL;
 	bool reused;
@@ -34,7 +35,8 @@ int store_open(struct store **ret, void *arena, size_t size, const struct store_
 		return k;
 	reused = store_recover(s);
 	if (!reused) {
-		/* What was looked at before the arena was found to be foreign is forgotten with the indexes. */
+		/* What was looked at before the arena was found to be foreign is forgotten with the indexes.
+		 */
 		store_format(s);
 		start_empty(s);
 	}
@@ -59,11 +61,16 @@ void store_get_status(const struct store *s, struct store_status *ret)
 		.size = l->size,
 		.ticks = s->c.ticks,
 		.newest_us = s->c.time_us,
-		.stacks = s->dicts[DICT_STACKS].live, .stacks_max = s->dicts[DICT_STACKS].max,
-		.processes = s->dicts[DICT_PROCESSES].live, .processes_max = s->dicts[DICT_PROCESSES].max,
-		.series = s->dicts[DICT_SERIES].live, .series_max = s->dicts[DICT_SERIES].max,
-		.slices = s->dicts[DICT_SLICES].live, .slices_max = s->dicts[DICT_SLICES].max,
-		.strings = s->dicts[DICT_STRINGS].live, .strings_max = s->dicts[DICT_STRINGS].max,
+		.stacks = s->dicts[DICT_STACKS].live,
+		.stacks_max = s->dicts[DICT_STACKS].max,
+		.processes = s->dicts[DICT_PROCESSES].live,
+		.processes_max = s->dicts[DICT_PROCESSES].max,
+		.series = s->dicts[DICT_SERIES].live,
+		.series_max = s->dicts[DICT_SERIES].max,
+		.slices = s->dicts[DICT_SLICES].live,
+		.slices_max = s->dicts[DICT_SLICES].max,
+		.strings = s->dicts[DICT_STRINGS].live,
+		.strings_max = s->dicts[DICT_STRINGS].max,
 		.runs = s->c.runs.n + (uint32_t)l->open_waits.n - s->n_wait_free,
 		.runs_max = (uint32_t)(l->runs.n - l->runs.n / 4 + l->open_waits.n),
 		.reclaimed_stacks = s->c.reclaimed_stacks,
@@ -72,14 +79,17 @@ void store_get_status(const struct store *s, struct store_status *ret)
 		.reclaimed_slices = s->c.reclaimed_slices,
 		.lost_runs = s->c.lost_runs,
 		.full = s->c.full,
-		.anomalies = s->c.anomalies.n, .anomalies_max = store_anomalies_max(s),
+		.anomalies = s->c.anomalies.n,
+		.anomalies_max = store_anomalies_max(s),
 		.pins = s->c.rings[RING_PINS].n,
 		.pin_bytes = s->c.rings[RING_PINS].bytes,
-		.pin_bytes_max = l->ring_bytes[RING_PINS].n + l->ring_index[RING_PINS].n * sizeof(struct block),
+		.pin_bytes_max = l->ring_bytes[RING_PINS].n +
+		                 l->ring_index[RING_PINS].n * sizeof(struct block),
 	};
 
 	st.used = sizeof(struct header) + s->pool.used + st.pin_bytes + s->c.runs.n * sizeof(struct run) +
-	          s->c.anomalies.n * sizeof(struct anomaly_record) + s->c.gates.n * sizeof(struct gate_record) +
+	          s->c.anomalies.n * sizeof(struct anomaly_record) +
+	          s->c.gates.n * sizeof(struct gate_record) +
 	          (uint64_t)s->dicts[DICT_SERIES].live * l->config.series_state_size;
 	for (int d = 0; d < DICTS; d++)
 		st.used += (uint64_t)s->dicts[d].live * s->dicts[d].stride;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Waits that do not change cost nothing a tick: one record while they last, one run when they end. An open record keeps
- * what was committed beside what the open tick changes, so that a crash in between loses nothing. */
+/* Waits that do not change cost nothing a tick: one record while they last, one run when they end. An open
+ * record keeps what was committed beside what the open tick changes, so that a crash in between loses
+ * nothing. */
 #include "internal.h"
 
 struct open_wait *store_open_wait(const struct store *s, uint32_t i)
@@ -90,11 +91,15 @@ void store_waits_commit(struct store *s)
 		struct open_wait *w = store_open_wait(s, i);
 
 		if (w->prev_threads > 0 && w->prev_threads != w->threads)
-			store_run_append(s, &(struct run) {
-				.slice = w->slice, .since = w->prev_since, .threads = (uint32_t)w->prev_threads,
-				.from_ns = w->prev_from_ns, .until_ns = s->c.elapsed_ns,
-				.from_us = w->prev_from_us, .until_us = tick_begin_us(s),
-			});
+			store_run_append(s, &(struct run){
+						    .slice = w->slice,
+						    .since = w->prev_since,
+						    .threads = (uint32_t)w->prev_threads,
+						    .from_ns = w->prev_from_ns,
+						    .until_ns = s->c.elapsed_ns,
+						    .from_us = w->prev_from_us,
+						    .until_us = tick_begin_us(s),
+					    });
 		if (w->threads == 0) {
 			s->slice_wait[w->slice] = 0;
 			s->wait_free[s->n_wait_free++] = i;

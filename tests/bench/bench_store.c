@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the store costs: time a tick and an addition, bytes a non-zero point by tier, latency of queries. The data are like
- * a busy machine's: on-CPU time in few samples of 20.4 ms, bursty; off-CPU times noisy, to the nanosecond; few faults. */
+/* What the store costs: time a tick and an addition, bytes a non-zero point by tier, latency of queries. The
+ * data are like a busy machine's: on-CPU time in few samples of 20.4 ms, bursty; off-CPU times noisy, to the
+ * nanosecond; few faults. */
 #include "store.h"
 
 #include <malloc.h>
@@ -57,7 +58,8 @@ static void generate(struct load *l, uint64_t values[static METRIC_N])
 		double mean = l->burst ? 8 : l->rate;
 
 		l->burst = l->burst ? l->burst - 1 : uniform() < 0.005 ? 5 : 0;
-		for (double p = exp(-mean), x = uniform(), sum = p; x > sum && values[METRIC_HITS] < 49; sum += p)
+		for (double p = exp(-mean), x = uniform(), sum = p; x > sum && values[METRIC_HITS] < 49;
+		     sum += p)
 			p *= mean / (double)++values[METRIC_HITS];
 		values[METRIC_ON_CPU] = values[METRIC_HITS] * PERIOD;
 		if (uniform() < 0.1)
@@ -72,8 +74,12 @@ static void generate(struct load *l, uint64_t values[static METRIC_N])
 static void make_loads(struct store *s, struct load *loads, uint32_t n, bool dense)
 {
 	for (uint32_t i = 0; i < n; i++) {
-		struct store_process p = { .pid = (pid_t)(100 + i % PROCESSES), .exec_id = 1, .start_ns = i % PROCESSES,
-		                           .comm = "app", .unit = "app.service", .cgroup = "/system.slice/app.service" };
+		struct store_process p = { .pid = (pid_t)(100 + i % PROCESSES),
+			                   .exec_id = 1,
+			                   .start_ns = i % PROCESSES,
+			                   .comm = "app",
+			                   .unit = "app.service",
+			                   .cgroup = "/system.slice/app.service" };
 		struct store_frame frames[24];
 		char exe[32], names[24][32];
 
@@ -96,8 +102,8 @@ static void make_loads(struct store *s, struct load *loads, uint32_t n, bool den
 		if (dense && loads[i].on_cpu)
 			loads[i].rate = 5;
 		if (store_intern_process(s, &p, &loads[i].process) < 0 ||
-		    store_intern_stack(s, (uint64_t)i * 0x9e3779b97f4a7c15ULL + 1, frames, ELEMENTS_OF(frames), false,
-		                       &loads[i].stack) < 0) {
+		    store_intern_stack(s, (uint64_t)i * 0x9e3779b97f4a7c15ULL + 1, frames,
+		                       ELEMENTS_OF(frames), false, &loads[i].stack) < 0) {
 			fprintf(stderr, "no room for %u slices\n", n);
 			exit(EXIT_FAILURE);
 		}
@@ -135,7 +141,8 @@ struct costs {
 	double add_ns, tick_us, tick_max_us;
 };
 
-static struct costs run_ticks(struct store *s, struct load *loads, uint32_t n, uint32_t ticks, uint64_t *time_us)
+static struct costs run_ticks(struct store *s, struct load *loads, uint32_t n, uint32_t ticks,
+                              uint64_t *time_us)
 {
 	uint64_t (*values)[METRIC_N] = calloc(n, sizeof(*values));
 	struct costs costs = {};
@@ -190,7 +197,8 @@ static void print_bytes(const struct store *s, const char *name)
 
 	store_get_status(s, &st);
 	for (int t = 0; t < STORE_TIERS; t++)
-		printf("%s: tier %d: %llu points, %.2f bytes a point, %.1f min held\n", name, t, (unsigned long long)st.points[t],
+		printf("%s: tier %d: %llu points, %.2f bytes a point, %.1f min held\n", name, t,
+		       (unsigned long long)st.points[t],
 		       st.points[t] ? (double)st.bytes[t] / (double)st.points[t] : 0,
 		       st.oldest_us[t] ? (double)(st.newest_us - st.oldest_us[t]) / 6e7 : 0);
 }
@@ -243,9 +251,11 @@ static void bench(const char *name, size_t size, uint32_t n, uint32_t ticks, boo
 		exit(EXIT_FAILURE);
 	make_loads(s, loads, n, dense);
 	costs = run_ticks(s, loads, n, ticks, &time_us);
-	printf("%s: %.0f us a tick (most %.0f), %.0f ns an addition\n", name, costs.tick_us, costs.tick_max_us, costs.add_ns);
+	printf("%s: %.0f us a tick (most %.0f), %.0f ns an addition\n", name, costs.tick_us,
+	       costs.tick_max_us, costs.add_ns);
 	for (int i = 0; i < 1000; i++)
-		store_add_anomaly(s, &(struct store_anomaly) { .time_us = time_us, .comm = "app", .exe = "/usr/bin/app" });
+		store_add_anomaly(s, &(struct store_anomaly){
+					     .time_us = time_us, .comm = "app", .exe = "/usr/bin/app" });
 	print_bytes(s, name);
 	print_queries(s, time_us, name);
 	printf("%s: %lu KiB resident beyond the arena\n", name, resident_kib() - resident);

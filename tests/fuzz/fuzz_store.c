@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Opens an arena of arbitrary content, asks it everything, and writes on. An arena of noise is told by its first bytes, so
- * the input is a list of changes to an arena that holds some ticks: section, place within what is used of it, bytes. The
- * checksums are then made right again (or not, as the first byte says), so that what lies behind them is reached. */
+/* Opens an arena of arbitrary content, asks it everything, and writes on. An arena of noise is told by its
+ * first bytes, so the input is a list of changes to an arena that holds some ticks: section, place within
+ * what is used of it, bytes. The checksums are then made right again (or not, as the first byte says), so
+ * that what lies behind them is reached. */
 #include "internal.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -18,16 +19,26 @@ static const struct store_config config = {
 
 static void write_tick(struct store *s, uint64_t t)
 {
-	struct store_tick tick = { .time_us = T0 + t * USEC_PER_SEC, .duration_ns = NSEC_PER_SEC, .online_cpus = 2,
-	                           .n_losses = 1, .losses = { { .cause = "lost", .n = 1 } } };
+	struct store_tick tick = { .time_us = T0 + t * USEC_PER_SEC,
+		                   .duration_ns = NSEC_PER_SEC,
+		                   .online_cpus = 2,
+		                   .n_losses = 1,
+		                   .losses = { { .cause = "lost", .n = 1 } } };
 
 	if (store_tick_begin(s, tick.time_us, tick.duration_ns) < 0)
 		return;
 	for (uint64_t k = 0; k < 6; k++) {
-		struct store_frame frames[2] = { { .id = t % 20 * 8 + k, .display = "function", .object = "app" },
-		                                 { .id = 1, .display = "main", .object = "app" } };
-		struct store_process p = { .pid = (pid_t)(t % 8 + k + 1), .exec_id = 1, .uid = 1000 + (uint32_t)k % 2,
-		                           .comm = "app", .exe = k % 3 ? "/usr/bin/app" : "", .unit = "app.service", .cgroup = "/a" };
+		struct store_frame frames[2] = {
+			{ .id = t % 20 * 8 + k, .display = "function", .object = "app" },
+			{ .id = 1, .display = "main", .object = "app" }
+		};
+		struct store_process p = { .pid = (pid_t)(t % 8 + k + 1),
+			                   .exec_id = 1,
+			                   .uid = 1000 + (uint32_t)k % 2,
+			                   .comm = "app",
+			                   .exe = k % 3 ? "/usr/bin/app" : "",
+			                   .unit = "app.service",
+			                   .cgroup = "/a" };
 		uint64_t values[METRIC_N] = { k * 20408163, t * 100003, k % 2 ? 12345678 : 0, k, 0, k };
 		store_ref process, stack;
 
@@ -41,7 +52,8 @@ static void write_tick(struct store *s, uint64_t t)
 	store_tick_commit(s, &tick);
 	if (t % 40 == 0) {
 		store_add_anomaly(s, &(struct store_anomaly) { .time_us = tick.time_us, .comm = "app" });
-		store_add_gate_change(s, &(struct store_gate_change) { .time_us = tick.time_us, .cause = "load" });
+		store_add_gate_change(
+			s, &(struct store_gate_change){ .time_us = tick.time_us, .cause = "load" });
 	}
 }
 
@@ -106,7 +118,12 @@ static void ask_everything(struct store *s)
 	static const struct store_filter filters[] = {
 		{},
 		{ .since_us = T0 + 20 * USEC_PER_SEC, .until_us = T0 + 155 * USEC_PER_SEC },
-		{ .viewer_uid = 1000, .unit = "app", .cgroup = "/a", .comm = "app", .exe = "/usr/bin/app", .pid = 3 },
+		{ .viewer_uid = 1000,
+		  .unit = "app",
+		  .cgroup = "/a",
+		  .comm = "app",
+		  .exe = "/usr/bin/app",
+		  .pid = 3 },
 		{ .stack_id = 108, .since_us = T0 + 100 * USEC_PER_SEC },
 	};
 	struct store_loss losses[STORE_LOSS_CAUSES_MAX];
@@ -170,9 +187,11 @@ static void mend(struct store *view)
 	view->c = view->header->commits[view->header->sequence & 1];
 	for (int r = 0; r < RINGS; r++)
 		for (uint32_t i = 0; i < view->layout.ring_index[r].n; i++) {
-			struct block *b = (struct block *)store_at(view, view->layout.ring_index[r].offset) + i;
+			struct block *b = (struct block *)store_at(view, view->layout.ring_index[r].offset) +
+			                  i;
 
-			if (b->size <= view->layout.ring_bytes[r].n && b->offset <= view->layout.ring_bytes[r].n - b->size)
+			if (b->size <= view->layout.ring_bytes[r].n &&
+			    b->offset <= view->layout.ring_bytes[r].n - b->size)
 				b->checksum = store_block_checksum(view, r, b);
 		}
 }
@@ -213,7 +232,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	view.layout = view.header->layout;
 	mended = take(&in, 1) & 1;
 	while (in.at < in.end) {
-		struct section section = choose(&view.layout, (unsigned)take(&in, 1) % (DICTS + 2 * RINGS + 5));
+		struct section section = choose(&view.layout,
+		                                (unsigned)take(&in, 1) % (DICTS + 2 * RINGS + 5));
 		uint64_t at = take(&in, 2) % section.n, n = take(&in, 1) % 16 + 1;
 
 		for (uint64_t i = 0; i < n && section.offset + at + i < ARENA; i++)

@@ -116,10 +116,13 @@ static void kill_9_loses_no_committed_tick(void **state)
 			assert_int_equal(st.newest_us, now_us(f));
 		/* All of an hour is there in some tier. */
 		if (st.ticks <= 3600) {
-			assert_int_equal(slices(f->s, &(struct store_filter) {})->sums[METRIC_HITS], st.ticks * 15);
-			assert_int_equal(totals(f->s, &(struct store_filter) {})->sums[METRIC_ON_CPU], st.ticks * 64);
+			assert_int_equal(slices(f->s, &(struct store_filter){})->sums[METRIC_HITS],
+			                 st.ticks * 15);
+			assert_int_equal(totals(f->s, &(struct store_filter){})->sums[METRIC_ON_CPU],
+			                 st.ticks * 64);
 		}
-		assert_int_equal(slices(f->s, &(struct store_filter) { .since_us = now_us(f) - 50 * SECOND })->sums[METRIC_HITS],
+		assert_int_equal(slices(f->s, &(struct store_filter){ .since_us = now_us(f) - 50 * SECOND })
+		                         ->sums[METRIC_HITS],
 		                 MIN(st.ticks, 50U) * 15);
 	}
 	assert_true(last > 100);
@@ -165,7 +168,8 @@ static void damaged_arenas_are_survived(void **state)
 	for (unsigned i = 1; i <= 200; i++) {
 		killed_tick(f, i);
 		if (i % 50 == 0)
-			store_add_anomaly(f->s, &(struct store_anomaly) { .time_us = now_us(f), .comm = "app" });
+			store_add_anomaly(f->s,
+			                  &(struct store_anomaly){ .time_us = now_us(f), .comm = "app" });
 	}
 	for (unsigned round = 0; round < 400; round++) {
 		struct fixture g = { .arena = copy, .size = SMALL_ARENA, .ticks = f->ticks };
@@ -174,7 +178,8 @@ static void damaged_arenas_are_survived(void **state)
 
 		memcpy(copy, f->arena, SMALL_ARENA);
 		for (uint64_t n = 1 + next_random(200); n > 0; n--)
-			copy[sizeof(struct header) + next_random(SMALL_ARENA - sizeof(struct header))] ^= (unsigned char)(1 << next_random(8));
+			copy[sizeof(struct header) + next_random(SMALL_ARENA - sizeof(struct header))] ^=
+				(unsigned char)(1 << next_random(8));
 		assert_int_equal(store_open(&g.s, copy, SMALL_ARENA, &config, &reused), 0);
 		assert_int_equal(store_visit_slices(g.s, &(struct store_filter) {}, read_slice, g.s), 0);
 		assert_int_equal(store_visit_totals(g.s, &(struct store_filter) {}, read_slice, g.s), 0);
@@ -185,6 +190,20 @@ static void damaged_arenas_are_survived(void **state)
 		store_close(g.s);
 	}
 	free(copy);
+	fixture_free(f);
+}
+
+static void damaged_blocks_are_dropped(void **state)
+{
+	struct fixture *f = fixture_new(SMALL_ARENA);
+
+	(void)state;
+	for (uint64_t t = 1; t <= 20; t++)
+		killed_tick(f, t);
+	((unsigned char *)store_block_payload(f->s, 0, store_block(f->s, 0, 12)))[50] ^= 4;
+	reopen(f);
+	assert_int_equal(points(f->s, &(struct store_filter) { .since_us = T0 + 10 * SECOND })->n, 9);
+	assert_int_equal(gathered.sums[METRIC_HITS], 9 * 15);
 	fixture_free(f);
 }
 

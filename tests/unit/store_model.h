@@ -28,7 +28,9 @@ static void model_add(struct fixture *f, uint32_t pid, uint32_t st)
 		values[METRIC_FAULTS_MINOR] = next_random(300);
 	for (int m = 0; m < METRIC_N; m++)
 		model[f->ticks][pid][st][m] += values[m];
-	assert_int_equal(store_add(f->s, process(f->s, (pid_t)pid + 1, pid % 2 ? 1000 : 1001), stack(f->s, st + 1), values), 0);
+	assert_int_equal(store_add(f->s, process(f->s, (pid_t)pid + 1, pid % 2 ? 1000 : 1001),
+	                           stack(f->s, st + 1), values),
+	                 0);
 }
 
 static void model_wait(struct fixture *f, uint32_t pid, uint32_t st)
@@ -36,7 +38,9 @@ static void model_wait(struct fixture *f, uint32_t pid, uint32_t st)
 	int change = (int)next_random(5) - 2;
 
 	model_threads[pid][st] = MAX(model_threads[pid][st] + change, 0);
-	assert_int_equal(store_wait(f->s, process(f->s, (pid_t)pid + 1, pid % 2 ? 1000 : 1001), stack(f->s, st + 1), change), 0);
+	assert_int_equal(store_wait(f->s, process(f->s, (pid_t)pid + 1, pid % 2 ? 1000 : 1001),
+	                            stack(f->s, st + 1), change),
+	                 0);
 }
 
 static void model_tick(struct fixture *f)
@@ -48,12 +52,14 @@ static void model_tick(struct fixture *f)
 		model_wait(f, (uint32_t)next_random(MODEL_PIDS), (uint32_t)next_random(MODEL_STACKS));
 	for (uint32_t pid = 0; pid < MODEL_PIDS; pid++)
 		for (uint32_t st = 0; st < MODEL_STACKS; st++)
-			model[f->ticks][pid][st][METRIC_BLOCKED] += (uint64_t)model_threads[pid][st] * NSEC_PER_SEC;
+			model[f->ticks][pid][st][METRIC_BLOCKED] += (uint64_t)model_threads[pid][st] *
+			                                            NSEC_PER_SEC;
 	commit(f);
 }
 
-/* Compares one window and filter. The tolerance is what rounding may leave at the ends of a stretch of one tier: half a
- * quantum of the largest value there; a window has at most five such stretches (1 s, 10 s, 1 min, 10 s, 1 s). */
+/* Compares one window and filter. The tolerance is what rounding may leave at the ends of a stretch of one
+ * tier: half a quantum of the largest value there; a window has at most five such stretches (1 s, 10 s, 1
+ * min, 10 s, 1 s). */
 static void compare(struct fixture *f, const struct store_filter *filter, uint64_t from, uint64_t until)
 {
 	uint64_t sums[METRIC_N] = {}, tolerance[METRIC_N] = {};
@@ -61,7 +67,8 @@ static void compare(struct fixture *f, const struct store_filter *filter, uint64
 
 	for (uint32_t pid = 0; pid < MODEL_PIDS; pid++)
 		for (uint32_t st = 0; st < MODEL_STACKS; st++) {
-			if ((filter->pid && filter->pid != (pid_t)pid + 1) || (filter->stack_id && filter->stack_id != st + 1) ||
+			if ((filter->pid && filter->pid != (pid_t)pid + 1) ||
+			    (filter->stack_id && filter->stack_id != st + 1) ||
 			    (filter->viewer_uid && filter->viewer_uid != (pid % 2 ? 1000 : 1001)))
 				continue;
 			for (int m = 0; m < METRIC_N; m++) {
@@ -74,7 +81,8 @@ static void compare(struct fixture *f, const struct store_filter *filter, uint64
 					minute += model[t][pid][st][m];
 					most = MAX(most, minute);
 				}
-				tolerance[m] += m == METRIC_HITS || m == METRIC_ON_CPU ? 0 : most / 128 * 5 + 5;
+				tolerance[m] += m == METRIC_HITS || m == METRIC_ON_CPU ? 0
+				                                                       : most / 128 * 5 + 5;
 			}
 		}
 	c = slices(f->s, filter);
@@ -82,12 +90,14 @@ static void compare(struct fixture *f, const struct store_filter *filter, uint64
 		uint64_t p, got = c->sums[m];
 
 		if (got + tolerance[m] < sums[m] || got > sums[m] + tolerance[m])
-			fail_msg("%s of ticks %llu..%llu: %llu, not %llu", metric_to_string(m), (unsigned long long)from,
-			         (unsigned long long)until, (unsigned long long)got, (unsigned long long)sums[m]);
+			fail_msg("%s of ticks %llu..%llu: %llu, not %llu", metric_to_string(m),
+			         (unsigned long long)from, (unsigned long long)until, (unsigned long long)got,
+			         (unsigned long long)sums[m]);
 		p = points(f->s, filter)->sums[m];
 		if (p + tolerance[m] < sums[m] || p > sums[m] + tolerance[m])
-			fail_msg("points: %s of ticks %llu..%llu: %llu, not %llu", metric_to_string(m), (unsigned long long)from,
-			         (unsigned long long)until, (unsigned long long)p, (unsigned long long)sums[m]);
+			fail_msg("points: %s of ticks %llu..%llu: %llu, not %llu", metric_to_string(m),
+			         (unsigned long long)from, (unsigned long long)until, (unsigned long long)p,
+			         (unsigned long long)sums[m]);
 	}
 	for (size_t i = 0; i < c->n; i++) {
 		if (filter->pid)

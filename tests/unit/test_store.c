@@ -108,7 +108,9 @@ static void begin(struct fixture *f)
 
 static void commit(struct fixture *f)
 {
-	struct store_tick tick = { .time_us = now_us(f), .duration_ns = NSEC_PER_SEC, .load_milli = 500, .online_cpus = 2 };
+	struct store_tick tick = {
+		.time_us = now_us(f), .duration_ns = NSEC_PER_SEC, .load_milli = 500, .online_cpus = 2
+	};
 
 	assert_int_equal(store_tick_commit(f->s, &tick), 0);
 }
@@ -141,8 +143,14 @@ static store_ref stack(struct store *s, uint64_t id)
 
 static int try_process(struct store *s, pid_t pid, uint32_t uid, store_ref *ret)
 {
-	struct store_process p = { .pid = pid, .exec_id = 1, .start_ns = (uint64_t)pid * 7, .uid = uid, .comm = "app",
-	                           .exe = "/usr/bin/app", .unit = "app.service", .cgroup = "/system.slice/app.service" };
+	struct store_process p = { .pid = pid,
+		                   .exec_id = 1,
+		                   .start_ns = (uint64_t)pid * 7,
+		                   .uid = uid,
+		                   .comm = "app",
+		                   .exe = "/usr/bin/app",
+		                   .unit = "app.service",
+		                   .cgroup = "/system.slice/app.service" };
 
 	return store_intern_process(s, &p, ret);
 }
@@ -193,7 +201,9 @@ static int collect(void *userdata, const struct store_slice_sum *sum)
 	if (sum->stack) {
 		char name[32];
 
-		assert_int_equal(store_get_stack(c->s, sum->stack, &c->rows[c->n].stack_id, &truncated, frames, 2, &n), 0);
+		assert_int_equal(
+			store_get_stack(c->s, sum->stack, &c->rows[c->n].stack_id, &truncated, frames, 2, &n),
+			0);
 		/* A wrong stack is worse than none. */
 		snprintf(name, sizeof(name), "function_%llu", (unsigned long long)c->rows[c->n].stack_id);
 		assert_int_equal(n, 2);
@@ -272,7 +282,8 @@ static void rounding_does_not_add_up(void **state)
 		got = slices(f->s, &(struct store_filter) {})->sums[METRIC_BLOCKED];
 		/* Half a quantum of a minute, of ten seconds and of a second. */
 		assert_true(got + 200000 > value * t && got < value * t + 200000);
-		got = slices(f->s, &(struct store_filter) { .since_us = now_us(f) - 50 * SECOND })->sums[METRIC_BLOCKED];
+		got = slices(f->s, &(struct store_filter){ .since_us = now_us(f) - 50 * SECOND })
+		              ->sums[METRIC_BLOCKED];
 		assert_true(got + 80000 > value * MIN(t, 50U) && got < value * MIN(t, 50U) + 80000);
 	}
 	fixture_free(f);
@@ -452,16 +463,21 @@ static void rings_wrap_in_order(void **state)
 
 		begin(f);
 		for (uint64_t i = 0; i < n; i++) {
-			uint64_t values[METRIC_N] = { next_random(1 << 30), next_random(1 << 30), next_random(1 << 20),
-			                             next_random(1 << 20), next_random(1 << 20), 1 };
+			uint64_t values[METRIC_N] = { next_random(1 << 30), next_random(1 << 30),
+				                      next_random(1 << 20), next_random(1 << 20),
+				                      next_random(1 << 20), 1 };
 
-			assert_int_equal(store_add(f->s, process(f->s, 1 + (pid_t)(i % 4), 0), stack(f->s, 1 + i / 4), values), 0);
+			assert_int_equal(store_add(f->s, process(f->s, 1 + (pid_t)(i % 4), 0),
+			                           stack(f->s, 1 + i / 4), values),
+			                 0);
 		}
 		commit(f);
 		hits[t] = n;
 		for (uint64_t k = t > 15 ? t - 15 : 0; k <= t; k++)
 			want += hits[k];
-		assert_int_equal(slices(f->s, &(struct store_filter) { .since_us = now_us(f) - 16 * SECOND })->sums[METRIC_HITS], want);
+		assert_int_equal(slices(f->s, &(struct store_filter){ .since_us = now_us(f) - 16 * SECOND })
+		                         ->sums[METRIC_HITS],
+		                 want);
 		if (t % 50 == 0)
 			reopen(f);
 	}
@@ -484,7 +500,9 @@ static void churn_of_processes_keeps_the_sums(void **state)
 		for (unsigned i = 0; i < 500; i++) {
 			pid++;
 			add_hits(f, pid, 1000, 1 + i % 20, 1);
-			assert_int_equal(store_add_total(f->s, process(f->s, pid, 1000), (uint64_t[METRIC_N]) { 64 }), 0);
+			assert_int_equal(
+				store_add_total(f->s, process(f->s, pid, 1000), (uint64_t[METRIC_N]){ 64 }),
+				0);
 		}
 		commit(f);
 	}
@@ -583,7 +601,8 @@ static void pins_are_bounded(void **state)
 		for (uint64_t k = 0; k < 20; k++)
 			add_hits(f, 5, 1000, 1 + (i / 10 + k) % 2000, 1 + k);
 		if (i % 7 == 0)
-			assert_int_equal(store_add_anomaly(f->s, &(struct store_anomaly) { .time_us = now_us(f) }), 0);
+			assert_int_equal(
+				store_add_anomaly(f->s, &(struct store_anomaly){ .time_us = now_us(f) }), 0);
 		commit(f);
 	}
 	store_get_status(f->s, &st);
@@ -673,11 +692,14 @@ static void viewers_see_only_their_own(void **state)
 			/* More processes than are told apart, so that sums over "other" are there too. */
 			for (pid_t pid = 1; pid <= 12; pid++)
 				add_hits(f, pid + (pid_t)uid * 100, uid, 7, uid - 999);
-			store_add_total(f->s, process(f->s, 1 + (pid_t)uid * 100, uid), (uint64_t[METRIC_N]) { uid - 999 });
+			store_add_total(f->s, process(f->s, 1 + (pid_t)uid * 100, uid),
+			                (uint64_t[METRIC_N]){ uid - 999 });
 			if (i == 50)
-				store_wait(f->s, process(f->s, 1 + (pid_t)uid * 100, uid), stack(f->s, 7), (int)uid - 999);
+				store_wait(f->s, process(f->s, 1 + (pid_t)uid * 100, uid), stack(f->s, 7),
+				           (int)uid - 999);
 			if (i == 100)
-				store_add_anomaly(f->s, &(struct store_anomaly) { .time_us = now_us(f), .uid = uid });
+				store_add_anomaly(
+					f->s, &(struct store_anomaly){ .time_us = now_us(f), .uid = uid });
 		}
 		commit(f);
 	}
@@ -693,14 +715,18 @@ static void viewers_see_only_their_own(void **state)
 	assert_int_equal(n, 1);
 	assert_int_equal(slices(f->s, &(struct store_filter) { .viewer_uid = 1003 })->n, 0);
 	assert_int_equal(slices(f->s, &(struct store_filter) { .viewer_uid = 1000, .pid = 100101 })->n, 0);
-	assert_int_equal(slices(f->s, &(struct store_filter) { .viewer_uid = STORE_ANY_UID })->sums[METRIC_HITS], 12 * 200 * 6);
+	assert_int_equal(
+		slices(f->s, &(struct store_filter){ .viewer_uid = STORE_ANY_UID })->sums[METRIC_HITS],
+		12 * 200 * 6);
 	fixture_free(f);
 }
 
 static void filters_select(void **state)
 {
 	struct fixture *f = fixture_new(ARENA);
-	struct store_process p = { .pid = 8, .exec_id = 1, .uid = 0, .comm = "kworker/0", .exe = "", .unit = "", .cgroup = "/x" };
+	struct store_process p = {
+		.pid = 8, .exec_id = 1, .uid = 0, .comm = "kworker/0", .exe = "", .unit = "", .cgroup = "/x"
+	};
 	store_ref ref;
 
 	(void)state;
@@ -710,9 +736,10 @@ static void filters_select(void **state)
 	store_add(f->s, ref, stack(f->s, 8), (uint64_t[METRIC_N]) { [METRIC_HITS] = 2 });
 	commit(f);
 	assert_int_equal(slices(f->s, &(struct store_filter) { .unit = "app" })->sums[METRIC_HITS], 3);
-	assert_int_equal(slices(f->s, &(struct store_filter) { .unit = "app.service" })->sums[METRIC_HITS], 3);
+	assert_int_equal(slices(f->s, &(struct store_filter){ .unit = "app.service" })->sums[METRIC_HITS], 3);
 	assert_int_equal(slices(f->s, &(struct store_filter) { .unit = "ap" })->n, 0);
-	assert_int_equal(slices(f->s, &(struct store_filter) { .cgroup = "/system.slice" })->sums[METRIC_HITS], 3);
+	assert_int_equal(slices(f->s, &(struct store_filter){ .cgroup = "/system.slice" })->sums[METRIC_HITS],
+	                 3);
 	assert_int_equal(slices(f->s, &(struct store_filter) { .cgroup = "/system" })->n, 0);
 	assert_int_equal(slices(f->s, &(struct store_filter) { .cgroup = "/" })->sums[METRIC_HITS], 5);
 	assert_int_equal(slices(f->s, &(struct store_filter) { .exe = "[kworker/0]" })->sums[METRIC_HITS], 2);
@@ -751,8 +778,10 @@ static void odd_windows_are_empty(void **state)
 		assert_int_equal(totals(f->s, &windows[i])->n, 0);
 	}
 	/* A tick that is partly inside counts whole. */
-	assert_int_equal(slices(f->s, &(struct store_filter) { .since_us = T0 + 70 * SECOND + 1, .until_us = T0 + 70 * SECOND + 2 })
-	                 ->sums[METRIC_HITS], 1);
+	assert_int_equal(slices(f->s, &(struct store_filter){ .since_us = T0 + 70 * SECOND + 1,
+	                                                      .until_us = T0 + 70 * SECOND + 2 })
+	                         ->sums[METRIC_HITS],
+	                 1);
 	fixture_free(f);
 }
 
@@ -900,6 +929,7 @@ int main(void)
 		cmocka_unit_test(a_crash_between_calls_loses_no_committed_tick),
 		cmocka_unit_test(kill_9_loses_no_committed_tick),
 		cmocka_unit_test(damaged_arenas_are_survived),
+		cmocka_unit_test(damaged_blocks_are_dropped),
 		cmocka_unit_test(foreign_arenas_are_formatted),
 		cmocka_unit_test(ids_of_anomalies_grow_across_restarts),
 		cmocka_unit_test(arenas_that_are_too_small_are_refused),
