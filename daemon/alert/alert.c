@@ -71,8 +71,8 @@ static int tell_suppressed(struct alert *a, enum kind kind, uint64_t n)
 	const char *what = kind == KIND_ANOMALY ? "anomalies" : "gate changes";
 
 	format_timespan(interval, a->config.interval_us);
-	if (asprintf(&message, "%llu more %s within %s, see \"stackctl %s\"", (unsigned long long)n, what, interval,
-	             kind == KIND_ANOMALY ? "anomalies" : "gate") < 0)
+	if (asprintf(&message, "%llu more %s within %s, see \"stackctl %s\"", (unsigned long long)n, what,
+		     interval, kind == KIND_ANOMALY ? "anomalies" : "gate") < 0)
 		message = NULL;
 	record_add(&r, "MESSAGE", message);
 	record_add(&r, "MESSAGE_ID", STACKD_MESSAGE_SUPPRESSED);
@@ -120,14 +120,16 @@ static bool user_of_cgroup(const char *cgroup, const char *unit, unsigned *ret_u
 	unsigned uid;
 	int end = 0;
 
-	if (!at || sscanf(at, "/user@%u.service/%n", &uid, &end) != 1 || end == 0 || strncmp(unit, "user@", 5) == 0)
+	if (!at || sscanf(at, "/user@%u.service/%n", &uid, &end) != 1 || end == 0 ||
+	    strncmp(unit, "user@", 5) == 0)
 		return false;
 	*ret_uid = uid;
 	return true;
 }
 
-/* journalctl -u UNIT shows what a process of uid 0 says with OBJECT_SYSTEMD_UNIT=UNIT. journald adds that field by itself from OBJECT_PID, but
- * only while the process lives, and anomalies are often a process's last deed. It drops fields that come twice with the same value. */
+/* journalctl -u UNIT shows what a process of uid 0 says with OBJECT_SYSTEMD_UNIT=UNIT. journald adds that
+ * field by itself from OBJECT_PID, but only while the process lives, and anomalies are often a process's
+ * last deed. It drops fields that come twice with the same value. */
 static void add_object(struct record *r, const struct alert_anomaly *a)
 {
 	unsigned uid;
@@ -182,7 +184,8 @@ int alert_gate(struct alert *a, uint64_t now_us, bool open, double load, const c
 
 	if (!admit(a, KIND_GATE, now_us))
 		return 0;
-	if (asprintf(&message, "gate %s (%s), %.2f runnable tasks per CPU", open ? "opened" : "closed", cause, load) < 0)
+	if (asprintf(&message, "gate %s (%s), %.2f runnable tasks per CPU", open ? "opened" : "closed", cause,
+		     load) < 0)
 		message = NULL;
 	record_add(&r, "MESSAGE", message);
 	record_add(&r, "MESSAGE_ID", STACKD_MESSAGE_GATE);

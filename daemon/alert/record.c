@@ -85,7 +85,8 @@ int record_send(const struct record *r)
 /* The function at the top of the stack. For waits that is always the scheduler; who called it says more. */
 static void top_function(const char *folded, char *buf, size_t size)
 {
-	static const char *const scheduler[] = { "schedule", "__schedule", "io_schedule", "preempt_schedule", "__cond_resched", "do_nanosleep" };
+	static const char *const scheduler[] = { "schedule",         "__schedule",     "io_schedule",
+						 "preempt_schedule", "__cond_resched", "do_nanosleep" };
 	const char *end = folded + strlen(folded);
 
 	for (;;) {
@@ -138,13 +139,20 @@ static void format_odds(char *buf, size_t size, double p)
 
 static const char *place_of(const struct alert_anomaly *a)
 {
-	return a->unit && *a->unit ? a->unit : a->cgroup && *a->cgroup ? a->cgroup : a->exe && *a->exe ? a->exe : "unknown";
+	return a->unit && *a->unit       ? a->unit
+	       : a->cgroup && *a->cgroup ? a->cgroup
+	       : a->exe && *a->exe       ? a->exe
+					 : "unknown";
 }
 
 /* Length of the UTF-8 sequence at s; 0 when there is none. */
 static size_t utf8_length(const unsigned char *s)
 {
-	size_t n = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : s[0] >= 0xe0 && s[0] < 0xf0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
+	size_t n = s[0] < 0x80                   ? 1
+		   : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
+		   : s[0] >= 0xe0 && s[0] < 0xf0 ? 3
+		   : s[0] >= 0xf0 && s[0] < 0xf5 ? 4
+						 : 0;
 
 	for (size_t i = 1; i < n; i++)
 		if ((s[i] & 0xc0) != 0x80)
@@ -152,7 +160,8 @@ static size_t utf8_length(const unsigned char *s)
 	return n;
 }
 
-/* Processes name themselves: what would break the line, or make journalctl show "[blob data]", becomes "?". */
+/* Processes name themselves: what would break the line, or make journalctl show "[blob data]", becomes
+ * "?". */
 static void make_printable(char *message)
 {
 	for (unsigned char *s = (unsigned char *)message; *s;) {
@@ -180,12 +189,14 @@ char *record_anomaly_message(const struct alert_anomaly *a)
 	if (a->pid > 0)
 		snprintf(who, sizeof(who), " (%s, pid %d)", comm, (int)a->pid);
 	if (streq(a->type, "new-stack"))
-		n = asprintf(&message, "new stack: %s of %s in %s%s is %s, %s", metric, function, place_of(a), who, observed, odds);
+		n = asprintf(&message, "new stack: %s of %s in %s%s is %s, %s", metric, function, place_of(a),
+			     who, observed, odds);
 	else if (streq(a->type, "vanished-stack"))
-		n = asprintf(&message, "%s in %s%s fell silent, its usual %s was %s, %s", function, place_of(a), who, metric, expected, odds);
+		n = asprintf(&message, "%s in %s%s fell silent, its usual %s was %s, %s", function,
+			     place_of(a), who, metric, expected, odds);
 	else
-		n = asprintf(&message, "%s of %s in %s%s %s from %s to %s, %s", metric, function, place_of(a), who,
-		             a->observed < a->expected ? "fell" : "rose", expected, observed, odds);
+		n = asprintf(&message, "%s of %s in %s%s %s from %s to %s, %s", metric, function, place_of(a),
+			     who, a->observed < a->expected ? "fell" : "rose", expected, observed, odds);
 	if (n < 0)
 		return NULL;
 	make_printable(message);

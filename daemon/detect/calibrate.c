@@ -4,21 +4,24 @@
 #include "calibrate.h"
 
 #define BINS_PER_OCTAVE 8
-#define BIN_SHIFT 20            /* of a float's bits: exponent and three bits of the mantissa */
-#define BIN_FIRST (126u << 3)   /* those bits of 0.5 */
+#define BIN_SHIFT 20          /* of a float's bits: exponent and three bits of the mantissa */
+#define BIN_FIRST (126u << 3) /* those bits of 0.5 */
 
 /* The tail is fitted to the largest so many scores: fewer are noise, more are not yet tail. */
 #define TAIL_COUNT 64.0
-/* Prior of the tail index and its weight in scores. Scores are -ln p if a series' model is right; then the index at the usual
- * start of the tail (8 to 10) is about 0.1. This is heavier: caution until experience says better. */
+/* Prior of the tail index and its weight in scores. Scores are -ln p if a series' model is right; then the
+ * index at the usual start of the tail (8 to 10) is about 0.1. This is heavier: caution until experience
+ * says better. */
 #define TAIL_INDEX 0.15
 #define TAIL_INDEX_WEIGHT 16.0
-/* How far n tests may be extrapolated: p >= n^-2. Some minutes of a small machine reach the default budget, seconds don't. */
+/* How far n tests may be extrapolated: p >= n^-2. Some minutes of a small machine reach the default
+ * budget, seconds don't. */
 #define FLOOR_EXPONENT 2.0
 /* The other gate state's experience counts for at most so many tests. */
 #define BORROWED_MAX 1e6
 
-/* Where tests are so few that the budget would admit anything: what happens once in a thousand times is no anomaly. */
+/* Where tests are so few that the budget would admit anything: what happens once in a thousand times is no
+ * anomaly. */
 #define ALPHA_MAX 1e-3
 
 #define SHARE_VANISHED 0.1
@@ -65,7 +68,8 @@ void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_o
 	for (unsigned b = 0; b < BINS; b++)
 		in_bin[b] = f->bins[gate_open][b] + borrowed * f->bins[!gate_open][b];
 	for (unsigned b = BINS; b-- > 0;) {
-		/* sum over the scores of ln(s / this bin's edge), the middle of the bin standing for what is in it */
+		/* sum over the scores of ln(s / this bin's edge), the middle of the bin standing for what
+		 * is in it */
 		sum += count * (M_LN2 / BINS_PER_OCTAVE) + in_bin[b] * (M_LN2 / BINS_PER_OCTAVE / 2);
 		count += in_bin[b];
 		/* One more score, unseen, beyond every bin: an empty histogram claims nothing. */

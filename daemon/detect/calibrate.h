@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* From nonconformity to probability by experience, and from the budget to the probability that is told.
  *
- * A family's scores over all series go into a log-spaced histogram that forgets with a half-life of two days. Beyond its well-populated
- * part a Pareto tail is fitted (Hill's estimator, shrunk to a prior). A gate state that has seen little borrows from the other.
+ * A family's scores over all series go into a log-spaced histogram that forgets with a half-life of two
+ * days. Beyond its well-populated part a Pareto tail is fitted (Hill's estimator, shrunk to a prior). A
+ * gate state that has seen little borrows from the other.
  *
- * The budget is a bound on the expected number of false alarms a day (the per-family error rate: Spjotvoll 1972), spent at a constant
- * rate: each family has its share, and a test is told when p <= share / (the family's tests a day). By linearity of expectation this holds
- * whatever the dependence between series and ticks, of which there is plenty; the online procedures for the false discovery rate
- * (LORD++, Ramdas et al. 2017; SAFFRON, Ramdas et al. 2018) need conditionally valid p-values, and bound a proportion, which is not what
- * FalseAlarmsPerDay= promises. From them comes one thing: while alarms come fast, each further one must be that much less probable. */
+ * The budget is a bound on the expected number of false alarms a day (the per-family error rate: Spjotvoll
+ * 1972), spent at a constant rate: each family has its share, and a test is told when p <= share / (the
+ * family's tests a day). By linearity of expectation this holds whatever the dependence between series and
+ * ticks, of which there is plenty; the online procedures for the false discovery rate (LORD++, Ramdas et
+ * al. 2017; SAFFRON, Ramdas et al. 2018) need conditionally valid p-values, and bound a proportion, which
+ * is not what FalseAlarmsPerDay= promises. From them comes one thing: while alarms come fast, each further
+ * one must be that much less probable. */
 #pragma once
 
 #include "model.h"
@@ -24,8 +27,9 @@ struct tail {
 
 void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_open, double alpha);
 double calibrate_p(const struct tail *t, double s);
-/* Adds a score to the histogram; the tests, most of them without a score, are counted in n by the caller. together: scores of the tail that
- * come at the same time are one event seen in many series, and the k-th counts 1/k. */
+/* Adds a score to the histogram; the tests, most of them without a score, are counted in n by the caller.
+ * together: scores of the tail that come at the same time are one event seen in many series, and the k-th
+ * counts 1/k. */
 void calibrate_learn(struct family_state *f, bool gate_open, const struct tail *t, bool together, float s);
 void calibrate_forget(struct family_state *f, double factor);
 /* Share of the budget, a test. */

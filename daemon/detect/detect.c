@@ -9,16 +9,18 @@
 #define REFRACTORY_TICKS 600
 /* Escalation: so many times the level that was told. */
 #define ESCALATION_LEVEL 4.0f
-/* While alarms come fast, each further one must be that much less probable; the memory of that, in ticks. The same holds for alarms
- * of one family within a day: a family that is calibrated wrongly silences itself. */
+/* While alarms come fast, each further one must be that much less probable; the memory of that, in ticks.
+ * The same holds for alarms of one family within a day: a family that is calibrated wrongly silences
+ * itself. */
 #define RECENT_TICKS 60.0
 
-#define SLOW_TICKS 3600.0      /* global rates and baselines */
-#define FORGET_EVERY 3600      /* ticks between decays of the calibration ... */
-#define FORGET_FACTOR 0.985    /* ... to a half-life of 46 hours */
-#define COMMON_STEP 0.1f       /* ln units a series; 20 series in step move it by a factor of seven */
-#define COMMON_SERIES 64.0f    /* fewer live series move it less: one of few is no common mode */
-/* A tick outside these bounds, or so many times as long or short as usual, is a gap (suspend, a clock set), not a measurement. */
+#define SLOW_TICKS 3600.0   /* global rates and baselines */
+#define FORGET_EVERY 3600   /* ticks between decays of the calibration ... */
+#define FORGET_FACTOR 0.985 /* ... to a half-life of 46 hours */
+#define COMMON_STEP 0.1f    /* ln units a series; 20 series in step move it by a factor of seven */
+#define COMMON_SERIES 64.0f /* fewer live series move it less: one of few is no common mode */
+/* A tick outside these bounds, or so many times as long or short as usual, is a gap (suspend, a clock
+ * set), not a measurement. */
 #define TICK_MIN_SECONDS 0.01
 #define TICK_MAX_SECONDS 60.0
 #define TICK_FACTOR 10.0
@@ -29,8 +31,8 @@ struct detect {
 	struct global_state *g;
 	struct detect_tick tick;
 	struct tick_context context;
-	bool scoring;          /* this tick is a measurement */
-	uint32_t live;         /* series that were not silent in this tick */
+	bool scoring;  /* this tick is a measurement */
+	uint32_t live; /* series that were not silent in this tick */
 	struct findings findings;
 	struct tail tails[FAMILIES];
 };
@@ -77,7 +79,8 @@ static bool global_valid(const struct global_state *g)
 	for (unsigned m = 0; m < SCORED_METRICS; m++) {
 		sum += (double)(g->floor[m] + g->common[m]);
 		for (unsigned i = 0; i < 2; i++)
-			sum += (double)(g->quantum[m][i] + g->window_quantum[m][i] + g->common_base[m][i] + g->common_window[m][i]);
+			sum += (double)(g->quantum[m][i] + g->window_quantum[m][i] + g->common_base[m][i] +
+					g->common_window[m][i]);
 	}
 	for (unsigned f = 0; f < FAMILIES; f++) {
 		const struct family_state *family = &g->families[f];
@@ -126,7 +129,7 @@ static void prepare_tails(struct detect *d)
 {
 	for (unsigned f = 0; f < FAMILIES; f++)
 		calibrate_prepare(&d->tails[f], &d->g->families[f], d->tick.gate_open,
-		                  calibrate_alpha(f, d->config.false_alarms_per_day, tests_per_day(d, f)));
+				  calibrate_alpha(f, d->config.false_alarms_per_day, tests_per_day(d, f)));
 }
 
 static void prepare_context(struct detect *d)
@@ -146,7 +149,9 @@ static void prepare_context(struct detect *d)
 	};
 	for (unsigned m = 0; m < SCORED_METRICS; m++) {
 		/* a gate state that has not been seen yet: the other's */
-		float q = g->quantum_n[m][gate] ? g->quantum[m][gate] : g->quantum_n[m][!gate] ? g->quantum[m][!gate] : 0;
+		float q = g->quantum_n[m][gate]    ? g->quantum[m][gate]
+			  : g->quantum_n[m][!gate] ? g->quantum[m][!gate]
+						   : 0;
 
 		d->context.quantum[m] = expf(q);
 		d->context.floor[m] = expf(g->floor[m]);
@@ -163,8 +168,9 @@ void detect_tick_begin(struct detect *d, const struct detect_tick *tick)
 	d->tick = *tick;
 	d->live = 0;
 	memset(d->findings.tests, 0, sizeof(d->findings.tests));
-	d->scoring = seconds >= TICK_MIN_SECONDS && seconds <= TICK_MAX_SECONDS &&
-	             (g->tick < 3 || (seconds < TICK_FACTOR * g->tick_s && seconds > g->tick_s / TICK_FACTOR));
+	d->scoring =
+		seconds >= TICK_MIN_SECONDS && seconds <= TICK_MAX_SECONDS &&
+		(g->tick < 3 || (seconds < TICK_FACTOR * g->tick_s && seconds > g->tick_s / TICK_FACTOR));
 	if (!d->scoring)
 		return;
 	g->tick++;
@@ -178,10 +184,8 @@ void detect_tick_begin(struct detect *d, const struct detect_tick *tick)
 static enum detect_type finding_type(const struct finding *f)
 {
 	static const enum detect_type types[CHANNEL_N] = {
-		[CHANNEL_TICK] = DETECT_SPIKE,
-		[CHANNEL_SHORT] = DETECT_SPIKE,
-		[CHANNEL_LONG] = DETECT_LEVEL_SHIFT,
-		[CHANNEL_DOWN] = DETECT_DROP,
+		[CHANNEL_TICK] = DETECT_SPIKE,       [CHANNEL_SHORT] = DETECT_SPIKE,
+		[CHANNEL_LONG] = DETECT_LEVEL_SHIFT, [CHANNEL_DOWN] = DETECT_DROP,
 		[CHANNEL_BIRTH] = DETECT_NEW_STACK,
 	};
 
@@ -195,7 +199,8 @@ static bool is_known(const struct series_state *s, const struct finding *f, uint
 
 	if (!s->told || escalated)
 		return false;
-	return tick - s->told < REFRACTORY_TICKS || (f->metric == s->told_metric && f->observed > f->expected);
+	return tick - s->told < REFRACTORY_TICKS ||
+	       (f->metric == s->told_metric && f->observed > f->expected);
 }
 
 static bool is_birth_or_death(unsigned family)
@@ -206,12 +211,14 @@ static bool is_birth_or_death(unsigned family)
 static uint64_t since_us(const struct detect *d, const struct series_state *s)
 {
 	uint32_t from = s->excursion ? s->excursion : d->g->tick;
-	uint64_t before = (uint64_t)((double)(d->g->tick - from) * d->g->tick_s * (double)USEC_PER_SEC) + d->tick.duration_ns / NSEC_PER_USEC;
+	uint64_t before = (uint64_t)((double)(d->g->tick - from) * d->g->tick_s * (double)USEC_PER_SEC) +
+			  d->tick.duration_ns / NSEC_PER_USEC;
 
 	return d->tick.time_us > before ? d->tick.time_us - before : 0;
 }
 
-static bool tell(struct detect *d, struct series_state *s, const struct finding *f, double p, struct detect_result *ret)
+static bool tell(struct detect *d, struct series_state *s, const struct finding *f, double p,
+		 struct detect_result *ret)
 {
 	struct global_state *g = d->g;
 	struct family_state *family = &g->families[f->family];
@@ -239,7 +246,8 @@ static bool tell(struct detect *d, struct series_state *s, const struct finding 
 	return true;
 }
 
-bool detect_series(struct detect *d, void *state, const uint64_t values[static METRIC_N], uint32_t silent_ticks, struct detect_result *ret)
+bool detect_series(struct detect *d, void *state, const uint64_t values[static METRIC_N],
+		   uint32_t silent_ticks, struct detect_result *ret)
 {
 	struct series_state *s = state;
 	struct findings *found = &d->findings;
@@ -254,11 +262,12 @@ bool detect_series(struct detect *d, void *state, const uint64_t values[static M
 		const struct tail *t = &d->tails[f->family];
 		bool beyond = (double)f->s >= t->critical;
 
-		/* An excursion that was told is one event, and its height no measure of what is normal: a score beyond what is told
-		 * counts as one that just is. If such come too often, that alone moves the threshold. */
+		/* An excursion that was told is one event, and its height no measure of what is normal: a
+		 * score beyond what is told counts as one that just is. If such come too often, that alone
+		 * moves the threshold. */
 		if (!is_known(s, f, d->g->tick) && model_new_height(s, f))
-			calibrate_learn(&d->g->families[f->family], d->tick.gate_open, t, !is_birth_or_death(f->family),
-			                beyond ? (float)t->critical : f->s);
+			calibrate_learn(&d->g->families[f->family], d->tick.gate_open, t,
+					!is_birth_or_death(f->family), beyond ? (float)t->critical : f->s);
 		if (beyond) {
 			double p = calibrate_p(t, (double)f->s);
 
@@ -306,8 +315,10 @@ void detect_tick_end(struct detect *d)
 
 		if (g->quantum_n[m][gate]) {
 			g->floor[m] += (g->quantum[m][gate] - g->floor[m]) * slow;
-			g->window_quantum[m][0] += (g->quantum[m][gate] - g->window_quantum[m][0]) / MIN((float)g->tick, 8.0f);
-			g->window_quantum[m][1] += (g->quantum[m][gate] - g->window_quantum[m][1]) / MIN((float)g->tick, 64.0f);
+			g->window_quantum[m][0] +=
+				(g->quantum[m][gate] - g->window_quantum[m][0]) / MIN((float)g->tick, 8.0f);
+			g->window_quantum[m][1] +=
+				(g->quantum[m][gate] - g->window_quantum[m][1]) / MIN((float)g->tick, 64.0f);
 		}
 		common = g->common[m] - g->common_base[m][gate];
 		g->common_window[m][0] += (expm1f(common) - g->common_window[m][0]) / 8;
@@ -325,7 +336,8 @@ void detect_get_status(const struct detect *d, struct detect_status *ret)
 	double alpha = 1, tests = 0;
 
 	for (unsigned f = 0; f < FAMILIES; f++) {
-		double per_day = tests_per_day(d, f), a = calibrate_alpha(f, d->config.false_alarms_per_day, per_day);
+		double per_day = tests_per_day(d, f),
+		       a = calibrate_alpha(f, d->config.false_alarms_per_day, per_day);
 
 		tests += per_day;
 		if (per_day > 0)

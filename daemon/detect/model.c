@@ -11,8 +11,8 @@
 static const float window_ticks[CHANNELS_UP] = { 1, SHORT_TICKS, LONG_TICKS };
 /* Marks fall back to the mean in a day of visits: the daily peak is known the next day. */
 #define FADE_TICKS 86400.0f
-/* How much a mark may grow in a tick: what lasts is learnt in a minute or two (tick), some minutes (short), half an hour (long);
- * what happened once is not yet normal. A young series learns at once. */
+/* How much a mark may grow in a tick: what lasts is learnt in a minute or two (tick), some minutes
+ * (short), half an hour (long); what happened once is not yet normal. A young series learns at once. */
 static const float growth[CHANNELS_UP] = { 1.0f / 16, 1.0f / 64, 1.0f / 512 };
 #define YOUNG_GROWTH 4.0f /* divided by the number of active ticks */
 #define LOW_FALL (1.0f / 32)
@@ -30,10 +30,11 @@ static const float growth[CHANNELS_UP] = { 1.0f / 16, 1.0f / 64, 1.0f / 512 };
 #define SAMPLES_MIN (1.0f / 64) /* so many are expected of anything */
 #define LIGHT_TICKS 256         /* so many active ticks before a light tail is half believed */
 
-#define ACTIVE_MIN 32         /* active ticks before a fall means anything */
+#define ACTIVE_MIN 32 /* active ticks before a fall means anything */
 /* A silence is tested at these lengths, within the minute for which a silent series is visited ... */
 static const uint8_t silences[] = { 8, 20, 55 };
-#define SILENCE_MISSING 16.0f /* ... when chance explains it with less than e^-16: so many samples are missing */
+#define SILENCE_MISSING                                                                                      \
+	16.0f /* ... when chance explains it with less than e^-16: so many samples are missing */
 /* Total weight since its birth is tested at these ages. */
 static const uint8_t milestones[] = { 8, 64 };
 /* At first everything is new. */
@@ -53,13 +54,20 @@ static bool is_counted(unsigned m)
 	return m == METRIC_ON_CPU || m == METRIC_FAULTS_MINOR || m == METRIC_FAULTS_MAJOR;
 }
 
-static void add_finding(struct findings *f, unsigned family, enum metric metric, float s, float observed, float expected)
+static void add_finding(struct findings *f, unsigned family, enum metric metric, float s, float observed,
+			float expected)
 {
-	f->all[f->n++] = (struct finding){ .family = (uint8_t)family, .metric = metric, .s = s, .observed = observed, .expected = expected };
+	f->all[f->n++] = (struct finding){ .family = (uint8_t)family,
+					   .metric = metric,
+					   .s = s,
+					   .observed = observed,
+					   .expected = expected };
 }
 
-/* The part of a rise that all series share, as ln. A window's is the mean of the factors, as its value is the mean of the values. */
-static float common_rise(const struct global_state *g, const struct tick_context *c, unsigned m, unsigned channel)
+/* The part of a rise that all series share, as ln. A window's is the mean of the factors, as its value is
+ * the mean of the values. */
+static float common_rise(const struct global_state *g, const struct tick_context *c, unsigned m,
+			 unsigned channel)
 {
 	float now = g->common[m] - g->common_base[m][c->gate_open], before;
 
@@ -69,26 +77,30 @@ static float common_rise(const struct global_state *g, const struct tick_context
 	return log1pf(before + (expm1f(now) - before) / window_ticks[channel]);
 }
 
-/* The samples behind a value and its mark have a say: a value can't surprise more than they carry, and where counting alone explains the
- * mark the tail is Poisson's. s: by the Pareto tail; n: ln of the number of values. */
-static float weigh_samples(const struct metric_state *ms, bool counted, float s, float n, float value, float mark, float mean)
+/* The samples behind a value and its mark have a say: a value can't surprise more than they carry, and
+ * where counting alone explains the mark the tail is Poisson's. s: by the Pareto tail; n: ln of the number
+ * of values. */
+static float weigh_samples(const struct metric_state *ms, bool counted, float s, float n, float value,
+			   float mark, float mean)
 {
 	float carried = n + poisson_deviance(value, mark), range, light;
 
 	if (counted) {
 		range = MAX(poisson_deviance(mark, MIN(mean, mark)), n);
-		/* light: how far the mark is what counting alone would have made it, as far as the number of samples can tell */
-		light = MAX(2 * n / range - 1, 0.0f) * mean / (mean + 2) * (float)ms->active / (float)(ms->active + LIGHT_TICKS);
+		/* light: how far the mark is what counting alone would have made it, as far as the number
+		 * of samples can tell */
+		light = MAX(2 * n / range - 1, 0.0f) * mean / (mean + 2) * (float)ms->active /
+			(float)(ms->active + LIGHT_TICKS);
 		if (light > 0)
 			s *= powf(n * poisson_deviance(value, mean) / range / s, light);
 	}
 	return MAX(MIN(s, carried), S_PLAIN);
 }
 
-/* s of a value above its mark; 0 when the mark, the common mode or the number of samples explains it. n: how many such values the series
- * has had, windows that overlap counted once. */
-static float score_up(const struct metric_state *ms, bool counted, float n, float value, float mark, float floor, float quantum,
-                      float common)
+/* s of a value above its mark; 0 when the mark, the common mode or the number of samples explains it. n:
+ * how many such values the series has had, windows that overlap counted once. */
+static float score_up(const struct metric_state *ms, bool counted, float n, float value, float mark,
+		      float floor, float quantum, float common)
 {
 	float rise, within, s, usual;
 
@@ -107,7 +119,7 @@ static float score_up(const struct metric_state *ms, bool counted, float n, floa
 	if (value <= usual)
 		return S_PLAIN;
 	return weigh_samples(ms, counted, s, n, value / quantum, MAX(usual / quantum, SAMPLES_MIN),
-	                     MAX(ms->mean * common / quantum, SAMPLES_MIN));
+			     MAX(ms->mean * common / quantum, SAMPLES_MIN));
 }
 
 static float score_down(const struct metric_state *ms, float floor, float quantum, float common)
@@ -116,7 +128,8 @@ static float score_down(const struct metric_state *ms, float floor, float quantu
 
 	fall = logf((ms->mean + floor) / (ms->short_mean + floor)) + MIN(common, 0.0f);
 	n = (float)ms->active / SHORT_TICKS;
-	within = MAX(logf((ms->mean + floor) / (ms->low + floor)), SPREAD_MIN + SPREAD_YOUNG / (1 + n / SPREAD_YOUNG_TICKS));
+	within = MAX(logf((ms->mean + floor) / (ms->low + floor)),
+		     SPREAD_MIN + SPREAD_YOUNG / (1 + n / SPREAD_YOUNG_TICKS));
 	if (fall <= within)
 		return 0;
 	n = logf(n + 1);
@@ -126,20 +139,23 @@ static float score_down(const struct metric_state *ms, float floor, float quantu
 	return s;
 }
 
-static void score_metric(const struct global_state *g, const struct tick_context *c, struct metric_state *ms, unsigned m, float n, float x,
-                         float quantum, struct findings *f, bool *outside)
+static void score_metric(const struct global_state *g, const struct tick_context *c, struct metric_state *ms,
+			 unsigned m, float n, float x, float quantum, struct findings *f, bool *outside)
 {
 	for (unsigned ch = 0; x > 0 && ch < CHANNELS_UP; ch++) {
 		float value = ch == CHANNEL_TICK ? x : ch == CHANNEL_SHORT ? ms->short_mean : ms->long_mean;
 		float q = ch == CHANNEL_TICK ? quantum : c->window_quantum[m][ch - CHANNEL_SHORT];
-		float floor = ch == CHANNEL_TICK ? c->floor[m] : ch == CHANNEL_SHORT ? c->floor[m] / 4 : c->floor[m] / 11;
+		float floor = ch == CHANNEL_TICK    ? c->floor[m]
+			      : ch == CHANNEL_SHORT ? c->floor[m] / 4
+						    : c->floor[m] / 11;
 		float mark = MAX(ms->peak[ch], ms->mean), score;
 
 		f->tests[m * CHANNEL_N + ch]++;
 		if (value <= mark)
 			continue;
 		*outside = true;
-		score = c->trust * score_up(ms, is_counted(m), n / window_ticks[ch], value, mark, floor, q, common_rise(g, c, m, ch));
+		score = c->trust * score_up(ms, is_counted(m), n / window_ticks[ch], value, mark, floor, q,
+					    common_rise(g, c, m, ch));
 		if (score > 0)
 			add_finding(f, m * CHANNEL_N + ch, m, score, value, ms->mean);
 	}
@@ -148,7 +164,8 @@ static void score_metric(const struct global_state *g, const struct tick_context
 
 		f->tests[m * CHANNEL_N + CHANNEL_DOWN]++;
 		if (ms->short_mean < ms->low)
-			score = c->trust * score_down(ms, c->floor[m] / 4, c->window_quantum[m][0], common_rise(g, c, m, CHANNEL_SHORT));
+			score = c->trust * score_down(ms, c->floor[m] / 4, c->window_quantum[m][0],
+						      common_rise(g, c, m, CHANNEL_SHORT));
 		if (score > 0) {
 			*outside = true;
 			add_finding(f, m * CHANNEL_N + CHANNEL_DOWN, m, score, ms->short_mean, ms->mean);
@@ -200,15 +217,17 @@ static void learn_low(struct metric_state *ms, float floor, float rate)
 	ms->pending_low = 0;
 }
 
-static void learn_marks(struct metric_state *ms, const struct tick_context *c, unsigned m, uint32_t age, float x)
+static void learn_marks(struct metric_state *ms, const struct tick_context *c, unsigned m, uint32_t age,
+			float x)
 {
 	float young = MIN(YOUNG_GROWTH / (float)(ms->active + 1), 1.0f);
 
-	learn_mark(&ms->peak[CHANNEL_TICK], &ms->pending[CHANNEL_TICK], x, ms->mean, c->floor[m], MAX(growth[CHANNEL_TICK], young));
-	learn_mark(&ms->peak[CHANNEL_SHORT], &ms->pending[CHANNEL_SHORT], ms->short_mean, ms->mean, c->floor[m] / 4,
-	           MAX(growth[CHANNEL_SHORT], young));
-	learn_mark(&ms->peak[CHANNEL_LONG], &ms->pending[CHANNEL_LONG], ms->long_mean, ms->mean, c->floor[m] / 11,
-	           MAX(growth[CHANNEL_LONG], young));
+	learn_mark(&ms->peak[CHANNEL_TICK], &ms->pending[CHANNEL_TICK], x, ms->mean, c->floor[m],
+		   MAX(growth[CHANNEL_TICK], young));
+	learn_mark(&ms->peak[CHANNEL_SHORT], &ms->pending[CHANNEL_SHORT], ms->short_mean, ms->mean,
+		   c->floor[m] / 4, MAX(growth[CHANNEL_SHORT], young));
+	learn_mark(&ms->peak[CHANNEL_LONG], &ms->pending[CHANNEL_LONG], ms->long_mean, ms->mean,
+		   c->floor[m] / 11, MAX(growth[CHANNEL_LONG], young));
 	if (age < ACTIVE_MIN)
 		ms->low = MIN(ms->short_mean, ms->mean);
 	else
@@ -234,7 +253,8 @@ static void move_mean(struct metric_state *ms, float rate, float x)
 static void fade_metrics(struct series_state *s, uint32_t age, uint32_t ticks)
 {
 	float n = (float)ticks, short_f = expf(-n / SHORT_TICKS), long_f = expf(-n / LONG_TICKS);
-	float mean_f = (float)age < MEAN_TICKS ? (float)(age - MIN(ticks, age - 1)) / (float)age : expf(-n / MEAN_TICKS);
+	float mean_f = (float)age < MEAN_TICKS ? (float)(age - MIN(ticks, age - 1)) / (float)age
+					       : expf(-n / MEAN_TICKS);
 
 	for (unsigned m = 0; m < SCORED_METRICS; m++) {
 		struct metric_state *ms = &s->metrics[m];
@@ -250,8 +270,10 @@ static void fade_metrics(struct series_state *s, uint32_t age, uint32_t ticks)
 	}
 }
 
-/* A silence longer than any before: measured by how long the series was regular, against what else has fallen silent. */
-static void score_silence(const struct tick_context *c, struct series_state *s, uint32_t gap, struct findings *f)
+/* A silence longer than any before: measured by how long the series was regular, against what else has
+ * fallen silent. */
+static void score_silence(const struct tick_context *c, struct series_state *s, uint32_t gap,
+			  struct findings *f)
 {
 	float n = 0, weight = 0, expected = 0;
 	unsigned most = 0;
@@ -278,7 +300,8 @@ static void score_silence(const struct tick_context *c, struct series_state *s, 
 	add_finding(f, FAMILY_VANISHED, most, n, 0, expected);
 }
 
-static void score_birth(const struct tick_context *c, struct series_state *s, uint32_t age, struct findings *f)
+static void score_birth(const struct tick_context *c, struct series_state *s, uint32_t age,
+			struct findings *f)
 {
 	if (s->birth_stage >= ELEMENTS_OF(milestones) || age < milestones[s->birth_stage])
 		return;
@@ -291,11 +314,13 @@ static void score_birth(const struct tick_context *c, struct series_state *s, ui
 		if (!ms->active)
 			continue;
 		f->tests[m * CHANNEL_N + CHANNEL_BIRTH]++;
-		add_finding(f, m * CHANNEL_N + CHANNEL_BIRTH, m, c->trust * ms->mean * (float)age / c->floor[m], ms->mean, 0);
+		add_finding(f, m * CHANNEL_N + CHANNEL_BIRTH, m,
+			    c->trust * ms->mean * (float)age / c->floor[m], ms->mean, 0);
 	}
 }
 
-static void move_common(struct global_state *g, const struct tick_context *c, unsigned m, const struct metric_state *ms, float x)
+static void move_common(struct global_state *g, const struct tick_context *c, unsigned m,
+			const struct metric_state *ms, float x)
 {
 	float ratio = logf((x + c->floor[m]) / (ms->mean + c->floor[m])) - g->common[m];
 
@@ -317,7 +342,8 @@ static void move_quantum(struct global_state *g, const struct tick_context *c, u
 		g->quantum_n[m][c->gate_open] = n / 2;
 }
 
-/* Two levels an octave from S_PLAIN on. An excursion is one event however long it lasts: only each new height is learnt. */
+/* Two levels an octave from S_PLAIN on. An excursion is one event however long it lasts: only each new
+ * height is learnt. */
 bool model_new_height(struct series_state *s, const struct finding *f)
 {
 	unsigned channel = f->family % CHANNEL_N, level, old;
@@ -341,16 +367,17 @@ static void check_state(const struct global_state *g, struct series_state *s)
 	for (unsigned m = 0; m < SCORED_METRICS; m++) {
 		const struct metric_state *ms = &s->metrics[m];
 
-		sum += ms->short_mean + ms->long_mean + ms->mean + ms->peak[0] + ms->peak[1] + ms->peak[2] + ms->low;
+		sum += ms->short_mean + ms->long_mean + ms->mean + ms->peak[0] + ms->peak[1] + ms->peak[2] +
+		       ms->low;
 	}
-	if (s->tag == SERIES_TAG && s->born <= g->tick && s->seen <= g->tick && s->seen >= s->born && s->told <= g->tick &&
-	    s->excursion <= g->tick && isfinite(sum))
+	if (s->tag == SERIES_TAG && s->born <= g->tick && s->seen <= g->tick && s->seen >= s->born &&
+	    s->told <= g->tick && s->excursion <= g->tick && isfinite(sum))
 		return;
 	*s = (struct series_state){ .tag = SERIES_TAG, .born = g->tick, .seen = g->tick };
 }
 
-bool model_visit(struct global_state *g, const struct tick_context *c, struct series_state *s, const uint64_t values[static METRIC_N],
-                 uint32_t silent_ticks, struct findings *f)
+bool model_visit(struct global_state *g, const struct tick_context *c, struct series_state *s,
+		 const uint64_t values[static METRIC_N], uint32_t silent_ticks, struct findings *f)
 {
 	uint32_t age, gap;
 	bool active = false, outside = false;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the detector keeps. Nothing here is a pointer, so that the caller may move it, store it and bring it back.
+/* What the detector keeps. Nothing here is a pointer, so that the caller may move it, store it and bring
+ * it back.
  *
  * One series keeps, by metric, the means of three windows and the highest mark that each has reached:
  *
@@ -9,8 +10,9 @@
  *       └▶ long (64 ticks) ───────────▶ peak[LONG]     a shift of level
  *       └▶ mean (4096 ticks) ─────────▶ what is expected
  *
- * A value inside the marks is not news. Beyond them its nonconformity s is -ln of its tail probability, if the mark is what the largest of
- * n values should be, ln n. Two shapes are mixed by how well counting alone explains the mark: a Poisson tail (few samples, light tail),
+ * A value inside the marks is not news. Beyond them its nonconformity s is -ln of its tail probability, if
+ * the mark is what the largest of n values should be, ln n. Two shapes are mixed by how well counting
+ * alone explains the mark: a Poisson tail (few samples, light tail),
  *
  *     s = ln(n + 1) * D(value | mean) / D(mark | mean)            D: deviance of the samples behind the value
  *
@@ -18,9 +20,10 @@
  *
  *     s = ln(n + 1) * ln(value / mean) / ln(mark / mean)
  *
- * An excursion raises a mark slowly while it lasts, and to its full height when it is over: then it has been seen, and is no news.
- * So a series of bursts needs much to surprise, a steady one little, and a young one can't. What all series share is taken off first.
- * Series that appear and that fall silent are measured by their total and by how long they were regular, each against all others'. */
+ * An excursion raises a mark slowly while it lasts, and to its full height when it is over: then it has
+ * been seen, and is no news. So a series of bursts needs much to surprise, a steady one little, and a
+ * young one can't. What all series share is taken off first. Series that appear and that fall silent are
+ * measured by their total and by how long they were regular, each against all others'. */
 #pragma once
 
 #include "detect.h"
@@ -38,22 +41,24 @@ struct metric_state {
 	float short_mean, long_mean, mean; /* unit per second */
 	float peak[CHANNELS_UP];
 	float low;
-	uint16_t pending[CHANNELS_UP], pending_low; /* how far the excursion has gone that is on; upper half of a float; 0 = none is */
-	uint16_t active;                   /* ticks that were not zero, at most UINT16_MAX */
-	uint16_t learnt;                   /* four bits a channel: the highest level of s in this excursion that calibration has learnt */
+	uint16_t pending[CHANNELS_UP],
+		pending_low; /* how far the excursion has gone that is on; upper half of a float; 0 = none is */
+	uint16_t active;     /* ticks that were not zero, at most UINT16_MAX */
+	uint16_t
+		learnt; /* four bits a channel: the highest level of s in this excursion that calibration has learnt */
 };
 
 struct series_state {
-	uint32_t tag;         /* layout; 0 = new */
-	uint32_t born, seen;  /* global tick numbers; seen: last that was not silent */
-	uint32_t excursion;   /* tick number at which the values left the marks; 0 = they are inside */
-	uint32_t told;        /* tick number of the last alarm; 0 = none */
-	float told_level;     /* fades: known trouble of the same size is not news */
-	uint32_t gap_max;     /* longest silence, in ticks */
+	uint32_t tag;        /* layout; 0 = new */
+	uint32_t born, seen; /* global tick numbers; seen: last that was not silent */
+	uint32_t excursion;  /* tick number at which the values left the marks; 0 = they are inside */
+	uint32_t told;       /* tick number of the last alarm; 0 = none */
+	float told_level;    /* fades: known trouble of the same size is not news */
+	uint32_t gap_max;    /* longest silence, in ticks */
 	uint8_t told_metric;
-	uint8_t birth_stage;  /* next birth milestone */
+	uint8_t birth_stage;   /* next birth milestone */
 	uint8_t silence_stage; /* next milestone of this silence */
-	uint8_t held;         /* the last visit left a wait that may go on */
+	uint8_t held;          /* the last visit left a wait that may go on */
 	struct metric_state metrics[SCORED_METRICS];
 };
 _Static_assert(sizeof(struct series_state) == 232, "the store keeps one for each series");
@@ -62,28 +67,30 @@ _Static_assert(sizeof(struct series_state) == 232, "the store keeps one for each
 #define BINS 128
 
 struct family_state {
-	double n[2];          /* tests, gate closed and open */
+	double n[2]; /* tests, gate closed and open */
 	double bins[2][BINS];
-	double per_tick;      /* tests a tick */
-	double told;          /* alarms in the last day, fading */
-	double recent;        /* what calibration has learnt of late, fading */
+	double per_tick; /* tests a tick */
+	double told;     /* alarms in the last day, fading */
+	double recent;   /* what calibration has learnt of late, fading */
 };
 
 struct global_state {
 	uint64_t tag;
-	uint32_t tick;        /* counts from 1 */
+	uint32_t tick; /* counts from 1 */
 	uint32_t gate_ticks[2];
 	uint32_t quantum_n[SCORED_METRICS][2];
 	uint64_t scored, alarms, suppressed;
-	double tick_s;        /* typical length */
-	double recent_alarms; /* fading count */
-	double live, live_slow;            /* series that were not silent, short and long mean */
-	float quantum[SCORED_METRICS][2];  /* ln of what one sample is worth, unit per second, gate closed and open */
-	float floor[SCORED_METRICS];       /* the same, slow, both gate states */
+	double tick_s;          /* typical length */
+	double recent_alarms;   /* fading count */
+	double live, live_slow; /* series that were not silent, short and long mean */
+	float quantum[SCORED_METRICS]
+		     [2]; /* ln of what one sample is worth, unit per second, gate closed and open */
+	float floor[SCORED_METRICS];             /* the same, slow, both gate states */
 	float window_quantum[SCORED_METRICS][2]; /* ln, mean over the short and the long window */
-	float common[SCORED_METRICS];      /* median ln(value / mean) over the series */
+	float common[SCORED_METRICS];            /* median ln(value / mean) over the series */
 	float common_base[SCORED_METRICS][2];
-	float common_window[SCORED_METRICS][2]; /* mean of exp(common - base) - 1 over the short and the long window */
+	float common_window[SCORED_METRICS]
+			   [2]; /* mean of exp(common - base) - 1 over the short and the long window */
 	struct family_state families[FAMILIES];
 };
 
@@ -92,9 +99,9 @@ struct tick_context {
 	uint32_t tick;
 	bool gate_open;
 	float seconds;
-	float trust;          /* 0..1: what loss leaves of a score */
-	float activity;       /* 0..1: how many series are active, compared with the usual */
-	float common_step;    /* how far one series may move the common mode */
+	float trust;       /* 0..1: what loss leaves of a score */
+	float activity;    /* 0..1: how many series are active, compared with the usual */
+	float common_step; /* how far one series may move the common mode */
 	float quantum[SCORED_METRICS], floor[SCORED_METRICS], window_quantum[SCORED_METRICS][2];
 };
 
@@ -112,8 +119,9 @@ struct findings {
 	uint32_t tests[FAMILIES]; /* of this tick, over all series; cleared by who owns it */
 };
 
-/* One visit: scores the values against what was, then learns them. Gives false for a series that is silent. */
-bool model_visit(struct global_state *g, const struct tick_context *c, struct series_state *s, const uint64_t values[static METRIC_N],
-                 uint32_t silent_ticks, struct findings *f);
+/* One visit: scores the values against what was, then learns them. Gives false for a series that is
+ * silent. */
+bool model_visit(struct global_state *g, const struct tick_context *c, struct series_state *s,
+		 const uint64_t values[static METRIC_N], uint32_t silent_ticks, struct findings *f);
 /* Whether calibration is to learn of a finding; remembers that it did. */
 bool model_new_height(struct series_state *s, const struct finding *f);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* bench_detect [DAYS [SERIES]]: what scoring costs on 10,000 live series; with DAYS, also how many alarms that many days of a quiet
- * machine give, a day at a time (a month of 20,000 series: bench_detect 30 20000, some hours). */
+/* bench_detect [DAYS [SERIES]]: what scoring costs on 10,000 live series; with DAYS, also how many alarms
+ * that many days of a quiet machine give, a day at a time (a month of 20,000 series: bench_detect 30
+ * 20000, some hours). */
 #include <inttypes.h>
 #include <time.h>
 
@@ -28,7 +29,8 @@ static uint64_t cpu_ns(void)
 	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
 }
 
-/* Every series has something of four metrics in every tick: the worst case. The values are made before the clock runs. */
+/* Every series has something of four metrics in every tick: the worst case. The values are made before the
+ * clock runs. */
 static int bench_cost(void)
 {
 	struct detect_config config = { .false_alarms_per_day = 1 };
@@ -45,7 +47,11 @@ static int bench_cost(void)
 		return 1;
 	for (uint64_t t = 0; t < TICKS; t++) {
 		struct detect_tick tick = {
-			.time_us = (1700000000 + t) * USEC_PER_SEC, .duration_ns = NSEC_PER_SEC, .load = 1, .gate_open = true, .online_cpus = 64,
+			.time_us = (1700000000 + t) * USEC_PER_SEC,
+			.duration_ns = NSEC_PER_SEC,
+			.load = 1,
+			.gate_open = true,
+			.online_cpus = 64,
 		};
 		uint64_t start;
 
@@ -70,9 +76,12 @@ static int bench_cost(void)
 		*(t >= TICKS - 30 ? &silent_ns : &busy_ns) += cpu_ns() - start;
 	}
 	per_value = (double)busy_ns / (TICKS - 30) / SERIES / METRICS;
-	printf("scoring %d live series x %d metrics: %.1f ns a value (budget %.0f), %.2f ms a tick; silent: %.1f ns a series\n", SERIES, METRICS,
-	       per_value, BUDGET_NS, (double)busy_ns / (TICKS - 30) / 1e6, (double)silent_ns / 30 / SERIES);
-	printf("state: %zu bytes a series, %zu bytes in all; %" PRIu64 " alarms\n", state_size, detect_global_state_size(), alarms);
+	printf("scoring %d live series x %d metrics: %.1f ns a value (budget %.0f), %.2f ms a tick; silent: "
+	       "%.1f ns a series\n",
+	       SERIES, METRICS, per_value, BUDGET_NS, (double)busy_ns / (TICKS - 30) / 1e6,
+	       (double)silent_ns / 30 / SERIES);
+	printf("state: %zu bytes a series, %zu bytes in all; %" PRIu64 " alarms\n", state_size,
+	       detect_global_state_size(), alarms);
 	return per_value < BUDGET_NS ? 0 : 1;
 }
 
@@ -86,7 +95,12 @@ static void count(void *userdata, const struct scored *scored)
 static int bench_alarms(unsigned days, uint32_t n_series)
 {
 	struct world_config config = {
-		.seed = 1, .n_series = n_series, .surge_every = 5000, .daily = true, .lossy = true, .false_alarms_per_day = 1,
+		.seed = 1,
+		.n_series = n_series,
+		.surge_every = 5000,
+		.daily = true,
+		.lossy = true,
+		.false_alarms_per_day = 1,
 	};
 	_cleanup_(world_freep) struct world *w = NULL;
 	unsigned all = 0;
@@ -105,13 +119,13 @@ static int bench_alarms(unsigned days, uint32_t n_series)
 			printf(" %u %s", by_type[t], detect_type_to_string(t));
 			n += by_type[t];
 		}
-		printf("; %.3g tests a day, a score of %.1f is told, %" PRIu64 " held back so far\n", status.tests_per_day, status.threshold,
-		       status.suppressed);
+		printf("; %.3g tests a day, a score of %.1f is told, %" PRIu64 " held back so far\n",
+		       status.tests_per_day, status.threshold, status.suppressed);
 		fflush(stdout);
 		all += n;
 	}
-	printf("%u alarms in %u days of %" PRIu32 " series: %.2f a day, budget %g\n", all, days, n_series, (double)all / days,
-	       config.false_alarms_per_day);
+	printf("%u alarms in %u days of %" PRIu32 " series: %.2f a day, budget %g\n", all, days, n_series,
+	       (double)all / days, config.false_alarms_per_day);
 	return all <= 2 * config.false_alarms_per_day * days ? 0 : 1;
 }
 
@@ -119,9 +133,11 @@ int main(int argc, char *argv[])
 {
 	uint64_t days = 0, series = 20000;
 
-	if (argc > 3 || (argc > 1 && parse_u64(argv[1], &days) < 0) || (argc > 2 && (parse_u64(argv[2], &series) < 0 || series == 0))) {
+	if (argc > 3 || (argc > 1 && parse_u64(argv[1], &days) < 0) ||
+	    (argc > 2 && (parse_u64(argv[2], &series) < 0 || series == 0))) {
 		fprintf(stderr, "usage: %s [DAYS [SERIES]]\n", argv[0]);
 		return 2;
 	}
-	return bench_cost() | (days > 0 ? bench_alarms((unsigned)MIN(days, 3650u), (uint32_t)MIN(series, 1000000u)) : 0);
+	return bench_cost() |
+	       (days > 0 ? bench_alarms((unsigned)MIN(days, 3650u), (uint32_t)MIN(series, 1000000u)) : 0);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What users would notice of the detector, over days of virtual time: noise, faults found and how fast, restarts. */
+/* What users would notice of the detector, over days of virtual time: noise, faults found and how fast,
+ * restarts. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -26,10 +27,10 @@ static void keep(void *userdata, const struct scored *scored)
 	struct log *log = userdata;
 
 	if (!log->silent)
-		printf("# tick %llu: %s of %s in a %s series, %.3g -> %.3g, p %.2g\n", (unsigned long long)scored->tick,
-		       detect_type_to_string(scored->result.type), metric_to_string(scored->result.metric),
-		       world_series_kind(log->w, scored->series), scored->result.expected, scored->result.observed,
-		       scored->result.p_value);
+		printf("# tick %llu: %s of %s in a %s series, %.3g -> %.3g, p %.2g\n",
+		       (unsigned long long)scored->tick, detect_type_to_string(scored->result.type),
+		       metric_to_string(scored->result.metric), world_series_kind(log->w, scored->series),
+		       scored->result.expected, scored->result.observed, scored->result.p_value);
 	if (log->n < ALARMS_MAX)
 		log->alarms[log->n++] = *scored;
 }
@@ -57,10 +58,16 @@ static void run(struct log *log, unsigned ticks)
 }
 
 static const struct world_config everything = {
-	.seed = 1, .n_series = 2000, .surge_every = 5000, .daily = true, .lossy = true, .false_alarms_per_day = 1,
+	.seed = 1,
+	.n_series = 2000,
+	.surge_every = 5000,
+	.daily = true,
+	.lossy = true,
+	.false_alarms_per_day = 1,
 };
 
-/* The first day after a fresh start, with load that comes and goes, the gate that follows it, and lost samples. */
+/* The first day after a fresh start, with load that comes and goes, the gate that follows it, and lost
+ * samples. */
 static void test_a_quiet_day_stays_within_twice_the_budget(void **state)
 {
 	_cleanup_(free_log) struct log *log = new_log(&everything);
@@ -69,8 +76,9 @@ static void test_a_quiet_day_stays_within_twice_the_budget(void **state)
 	(void)state;
 	run(log, DAY);
 	detect_get_status(world_detect(log->w), &status);
-	printf("# %zu alarms in a day of %llu values, %llu held back, budget %g\n", log->n, (unsigned long long)status.scored,
-	       (unsigned long long)status.suppressed, everything.false_alarms_per_day);
+	printf("# %zu alarms in a day of %llu values, %llu held back, budget %g\n", log->n,
+	       (unsigned long long)status.scored, (unsigned long long)status.suppressed,
+	       everything.false_alarms_per_day);
 	assert_true((double)log->n <= 2 * everything.false_alarms_per_day);
 }
 
@@ -118,7 +126,9 @@ static void inject(struct log *log, enum fault_kind kind, struct fault *f, struc
 {
 	unsigned lasts = kind == FAULT_SHIFT ? 600 : kind == FAULT_NEW_SPIN ? 180 : 60;
 
-	*f = (struct fault){ .kind = kind, .from = world_now(log->w) + 60, .until = world_now(log->w) + 60 + lasts };
+	*f = (struct fault){ .kind = kind,
+			     .from = world_now(log->w) + 60,
+			     .until = world_now(log->w) + 60 + lasts };
 	world_add_fault(log->w, f);
 	log->n = 0;
 	/* the refractory period of the series that it hit is over before the next one */
@@ -134,15 +144,17 @@ static void inject(struct log *log, enum fault_kind kind, struct fault *f, struc
 		}
 	}
 	if (!f->found)
-		printf("# missed: %s in a %s series\n", fault_to_string(kind), world_series_kind(log->w, f->series));
+		printf("# missed: %s in a %s series\n", fault_to_string(kind),
+		       world_series_kind(log->w, f->series));
 }
 
 static void test_injected_faults_are_found(void **state)
 {
-	/* A trouble that comes back within the hour is known: starvation of all series comes once a world, the others hit series of their own. */
+	/* A trouble that comes back within the hour is known: starvation of all series comes once a world,
+	 * the others hit series of their own. */
 	static const unsigned times[FAULT_N] = {
-		[FAULT_SPIN] = 3, [FAULT_BLOCKED] = 3, [FAULT_STARVATION] = 1, [FAULT_STORM] = 3, [FAULT_VANISHED] = 2,
-		[FAULT_SHIFT] = 2, [FAULT_NEW_SPIN] = 1,
+		[FAULT_SPIN] = 3,     [FAULT_BLOCKED] = 3, [FAULT_STARVATION] = 1, [FAULT_STORM] = 3,
+		[FAULT_VANISHED] = 2, [FAULT_SHIFT] = 2,   [FAULT_NEW_SPIN] = 1,
 	};
 	struct tally tallies[FAULT_N] = { 0 };
 	unsigned injected = 0, found = 0, false_alarms = 0;
@@ -164,13 +176,14 @@ static void test_injected_faults_are_found(void **state)
 	for (enum fault_kind k = 0; k < FAULT_N; k++) {
 		const struct tally *t = &tallies[k];
 
-		printf("# %-22s found %u of %u, mean delay %.1f ticks\n", fault_to_string(k), t->found, t->injected,
-		       t->found ? (double)t->delays / t->found : 0);
+		printf("# %-22s found %u of %u, mean delay %.1f ticks\n", fault_to_string(k), t->found,
+		       t->injected, t->found ? (double)t->delays / t->found : 0);
 		injected += t->injected;
 		found += t->found;
 		false_alarms += t->false_alarms;
 	}
-	printf("# recall %.3f, %u other alarms in the %u hours of all runs\n", (double)found / injected, false_alarms, hours);
+	printf("# recall %.3f, %u other alarms in the %u hours of all runs\n", (double)found / injected,
+	       false_alarms, hours);
 	assert_true(found * 10 >= injected * 9);
 	assert_true(false_alarms <= 4);
 }
@@ -186,7 +199,12 @@ static bool same_alarms(const struct log *a, const struct log *b, size_t n)
 
 /* Many alarms, so that there is something to compare. */
 static const struct world_config talkative = {
-	.seed = 5, .n_series = 500, .surge_every = 5000, .daily = true, .lossy = true, .false_alarms_per_day = 1e6,
+	.seed = 5,
+	.n_series = 500,
+	.surge_every = 5000,
+	.daily = true,
+	.lossy = true,
+	.false_alarms_per_day = 1e6,
 };
 
 static void test_a_prefix_is_scored_as_the_whole(void **state)

@@ -14,14 +14,25 @@
 #define FAULTS_MAX 64
 #define NEVER UINT64_MAX
 
-enum kind { KIND_SPARSE, KIND_STEADY, KIND_BURSTY, KIND_PERIODIC, KIND_DRIFTING, KIND_CRON, KIND_BLOCKING, KIND_TRANSIENT, KIND_N };
+enum kind {
+	KIND_SPARSE,
+	KIND_STEADY,
+	KIND_BURSTY,
+	KIND_PERIODIC,
+	KIND_DRIFTING,
+	KIND_CRON,
+	KIND_BLOCKING,
+	KIND_TRANSIENT,
+	KIND_N
+};
 
 static const char *const kind_names[KIND_N] = {
 	"sparse", "steady", "bursty", "periodic", "drifting", "cron", "blocking", "transient",
 };
 
 static const char *const fault_names[FAULT_N] = {
-	"cpu spin", "blocked spike", "run-queue starvation", "fault storm", "vanished series", "level shift", "new stack spins",
+	"cpu spin",        "blocked spike", "run-queue starvation", "fault storm",
+	"vanished series", "level shift",   "new stack spins",
 };
 
 struct source {
@@ -33,7 +44,7 @@ struct source {
 	uint32_t period, phase, busy;
 	uint64_t on_until, next;
 	bool on, state_used;
-	bool vanished;       /* by a fault */
+	bool vanished;        /* by a fault */
 	uint64_t last_active; /* tick; NEVER before the first */
 };
 
@@ -120,7 +131,9 @@ static uint64_t poisson(struct world *w, double mean)
 
 static void make_source(struct world *w, struct source *s, enum kind kind)
 {
-	*s = (struct source){ .kind = kind, .level = 1, .noise = log_uniform(w, 2, 60), .last_active = NEVER };
+	*s = (struct source){
+		.kind = kind, .level = 1, .noise = log_uniform(w, 2, 60), .last_active = NEVER
+	};
 	switch (kind) {
 	case KIND_SPARSE:
 		s->rate = log_uniform(w, 1e-5, 2e-3);
@@ -207,7 +220,8 @@ static const struct fault *fault_of(const struct world *w, uint32_t series, enum
 	for (size_t i = 0; i < w->n_faults; i++) {
 		const struct fault *f = w->faults[i];
 
-		if (f->kind == kind && (f->series == series || kind == FAULT_STARVATION) && w->tick >= f->from && w->tick < f->until)
+		if (f->kind == kind && (f->series == series || kind == FAULT_STARVATION) &&
+		    w->tick >= f->from && w->tick < f->until)
 			return f;
 	}
 	return NULL;
@@ -278,7 +292,8 @@ static void move_load(struct world *w)
 
 	if (w->config.daily)
 		base += 1.2 + 1.2 * sin(2 * M_PI * (double)(w->tick % DAY) / DAY);
-	if (w->config.surge_every > 0 && w->tick >= w->surge_until && uniform(w) < 1 / w->config.surge_every) {
+	if (w->config.surge_every > 0 && w->tick >= w->surge_until &&
+	    uniform(w) < 1 / w->config.surge_every) {
 		w->surge = log_uniform(w, 3, 12);
 		w->surge_until = w->tick + (uint64_t)log_uniform(w, 10, 1200);
 	}
@@ -319,7 +334,9 @@ static void move_transients(struct world *w)
 void world_tick(struct world *w, scored_fn fn, void *userdata)
 {
 	struct detect_tick tick = {
-		.time_us = T0 + w->tick * USEC_PER_SEC, .duration_ns = NSEC_PER_SEC, .online_cpus = CPUS,
+		.time_us = T0 + w->tick * USEC_PER_SEC,
+		.duration_ns = NSEC_PER_SEC,
+		.online_cpus = CPUS,
 	};
 
 	move_load(w);
@@ -370,7 +387,8 @@ int world_new(struct world **ret, const struct world_config *config)
 	w->sources = calloc(w->n, sizeof(*w->sources));
 	w->states = calloc(w->n, w->state_size);
 	w->global = calloc(1, detect_global_state_size());
-	if (!w->sources || !w->states || !w->global || detect_new(&w->detect, &detect_config, w->global) < 0) {
+	if (!w->sources || !w->states || !w->global ||
+	    detect_new(&w->detect, &detect_config, w->global) < 0) {
 		world_free(w);
 		return -ENOMEM;
 	}
@@ -409,7 +427,8 @@ void world_add_fault(struct world *w, struct fault *fault)
 	if (fault->kind == FAULT_NEW_SPIN)
 		fault->series = w->n - FAULTS_MAX + (uint32_t)w->n_faults;
 	else
-		/* of those that this kind of fault would change beyond their own ways: a spin is nothing in what fills a CPU anyway */
+		/* of those that this kind of fault would change beyond their own ways: a spin is nothing
+		 * in what fills a CPU anyway */
 		do
 			fault->series = (uint32_t)(next_u64(w) % w->config.n_series);
 		while (w->sources[fault->series].kind != kind || w->sources[fault->series].rate > 0.3);

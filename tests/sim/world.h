@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A machine on a virtual clock: series of many kinds, a gate, daily load, loss, and faults of known truth, given to the detector
- * as the daemon would give them. */
+/* A machine on a virtual clock: series of many kinds, a gate, daily load, loss, and faults of known truth,
+ * given to the detector as the daemon would give them. */
 #pragma once
 
 #include "detect.h"

@@ -44,7 +44,8 @@ static int own_run(void **state)
 		write_file("/proc/self/uid_map", "0 %u 1", uid);
 		write_file("/proc/self/gid_map", "0 %u 1", gid);
 	}
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 || mount("tmpfs", "/run", "tmpfs", 0, NULL) < 0)
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("tmpfs", "/run", "tmpfs", 0, NULL) < 0)
 		return -1;
 	mkdir("/run/systemd", 0755);
 	mkdir("/run/systemd/journal", 0755);
@@ -86,7 +87,9 @@ static bool receive(struct received *ret)
 	size_t size = 1 << 24;
 	char *data = malloc(size), control[CMSG_SPACE(sizeof(int))];
 	struct iovec iov = { .iov_base = data, .iov_len = size };
-	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control) };
+	struct msghdr message = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)
+	};
 	ssize_t n = recvmsg(journal_fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	struct cmsghdr *c;
 
@@ -116,7 +119,8 @@ static char *field(const struct received *r, const char *name)
 	size_t name_size = strlen(name);
 
 	while (s < end) {
-		const char *newline = memchr(s, '\n', (size_t)(end - s)), *equals = memchr(s, '=', (size_t)(newline - s));
+		const char *newline = memchr(s, '\n', (size_t)(end - s)),
+			   *equals = memchr(s, '=', (size_t)(newline - s));
 		const char *value;
 		size_t size, this_name;
 
@@ -141,11 +145,11 @@ static char *field(const struct received *r, const char *name)
 	return NULL;
 }
 
-#define assert_field(r, name, expected)                  \
-	do {                                             \
-		_cleanup_free_ char *_v = field(r, name); \
-		assert_non_null(_v);                     \
-		assert_string_equal(_v, expected);       \
+#define assert_field(r, name, expected)                                                                      \
+	do {                                                                                                 \
+		_cleanup_free_ char *_v = field(r, name);                                                    \
+		assert_non_null(_v);                                                                         \
+		assert_string_equal(_v, expected);                                                           \
 	} while (0)
 
 #define assert_no_field(r, name) assert_null(field(r, name))
@@ -153,10 +157,24 @@ static char *field(const struct received *r, const char *name)
 static struct alert_anomaly anomaly(void)
 {
 	return (struct alert_anomaly){
-		.id = 7, .time_us = T0, .since_us = T0 - 5 * USEC_PER_SEC, .type = "spike", .metric = METRIC_ON_CPU,
-		.score = 9.5, .p_value = 3.2e-10, .observed = 980e6, .expected = 12e6, .load = 1.25, .gate_open = true,
-		.pid = 1234, .comm = "victim", .exe = "/usr/bin/victim", .unit = "victim.service", .cgroup = "/system.slice/victim.service",
-		.stack_id = 0xabc, .folded = "_start;main;spin_hot",
+		.id = 7,
+		.time_us = T0,
+		.since_us = T0 - 5 * USEC_PER_SEC,
+		.type = "spike",
+		.metric = METRIC_ON_CPU,
+		.score = 9.5,
+		.p_value = 3.2e-10,
+		.observed = 980e6,
+		.expected = 12e6,
+		.load = 1.25,
+		.gate_open = true,
+		.pid = 1234,
+		.comm = "victim",
+		.exe = "/usr/bin/victim",
+		.unit = "victim.service",
+		.cgroup = "/system.slice/victim.service",
+		.stack_id = 0xabc,
+		.folded = "_start;main;spin_hot",
 	};
 }
 
@@ -179,7 +197,9 @@ static void test_anomaly_record(void **state)
 	(void)state;
 	assert_int_equal(alert_anomaly(a, T0, &an), 0);
 	assert_true(receive(&r));
-	assert_field(&r, "MESSAGE", "on-cpu of spin_hot in victim.service (victim, pid 1234) rose from 12.0ms/s to 980ms/s, one in 3e9");
+	assert_field(&r, "MESSAGE",
+		     "on-cpu of spin_hot in victim.service (victim, pid 1234) rose from 12.0ms/s to 980ms/s, "
+		     "one in 3e9");
 	assert_field(&r, "MESSAGE_ID", STACKD_MESSAGE_ANOMALY);
 	assert_field(&r, "PRIORITY", "4");
 	assert_field(&r, "SYSLOG_IDENTIFIER", "stackd");
@@ -214,13 +234,21 @@ static void test_messages(void **state)
 		enum metric metric;
 		double observed, expected, p;
 	} cases[] = {
-		{ "drop", "main;work", "on-cpu of work in victim.service (victim, pid 1234) fell from 980ms/s to 12.0ms/s, one in 2000",
+		{ "drop", "main;work",
+		  "on-cpu of work in victim.service (victim, pid 1234) fell from 980ms/s to 12.0ms/s, one in "
+		  "2000",
 		  METRIC_ON_CPU, 12e6, 980e6, 0.0005 },
-		{ "new-stack", "main;work", "new stack: faults-minor of work in victim.service (victim, pid 1234) is 3.10k faults/s, one in 1e5",
+		{ "new-stack", "main;work",
+		  "new stack: faults-minor of work in victim.service (victim, pid 1234) is 3.10k faults/s, "
+		  "one in 1e5",
 		  METRIC_FAULTS_MINOR, 3100, 0, 1e-5 },
-		{ "vanished-stack", "main;work", "work in victim.service (victim, pid 1234) fell silent, its usual on-cpu was 980ms/s, one in 1e5",
+		{ "vanished-stack", "main;work",
+		  "work in victim.service (victim, pid 1234) fell silent, its usual on-cpu was 980ms/s, one "
+		  "in 1e5",
 		  METRIC_ON_CPU, 0, 980e6, 1e-5 },
-		{ "spike", "main;futex_wait;schedule;__schedule", "blocked of futex_wait in victim.service (victim, pid 1234) rose from 1ns/s to 1.00s/s, one in 1e5",
+		{ "spike", "main;futex_wait;schedule;__schedule",
+		  "blocked of futex_wait in victim.service (victim, pid 1234) rose from 1ns/s to 1.00s/s, "
+		  "one in 1e5",
 		  METRIC_BLOCKED, 1e9, 1, 1e-5 },
 	};
 
@@ -271,9 +299,13 @@ static void test_missing_and_hostile_values(void **state)
 	assert_field(&r, "MESSAGE_ID", STACKD_MESSAGE_ANOMALY);
 	assert_field(&r, "STACKD_COMM", an.comm);
 	assert_field(&r, "STACKD_FOLDED", an.folded);
-	assert_field(&r, "MESSAGE", "on-cpu of b?? in victim.service (a?PRIORITY=0?, pid 1234) rose from 12.0ms/s to 980ms/s, one in 3e9");
+	assert_field(&r, "MESSAGE",
+		     "on-cpu of b?? in victim.service (a?PRIORITY=0?, pid 1234) rose from 12.0ms/s to "
+		     "980ms/s, one in 3e9");
 
-	an = (struct alert_anomaly){ .type = "spike", .metric = METRIC_RUNNABLE, .observed = 0.0 / 0.0, .expected = 1e300 };
+	an = (struct alert_anomaly){
+		.type = "spike", .metric = METRIC_RUNNABLE, .observed = 0.0 / 0.0, .expected = 1e300
+	};
 	assert_int_equal(alert_anomaly(a, T0, &an), 0);
 	assert_true(receive(&bare));
 	assert_no_field(&bare, "OBJECT_PID");
@@ -397,8 +429,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_user_unit, start_journal, stop_journal),
 		cmocka_unit_test_setup_teardown(test_missing_and_hostile_values, start_journal, stop_journal),
 		cmocka_unit_test_setup_teardown(test_a_record_beyond_a_datagram, start_journal, stop_journal),
-		cmocka_unit_test_setup_teardown(test_rate_limit_ends_in_one_summary, start_journal, stop_journal),
-		cmocka_unit_test_setup_teardown(test_a_full_journal_never_blocks, start_journal, stop_journal),
+		cmocka_unit_test_setup_teardown(test_rate_limit_ends_in_one_summary, start_journal,
+						stop_journal),
+		cmocka_unit_test_setup_teardown(test_a_full_journal_never_blocks, start_journal,
+						stop_journal),
 		cmocka_unit_test(test_without_a_journal_the_log_has_it),
 	};
 

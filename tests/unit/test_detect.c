@@ -89,7 +89,11 @@ static void usual(struct machine *m, uint64_t values[static METRIC_N])
 static void begin(struct machine *m)
 {
 	struct detect_tick tick = {
-		.time_us = T0 + m->tick * USEC_PER_SEC, .duration_ns = NSEC_PER_SEC, .load = 1, .gate_open = true, .online_cpus = 64,
+		.time_us = T0 + m->tick * USEC_PER_SEC,
+		.duration_ns = NSEC_PER_SEC,
+		.load = 1,
+		.gate_open = true,
+		.online_cpus = 64,
 	};
 
 	m->tick++;
@@ -138,7 +142,9 @@ static void test_state_is_small(void **state)
 static void test_spike_is_told_with_what_moved(void **state)
 {
 	struct machine *m = *state;
-	uint64_t spike[METRIC_N] = { [METRIC_ON_CPU] = 5 * NSEC_PER_SEC, [METRIC_HITS] = 250, [METRIC_RUNNABLE] = 1500000 };
+	uint64_t spike[METRIC_N] = {
+		[METRIC_ON_CPU] = 5 * NSEC_PER_SEC, [METRIC_HITS] = 250, [METRIC_RUNNABLE] = 1500000
+	};
 
 	run(m, 1800, SIZE_MAX, NULL);
 	assert_int_equal(m->alarms, 0);
@@ -151,13 +157,16 @@ static void test_spike_is_told_with_what_moved(void **state)
 	assert_true(fabs(m->last.score + log10(m->last.p_value)) < 1e-3);
 	assert_true(m->last.observed > 4 * m->last.expected);
 	assert_true(m->last.expected > 0.05e9 && m->last.expected < 0.2e9);
-	assert_true(m->last.since_us <= T0 + m->tick * USEC_PER_SEC && m->last.since_us >= T0 + (m->tick - 10) * USEC_PER_SEC);
+	assert_true(m->last.since_us <= T0 + m->tick * USEC_PER_SEC &&
+		    m->last.since_us >= T0 + (m->tick - 10) * USEC_PER_SEC);
 }
 
 static void test_nothing_is_told_before_there_is_experience(void **state)
 {
 	struct machine *m = *state;
-	uint64_t spike[METRIC_N] = { [METRIC_ON_CPU] = 5 * NSEC_PER_SEC, [METRIC_HITS] = 250, [METRIC_RUNNABLE] = 60 * NSEC_PER_SEC };
+	uint64_t spike[METRIC_N] = {
+		[METRIC_ON_CPU] = 5 * NSEC_PER_SEC, [METRIC_HITS] = 250, [METRIC_RUNNABLE] = 60 * NSEC_PER_SEC
+	};
 
 	run(m, 20, SIZE_MAX, NULL);
 	run(m, 5, 3, spike);
@@ -167,7 +176,9 @@ static void test_nothing_is_told_before_there_is_experience(void **state)
 static void test_one_alarm_for_one_trouble_but_escalation_is_told(void **state)
 {
 	struct machine *m = *state;
-	uint64_t spike[METRIC_N] = { [METRIC_ON_CPU] = 3 * NSEC_PER_SEC, [METRIC_HITS] = 150, [METRIC_RUNNABLE] = 1500000 };
+	uint64_t spike[METRIC_N] = {
+		[METRIC_ON_CPU] = 3 * NSEC_PER_SEC, [METRIC_HITS] = 150, [METRIC_RUNNABLE] = 1500000
+	};
 
 	run(m, 1800, SIZE_MAX, NULL);
 	run(m, 30, 17, spike);
@@ -182,7 +193,9 @@ static void test_one_alarm_for_one_trouble_but_escalation_is_told(void **state)
 static void test_a_lasting_change_becomes_normal(void **state)
 {
 	struct machine *m = *state;
-	uint64_t shifted[METRIC_N] = { [METRIC_ON_CPU] = NSEC_PER_SEC, [METRIC_HITS] = 50, [METRIC_RUNNABLE] = 1500000 };
+	uint64_t shifted[METRIC_N] = {
+		[METRIC_ON_CPU] = NSEC_PER_SEC, [METRIC_HITS] = 50, [METRIC_RUNNABLE] = 1500000
+	};
 
 	run(m, 1800, SIZE_MAX, NULL);
 	run(m, 5000, 17, shifted);
@@ -236,8 +249,12 @@ static void test_silences_as_ever_are_no_news(void **state)
 static void test_what_follows_from_a_trouble_is_not_told_again(void **state)
 {
 	struct machine *m = *state;
-	uint64_t spike[METRIC_N] = { [METRIC_ON_CPU] = 5 * NSEC_PER_SEC, [METRIC_HITS] = 250, [METRIC_RUNNABLE] = 1500000 };
-	uint64_t waits[METRIC_N] = { [METRIC_ON_CPU] = 100000000, [METRIC_HITS] = 5, [METRIC_RUNNABLE] = 50 * NSEC_PER_SEC };
+	uint64_t spike[METRIC_N] = {
+		[METRIC_ON_CPU] = 5 * NSEC_PER_SEC, [METRIC_HITS] = 250, [METRIC_RUNNABLE] = 1500000
+	};
+	uint64_t waits[METRIC_N] = {
+		[METRIC_ON_CPU] = 100000000, [METRIC_HITS] = 5, [METRIC_RUNNABLE] = 50 * NSEC_PER_SEC
+	};
 
 	run(m, 1800, SIZE_MAX, NULL);
 	run(m, 5, 17, spike);
@@ -259,7 +276,11 @@ static void test_loss_is_no_drop(void **state)
 	run(m, 1800, SIZE_MAX, NULL);
 	for (unsigned i = 0; i < 60; i++) {
 		struct detect_tick tick = {
-			.time_us = T0 + m->tick * USEC_PER_SEC, .duration_ns = NSEC_PER_SEC, .load = 1, .gate_open = true, .online_cpus = 64,
+			.time_us = T0 + m->tick * USEC_PER_SEC,
+			.duration_ns = NSEC_PER_SEC,
+			.load = 1,
+			.gate_open = true,
+			.online_cpus = 64,
 			.lost_fraction = 0.95,
 		};
 
@@ -339,7 +360,8 @@ static void test_impossible_numbers_never_alarm(void **state)
 	static const uint64_t durations[] = { 0, 1, NSEC_PER_SEC, 3600 * NSEC_PER_SEC, UINT64_MAX };
 	static const uint64_t times[] = { 0, T0, T0 - 3600 * USEC_PER_SEC, UINT64_MAX };
 	static const double odd[] = { 0, -1, 1, 2, NAN, INFINITY, -INFINITY };
-	uint64_t huge[METRIC_N], zero[METRIC_N] = { 0 }, constant[METRIC_N] = { [METRIC_BLOCKED] = NSEC_PER_SEC };
+	uint64_t huge[METRIC_N], zero[METRIC_N] = { 0 },
+				 constant[METRIC_N] = { [METRIC_BLOCKED] = NSEC_PER_SEC };
 
 	memset(huge, 0xff, sizeof(huge));
 	for (unsigned i = 0; i < 20000; i++) {
@@ -406,12 +428,15 @@ int main(void)
 		cmocka_unit_test(test_types_have_names),
 		cmocka_unit_test(test_state_is_small),
 		cmocka_unit_test_setup_teardown(test_spike_is_told_with_what_moved, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_nothing_is_told_before_there_is_experience, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_one_alarm_for_one_trouble_but_escalation_is_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_nothing_is_told_before_there_is_experience, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_one_alarm_for_one_trouble_but_escalation_is_told, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_a_lasting_change_becomes_normal, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_regular_series_that_falls_silent, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_silences_as_ever_are_no_news, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_what_follows_from_a_trouble_is_not_told_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_what_follows_from_a_trouble_is_not_told_again, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_loss_is_no_drop, setup, teardown),
 		cmocka_unit_test(test_calibration_claims_no_more_than_it_knows),
 		cmocka_unit_test_setup_teardown(test_damaged_state_is_taken_as_new, setup, teardown),
