@@ -56,6 +56,14 @@ struct {
 	__type(value, struct walk_slot);
 } walk_slots SEC(".maps");
 
+/* Time in which nobody looked is nobody's. */
+static __always_inline u64 accountable(u64 claim)
+{
+	u64 awake = control.awake_ns;
+
+	return claim < awake ? awake : claim;
+}
+
 /* The weight of this switch if its stack is to be walked, else 0. The rate depends on the past only. */
 static __always_inline u32 draw(u64 now)
 {
@@ -150,7 +158,7 @@ static __always_inline void switch_in(struct task_struct *task, u64 now)
 		return;
 	weight = claim == state->out_ns ? state->weight : 1;
 	if (state->stack_id && weight)
-		account_wait(task, state, claim, now, weight);
+		account_wait(task, state, accountable(claim), now, weight);
 }
 
 SEC("tp_btf/sched_switch")

@@ -106,6 +106,7 @@ struct stackd_control {
 	__u32 create_only;       /* the iterator only makes places for the tasks' states */
 	__u64 tick_ns;           /* CLOCK_MONOTONIC, the end of this tick, set before the iterator runs */
 	__u64 last_tick_ns;      /* the end of the tick before */
+	__u64 awake_ns;          /* since when somebody looks; waits from before are accounted from here on */
 	__u64 walks_until_ns;    /* the iterator walks no further stack after this */
 	__u32 walks_left;
 	__u32 learn_run_queues;  /* the iterator notes where each CPU's run queue is */

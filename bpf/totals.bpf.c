@@ -239,8 +239,8 @@ static __always_inline bool still_blocked(struct task_struct *task, struct task_
 		state->stack_id = id;
 		if (__sync_val_compare_and_swap(&state->claim, claim, control.tick_ns) != claim)
 			return false;
-		if (!reported && claim < control.last_tick_ns)
-			account_off_cpu(task, id, control.last_tick_ns - claim, 0);
+		if (!reported && accountable(claim) < control.last_tick_ns)
+			account_off_cpu(task, id, control.last_tick_ns - accountable(claim), 0);
 	} else {
 		wait_adopt(state, switches, id, false);
 	}
@@ -275,10 +275,13 @@ static __always_inline void still_queued(struct task_struct *task, struct task_s
 	}
 	if (!wake || wake > control.tick_ns)
 		return;
+	state->stack_id = id;
+	if (__sync_val_compare_and_swap(&state->claim, claim, control.tick_ns) != claim)
+		return;
+	claim = accountable(claim);
 	if (wake < claim)
 		wake = claim;
-	state->stack_id = id;
-	if (__sync_val_compare_and_swap(&state->claim, claim, control.tick_ns) == claim)
+	if (wake < control.tick_ns)
 		account_off_cpu(task, id, wake - claim, control.tick_ns - wake);
 }
 
@@ -303,6 +306,19 @@ static __always_inline void visit_wait(struct task_struct *task, struct task_sta
 
 /* ---- the iterator ---- */
 
+/* It was there before us: what it did until now is not of this tick. */
+static __always_inline void begin_session(struct task_struct *task, struct task_state *state)
+{
+	struct accounts now;
+
+	accounts_read(task, &now);
+	state->on_cpu_ns = now.on_cpu_ns;
+	state->runnable_ns = now.runnable_ns;
+	state->faults_minor = now.faults_minor;
+	state->faults_major = now.faults_major;
+	state->session = control.session;
+}
+
 static __always_inline int visit(struct bpf_iter__task *ctx, bool sleepable)
 {
 	struct task_struct *task = ctx->task;
@@ -323,16 +339,15 @@ static __always_inline int visit(struct bpf_iter__task *ctx, bool sleepable)
 	}
 	if (state->seen == SEEN_NEVER && !state->switches && !state->claim)
 		state->switches = -1;
-	if (control.create_only)
-		return 0;
 	fresh = state->session != control.session;
+	if (control.create_only) {
+		if (fresh && task->start_time <= control.tick_ns)
+			begin_session(task, state);
+		return 0;
+	}
 	accounts_read(task, &now);
 	if (fresh && task->start_time <= control.last_tick_ns) {
-		/* It was there before us: what it did until now is not of this tick. */
-		state->on_cpu_ns = now.on_cpu_ns;
-		state->runnable_ns = now.runnable_ns;
-		state->faults_minor = now.faults_minor;
-		state->faults_major = now.faults_major;
+		begin_session(task, state);
 	} else if (fresh && control.tick_ns > task->start_time) {
 		line.unborn_ns = task->start_time - control.last_tick_ns;
 	}

@@ -174,6 +174,7 @@ static void come_back(struct collect *c)
 {
 	struct stackd_bpf *skel = c->programs.skel;
 
+	c->control->awake_ns = clock_monotonic_ns();
 	if (!skel->links.on_exit)
 		skel->links.on_exit = bpf_program__attach(skel->progs.on_exit);
 }
