@@ -159,8 +159,23 @@ def test_conservation():
     note(f"losses: {seen['status']['losses']}")
 
 
+def test_sampled_waits():
+    """With the default limit few of so many waits are walked, and their weights make up for the rest."""
+    daemon.write_config("")
+    asked = time.monotonic()
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_for_notification("READY=1", since=asked)
+    with Workload("fixed_work", mode="pipe", n=800000, linger=False) as load:
+        load.go()
+        account = load.result()
+        note(f"{2 * account['n'] / account['work_ns'] * 1e9:.0f} switches a second")
+        flame = daemon.settled_flame("off_cpu", pid=load.pid)
+    off_cpu = account["work_ns"] - account["process_cpu_ns"]
+    within("off-CPU ns of the first of two", flame.total, off_cpu, relative=0.1)
+
+
 def test_deadlock():
-    with Workload("deadlock") as load:
+    with Workload("deadlock", linger=False) as load:
         load.go()
         started = time.time()
         wait_until_seen(load, "hold_a_want_b")
@@ -209,6 +224,7 @@ run(
         ("exact totals by process agree with the processes' own", test_exact_totals),
         ("page faults are within 5 %, by function", test_faults),
         ("the stacks' sums agree with the kernel's totals", test_conservation),
+        ("sampled waits weigh as much as all of them", test_sampled_waits),
         ("a deadlock is visible while it lasts", test_deadlock),
     ],
     setup=record_all,
