@@ -33,6 +33,7 @@ struct stackd_process {
 _Static_assert(sizeof(struct stackd_process) == 48, "shared with the daemon");
 
 #define STACKD_STACK_TRUNCATED 1u
+#define STACKD_STACK_SWITCH 2u /* taken while switching, so that the innermost frames are ours and the scheduler's */
 
 /* Value of the stacks map; the key is the raw id. */
 struct stackd_stack {

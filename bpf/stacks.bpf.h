@@ -154,6 +154,8 @@ static __always_inline u64 stack_capture(void *ctx, u32 slot, struct task_struct
 	stack->n_user = user > 0 ? (u64)user / 8 : 0;
 	stack->flags = stack->n_kernel == STACKD_KERNEL_FRAMES || stack->n_user == STACKD_USER_FRAMES ?
 	               STACKD_STACK_TRUNCATED : 0;
+	if (slot == SCRATCH_SWITCH)
+		stack->flags |= STACKD_STACK_SWITCH;
 	process_fill(&stack->process, task);
 	return stack_keep(stack);
 }

@@ -546,6 +546,8 @@ int collect_frames(struct collect *c, uint64_t raw_id, struct collect_frames *re
 	ret->n_kernel = MIN(stack.n_kernel, COLLECT_KERNEL_FRAMES_MAX);
 	ret->n_user = MIN(stack.n_user, COLLECT_USER_FRAMES_MAX);
 	memcpy(ret->kernel, stack.kernel, ret->n_kernel * sizeof ret->kernel[0]);
+	if (stack.flags & STACKD_STACK_SWITCH)
+		ret->n_kernel = frames_without_switch(ret->kernel, ret->n_kernel, c->programs.sched_start, c->programs.sched_end);
 	memcpy(ret->user, stack.user, ret->n_user * sizeof ret->user[0]);
 	return 0;
 }

@@ -39,11 +39,15 @@ struct programs {
 	bool load_by_timer;        /* no tracepoint shows the load: the daemon asks */
 	bool exit_attached;
 	const char *load_source;
+	uint64_t sched_start, sched_end; /* the kernel's scheduling functions (.sched.text); 0: unknown */
 	struct bpf_link *switch_links[3];
 };
 
 int programs_load(struct programs *p, const struct collect_config *config);
 void programs_unload(struct programs *p);
+/* Leaves out the frames of a stack taken at a switch that the stack of a waiting thread doesn't have: our program's and
+ * those of .sched.text, which the kernel skips there. So a wait has one stack, whoever walked it. Returns the new n. */
+size_t frames_without_switch(uint64_t *frames, size_t n, uint64_t sched_start, uint64_t sched_end);
 /* sched_switch and what goes with it; attached only while the gate is open. */
 int programs_attach_switch(struct programs *p);
 void programs_detach_switch(struct programs *p);

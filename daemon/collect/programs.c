@@ -223,6 +223,36 @@ static int attach_tasks(struct programs *p)
 	return 0;
 }
 
+static void find_sched_text(struct programs *p)
+{
+	_cleanup_fclose_ FILE *f = fopen("/proc/kallsyms", "re");
+	char line[512];
+
+	while (f && !p->sched_end && fgets(line, sizeof line, f)) {
+		if (strstr(line, " __sched_text_start"))
+			p->sched_start = strtoull(line, NULL, 16);
+		else if (strstr(line, " __sched_text_end"))
+			p->sched_end = strtoull(line, NULL, 16);
+	}
+	if (!p->sched_start || !p->sched_end)
+		log_info("kallsyms doesn't say where the scheduler's functions are: long and short waits have different stacks");
+}
+
+size_t frames_without_switch(uint64_t *frames, size_t n, uint64_t sched_start, uint64_t sched_end)
+{
+	size_t kept = 0;
+	bool switched = false; /* beyond the first of the scheduler's functions */
+
+	for (size_t i = 0; i < n; i++) {
+		bool sched = frames[i] >= sched_start && frames[i] < sched_end;
+
+		switched |= sched;
+		if (switched && !sched)
+			frames[kept++] = frames[i];
+	}
+	return kept ? kept : n;
+}
+
 int programs_load(struct programs *p, const struct collect_config *config)
 {
 	struct wish wishes[WISH_N];
@@ -248,6 +278,7 @@ int programs_load(struct programs *p, const struct collect_config *config)
 		programs_unload(p);
 		return r;
 	}
+	find_sched_text(p);
 	attach_load(p);
 	attach_oncpu(p, config);
 	return 0;

@@ -192,6 +192,20 @@ static void test_eviction(void **state _unused_)
 	}
 }
 
+static void test_switch_frames(void **state _unused_)
+{
+	/* program, bpf_trace_run, [__schedule, schedule], caller, [mutex_lock], syscall; [] is .sched.text, 100 to 199 */
+	uint64_t frames[] = { 900, 10, 150, 199, 200, 100, 300 }, none[] = { 900, 10, 300 };
+
+	assert_int_equal(frames_without_switch(frames, 7, 100, 200), 2);
+	assert_int_equal(frames[0], 200);
+	assert_int_equal(frames[1], 300);
+	/* Where nothing of the scheduler is found, nothing is known to be ours. */
+	assert_int_equal(frames_without_switch(none, 3, 100, 200), 3);
+	assert_int_equal(frames_without_switch(none, 3, 0, 0), 3);
+	assert_int_equal(none[0], 900);
+}
+
 /* ---- totals and waits ---- */
 
 static struct {
@@ -302,6 +316,7 @@ int main(void)
 		cmocka_unit_test(test_cpu_lists),
 		cmocka_unit_test(test_fault_periods),
 		cmocka_unit_test(test_eviction),
+		cmocka_unit_test(test_switch_frames),
 		cmocka_unit_test(test_totals),
 		cmocka_unit_test(test_waits),
 	};
