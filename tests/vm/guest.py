@@ -25,9 +25,9 @@ MESSAGE_ANOMALY = "ec044c2affe045f0bc158dd3f7c8e926"
 CAPABILITIES = {"DAC_READ_SEARCH": 2, "SYS_PTRACE": 19, "SYS_ADMIN": 21, "SYSLOG": 34, "PERFMON": 38, "BPF": 39}
 SECURITY_MAX = 2.2
 
-# Emulated, everything takes ten to twenty times as long.
-SOON = 20       # seconds: what happens within a tick or two
-BASELINE = 60   # seconds of quiet before a load, for the detectors to see
+# Emulated, and on a busy host, everything takes up to fifty times as long.
+SOON = 30       # seconds: what happens within a tick or two
+BASELINE = 45   # seconds of quiet before a load, for the detectors to see
 LOAD = 60       # seconds that an anomaly may take from the load's start to the report
 
 SETTINGS = "[Gate]\nCloseAfter=3s\nBaselineHz=100\n"
@@ -131,7 +131,8 @@ def journal(*arguments):
 
 
 def start_workload(name, kind, threads, user="root", cpu=None):
-    properties = ["-p", f"User={user}", "-p", "CollectMode=inactive-or-failed"]
+    # Nice, so that the load does not slow down what the test asks meanwhile; a nice task is as runnable as another.
+    properties = ["-p", f"User={user}", "-p", "Nice=15", "-p", "CollectMode=inactive-or-failed"]
     if cpu is not None:
         properties += ["-p", f"CPUAffinity={cpu}"]
     run("systemd-run", "-q", f"--unit={name}", *properties, str(HERE / "workload"), kind, str(threads))
@@ -246,11 +247,11 @@ def security_figure():
 
 @step
 def load_opens_the_gate():
-    """a load above OpenAbove= opens the gate, with load as its cause, and its end closes it"""
+    """a load above OpenAbove= opens the gate, with load as its cause"""
     # What takes hours with the defaults must show after a minute: more samples and a larger budget make up for it.
     configure(SETTINGS + "[Detect]\nFalseAlarmsPerDay=1000\n")
     reload_service()
-    start_workload("victim", "victim", 16)
+    start_workload("victim", "victim", 14)
     time.sleep(BASELINE)
     signal_workload("victim", "SIGUSR1")
     wait_for(lambda: status()["gate"]["open"], "the gate open")
@@ -264,7 +265,10 @@ def anomaly_is_found():
     def found():
         return [a for a in anomalies() if a["unit"] == "victim.service"]
 
-    first = wait_for(found, "an anomaly of victim.service", LOAD)[0]
+    try:
+        first = wait_for(found, "an anomaly of victim.service", LOAD)[0]
+    finally:
+        signal_workload("victim", "SIGUSR2")
     print(f"# first anomaly: {first['type']} {first['metric']} score {first['score']:.1f}")
     expect("victim.service" in stackctl("anomalies", "--since", "10m", "--full"), "not in the table")
     expect(anomalies("--unit=victim"), "none with --unit=victim")
@@ -313,8 +317,8 @@ def catalog_explains():
 @step
 def gate_closes():
     """the gate closes when the load is over, and says so in its history"""
-    run("systemctl", "stop", "victim.service")
     wait_for(lambda: not status()["gate"]["open"], "the gate closed", 40)
+    run("systemctl", "stop", "victim.service")
     expect(any(not change["open"] for change in query("gate")["history"]), "no closing in the history")
 
 
@@ -530,7 +534,7 @@ def uninstall_leaves_nothing():
     run("bash", str(HERE / "install"), "--uninstall", timeout=120)
     # Paths that systemd makes for the transient workloads, and these tests, are not the product's.
     found = output("find", "/etc", "/usr", "/var", "/run", "/lib/systemd", "(", "-name", "*stackd*", "-o", "-name", "*stackctl*",
-                   ")", "-not", "-name", "stackd-test*").split()
+                   ")", "-not", "-name", "*stackd-test*").split()
     expect(not found, "still there: " + " ".join(found))
     for database in "passwd", "group":
         run("getent", database, "stackd", ok=False)
