@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "open_waits.h"
 
-#define NONE UINT32_MAX
+#define NO_WAIT UINT32_MAX
 
 struct waits {
 	struct map64 *index;   /* raw id -> entry */
@@ -19,7 +19,7 @@ int waits_new(struct waits **ret, uint32_t max_stacks)
 		return -ENOMEM;
 	w->max = max_stacks;
 	for (uint32_t i = 0; i < max_stacks; i++)
-		w->entries[i].next_free = i + 1 < max_stacks ? i + 1 : NONE;
+		w->entries[i].next_free = i + 1 < max_stacks ? i + 1 : NO_WAIT;
 	if ((r = map64_new(&w->index, max_stacks)) < 0 || (r = map64_new(&w->threads, max_stacks)) < 0)
 		return r;
 	*ret = TAKE_PTR(w);
@@ -57,7 +57,7 @@ static void change_threads(struct waits *w, const struct collect_process *proces
 
 bool waits_full(const struct waits *w, uint64_t raw_id)
 {
-	return w->free == NONE && !map64_get(w->index, raw_id, NULL);
+	return w->free == NO_WAIT && !map64_get(w->index, raw_id, NULL);
 }
 
 int waits_begin(struct waits *w, uint64_t raw_id, const struct collect_process *process, uint64_t stack_id, uint32_t threads)

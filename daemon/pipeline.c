@@ -4,9 +4,12 @@
 #include "balance.h"
 #include "idcache.h"
 #include "open_waits.h"
+#include "pending.h"
 
-/* Stacks whose objects the parser is still reading. A start on a busy machine has a few hundred. */
-#define PENDING_MAX 4096
+/* Stacks whose objects the parser is still reading, and processes not looked at yet: a start on a busy machine has a few
+ * hundred, two thousand new processes a second a few thousand. */
+#define PENDING_MAX 16384
+#define TOTAL_SEED 0x746f74616c /* keeps the keys of totals apart from raw stack ids */
 /* A series is scored with zeros for this long after its last sign of life, so that its vanishing is seen. */
 #define LIVE_TICKS 60
 /* Anomalies told in one tick; the detector's budget keeps far below. */
@@ -15,21 +18,12 @@
 #define OWN_SERIES_MAX 4096
 #define FOLDED_MAX 8192
 
-/* A stack that waits for its names, with what it did meanwhile: told to the store as soon as they are known. */
-struct pending {
-	uint64_t raw_id; /* 0 = free */
-	struct collect_process process;
-	uint64_t values[METRIC_N];
-	int threads;
-};
-
 struct pipeline {
 	struct pipeline_rooms rooms;
 	struct pipeline_config config;
 
 	struct idcache stack_ids;
-	struct map64 *pending_index; /* raw id -> pending */
-	struct pending *pending;
+	struct pending_table *pending;
 	struct waits *waits;
 	struct map64 *own_series;
 
@@ -55,12 +49,9 @@ int pipeline_new(struct pipeline **ret, const struct pipeline_rooms *rooms, cons
 		return -ENOMEM;
 	p->rooms = *rooms;
 	p->config = *config;
-	p->pending = calloc(PENDING_MAX, sizeof(*p->pending));
-	if (!p->pending)
-		return -ENOMEM;
 	/* Twice what the kernel holds: a stack must be known here at least as long as its frames are not sent again. */
 	if ((r = idcache_init(&p->stack_ids, 4 * (size_t) config->max_stacks)) < 0 ||
-	    (r = map64_new(&p->pending_index, PENDING_MAX)) < 0 || (r = map64_new(&p->own_series, OWN_SERIES_MAX)) < 0 ||
+	    (r = pending_new(&p->pending, PENDING_MAX)) < 0 || (r = map64_new(&p->own_series, OWN_SERIES_MAX)) < 0 ||
 	    (r = waits_new(&p->waits, config->max_stacks)) < 0)
 		return r;
 	*ret = TAKE_PTR(p);
@@ -72,10 +63,9 @@ struct pipeline *pipeline_free(struct pipeline *p)
 	if (!p)
 		return NULL;
 	idcache_done(&p->stack_ids);
-	map64_free(p->pending_index);
 	map64_free(p->own_series);
 	waits_free(p->waits);
-	free(p->pending);
+	pending_free(p->pending);
 	free(p);
 	return NULL;
 }
@@ -115,6 +105,13 @@ static void count_loss(struct pipeline *p, const char *cause, uint64_t n)
 
 /* ---- identity ---- */
 
+/* Realtime of a moment of the boot clock. What the kernel says of starts is exact, what time it was then is not. */
+static uint64_t realtime_of_boot_ns(uint64_t boot_ns)
+{
+	return clock_realtime_us() - clock_boottime_ns() / NSEC_PER_USEC + boot_ns / NSEC_PER_USEC;
+}
+
+/* -EAGAIN: who it is will be known in a tick or two. */
 static int find_process(struct pipeline *p, const struct collect_process *process, store_ref *ret)
 {
 	const struct symbols_process_key key = { process->pid, process->exec_id, process->start_ns };
@@ -127,11 +124,14 @@ static int find_process(struct pipeline *p, const struct collect_process *proces
 	r = symbols_process(p->rooms.symbols, &key, process->cgroup_id, process->comm, process->uid, process->kernel_thread, &known);
 	if (r < 0)
 		return r;
+	if (!known->settled)
+		return -EAGAIN;
 	return store_intern_process(p->rooms.store,
 	                            &(struct store_process) {
 	                                    .pid = process->pid,
 	                                    .exec_id = process->exec_id,
 	                                    .start_ns = process->start_ns,
+	                                    .start_us = realtime_of_boot_ns(process->start_ns),
 	                                    .uid = known->uid,
 	                                    .comm = known->comm,
 	                                    .exe = known->exe,
@@ -216,23 +216,16 @@ static void end_wait(struct pipeline *p, uint64_t raw_id, uint32_t threads)
 		store_wait(p->rooms.store, process_ref, stack_ref, -(int) threads);
 }
 
-/* ---- what waits for its names ---- */
+/* ---- into the open tick, or put off ---- */
 
-static void put_off(struct pipeline *p, uint64_t raw_id, const struct collect_process *process, const uint64_t *values, int threads)
+static void put_off(struct pipeline *p, uint64_t key, bool total, const struct collect_process *process, const uint64_t *values, int threads)
 {
-	struct pending *entry;
-	uint64_t index;
+	struct pending *entry = pending_make(p->pending, key, process, total);
 
-	if (!map64_get(p->pending_index, raw_id, &index)) {
-		for (index = 0; index < PENDING_MAX && p->pending[index].raw_id; index++)
-			;
-		if (index == PENDING_MAX || map64_put(p->pending_index, raw_id, index) < 0) {
-			count_loss(p, "pending-full", 1);
-			return;
-		}
-		p->pending[index] = (struct pending) { .raw_id = raw_id, .process = *process };
+	if (!entry) {
+		count_loss(p, "pending-full", 1);
+		return;
 	}
-	entry = &p->pending[index];
 	for (size_t m = 0; values && m < METRIC_N; m++)
 		entry->values[m] += values[m];
 	entry->threads += threads;
@@ -265,22 +258,42 @@ static int account(struct pipeline *p, uint64_t raw_id, const struct collect_pro
 static void account_or_put_off(struct pipeline *p, uint64_t raw_id, const struct collect_process *process, const uint64_t *values, int threads)
 {
 	if (account(p, raw_id, process, values, threads) == -EAGAIN)
-		put_off(p, raw_id, process, values, threads);
+		put_off(p, raw_id, false, process, values, threads);
+}
+
+static int account_total(struct pipeline *p, const struct collect_process *process, const uint64_t *values)
+{
+	store_ref process_ref;
+	int r;
+
+	r = find_process(p, process, &process_ref);
+	if (r >= 0)
+		r = store_add_total(p->rooms.store, process_ref, values);
+	if (r < 0 && r != -EAGAIN)
+		count_loss(p, loss_cause(r), 1);
+	return r;
+}
+
+static uint64_t total_key(const struct collect_process *process)
+{
+	const uint64_t key[] = { (uint32_t) process->pid | (uint64_t) process->exec_id << 32, process->start_ns };
+
+	return hash64(key, sizeof(key), TOTAL_SEED);
 }
 
 static void retry_pending(struct pipeline *p)
 {
-	for (size_t i = 0; map64_size(p->pending_index) > 0 && i < PENDING_MAX; i++) {
-		struct pending *entry = &p->pending[i];
+	struct pending *entry;
+	uint32_t cursor = 0;
+	int r;
 
-		if (!entry->raw_id)
-			continue;
+	while ((entry = pending_next(p->pending, &cursor))) {
 		if (entry->threads > 0)
 			entry->values[METRIC_BLOCKED] += entry->threads * p->tick.duration_ns;
-		if (account(p, entry->raw_id, &entry->process, entry->values, entry->threads) == -EAGAIN)
-			continue;
-		map64_remove(p->pending_index, entry->raw_id);
-		entry->raw_id = 0;
+		r = entry->total ? account_total(p, &entry->process, entry->values)
+		                 : account(p, entry->key, &entry->process, entry->values, entry->threads);
+		if (r != -EAGAIN)
+			pending_drop(p->pending, entry);
 	}
 }
 
@@ -326,14 +339,15 @@ static void sink_sample(void *userdata, const struct collect_sample *sample)
 static void sink_wait(void *userdata, const struct collect_wait *wait)
 {
 	struct pipeline *p = userdata;
-	uint64_t index;
+	struct pending *entry;
 
 	if (wait->threads > 0) {
 		account_or_put_off(p, wait->raw_id, &wait->process, NULL, wait->threads);
 		return;
 	}
-	if (map64_get(p->pending_index, wait->raw_id, &index) && p->pending[index].threads > 0)
-		p->pending[index].threads = MAX(p->pending[index].threads + wait->threads, 0);
+	entry = pending_find(p->pending, wait->raw_id);
+	if (entry && entry->threads > 0)
+		entry->threads = MAX(entry->threads + wait->threads, 0);
 	else
 		end_wait(p, wait->raw_id, -wait->threads);
 }
@@ -341,17 +355,12 @@ static void sink_wait(void *userdata, const struct collect_wait *wait)
 static void sink_total(void *userdata, const struct collect_total *total)
 {
 	struct pipeline *p = userdata;
-	store_ref process_ref;
-	int r;
 
 	balance_add_exact(&p->balance, total->values);
 	/* Only of processes that have totals: those that did nothing but wait have none to compare with. */
 	balance_add_waits(&p->balance, waits_of_process(p->waits, &total->process) * p->tick.duration_ns);
-	r = find_process(p, &total->process, &process_ref);
-	if (r >= 0)
-		r = store_add_total(p->rooms.store, process_ref, total->values);
-	if (r < 0)
-		count_loss(p, loss_cause(r), 1);
+	if (account_total(p, &total->process, total->values) == -EAGAIN)
+		put_off(p, total_key(&total->process), true, &total->process, total->values, 0);
 }
 
 static void sink_loss(void *userdata, const char *cause, uint64_t n)
@@ -395,7 +404,7 @@ static void note_anomaly(struct pipeline *p, const struct store_series *series, 
 		return;
 	a->uid = process.uid;
 	a->pid = process.pid;
-	a->process_start_ns = process.start_ns;
+	a->process_start_us = process.start_us;
 	copy_string(a->comm, sizeof(a->comm), process.comm);
 	copy_string(a->exe, sizeof(a->exe), process.exe);
 	copy_string(a->unit, sizeof(a->unit), process.unit);
@@ -531,7 +540,7 @@ void pipeline_get_status(const struct pipeline *p, struct pipeline_status *ret)
 		.last_tick_us = p->tick.time_us,
 		.last_series = p->live_series,
 		.cost_ns = p->cost_ns,
-		.pending = map64_size(p->pending_index),
+		.pending = pending_count(p->pending),
 		.pending_max = PENDING_MAX,
 		.cached_stacks = idcache_size(&p->stack_ids),
 		.cached_stacks_max = 4 * p->config.max_stacks,

@@ -59,7 +59,6 @@ struct api {
 	struct session *sessions;
 	struct api_status status;
 	size_t rows; /* in the tables that are kept by calls in progress, at most API_ROWS_ALL_MAX */
-	uint64_t boot_us;           /* realtime of the boot */
 };
 
 enum session_timer {
@@ -167,8 +166,7 @@ void put_values(struct json_writer *w, const char *key, const uint64_t values[st
 void put_finite(struct json_writer *w, const char *key, double v);
 void write_frame(struct json_writer *w, const struct store_frame *frame);
 /* before_us: a process that seems to have started later than that is of an earlier boot. */
-void put_process(struct api *a, struct json_writer *w, const char *key, const struct store_process *process,
-                 uint64_t before_us);
+void put_process(struct json_writer *w, const char *key, const struct store_process *process);
 void put_gate(struct api *a, struct json_writer *w, const char *key);
 
 struct stack {

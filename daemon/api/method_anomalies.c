@@ -158,18 +158,18 @@ static bool anything_left(const struct anomalies *a)
 	return a->next < a->n || a->queue_n > 0;
 }
 
-static void write_process(struct session *s, struct json_writer *w, const struct store_anomaly *a)
+static void write_process(struct json_writer *w, const struct store_anomaly *a)
 {
 	const struct store_process process = {
-		.pid = a->pid, .start_ns = a->process_start_ns, .uid = a->uid,
+		.pid = a->pid, .start_us = a->process_start_us, .uid = a->uid,
 		.comm = a->comm, .exe = a->exe, .unit = a->unit, .cgroup = a->cgroup,
 	};
 
 	if (a->pid > 0)
-		put_process(s->api, w, "process", &process, a->time_us);
+		put_process(w, "process", &process);
 }
 
-static void write_anomaly(struct session *s, struct json_writer *w, const struct store_anomaly *a,
+static void write_anomaly(struct json_writer *w, const struct store_anomaly *a,
                           const struct stack *stack)
 {
 	json_open_object(w);
@@ -186,7 +186,7 @@ static void write_anomaly(struct session *s, struct json_writer *w, const struct
 	json_put_bool(w, "gate_open", a->gate_open);
 	json_put_id(w, "series", a->series_id);
 	json_put_id(w, "stack", a->stack_id);
-	write_process(s, w, a);
+	write_process(w, a);
 	json_put_string(w, "unit", a->unit);
 	json_put_string(w, "cgroup", a->cgroup);
 	json_put_string(w, "exe", a->exe);
@@ -208,7 +208,7 @@ static bool write_chunk(struct session *s, struct anomalies *a, struct json_writ
 		if (json_writer_error(w) < 0 ||
 		    page_full(s, json_writer_size(w), *n, stack_bound(stack) + 2 * PROCESS_BOUND))
 			return false;
-		write_anomaly(s, w, &c->anomalies[i], stack);
+		write_anomaly(w, &c->anomalies[i], stack);
 		advance(a);
 		(*n)++;
 	}

@@ -52,7 +52,7 @@ static void write_slice(struct session *s, struct view *v, struct json_writer *w
 	if (store_get_process(s->api->views.store, row->key, &process) < 0)
 		return;
 	json_open_object(w);
-	put_process(s->api, w, "process", &process, v->window.until_us);
+	put_process(w, "process", &process);
 	put_values(w, "values", v->processes.values[row->values]);
 	json_close_object(w);
 }

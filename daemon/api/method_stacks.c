@@ -62,7 +62,7 @@ static void write_process(struct session *s, struct listing *l, struct json_writ
 	if (store_get_process(s->api->views.store, row->key, &process) < 0)
 		return;
 	json_open_object(w);
-	put_process(s->api, w, "process", &process, l->window.until_us);
+	put_process(w, "process", &process);
 	put_values(w, "values", l->table.values[row->values]);
 	json_close_object(w);
 }

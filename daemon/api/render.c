@@ -5,10 +5,6 @@
 #include <float.h>
 #include <math.h>
 
-/* The boot's time is only as good as this: processes' start times have the kernel's clock tick, and the same
- * process has to start at the same moment in every reply. */
-#define BOOT_ROUND_US 10000
-
 /* More than the bytes of a row or frame besides its names, and of what closes a reply. */
 #define ROW_OVERHEAD 1024
 
@@ -168,24 +164,12 @@ void put_frames(struct json_writer *w, const char *key, const struct stack *stac
 
 /* ---- processes ---- */
 
-static uint64_t start_us(struct api *a, uint64_t start_ns, uint64_t before_us)
-{
-	uint64_t boot = clock_realtime_us() - clock_boottime_ns() / NSEC_PER_USEC, start;
-
-	/* The clock was set. */
-	if (boot > a->boot_us + USEC_PER_SEC || boot + USEC_PER_SEC < a->boot_us)
-		a->boot_us = boot / BOOT_ROUND_US * BOOT_ROUND_US;
-	start = a->boot_us + start_ns / NSEC_PER_USEC;
-	return start <= before_us ? start : 0;
-}
-
-void put_process(struct api *a, struct json_writer *w, const char *key, const struct store_process *process,
-                 uint64_t before_us)
+void put_process(struct json_writer *w, const char *key, const struct store_process *process)
 {
 	json_key(w, key);
 	json_open_object(w);
 	json_put_int(w, "pid", process->pid);
-	json_put_u64(w, "start_us", process->pid > 0 ? start_us(a, process->start_ns, before_us) : 0);
+	json_put_u64(w, "start_us", process->start_us);
 	json_put_int(w, "uid", process->uid);
 	json_put_string(w, "comm", process->comm);
 	json_put_string(w, "exe", process->exe);

@@ -308,6 +308,7 @@ static int make_process(struct store *s, const struct store_process *p, uint32_t
 	if (r->workload != workload || r->workload_born < store_workload_at(s, workload)->born || p->pid == 0)
 		r->workload_born = s->c.tick + 1;
 	r->start_ns = p->start_ns;
+	r->start_us = p->start_us;
 	r->pid = (uint32_t)p->pid;
 	r->exec_id = p->exec_id;
 	r->comm = comm;
@@ -536,6 +537,7 @@ int store_get_process(const struct store *s, store_ref process, struct store_pro
 		.pid = (pid_t)r->pid,
 		.exec_id = r->exec_id,
 		.start_ns = r->start_ns,
+		.start_us = r->start_us,
 		.uid = w->uid,
 		.comm = store_string_text(s, r->comm),
 		.exe = w->exe_is_comm ? "" : store_string_text(s, w->exe),

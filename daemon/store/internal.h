@@ -5,7 +5,7 @@
 
 #include "store.h"
 
-#define STORE_LAYOUT_VERSION 1
+#define STORE_LAYOUT_VERSION 2
 #define STORE_ARENA_MIN (1024 * 1024)
 
 /* Seeds that keep the hashes of different things apart. */
@@ -65,7 +65,7 @@ struct workload_record {
 
 struct process_record {
 	struct entry entry; /* hash of pid, exec_id and start */
-	uint64_t start_ns;
+	uint64_t start_ns, start_us;
 	uint32_t pid, exec_id;
 	uint32_t comm, workload;
 	uint32_t born;          /* tick in which the record was made: older blocks mean someone else */
@@ -131,7 +131,7 @@ struct block {
 struct anomaly_record {
 	uint64_t id, time_us, since_us;
 	double score, p_value, observed, expected, load;
-	uint64_t series_id, stack_id, process_start_ns;
+	uint64_t series_id, stack_id, process_start_us;
 	uint32_t uid, pid;
 	uint8_t type, metric, gate_open, reserved[5];
 	char comm[16];

@@ -66,6 +66,7 @@ struct store_process {
 	pid_t pid;
 	uint32_t exec_id;
 	uint64_t start_ns; /* since boot */
+	uint64_t start_us; /* the same in realtime, for people: the store outlives boots; not part of the identity */
 	uint32_t uid;
 	const char *comm, *exe, *unit, *cgroup;
 };
@@ -148,7 +149,7 @@ struct store_anomaly {
 	uint64_t series_id, stack_id;
 	uint32_t uid;
 	pid_t pid;             /* the process with most of it; 0 = none */
-	uint64_t process_start_ns;
+	uint64_t process_start_us; /* realtime */
 	char comm[16];
 	char exe[128], unit[128], cgroup[128];
 };

@@ -108,6 +108,7 @@ static store_ref make_process(struct store *s, pid_t pid, uint32_t uid, const ch
 	int r;
 
 	p.start_ns = clock_boottime_ns() - NSEC_PER_SEC * 3600;
+	p.start_us = clock_realtime_us() - USEC_PER_SEC * 3600;
 	snprintf(exe, sizeof(exe), "/usr/bin/%s", name);
 	snprintf(unit, sizeof(unit), "%s.service", name);
 	snprintf(cgroup, sizeof(cgroup), "/system.slice/%s.service", name);
@@ -242,7 +243,7 @@ static uint64_t add_anomaly(struct api *api, struct data *d, pid_t pid, uint32_t
 	                           .stack_id = 0xa1,
 	                           .uid = uid,
 	                           .pid = pid,
-	                           .process_start_ns = clock_boottime_ns() - NSEC_PER_SEC,
+	                           .process_start_us = clock_realtime_us() - USEC_PER_SEC,
 	                           .comm = "web" };
 	int r;
 

@@ -462,22 +462,6 @@ static void failures_are_told(void **state)
 	assert_null(reply.error);
 }
 
-/* Who starts before us can't have started after it was last seen: that clock was of an earlier boot. */
-static void a_start_in_the_future_is_unknown(void **state)
-{
-	struct world *w = *state;
-	struct wire_reply reply;
-	int64_t start = -1;
-
-	script.stacks = 3;
-	call(w, "GetStack", "{\"stack\":\"0000000000000003\"}", true);
-	receive(w, &reply);
-	assert_int_equal(json_get_int(json_get(json_at(json_get(reply.parameters, "slices"), 0), "process"),
-	                              "start_us", &start),
-			 1);
-	assert_int_equal(start, 0);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -490,7 +474,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(points_come_in_pages, setup, teardown),
 		cmocka_unit_test_setup_teardown(lost_anomalies_are_counted, setup, teardown),
 		cmocka_unit_test_setup_teardown(failures_are_told, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_start_in_the_future_is_unknown, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

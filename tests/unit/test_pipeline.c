@@ -3,6 +3,7 @@
 #include "balance.c"
 #include "pipeline.c"
 #include "open_waits.c"
+#include "pending.c"
 
 #include <setjmp.h>
 #include <sys/mman.h>
@@ -26,7 +27,7 @@ struct event {
 static struct event script[8];
 static size_t n_script;
 static uint64_t now_us, duration_ns;
-static bool frames_are_gone, names_are_out;
+static bool frames_are_gone, names_are_out, processes_are_new;
 static uint64_t alarm_above; /* on-CPU ns that the scripted detector finds too much */
 static size_t scored, told;
 static char told_folded[256];
@@ -80,7 +81,7 @@ int symbols_process(struct symbols *s _unused_, const struct symbols_process_key
 {
 	static struct symbols_process p;
 
-	p = (struct symbols_process) { .key = *key, .uid = uid, .exe = "/usr/bin/victim", .unit = "victim.service", .cgroup = "/system.slice/victim.service" };
+	p = (struct symbols_process) { .key = *key, .settled = !processes_are_new, .uid = uid, .exe = "/usr/bin/victim", .unit = "victim.service", .cgroup = "/system.slice/victim.service" };
 	copy_string(p.comm, sizeof(p.comm), comm);
 	*ret = &p;
 	return 0;
@@ -160,7 +161,7 @@ static int set_up(void **state)
 	assert_int_equal(store_open(&f->store, f->arena, ARENA_SIZE, &config, &reused), 0);
 	assert_int_equal(pipeline_new(&f->pipeline, &(struct pipeline_rooms) { .store = f->store }, &pipeline), 0);
 	now_us = 1000 * USEC_PER_SEC;
-	frames_are_gone = names_are_out = false;
+	frames_are_gone = names_are_out = processes_are_new = false;
 	alarm_above = UINT64_MAX;
 	scored = told = n_script = 0;
 	*state = f;
@@ -314,6 +315,33 @@ static void test_wait_is_counted_while_its_names_are_out(void **state)
 	assert_int_equal(sum_of(f, METRIC_BLOCKED), after);
 }
 
+static uint64_t total_of(struct fixture *f, enum metric m)
+{
+	uint64_t values[METRIC_N] = {};
+
+	store_visit_totals(f->store, &(struct store_filter) { .until_us = now_us, .viewer_uid = STORE_ANY_UID }, add_sum, values);
+	return values[m];
+}
+
+static void test_nothing_is_stored_under_a_provisional_process(void **state)
+{
+	struct fixture *f = *state;
+	struct store_process process;
+
+	processes_are_new = true;
+	say((struct event) { SAMPLE, 5, PID_A, 20 * 1000 * 1000 });
+	say((struct event) { TOTAL, 0, PID_A, 30 * 1000 * 1000 });
+	tick(f);
+	assert_int_equal(store_find_process(f->store, PID_A, 1, 1000 + PID_A), 0);
+	processes_are_new = false;
+	tick(f);
+	assert_about(sum_of(f, METRIC_ON_CPU), 20 * 1000 * 1000);
+	assert_about(total_of(f, METRIC_ON_CPU), 30 * 1000 * 1000);
+	assert_int_equal(store_get_process(f->store, store_find_process(f->store, PID_A, 1, 1000 + PID_A), &process), 0);
+	assert_string_equal(process.exe, "/usr/bin/victim");
+	assert_true(process.start_us > 0);
+}
+
 static void test_losses_are_told_by_cause(void **state)
 {
 	struct fixture *f = *state;
@@ -400,6 +428,7 @@ int main(void)
 		TEST(test_pending_is_bounded),
 		TEST(test_wait_ends_where_it_began),
 		TEST(test_wait_is_counted_while_its_names_are_out),
+		TEST(test_nothing_is_stored_under_a_provisional_process),
 		TEST(test_losses_are_told_by_cause),
 		TEST(test_anomaly_is_kept_and_told),
 		TEST(test_stackd_is_recorded_and_not_scored),

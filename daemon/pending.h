@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What waits for its names: raw stacks whose objects are still being read, and processes that could not be looked at yet, with what
+ * they did meanwhile. Told to the store as soon as they are known, a tick or two late. Bounded. */
+#pragma once
+
+#include "base.h"
+#include "collect.h"
+
+struct pending_table;
+
+struct pending {
+	uint64_t key;   /* raw stack id, or a hash of the process; 0 = free */
+	bool total;     /* of a process, not of a stack */
+	struct collect_process process;
+	uint64_t values[METRIC_N];
+	int threads;    /* that entered a lasting wait on this stack */
+	uint32_t next_free;
+};
+
+int pending_new(struct pending_table **ret, uint32_t max);
+struct pending_table *pending_free(struct pending_table *t);
+DEFINE_CLEANUP(struct pending_table *, pending_free)
+
+/* The entry of key, or NULL. */
+struct pending *pending_find(struct pending_table *t, uint64_t key);
+/* The same, made if it isn't there, with key, process and total set; NULL when the table is full. */
+struct pending *pending_make(struct pending_table *t, uint64_t key, const struct collect_process *process, bool total);
+void pending_drop(struct pending_table *t, struct pending *entry);
+/* Walks all entries: start with *cursor = 0; NULL at the end. The entry given last may be dropped meanwhile. */
+struct pending *pending_next(struct pending_table *t, uint32_t *cursor);
+uint32_t pending_count(const struct pending_table *t);
