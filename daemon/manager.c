@@ -426,6 +426,11 @@ static int start(struct manager *m)
 	close_fd(fds.socket);
 	if (r < 0)
 		return r;
+	if (m->options->foreground) {
+		r = privileges_raise_priority();
+		if (r < 0)
+			log_warning("cannot get real-time priority: %s; the gate may open late under load", strerror(-r));
+	}
 	r = privileges_lock_memory();
 	if (r < 0)
 		log_warning("cannot lock all memory: %s; ticks may be late when the machine runs out of it", strerror(-r));

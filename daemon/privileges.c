@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "privileges.h"
 
+#include <sched.h>
 #include <sys/capability.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -69,4 +70,14 @@ int privileges_lock_memory(void)
 	if (mlockall(MCL_CURRENT | MCL_ONFAULT | (r < 0 ? 0 : MCL_FUTURE)) < 0)
 		return negative_errno();
 	return r;
+}
+
+int privileges_raise_priority(void)
+{
+	const struct sched_param lowest = { .sched_priority = sched_get_priority_min(SCHED_RR) };
+	int policy = sched_getscheduler(0) & ~SCHED_RESET_ON_FORK;
+
+	if (policy == SCHED_RR || policy == SCHED_FIFO || policy == SCHED_DEADLINE)
+		return 0;
+	return sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &lowest) < 0 ? negative_errno() : 0;
 }

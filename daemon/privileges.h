@@ -9,3 +9,7 @@ int privileges_drop(void);
 /* Locks present and future memory as it is touched, so that the recorder goes on when the machine has no memory left.
  * -EPERM: the limit of locked memory could not be raised, and only what is mapped already is locked. */
 int privileges_lock_memory(void);
+
+/* SCHED_RR at the lowest priority, not inherited: what the service's unit asks systemd for. The gate's 10 ms and the ticks depend on it when
+ * every CPU has a queue. Does nothing when a real-time policy is set already. */
+int privileges_raise_priority(void);
