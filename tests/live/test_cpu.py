@@ -50,7 +50,7 @@ def compare_with_perf(what, stackd_weights, perf_weights):
 def record_split():
     daemon.start()
     daemon.stackctl("gate", "open")
-    with Workload("spin_split", seconds=16, threads=2, prefix=["nice", "-n", "-10"]) as workload:
+    with Workload("spin_split", seconds=14, threads=2, prefix=["nice", "-n", "-10"]) as workload:
         with Perf() as perf:
             daemon.wait_ticks(1)
             workload.go()
@@ -166,7 +166,7 @@ def test_stress_ng_like_perf():
             "--vm-bytes",
             "64M",
             "-t",
-            "12",
+            "10",
             "-q",
         ],
         "stress-ng",
@@ -174,7 +174,7 @@ def test_stress_ng_like_perf():
 
 
 def test_sysbench_like_perf():
-    compare_command("sysbench", [tool("sysbench"), "threads", "--threads=8", "--time=12", "run"], "sysbench")
+    compare_command("sysbench", [tool("sysbench"), "threads", "--threads=8", "--time=10", "run"], "sysbench")
 
 
 run(

@@ -12,6 +12,7 @@ from lib.workload import Workload
 
 require_root()
 daemon = Daemon()
+runs = {}  # flames that several tests look at
 
 
 def symbols(path):
@@ -52,11 +53,13 @@ def ids_of(flame, function):
 def set_up():
     daemon.start()
     daemon.stackctl("gate", "open")
+    runs["spin_split"], runs["base"] = run_once("spin_split", seconds=3)
+    runs["blocker"], _ = run_once("blocker", metric="blocked", seconds=3)
 
 
 def test_aslr():
-    first, first_base = run_once("spin_split", seconds=4)
-    second, second_base = run_once("spin_split", seconds=4)
+    first, first_base = runs["spin_split"], runs["base"]
+    second, second_base = run_once("spin_split", seconds=3)
     check(first_base != second_base, "address space randomization is off: nothing was tested")
     for function in ("spin_seventy", "spin_thirty"):
         a, b = ids_of(first, function), ids_of(second, function)
@@ -77,8 +80,8 @@ def test_right_names():
         "compute": {"block_and_compute"},
         "block_and_compute": {"main"},
     }
-    for name, metric in (("spin_split", "on_cpu"), ("blocker", "blocked")):
-        flame, _ = run_once(name, metric=metric, seconds=3)
+    for name in ("spin_split", "blocker"):
+        flame = runs[name]
         known = symbols(program("wl_" + name))
         shown = user_names(flame, "wl_" + name)
         check(shown, f"no frame in wl_{name}")
@@ -93,7 +96,7 @@ def test_right_names():
 
 
 def test_kernel_names():
-    flame, _ = run_once("blocker", metric="blocked", seconds=3)
+    flame = runs["blocker"]
     known = {line.split()[2] for line in pathlib.Path("/proc/kallsyms").read_text().splitlines()}
     shown = {f["name"] for s in flame.stacks for f in s.frames if f["kind"] == "kernel"}
     check(
@@ -111,7 +114,7 @@ def test_unnamed():
     original = program("wl_spin_split")
     stripped = str(daemon.dir / "wl_stripped")
     subprocess.run([tool("strip"), "-s", "-o", stripped, original], check=True)
-    flame, _ = run_once("spin_split", path=stripped, seconds=4)
+    flame, _ = run_once("spin_split", path=stripped, seconds=3)
     ranges = symbols(original)
     inside = 0
     for stack in flame.stacks:

@@ -12,7 +12,7 @@ from lib.environment import program, require_root, tool
 from lib.tap import check, note, run
 from lib.workload import Workload
 
-STRESS_S = 20
+STRESS_S = 15
 STRESS_BYTES = 1 << 30
 
 require_root()

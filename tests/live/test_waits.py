@@ -165,13 +165,13 @@ def test_sampled_waits():
     asked = time.monotonic()
     daemon.process.send_signal(signal.SIGHUP)
     daemon.wait_for_notification("READY=1", since=asked)
-    with Workload("fixed_work", mode="pipe", n=800000, linger=False) as load:
+    with Workload("fixed_work", mode="pipe", n=400000, linger=False) as load:
         load.go()
         account = load.result()
         note(f"{2 * account['n'] / account['work_ns'] * 1e9:.0f} switches a second")
         flame = daemon.settled_flame("off_cpu", pid=load.pid)
     off_cpu = account["work_ns"] - account["process_cpu_ns"]
-    within("off-CPU ns of the first of two", flame.total, off_cpu, relative=0.1)
+    within("off-CPU ns of the first of two", flame.total, off_cpu, relative=0.2)
 
 
 def test_deadlock():
