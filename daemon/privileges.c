@@ -13,7 +13,8 @@ static const cap_value_t kept[] = {
 	CAP_BPF,             /* maps and programs */
 	CAP_PERFMON,         /* re-attaching tp_btf programs, reading kernel memory in them */
 	CAP_SYS_PTRACE,      /* /proc/PID/{maps,exe,root} of every user */
-	CAP_DAC_READ_SEARCH, /* objects below /proc/PID/root */
+	CAP_DAC_READ_SEARCH, /* objects below /proc/PID/root, cgroups by id */
+	CAP_CHECKPOINT_RESTORE, /* /proc/PID/map_files: the very file that is mapped, upgraded or deleted since */
 	CAP_SYSLOG,          /* addresses in kallsyms, after a module was loaded */
 };
 

@@ -2,8 +2,8 @@
 /* What the daemon gives up once everything that needs it is open (DESIGN section 10). */
 #pragma once
 
-/* Drops all capabilities but BPF, PERFMON, SYS_PTRACE, DAC_READ_SEARCH and SYSLOG, from the permitted, effective,
- * inheritable, ambient and bounding sets. Those of the five that the process doesn't have stay absent. */
+/* Drops all capabilities but BPF, PERFMON, SYS_PTRACE, DAC_READ_SEARCH, CHECKPOINT_RESTORE and SYSLOG, from the permitted, effective,
+ * inheritable, ambient and bounding sets. Those of them that the process doesn't have stay absent. */
 int privileges_drop(void);
 
 /* Locks present and future memory as it is touched, so that the recorder goes on when the machine has no memory left.
