@@ -84,11 +84,18 @@ static bool is_own_pid(const struct pipeline *p, pid_t pid)
 	return false;
 }
 
+/* A wait whose stack could not be walked in this tick is walked in a later one: it takes nothing from what the samples say. */
+static bool is_only_late(const char *cause)
+{
+	return streq(cause, "wait-walk-limit");
+}
+
 static void count_loss(struct pipeline *p, const char *cause, uint64_t n)
 {
 	struct store_loss *loss = p->tick.losses, *end = loss + p->tick.n_losses;
 
-	p->lost += n;
+	if (!is_only_late(cause))
+		p->lost += n;
 	while (loss < end && !streq(loss->cause, cause))
 		loss++;
 	if (loss == end) {
