@@ -317,7 +317,8 @@ static void test_opener_dies(void **state _unused_)
 	int fd;
 
 	assert_int_equal(kill(helper_opener_pid(h), SIGKILL), 0);
-	usleep(20000);
+	for (int i = 0; i < 1000 && helper_opener_pid(h); i++)
+		usleep(10000);
 	assert_int_equal(helper_opener_pid(h), 0);
 	assert_int_equal(helper_open_perf_event(h, OPENER_CPU_CLOCK, 0, true, 49, &fd), -EPIPE);
 	assert_int_equal(helper_open_perf_event(h, OPENER_CPU_CLOCK, 0, true, 49, &fd), -EPIPE);
