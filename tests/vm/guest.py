@@ -22,7 +22,8 @@ SAVED = pathlib.Path("/var/lib/stackd")
 MESSAGE_ANOMALY = "ec044c2affe045f0bc158dd3f7c8e926"
 
 # linux/capability.h
-CAPABILITIES = {"DAC_READ_SEARCH": 2, "SYS_PTRACE": 19, "SYS_ADMIN": 21, "SYSLOG": 34, "PERFMON": 38, "BPF": 39}
+CAPABILITIES = {"DAC_READ_SEARCH": 2, "SYS_PTRACE": 19, "SYS_ADMIN": 21, "SYSLOG": 34, "PERFMON": 38, "BPF": 39,
+                "CHECKPOINT_RESTORE": 40}
 SECURITY_MAX = 2.2
 
 # Emulated, and on a busy host, everything takes up to fifty times as long.
@@ -219,7 +220,7 @@ def privileges_are_dropped():
     """the three processes have the capabilities that the manual says, and no more"""
     s = status()
     expected = {
-        "pid": {"BPF", "PERFMON", "SYS_PTRACE", "DAC_READ_SEARCH", "SYSLOG"},
+        "pid": {"BPF", "PERFMON", "SYS_PTRACE", "DAC_READ_SEARCH", "SYSLOG", "CHECKPOINT_RESTORE"},
         "opener_pid": {"SYS_ADMIN", "PERFMON"},
         "parser_pid": set(),
     }
