@@ -63,6 +63,22 @@ static __always_inline void tell_crossing(u64 now, u32 running)
 	bpf_ringbuf_submit(event, BPF_RB_FORCE_WAKEUP);
 }
 
+static __always_inline void note_clock(u64 now)
+{
+	u32 cpu = bpf_get_smp_processor_id();
+	struct rq *rq;
+	s64 ahead;
+
+	if (cpu >= STACKD_CPUS_MAX)
+		return;
+	rq = (struct rq *)run_queue_of[cpu];
+	if (!rq)
+		return;
+	ahead = BPF_CORE_READ(rq, clock) - now;
+	if (!control.clock_ahead_seen_ns || ahead > control.clock_ahead_seen_ns)
+		control.clock_ahead_seen_ns = ahead;
+}
+
 static __always_inline void evaluate(u64 now, u64 before)
 {
 	struct load_sum sum = {};
@@ -72,6 +88,7 @@ static __always_inline void evaluate(u64 now, u64 before)
 	if (elapsed > QUIET_NS)
 		elapsed = QUIET_NS;
 	control.running = sum.running;
+	note_clock(now);
 	__sync_fetch_and_add(&control.running_ns, sum.running * elapsed);
 	if (control.gate_armed && now >= control.gate_armed_after_ns &&
 	    sum.running * 1000ULL > control.open_above_milli * control.online_cpus)

@@ -69,13 +69,13 @@ struct rq {
 	unsigned int nr_running;
 	struct cfs_rq cfs;
 	struct task_struct *idle;
-	u64 clock;
+	u64 clock, clock_task;
 	int cpu;
 };
 
 struct sched_entity {
 	unsigned char sched_delayed; /* since 6.12 */
-	u64 sum_exec_runtime;
+	u64 exec_start, sum_exec_runtime;
 	struct cfs_rq *cfs_rq;
 };
 

@@ -107,11 +107,14 @@ static __always_inline void switch_out(void *ctx, struct task_struct *task, bool
 		return;
 	}
 	weight = draw(now);
-	state->out_ns = now;
 	state->wake_ns = 0;
 	state->preempted = preempted;
 	state->weight = weight;
 	state->stack_id = weight ? stack_capture(ctx, SCRATCH_SWITCH, task) : 0;
+	/* Only drawn waits contain our walk, and it must not be multiplied by their weight. */
+	if (weight > 1)
+		now = bpf_ktime_get_ns();
+	state->out_ns = now;
 	state->switches = switches_of(task);
 	*(volatile u64 *)&state->claim = now;
 }

@@ -128,7 +128,10 @@ struct stackd_control {
 	__u32 running;           /* runnable tasks at the last evaluation */
 	__u32 run_queues;        /* of how many CPUs the run queue is known */
 	__u32 possible_cpus;
-	__u32 pad;
+	__u32 stack_depth;       /* frames at which the kernel ends a walk */
+	/* The run queues' clock less CLOCK_MONOTONIC: the most that this tick has seen, and what the last tick gave. A stale clock
+	 * only makes it less. 0: not known. */
+	__s64 clock_ahead_seen_ns, clock_ahead_ns;
 };
 
 /* One a CPU, on a cache line of its own. A program is between enter and leave while depth is not 0. */

@@ -152,7 +152,7 @@ static __always_inline u64 stack_capture(void *ctx, u32 slot, struct task_struct
 	}
 	stack->n_kernel = kernel > 0 ? (u64)kernel / 8 : 0;
 	stack->n_user = user > 0 ? (u64)user / 8 : 0;
-	stack->flags = stack->n_kernel == STACKD_KERNEL_FRAMES || stack->n_user == STACKD_USER_FRAMES ?
+	stack->flags = stack->n_kernel == STACKD_KERNEL_FRAMES || stack->n_user >= control.stack_depth ?
 	               STACKD_STACK_TRUNCATED : 0;
 	if (slot == SCRATCH_SWITCH)
 		stack->flags |= STACKD_STACK_SWITCH;

@@ -184,7 +184,7 @@ static __always_inline u64 walk_waiting(struct task_struct *task, u64 switches, 
 		lose(LOSS_STACK_FAILED, 1);
 		return 0;
 	}
-	if (stack->n_kernel == STACKD_KERNEL_FRAMES || stack->n_user == STACKD_USER_FRAMES)
+	if (stack->n_kernel == STACKD_KERNEL_FRAMES || stack->n_user >= control.stack_depth)
 		stack->flags = STACKD_STACK_TRUNCATED;
 	process_fill(&stack->process, task);
 	return stack_keep(stack);
@@ -426,6 +426,29 @@ static __always_inline void wait_end_at_exit(struct task_struct *task, struct ta
 		control.waits_lost = 1;
 }
 
+/* A slice longer than this is not believed. */
+#define SLICE_MAX_NS 1000000000ULL
+
+/* The kernel books time at its own ticks and at switches: what the current task has run since would be lost at its exit,
+ * and for a short-lived one that is all. */
+static __always_inline u64 unbooked_ns(struct task_struct *task, u64 now)
+{
+	u32 cpu = bpf_get_smp_processor_id();
+	u64 clock_task, booked_until = task->se.exec_start;
+	struct rq *rq;
+
+	if (cpu >= STACKD_CPUS_MAX || !control.clock_ahead_ns || !booked_until)
+		return 0;
+	rq = (struct rq *)run_queue_of[cpu];
+	if (!rq)
+		return 0;
+	/* clock_task is clock without the time of interrupts; both were read at the same moment. */
+	clock_task = now + control.clock_ahead_ns - (BPF_CORE_READ(rq, clock) - BPF_CORE_READ(rq, clock_task));
+	if (clock_task <= booked_until || clock_task - booked_until > SLICE_MAX_NS)
+		return 0;
+	return clock_task - booked_until;
+}
+
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct *task)
 {
@@ -436,6 +459,7 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	struct stackd_exit *total;
 
 	accounts_read(task, &accounts);
+	accounts.on_cpu_ns += unbooked_ns(task, now);
 	if (task->start_time > since)
 		since = task->start_time;
 	total = exit_get(task);

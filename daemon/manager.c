@@ -219,7 +219,8 @@ static void on_parser(struct ev_loop *loop _unused_, ev_io *w, int events _unuse
 {
 	struct manager *m = w->data;
 
-	symbols_dispatch(m->symbols);
+	if (symbols_dispatch(m->symbols) > 0)
+		pipeline_names_arrived(m->pipeline);
 	/* A new parser means a new socket. */
 	if (parser_fd(m->helper) != w->fd) {
 		ev_io_stop(m->loop, w);

@@ -9,6 +9,8 @@
 /* Stacks whose objects the parser is still reading, and processes not looked at yet: a start on a busy machine has a few
  * hundred, two thousand new processes a second a few thousand. */
 #define PENDING_MAX 16384
+/* Pending stacks looked at each time that the parser answers: a fraction of a millisecond. */
+#define ASK_AGAIN_MAX 64
 #define TOTAL_SEED 0x746f74616c /* keeps the keys of totals apart from raw stack ids */
 /* A series is scored with zeros for this long after its last sign of life, so that its vanishing is seen. */
 #define LIVE_TICKS 60
@@ -24,6 +26,7 @@ struct pipeline {
 
 	struct idcache stack_ids;
 	struct pending_table *pending;
+	uint32_t ask_cursor; /* into pending */
 	struct waits *waits;
 	struct map64 *own_series;
 
@@ -301,6 +304,29 @@ static void retry_pending(struct pipeline *p)
 		                 : account(p, entry->key, &entry->process, entry->values, entry->threads);
 		if (r != -EAGAIN)
 			pending_drop(p->pending, entry);
+	}
+}
+
+void pipeline_names_arrived(struct pipeline *p)
+{
+	struct symbols_frame frames[SYMBOLS_FRAMES_MAX];
+	struct collect_frames raw;
+	uint64_t stack_id;
+	size_t n;
+
+	for (unsigned i = 0; i < ASK_AGAIN_MAX && pending_count(p->pending) > 0; i++) {
+		struct pending *entry = pending_next(p->pending, &p->ask_cursor);
+		struct symbols_process_key key;
+
+		if (!entry) {
+			p->ask_cursor = 0;
+			return;
+		}
+		if (entry->total || collect_frames(p->rooms.collect, entry->key, &raw) < 0)
+			continue;
+		key = (struct symbols_process_key) { raw.process.pid, raw.process.exec_id, raw.process.start_ns };
+		/* For the questions that it asks: what it gives is taken at the next tick. */
+		symbols_resolve(p->rooms.symbols, &key, raw.kernel, raw.n_kernel, raw.user, raw.n_user, frames, &n, &stack_id);
 	}
 }
 

@@ -38,6 +38,10 @@ typedef void (*pipeline_anomaly_fn)(void *userdata, const struct store_anomaly *
 /* One tick: drains, identifies, stores, scores, commits, and then tells each anomaly to the journal and to fn. now_us: realtime. */
 int pipeline_tick(struct pipeline *p, uint64_t now_us, pipeline_anomaly_fn fn, void *userdata);
 
+/* Call when the parser has answered, between ticks: asks at once for further names that pending stacks need, so that a backlog is
+ * worked off at the parser's pace and not at the ticks'. */
+void pipeline_names_arrived(struct pipeline *p);
+
 struct pipeline_status {
 	uint64_t ticks, ticks_missed;
 	uint64_t last_tick_us;                 /* realtime */

@@ -334,6 +334,18 @@ static void log_choices(const struct collect *c)
 	         c->programs.sleepable_iterator ? "iter.s/task" : "iter/task (long waits without user frames)");
 }
 
+/* kernel.perf_event_max_stack, beyond which bpf_get_stack() cuts silently. */
+static uint32_t stack_depth(void)
+{
+	_cleanup_free_ char *text = NULL;
+	uint64_t depth;
+
+	if (read_small_file(AT_FDCWD, "/proc/sys/kernel/perf_event_max_stack", 64, &text, NULL) < 0)
+		return STACKD_USER_FRAMES;
+	text[strcspn(text, "\n")] = 0;
+	return parse_u64(text, &depth) < 0 ? STACKD_USER_FRAMES : (uint32_t)MIN(depth, (uint64_t)STACKD_USER_FRAMES);
+}
+
 static int start(struct collect *c, struct helper *helper)
 {
 	uint32_t possible;
@@ -350,6 +362,7 @@ static int start(struct collect *c, struct helper *helper)
 		return r;
 	possible = (uint32_t)c->drain.n_cpus;
 	c->control->possible_cpus = MIN(possible, (uint32_t)STACKD_CPUS_MAX);
+	c->control->stack_depth = stack_depth();
 	c->control->gate_interval_ns = GATE_INTERVAL_NS * (1 + possible / GATE_CPUS_PER_INTERVAL);
 	r = first_visit(c);
 	if (r < 0)
@@ -491,6 +504,15 @@ static void resync_waits(struct collect *c)
 	threads_forget_waits(&c->threads);
 }
 
+/* What the programs saw of the run queues' clock in this tick serves the next. */
+static void follow_clock(struct stackd_control *control)
+{
+	int64_t seen = __atomic_exchange_n(&control->clock_ahead_seen_ns, 0, __ATOMIC_RELAXED);
+
+	if (seen)
+		control->clock_ahead_ns = seen;
+}
+
 int collect_tick(struct collect *c, const struct collect_sink *sink, void *userdata)
 {
 	struct stackd_control *control = c->control;
@@ -505,6 +527,7 @@ int collect_tick(struct collect *c, const struct collect_sink *sink, void *userd
 	follow_cpus(c);
 	control->learn_run_queues = control->run_queues < control->online_cpus;
 	c->load = mean_load(c, wall);
+	follow_clock(control);
 	gate_tick(&c->gate, gate_now(), c->load);
 	follow_gate(c);
 	control->gap_ns = GAP_PERIODS * control->period_ns;
