@@ -199,13 +199,15 @@ static void show_costs(const struct json *s, struct fields *f)
 static void show_findings(const struct json *s, struct fields *f)
 {
 	char chance[FORMAT_MAX];
-	double a_day = field_float(f, s, "false_alarms_per_day");
+	double a_day = field_float(f, s, "false_alarms_per_day"), threshold = field_float(f, s, "score_threshold");
 
 	label("Anomalies");
-	printf("%lld found, %lld suppressed; %g false alarm%s a day allowed, told from %s\n",
-	       field_int(f, s, "anomalies"), field_int(f, s, "anomalies_suppressed"), a_day,
-	       fabs(a_day - 1) < 1e-9 ? "" : "s",
-	       format_odds(chance, 0, field_float(f, s, "score_threshold")));
+	printf("%lld found, %lld suppressed; %g false alarm%s a day allowed, ", field_int(f, s, "anomalies"),
+	       field_int(f, s, "anomalies_suppressed"), a_day, fabs(a_day - 1) < 1e-9 ? "" : "s");
+	if (threshold > 0)
+		printf("told from %s\n", format_odds(chance, 0, threshold));
+	else
+		puts("nothing scored yet");
 	label("Journal");
 	printf("%lld sent, %lld suppressed\n", field_int(f, s, "journal_sent"),
 	       field_int(f, s, "journal_suppressed"));

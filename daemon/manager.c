@@ -417,6 +417,9 @@ static int start(struct manager *m)
 		close_fd(fds.arena);
 		return -EDESTADDRREQ;
 	}
+	if (!privileges_initial_pid_namespace())
+		log_warning("not in the initial PID namespace (a container?): stacks of the whole machine are counted, but "
+			    "processes can't be identified, and exact totals are of this namespace only");
 	r = open_store(m, TAKE_FD(fds.arena));
 	if (r >= 0)
 		r = open_collectors(m);

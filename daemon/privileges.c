@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "base.h"
 
@@ -81,4 +82,14 @@ int privileges_raise_priority(void)
 	if (policy == SCHED_RR || policy == SCHED_FIFO || policy == SCHED_DEADLINE)
 		return 0;
 	return sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &lowest) < 0 ? negative_errno() : 0;
+}
+
+/* PROC_PID_INIT_INO of include/linux/proc_ns.h: the one namespace whose inode is known before boot. */
+#define INITIAL_PID_NAMESPACE_INODE 0xEFFFFFFCU
+
+bool privileges_initial_pid_namespace(void)
+{
+	struct stat st;
+
+	return stat("/proc/self/ns/pid", &st) < 0 || st.st_ino == INITIAL_PID_NAMESPACE_INODE;
 }
