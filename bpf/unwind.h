@@ -26,6 +26,7 @@ enum unwind_cfa {
 	UNWIND_CFA_RBP,         /* rbp + cfa_offset */
 	UNWIND_CFA_PLT,         /* rsp + 8, and 8 more where (rip & 15) >= cfa_offset */
 	UNWIND_CFA_AT_RSP,      /* *(rsp + cfa_offset) */
+	UNWIND_CFA_AT_RSP_8,    /* *(rsp + cfa_offset) + 8: assembler that keeps the old rsp in its frame */
 	UNWIND_CFA_AT_RBP,      /* *(rbp + cfa_offset): functions that realign their stack */
 	UNWIND_CFA_SIGNAL,      /* signal frame: rsp, rip, rbp are saved at rsp + cfa_offset, + 8, - 40 (struct sigcontext),
 	                           and rip is where it was interrupted, not a return address */
@@ -44,15 +45,16 @@ enum unwind_rbp {
 struct unwind_rule {
 	__u8 cfa; /* enum unwind_cfa */
 	__u8 rbp; /* enum unwind_rbp */
-	__s16 cfa_offset;
 	__s16 rbp_offset;
-	__u16 reserved; /* 0 */
+	__s32 cfa_offset;
 };
 _Static_assert(sizeof(struct unwind_rule) == 8, "shared with the programs");
 
-/* What the parser writes into a memfd: header, pages, rules, rows, each table right behind the one before. */
+/* What the parser writes into a memfd: header, segments, pages, rules, rows, each table right behind the one before.
+ * Rule 0 is the one of UNWIND_CFA_NONE. */
 #define UNWIND_TABLE_MAGIC 0x64776e75u
-#define UNWIND_TABLE_VERSION 1u
+#define UNWIND_TABLE_VERSION 2u
+#define UNWIND_TABLE_SEGMENTS_MAX 16
 
 struct unwind_table_header {
 	__u32 magic, version;
@@ -62,8 +64,16 @@ struct unwind_table_header {
 	__u32 n_functions;   /* FDEs that were read */
 	__u32 n_unsupported; /* rows whose rule is UNWIND_CFA_UNSUPPORTED */
 	__u32 n_skipped;     /* FDEs that could not be read */
+	__u32 n_segments;
+	__u32 reserved;      /* 0 */
 };
-_Static_assert(sizeof(struct unwind_table_header) == 48, "written by one process, read by another");
+_Static_assert(sizeof(struct unwind_table_header) == 56, "written by one process, read by another");
+
+/* Executable PT_LOAD: how a mapping's file offset becomes a virtual address. */
+struct unwind_table_segment {
+	__u64 offset, size, address;
+};
+_Static_assert(sizeof(struct unwind_table_segment) == 24, "written by one process, read by another");
 
 struct unwind_table_page {
 	__u32 first_row; /* index into the rows */
