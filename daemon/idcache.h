@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A bounded cache from raw stack ids (this boot, these addresses) to stack ids (any boot): two generations of a hash table.
+/* A bounded cache from raw stack ids (this boot, these addresses) to what the store calls them: two generations of a hash table.
  * When the young one is full it becomes the old one, and what was not asked for since then is forgotten. */
 #pragma once
 

@@ -24,7 +24,7 @@ struct pipeline {
 	struct pipeline_rooms rooms;
 	struct pipeline_config config;
 
-	struct idcache stack_ids;
+	struct idcache stacks; /* raw stack id -> store_ref, which may be stale */
 	struct pending_table *pending;
 	uint32_t ask_cursor; /* into pending */
 	struct waits *waits;
@@ -53,7 +53,7 @@ int pipeline_new(struct pipeline **ret, const struct pipeline_rooms *rooms, cons
 	p->rooms = *rooms;
 	p->config = *config;
 	/* Twice what the kernel holds: a stack must be known here at least as long as its frames are not sent again. */
-	if ((r = idcache_init(&p->stack_ids, 4 * (size_t) config->max_stacks)) < 0 ||
+	if ((r = idcache_init(&p->stacks, 4 * (size_t) config->max_stacks)) < 0 ||
 	    (r = pending_new(&p->pending, PENDING_MAX)) < 0 || (r = map64_new(&p->own_series, OWN_SERIES_MAX)) < 0 ||
 	    (r = waits_new(&p->waits, config->max_stacks)) < 0)
 		return r;
@@ -65,7 +65,7 @@ struct pipeline *pipeline_free(struct pipeline *p)
 {
 	if (!p)
 		return NULL;
-	idcache_done(&p->stack_ids);
+	idcache_done(&p->stacks);
 	map64_free(p->own_series);
 	waits_free(p->waits);
 	pending_free(p->pending);
@@ -185,17 +185,19 @@ static int resolve_stack(struct pipeline *p, uint64_t raw_id, uint64_t *ret_stac
 
 static int find_stack(struct pipeline *p, uint64_t raw_id, uint64_t *ret_stack_id, store_ref *ret)
 {
+	uint64_t ref;
 	int r;
 
-	if (idcache_get(&p->stack_ids, raw_id, ret_stack_id)) {
-		*ret = store_find_stack(p->rooms.store, *ret_stack_id);
-		if (*ret)
+	if (idcache_get(&p->stacks, raw_id, &ref)) {
+		*ret = (store_ref) ref;
+		*ret_stack_id = store_keep_stack(p->rooms.store, *ret);
+		if (*ret_stack_id)
 			return 0;
 	}
 	r = resolve_stack(p, raw_id, ret_stack_id, ret);
 	if (r < 0)
 		return r;
-	idcache_put(&p->stack_ids, raw_id, *ret_stack_id);
+	idcache_put(&p->stacks, raw_id, *ret);
 	return 0;
 }
 
@@ -575,7 +577,7 @@ void pipeline_get_status(const struct pipeline *p, struct pipeline_status *ret)
 		.cost_ns = p->cost_ns,
 		.pending = pending_count(p->pending),
 		.pending_max = PENDING_MAX,
-		.cached_stacks = idcache_size(&p->stack_ids),
+		.cached_stacks = idcache_size(&p->stacks),
 		.cached_stacks_max = 4 * p->config.max_stacks,
 		.waits = waits_count(p->waits),
 		.waits_max = waits_max(p->waits),

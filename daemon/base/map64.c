@@ -4,13 +4,13 @@
 #include "base.h"
 
 struct slot {
-	uint64_t key, value;
+	uint64_t key, value; /* key 0: free, so that a look-up touches one cache line; the entry of key 0 lies behind the others */
 };
 
 struct map64 {
 	size_t size, max, mask;
-	uint8_t *used;
-	struct slot *slots;
+	bool has_zero;
+	struct slot *slots; /* mask + 2 */
 };
 
 /* Keys may be small integers or already hashes; either way the low bits must spread. */
@@ -34,9 +34,8 @@ int map64_new(struct map64 **ret, size_t max_entries)
 		n *= 2;
 	m->max = max_entries;
 	m->mask = n - 1;
-	m->used = calloc(n, 1);
-	m->slots = calloc(n, sizeof(*m->slots));
-	if (!m->used || !m->slots)
+	m->slots = calloc(n + 1, sizeof(*m->slots));
+	if (!m->slots)
 		return -ENOMEM;
 	*ret = TAKE_PTR(m);
 	return 0;
@@ -45,18 +44,22 @@ int map64_new(struct map64 **ret, size_t max_entries)
 struct map64 *map64_free(struct map64 *m)
 {
 	if (m) {
-		free(m->used);
 		free(m->slots);
 		free(m);
 	}
 	return NULL;
 }
 
+/* Gives the entry's slot, or the one that it would get. */
 static bool find(const struct map64 *m, uint64_t key, size_t *ret)
 {
 	size_t i = home(m, key);
 
-	for (; m->used[i]; i = (i + 1) & m->mask)
+	if (key == 0) {
+		*ret = m->mask + 1;
+		return m->has_zero;
+	}
+	for (; m->slots[i].key; i = (i + 1) & m->mask)
 		if (m->slots[i].key == key) {
 			*ret = i;
 			return true;
@@ -83,8 +86,8 @@ int map64_put(struct map64 *m, uint64_t key, uint64_t value)
 	if (!find(m, key, &i)) {
 		if (m->size >= m->max)
 			return -ENOSPC;
-		m->used[i] = 1;
 		m->slots[i].key = key;
+		m->has_zero |= key == 0;
 		m->size++;
 	}
 	m->slots[i].value = value;
@@ -97,7 +100,12 @@ bool map64_remove(struct map64 *m, uint64_t key)
 
 	if (!find(m, key, &hole))
 		return false;
-	for (i = (hole + 1) & m->mask; m->used[i]; i = (i + 1) & m->mask) {
+	m->size--;
+	if (key == 0) {
+		m->has_zero = false;
+		return true;
+	}
+	for (i = (hole + 1) & m->mask; m->slots[i].key; i = (i + 1) & m->mask) {
 		size_t h = home(m, m->slots[i].key);
 
 		/* An entry may move back into the hole unless its home lies cyclically within (hole, i]. */
@@ -106,14 +114,14 @@ bool map64_remove(struct map64 *m, uint64_t key)
 			hole = i;
 		}
 	}
-	m->used[hole] = 0;
-	m->size--;
+	m->slots[hole].key = 0;
 	return true;
 }
 
 void map64_clear(struct map64 *m)
 {
-	memset(m->used, 0, m->mask + 1);
+	memset(m->slots, 0, (m->mask + 1) * sizeof(*m->slots));
+	m->has_zero = false;
 	m->size = 0;
 }
 
@@ -129,12 +137,15 @@ size_t map64_capacity(const struct map64 *m)
 
 bool map64_next(const struct map64 *m, size_t *cursor, uint64_t *ret_key, uint64_t *ret_value)
 {
-	for (; *cursor <= m->mask; (*cursor)++)
-		if (m->used[*cursor]) {
-			*ret_key = m->slots[*cursor].key;
-			*ret_value = m->slots[*cursor].value;
+	for (; *cursor <= m->mask + 1; (*cursor)++) {
+		const struct slot *slot = &m->slots[*cursor];
+
+		if (slot->key || (*cursor > m->mask && m->has_zero)) {
+			*ret_key = slot->key;
+			*ret_value = slot->value;
 			(*cursor)++;
 			return true;
 		}
+	}
 	return false;
 }

@@ -248,6 +248,19 @@ store_ref store_find_stack(const struct store *s, uint64_t stack_id)
 	return dict_ref(&s->dicts[DICT_STACKS], i);
 }
 
+uint64_t store_keep_stack(const struct store *s, store_ref stack)
+{
+	uint32_t i = dict_resolve(&s->dicts[DICT_STACKS], stack);
+	struct entry *e;
+
+	if (!i)
+		return 0;
+	e = dict_entry(&s->dicts[DICT_STACKS], i);
+	if (s->in_tick)
+		e->used = s->c.tick + 1;
+	return e->hash;
+}
+
 int store_get_stack(const struct store *s, store_ref stack, uint64_t *ret_stack_id, bool *ret_truncated,
                     struct store_frame *ret_frames, size_t max, size_t *ret_n)
 {

@@ -80,6 +80,8 @@ int store_intern_stack(struct store *s, uint64_t stack_id, const struct store_fr
                        bool truncated, store_ref *ret);
 int store_intern_process(struct store *s, const struct store_process *process, store_ref *ret);
 store_ref store_find_stack(const struct store *s, uint64_t stack_id);
+/* The stack's id, or 0 when the ref is stale. In an open tick the stack is not reclaimed before its end, as when found. */
+uint64_t store_keep_stack(const struct store *s, store_ref stack);
 store_ref store_find_process(const struct store *s, pid_t pid, uint32_t exec_id, uint64_t start_ns);
 
 struct store_loss {

@@ -433,12 +433,14 @@ static void stale_refs_are_noticed(void **state)
 	begin(f);
 	old = stack(f->s, 1);
 	commit(f);
+	assert_int_equal(store_keep_stack(f->s, old), 1);
 	for (uint64_t i = 2; i < 2000; i++) {
 		begin(f);
 		stack(f->s, i);
 		commit(f);
 	}
 	assert_int_equal(store_find_stack(f->s, 1), 0);
+	assert_int_equal(store_keep_stack(f->s, old), 0);
 	assert_int_equal(store_get_stack(f->s, old, &id, &truncated, &frame, 1, &n), -ENOENT);
 	begin(f);
 	p = process(f->s, 1, 0);
