@@ -12,6 +12,10 @@
 /* Pending stacks looked at each time that the parser answers: a fraction of a millisecond. */
 #define ASK_AGAIN_MAX 64
 #define TOTAL_SEED 0x746f74616c /* keeps the keys of totals apart from raw stack ids */
+#define UNIT_SEED 0x756e6974
+/* Units that were told and whose stacks are not there yet. Names take a tick or two. */
+#define AWAITED_MAX 8
+#define AWAITED_TICKS 3
 /* A series is scored with zeros for this long after its last sign of life, so that its vanishing is seen. */
 #define LIVE_TICKS 60
 /* Anomalies told in one tick; the detector's budget keeps far below. */
@@ -19,6 +23,16 @@
 #define COST_TICKS 60 /* over which the worst tick is told */
 #define OWN_SERIES_MAX 4096
 #define FOLDED_MAX 8192
+
+/* A unit's total that was told (key 0: the machine's): the stack with most of it stands for it; if samples have none of that
+ * metric, that which does most. */
+struct awaited {
+	uint64_t key;
+	struct detect_result result;
+	uint32_t ticks; /* for which it has been looked for */
+	uint64_t most, busiest;
+	struct store_series series; /* of this tick, if either is not 0 */
+};
 
 struct pipeline {
 	struct pipeline_rooms rooms;
@@ -37,6 +51,8 @@ struct pipeline {
 
 	size_t n_anomalies;
 	struct store_anomaly anomalies[ANOMALIES_PER_TICK_MAX];
+	size_t n_awaited;
+	struct awaited awaited[AWAITED_MAX];
 	uint32_t live_series;
 
 	uint64_t ticks, ticks_missed;
@@ -87,17 +103,18 @@ static bool is_own_pid(const struct pipeline *p, pid_t pid)
 	return false;
 }
 
-/* A wait whose stack could not be walked in this tick is walked in a later one: it takes nothing from what the samples say. */
-static bool is_only_late(const char *cause)
+/* A wait whose stack could not be walked in this tick is walked in a later one, and a total that is not scored is stored all the same:
+ * they take nothing from what the samples say. */
+static bool is_apart_from_samples(const char *cause)
 {
-	return streq(cause, "wait-walk-limit");
+	return streq(cause, "wait-walk-limit") || streq(cause, "units-full");
 }
 
 static void count_loss(struct pipeline *p, const char *cause, uint64_t n)
 {
 	struct store_loss *loss = p->tick.losses, *end = loss + p->tick.n_losses;
 
-	if (!is_only_late(cause))
+	if (!is_apart_from_samples(cause))
 		p->lost += n;
 	while (loss < end && !streq(loss->cause, cause))
 		loss++;
@@ -273,14 +290,33 @@ static void account_or_put_off(struct pipeline *p, uint64_t raw_id, const struct
 		put_off(p, raw_id, false, process, values, threads);
 }
 
+/* Whatever else has its own account: a container without a unit, a kernel thread. Never 0. */
+static uint64_t unit_key(const struct store_process *process)
+{
+	const char *name = process->unit[0] ? process->unit : process->cgroup[0] ? process->cgroup : process->exe;
+
+	return MAX(hash64(name, strlen(name), UNIT_SEED), 1u);
+}
+
+static void add_unit_total(struct pipeline *p, store_ref process_ref, const uint64_t *values)
+{
+	struct store_process process;
+
+	if (store_get_process(p->rooms.store, process_ref, &process) == 0 && !is_own_pid(p, process.pid) &&
+	    detect_add_total(p->rooms.detect, unit_key(&process), values) < 0)
+		count_loss(p, "units-full", 1);
+}
+
 static int account_total(struct pipeline *p, const struct collect_process *process, const uint64_t *values)
 {
 	store_ref process_ref;
 	int r;
 
 	r = find_process(p, process, &process_ref);
-	if (r >= 0)
+	if (r >= 0) {
+		add_unit_total(p, process_ref, values);
 		r = store_add_total(p->rooms.store, process_ref, values);
+	}
 	if (r < 0 && r != -EAGAIN)
 		count_loss(p, loss_cause(r), 1);
 	return r;
@@ -462,6 +498,62 @@ static bool is_own_series(struct pipeline *p, const struct store_series *series)
 	return true;
 }
 
+static void await(struct pipeline *p, uint64_t key, const struct detect_result *result)
+{
+	if (p->n_awaited == AWAITED_MAX)
+		memmove(p->awaited, p->awaited + 1, --p->n_awaited * sizeof(*p->awaited));
+	p->awaited[p->n_awaited++] = (struct awaited) { .key = key, .result = *result };
+}
+
+static void match_awaited(struct pipeline *p, const struct store_series *series)
+{
+	struct store_process process;
+
+	if (!p->n_awaited || store_get_process(p->rooms.store, series->top_process, &process) < 0)
+		return;
+	for (size_t i = 0; i < p->n_awaited; i++) {
+		struct awaited *w = &p->awaited[i];
+		uint64_t value = series->values[w->result.metric];
+		uint64_t busy = series->values[METRIC_ON_CPU] + series->values[METRIC_RUNNABLE] + series->values[METRIC_BLOCKED];
+
+		if (w->key != 0 && w->key != unit_key(&process))
+			continue;
+		if (value > w->most || (w->most == 0 && busy > w->busiest)) {
+			w->most = value;
+			w->busiest = busy;
+			w->series = *series;
+		}
+	}
+}
+
+static bool is_noted(const struct pipeline *p, const struct awaited *w)
+{
+	for (size_t i = 0; i < p->n_anomalies; i++)
+		if (p->anomalies[i].series_id == w->series.id && p->anomalies[i].metric == w->result.metric)
+			return true;
+	return false;
+}
+
+static void note_awaited(struct pipeline *p)
+{
+	size_t left = 0;
+
+	for (size_t i = 0; i < p->n_awaited; i++) {
+		struct awaited w = p->awaited[i];
+
+		bool there = w.most > 0 || (w.busiest > 0 && w.ticks >= AWAITED_TICKS);
+
+		if (there && p->n_anomalies < ANOMALIES_PER_TICK_MAX) {
+			if (!is_noted(p, &w))
+				note_anomaly(p, &w.series, &w.result);
+		} else if (w.ticks++ < LIVE_TICKS) {
+			w.most = w.busiest = 0;
+			p->awaited[left++] = w;
+		}
+	}
+	p->n_awaited = left;
+}
+
 static void score(void *userdata, const struct store_series *series)
 {
 	struct pipeline *p = userdata;
@@ -470,6 +562,7 @@ static void score(void *userdata, const struct store_series *series)
 	p->live_series++;
 	if (is_own_series(p, series))
 		return;
+	match_awaited(p, series);
 	if (detect_series(p->rooms.detect, series->state, series->values, series->silent_ticks, &result) &&
 	    p->n_anomalies < ANOMALIES_PER_TICK_MAX)
 		note_anomaly(p, series, &result);
@@ -486,10 +579,16 @@ static void score_all(struct pipeline *p)
 		.lost_fraction = p->lost ? (double) p->lost / (p->lost + p->samples) : 0,
 	};
 
+	struct detect_result result;
+	uint64_t unit;
+
 	p->n_anomalies = 0;
 	p->live_series = 0;
 	detect_tick_begin(p->rooms.detect, &tick);
+	if (detect_totals(p->rooms.detect, &unit, &result))
+		await(p, unit, &result);
 	store_tick_visit(p->rooms.store, LIVE_TICKS, score, p);
+	note_awaited(p);
 	detect_tick_end(p->rooms.detect);
 }
 

@@ -78,6 +78,7 @@ static void put_limits(struct json_writer *w, const struct all_status *a, const 
 		{ "stored-slices", "slices", a->store.slices, a->store.slices_max },
 		{ "stored-strings", "strings", a->store.strings, a->store.strings_max },
 		{ "stored-waits", "waits", a->store.runs, a->store.runs_max },
+		{ "scored-units", "units", a->detect.units, a->detect.units_max },
 		{ "stored-anomalies", "anomalies", a->store.anomalies, a->store.anomalies_max },
 		{ "pins", "bytes", a->store.pin_bytes, a->store.pin_bytes_max },
 		{ "connections", "connections", api->status.connections, api->config.max_connections },

@@ -14,6 +14,9 @@
  * says better. */
 #define TAIL_INDEX 0.15
 #define TAIL_INDEX_WEIGHT 16.0
+/* The same for the exponential tail of totals. */
+#define EXCESS 1.5
+#define EXCESS_WEIGHT 16.0
 /* How far n tests may be extrapolated: p >= n^-2. Some minutes of a small machine reach the default
  * budget, seconds don't. */
 #define FLOOR_EXPONENT 2.0
@@ -24,8 +27,11 @@
  * anomaly. */
 #define ALPHA_MAX 1e-3
 
-#define SHARE_VANISHED 0.1
-#define SHARE_BIRTHS 0.2
+#define SHARE_TOTALS 0.3
+#define SHARE_VANISHED 0.07
+#define SHARE_BIRTHS 0.14
+#define TOTALS_FAMILIES ((SCORED_METRICS - 1) * CHANNELS_UP) /* all but blocked */
+#define PART_OPEN 0.25 /* of the budget, for the ticks with the gate open */
 
 static unsigned bin_of(float s)
 {
@@ -56,7 +62,19 @@ static double critical_in_bins(const struct tail *t)
 	return INFINITY;
 }
 
-void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_open, double alpha)
+/* Mean of what the scores beyond a point have above it, shrunk to a prior. */
+static double mean_excess(const double in_bin[static BINS], double beyond)
+{
+	double count = 0, sum = 0;
+
+	for (unsigned b = bin_of((float)beyond); b < BINS; b++) {
+		count += in_bin[b];
+		sum += in_bin[b] * MAX((bin_edge(b) + bin_edge(b + 1)) / 2 - beyond, 0.0);
+	}
+	return (sum + EXCESS_WEIGHT * EXCESS) / (count + EXCESS_WEIGHT);
+}
+
+void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_open, bool light, double alpha)
 {
 	double other = f->n[!gate_open], borrowed = other > BORROWED_MAX ? BORROWED_MAX / other : 1;
 	double count = 0, sum = 0, from_sum = 0, from_count = 0;
@@ -66,7 +84,7 @@ void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_o
 	t->alpha = alpha;
 	t->n = f->n[gate_open] + borrowed * other;
 	for (unsigned b = 0; b < BINS; b++)
-		in_bin[b] = f->bins[gate_open][b] + borrowed * f->bins[!gate_open][b];
+		in_bin[b] = (double)f->bins[gate_open][b] + borrowed * (double)f->bins[!gate_open][b];
 	for (unsigned b = BINS; b-- > 0;) {
 		/* sum over the scores of ln(s / this bin's edge), the middle of the bin standing for what
 		 * is in it */
@@ -86,11 +104,14 @@ void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_o
 	if (from_count < TAIL_COUNT)
 		t->from = MAX(t->from, -log(t->p_from));
 	t->index = (from_sum + TAIL_INDEX_WEIGHT * TAIL_INDEX) / (from_count + TAIL_INDEX_WEIGHT);
+	t->excess = light ? mean_excess(in_bin, t->from) : 0;
 	t->p_floor = pow(t->n + 1, -FLOOR_EXPONENT);
 	if (t->p_floor > alpha)
 		t->critical = INFINITY;
 	else if (t->p_from <= alpha)
 		t->critical = critical_in_bins(t);
+	else if (light)
+		t->critical = t->from + t->excess * log(t->p_from / alpha);
 	else
 		t->critical = t->from * pow(t->p_from / alpha, t->index);
 }
@@ -101,6 +122,8 @@ double calibrate_p(const struct tail *t, double s)
 		return 1;
 	if (s < t->from)
 		return MIN(MAX(t->above[bin_of((float)s)], exp(-s)), 1.0);
+	if (t->excess > 0)
+		return MIN(MAX(t->p_from * exp((t->from - s) / t->excess), t->p_floor), 1.0);
 	return MIN(MAX(t->p_from * pow(s / t->from, -1 / t->index), t->p_floor), 1.0);
 }
 
@@ -113,7 +136,7 @@ void calibrate_learn(struct family_state *f, bool gate_open, const struct tail *
 		f->recent++;
 	}
 	if (s >= 0.5f)
-		f->bins[gate_open][bin_of(s)] += weight;
+		f->bins[gate_open][bin_of(s)] += (float)weight;
 }
 
 void calibrate_forget(struct family_state *f, double factor)
@@ -121,19 +144,24 @@ void calibrate_forget(struct family_state *f, double factor)
 	for (unsigned g = 0; g < 2; g++) {
 		f->n[g] *= factor;
 		for (unsigned b = 0; b < BINS; b++)
-			f->bins[g][b] *= factor;
+			f->bins[g][b] *= (float)factor;
 	}
 }
 
-double calibrate_alpha(unsigned family, double false_alarms_per_day, double tests_per_day)
+double calibrate_share(unsigned family)
 {
-	double share;
-
+	if (family_is_total(family))
+		return SHARE_TOTALS / TOTALS_FAMILIES;
 	if (family == FAMILY_VANISHED)
-		share = SHARE_VANISHED;
-	else if (family % CHANNEL_N == CHANNEL_BIRTH)
-		share = SHARE_BIRTHS / SCORED_METRICS;
-	else
-		share = (1 - SHARE_VANISHED - SHARE_BIRTHS) / (SCORED_METRICS * (CHANNEL_N - 1));
+		return SHARE_VANISHED;
+	if (family_channel(family) == CHANNEL_BIRTH)
+		return SHARE_BIRTHS / SCORED_METRICS;
+	return (1 - SHARE_TOTALS - SHARE_VANISHED - SHARE_BIRTHS) / (SCORED_METRICS * (CHANNEL_N - 1));
+}
+
+double calibrate_alpha(unsigned family, bool gate_open, double false_alarms_per_day, double tests_per_day)
+{
+	double share = calibrate_share(family) * (gate_open ? PART_OPEN : 1 - PART_OPEN);
+
 	return MIN(false_alarms_per_day * share / MAX(tests_per_day, 1.0), ALPHA_MAX);
 }

@@ -6,8 +6,8 @@
  * gate state that has seen little borrows from the other.
  *
  * The budget is a bound on the expected number of false alarms a day (the per-family error rate: Spjotvoll
- * 1972), spent at a constant rate: each family has its share, and a test is told when p <= share / (the
- * family's tests a day). By linearity of expectation this holds whatever the dependence between series and
+ * 1972), spent at a constant rate: each family has its share, of which a part is for the gate open, and a
+ * test is told when p <= share / (the family's tests a day). By linearity of expectation this holds whatever the dependence between series and
  * ticks, of which there is plenty; the online procedures for the false discovery rate (LORD++, Ramdas et
  * al. 2017; SAFFRON, Ramdas et al. 2018) need conditionally valid p-values, and bound a proportion, which
  * is not what FalseAlarmsPerDay= promises. From them comes one thing: while alarms come fast, each further
@@ -20,17 +20,23 @@ struct tail {
 	double n;              /* tests that this rests on */
 	double from, p_from;   /* where the fitted tail begins */
 	double index;          /* p = p_from * (s / from)^(-1 / index) */
+	double excess;         /* of totals, p = p_from * exp((from - s) / excess); else 0 */
 	double p_floor;        /* no less can be claimed from n tests */
 	double alpha, critical; /* p and s at which a test is told */
 	double above[BINS];    /* p of each bin's lower edge */
 };
 
-void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_open, double alpha);
+/* light: the tail is exponential, that of a total: s is a logarithm of what no machine has without bound. */
+void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_open, bool light, double alpha);
 double calibrate_p(const struct tail *t, double s);
 /* Adds a score to the histogram; the tests, most of them without a score, are counted in n by the caller.
  * together: scores of the tail that come at the same time are one event seen in many series, and the k-th
  * counts 1/k. */
 void calibrate_learn(struct family_state *f, bool gate_open, const struct tail *t, bool together, float s);
 void calibrate_forget(struct family_state *f, double factor);
-/* Share of the budget, a test. */
-double calibrate_alpha(unsigned family, double false_alarms_per_day, double tests_per_day);
+/* The family's share of the budget, in both states of the gate. */
+double calibrate_share(unsigned family);
+/* Share of the budget, a test. tests_per_day: that the family has in this state of the gate. Either state has its
+ * part of the budget, so that the few ticks in which a machine is in trouble are not paid for by all those in
+ * which it is not. */
+double calibrate_alpha(unsigned family, bool gate_open, double false_alarms_per_day, double tests_per_day);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <math.h>
 
-#include "calibrate.h"
+#include "internal.h"
 
-#define GLOBAL_TAG 0x7364676c00000001ULL /* layout 1 */
+#define GLOBAL_TAG 0x7364676c00000002ULL /* layout 2 */
 
 /* No further alarm of a series so soon, whatever the metric, unless it escalates. */
 #define REFRACTORY_TICKS 600
@@ -15,6 +15,7 @@
 #define RECENT_TICKS 60.0
 
 #define SLOW_TICKS 3600.0   /* global rates and baselines */
+#define OPEN_SHARE_MIN (1.0 / 48) /* the gate is supposed to be open, and closed, for half an hour a day at least */
 #define FORGET_EVERY 3600   /* ticks between decays of the calibration ... */
 #define FORGET_FACTOR 0.985 /* ... to a half-life of 46 hours */
 #define COMMON_STEP 0.1f    /* ln units a series; 20 series in step move it by a factor of seven */
@@ -25,17 +26,6 @@
 #define TICK_MAX_SECONDS 60.0
 #define TICK_FACTOR 10.0
 #define SECONDS_PER_DAY 86400.0
-
-struct detect {
-	struct detect_config config;
-	struct global_state *g;
-	struct detect_tick tick;
-	struct tick_context context;
-	bool scoring;  /* this tick is a measurement */
-	uint32_t live; /* series that were not silent in this tick */
-	struct findings findings;
-	struct tail tails[FAMILIES];
-};
 
 static const char *const type_names[DETECT_TYPE_N] = {
 	[DETECT_SPIKE] = "spike",
@@ -70,26 +60,34 @@ size_t detect_global_state_size(void)
 	return sizeof(struct global_state);
 }
 
+static double population_sum(const struct population *p)
+{
+	double sum = 0;
+
+	for (unsigned m = 0; m < SCORED_METRICS; m++) {
+		sum += (double)(p->floor[m] + p->common[m]);
+		for (unsigned i = 0; i < 2; i++)
+			sum += (double)(p->quantum[m][i] + p->window_quantum[m][i] + p->common_base[m][i] +
+					p->common_window[m][i]);
+	}
+	return sum;
+}
+
 static bool global_valid(const struct global_state *g)
 {
-	double sum = g->tick_s + g->recent_alarms + g->live + g->live_slow;
+	double sum = g->tick_s + g->open_share + (double)g->total_rise + g->recent_alarms + g->live + g->live_slow;
 
-	if (g->tag != GLOBAL_TAG)
+	if (g->tag != GLOBAL_TAG || g->total_told > g->tick)
 		return false;
-	for (unsigned m = 0; m < SCORED_METRICS; m++) {
-		sum += (double)(g->floor[m] + g->common[m]);
-		for (unsigned i = 0; i < 2; i++)
-			sum += (double)(g->quantum[m][i] + g->window_quantum[m][i] + g->common_base[m][i] +
-					g->common_window[m][i]);
-	}
+	sum += population_sum(&g->stacks) + population_sum(&g->totals);
 	for (unsigned f = 0; f < FAMILIES; f++) {
 		const struct family_state *family = &g->families[f];
 
-		sum += family->n[0] + family->n[1] + family->per_tick + family->told + family->recent;
+		sum += family->n[0] + family->n[1] + family->per_tick[0] + family->per_tick[1] + family->told + family->recent;
 		for (unsigned b = 0; b < BINS; b++) {
 			if (family->bins[0][b] < 0 || family->bins[1][b] < 0)
 				return false;
-			sum += family->bins[0][b] + family->bins[1][b];
+			sum += (double)(family->bins[0][b] + family->bins[1][b]);
 		}
 	}
 	return isfinite(sum);
@@ -97,20 +95,30 @@ static bool global_valid(const struct global_state *g)
 
 int detect_new(struct detect **ret, const struct detect_config *config, void *global)
 {
-	struct detect *d = calloc(1, sizeof(*d));
+	_cleanup_(detect_freep) struct detect *d = calloc(1, sizeof(*d));
+	int r;
 
 	if (!d)
 		return -ENOMEM;
+	r = map64_new(&d->unit_by_key, TOTALS_MAX);
+	if (r < 0)
+		return r;
 	d->g = global;
 	d->config = *config;
-	if (!global_valid(d->g))
-		*d->g = (struct global_state){ .tag = GLOBAL_TAG };
-	*ret = d;
+	if (!global_valid(d->g)) {
+		memset(d->g, 0, sizeof(*d->g));
+		d->g->tag = GLOBAL_TAG;
+	}
+	totals_load(d);
+	*ret = TAKE_PTR(d);
 	return 0;
 }
 
 struct detect *detect_free(struct detect *d)
 {
+	if (!d)
+		return NULL;
+	map64_free(d->unit_by_key);
 	free(d);
 	return NULL;
 }
@@ -120,21 +128,40 @@ void detect_reconfigure(struct detect *d, const struct detect_config *config)
 	d->config = *config;
 }
 
-static double tests_per_day(const struct detect *d, unsigned family)
+/* Tests in a day, with the gate as it is. The states' shares of the time are what the last hour says, which
+ * makes their parts of the budget hold whatever the gate does. */
+static double tests_per_day(const struct detect *d, unsigned family, bool gate)
 {
-	return d->g->families[family].per_tick * SECONDS_PER_DAY / MAX(d->g->tick_s, 1e-3);
+	double share = MIN(MAX(d->g->open_share, OPEN_SHARE_MIN), 1 - OPEN_SHARE_MIN);
+
+	return (gate ? share : 1 - share) * d->g->families[family].per_tick[gate] * SECONDS_PER_DAY /
+	       MAX(d->g->tick_s, 1e-3);
+}
+
+static double alpha_of(const struct detect *d, unsigned family)
+{
+	bool gate = d->tick.gate_open;
+
+	return calibrate_alpha(family, gate, d->config.false_alarms_per_day, tests_per_day(d, family, gate));
+}
+
+/* Totals are exact whatever the gate does. */
+static bool family_gate(const struct detect *d, unsigned family)
+{
+	return d->tick.gate_open && !family_is_total(family);
 }
 
 static void prepare_tails(struct detect *d)
 {
 	for (unsigned f = 0; f < FAMILIES; f++)
-		calibrate_prepare(&d->tails[f], &d->g->families[f], d->tick.gate_open,
-				  calibrate_alpha(f, d->config.false_alarms_per_day, tests_per_day(d, f)));
+		calibrate_prepare(&d->tails[f], &d->g->families[f], family_gate(d, f), family_is_total(f),
+				  alpha_of(d, f));
 }
 
 static void prepare_context(struct detect *d)
 {
 	const struct global_state *g = d->g;
+	const struct population *p = &g->stacks;
 	bool gate = d->tick.gate_open;
 	double lost = d->tick.lost_fraction;
 
@@ -149,15 +176,26 @@ static void prepare_context(struct detect *d)
 	};
 	for (unsigned m = 0; m < SCORED_METRICS; m++) {
 		/* a gate state that has not been seen yet: the other's */
-		float q = g->quantum_n[m][gate]    ? g->quantum[m][gate]
-			  : g->quantum_n[m][!gate] ? g->quantum[m][!gate]
+		float q = p->quantum_n[m][gate]    ? p->quantum[m][gate]
+			  : p->quantum_n[m][!gate] ? p->quantum[m][!gate]
 						   : 0;
 
 		d->context.quantum[m] = expf(q);
-		d->context.floor[m] = expf(g->floor[m]);
-		d->context.window_quantum[m][0] = expf(g->window_quantum[m][0]) / 15;
-		d->context.window_quantum[m][1] = expf(g->window_quantum[m][1]) / 127;
+		d->context.floor[m] = expf(p->floor[m]);
+		d->context.window_quantum[m][0] = expf(p->window_quantum[m][0]) / 15;
+		d->context.window_quantum[m][1] = expf(p->window_quantum[m][1]) / 127;
 	}
+}
+
+/* A state of the gate that was not seen before is supposed to be like the other one. */
+static void borrow(struct global_state *g, bool gate)
+{
+	for (unsigned m = 0; m < SCORED_METRICS; m++) {
+		g->stacks.common_base[m][gate] = g->stacks.common_base[m][!gate];
+		g->totals.common_base[m][gate] = g->totals.common_base[m][!gate];
+	}
+	for (unsigned f = 0; f < FAMILIES; f++)
+		g->families[f].per_tick[gate] = g->families[f].per_tick[!gate];
 }
 
 void detect_tick_begin(struct detect *d, const struct detect_tick *tick)
@@ -175,9 +213,9 @@ void detect_tick_begin(struct detect *d, const struct detect_tick *tick)
 		return;
 	g->tick++;
 	if (g->gate_ticks[tick->gate_open]++ == 0)
-		for (unsigned m = 0; m < SCORED_METRICS; m++)
-			g->common_base[m][tick->gate_open] = g->common_base[m][!tick->gate_open];
+		borrow(g, tick->gate_open);
 	prepare_context(d);
+	totals_prepare(d);
 	prepare_tails(d);
 }
 
@@ -189,7 +227,7 @@ static enum detect_type finding_type(const struct finding *f)
 		[CHANNEL_BIRTH] = DETECT_NEW_STACK,
 	};
 
-	return f->family == FAMILY_VANISHED ? DETECT_VANISHED_STACK : types[f->family % CHANNEL_N];
+	return f->family == FAMILY_VANISHED ? DETECT_VANISHED_STACK : types[family_channel(f->family)];
 }
 
 /* What has been told is no news for a while, and the same level of the same metric not for long. */
@@ -203,11 +241,6 @@ static bool is_known(const struct series_state *s, const struct finding *f, uint
 	       (f->metric == s->told_metric && f->observed > f->expected);
 }
 
-static bool is_birth_or_death(unsigned family)
-{
-	return family == FAMILY_VANISHED || family % CHANNEL_N == CHANNEL_BIRTH;
-}
-
 static uint64_t since_us(const struct detect *d, const struct series_state *s)
 {
 	uint32_t from = s->excursion ? s->excursion : d->g->tick;
@@ -217,20 +250,30 @@ static uint64_t since_us(const struct detect *d, const struct series_state *s)
 	return d->tick.time_us > before ? d->tick.time_us - before : 0;
 }
 
-static bool tell(struct detect *d, struct series_state *s, const struct finding *f, double p,
+/* How much faster alarms come than the budget has it, of late and in the family. */
+static double overspent(const struct detect *d, unsigned family)
+{
+	double budget = d->config.false_alarms_per_day;
+	double recent = 1 + d->g->recent_alarms / (1 + budget * RECENT_TICKS * d->g->tick_s / SECONDS_PER_DAY);
+
+	return recent * recent * (1 + d->g->families[family].told / (1 + budget * calibrate_share(family)));
+}
+
+bool detect_may_tell(const struct detect *d, const struct series_state *s, const struct finding *f, double p)
+{
+	double spent = overspent(d, f->family);
+
+	return p * spent <= d->tails[f->family].alpha && !is_known(s, f, d->g->tick);
+}
+
+void detect_tell(struct detect *d, struct series_state *s, const struct finding *f, double p,
 		 struct detect_result *ret)
 {
 	struct global_state *g = d->g;
-	struct family_state *family = &g->families[f->family];
-	double recent = 1 + g->recent_alarms, spent = recent * recent * (1 + family->told);
 
-	if (p * spent > d->tails[f->family].alpha || is_known(s, f, g->tick)) {
-		g->suppressed++;
-		return false;
-	}
 	g->alarms++;
 	g->recent_alarms++;
-	family->told++;
+	g->families[f->family].told++;
 	s->told = g->tick;
 	s->told_metric = (uint8_t)f->metric;
 	s->told_level = MAX(f->observed, f->expected);
@@ -243,22 +286,15 @@ static bool tell(struct detect *d, struct series_state *s, const struct finding 
 		.expected = (double)f->expected,
 		.since_us = since_us(d, s),
 	};
-	return true;
 }
 
-bool detect_series(struct detect *d, void *state, const uint64_t values[static METRIC_N],
-		   uint32_t silent_ticks, struct detect_result *ret)
+const struct finding *detect_weigh(struct detect *d, struct series_state *s, double *ret_p)
 {
-	struct series_state *s = state;
-	struct findings *found = &d->findings;
 	const struct finding *best = NULL;
 	double best_p = 1;
 
-	if (!d->scoring)
-		return false;
-	d->live += model_visit(d->g, &d->context, s, values, silent_ticks, found);
-	for (size_t i = 0; i < found->n; i++) {
-		const struct finding *f = &found->all[i];
+	for (size_t i = 0; i < d->findings.n; i++) {
+		const struct finding *f = &d->findings.all[i];
 		const struct tail *t = &d->tails[f->family];
 		bool beyond = (double)f->s >= t->critical;
 
@@ -266,8 +302,9 @@ bool detect_series(struct detect *d, void *state, const uint64_t values[static M
 		 * score beyond what is told counts as one that just is. If such come too often, that alone
 		 * moves the threshold. */
 		if (!is_known(s, f, d->g->tick) && model_new_height(s, f))
-			calibrate_learn(&d->g->families[f->family], d->tick.gate_open, t,
-					!is_birth_or_death(f->family), beyond ? (float)t->critical : f->s);
+			calibrate_learn(&d->g->families[f->family], family_gate(d, f->family), t,
+					!family_is_birth_or_death(f->family),
+					beyond ? (float)t->critical : f->s);
 		if (beyond) {
 			double p = calibrate_p(t, (double)f->s);
 
@@ -277,22 +314,46 @@ bool detect_series(struct detect *d, void *state, const uint64_t values[static M
 			}
 		}
 	}
-	return best && tell(d, s, best, best_p, ret);
+	*ret_p = best_p;
+	return best;
+}
+
+bool detect_series(struct detect *d, void *state, const uint64_t values[static METRIC_N],
+		   uint32_t silent_ticks, struct detect_result *ret)
+{
+	struct series_state *s = state;
+	const struct finding *f;
+	double p;
+
+	if (!d->scoring)
+		return false;
+	d->live += model_visit(&d->g->stacks, &d->context, s, values, silent_ticks, &d->findings);
+	f = detect_weigh(d, s, &p);
+	if (!f)
+		return false;
+	if (!detect_may_tell(d, s, f, p)) {
+		d->g->suppressed++;
+		return false;
+	}
+	detect_tell(d, s, f, p, ret);
+	return true;
 }
 
 /* Tests inside the marks are counted together; those outside went in one by one. */
 static void count_tests(struct detect *d)
 {
 	struct global_state *g = d->g;
-	double step = 1 / MIN((double)g->tick, SLOW_TICKS);
+	bool gate = d->tick.gate_open;
+	double step = 1 / MIN((double)g->gate_ticks[gate], SLOW_TICKS);
 
+	g->open_share += (gate - g->open_share) / SLOW_TICKS;
 	for (unsigned f = 0; f < FAMILIES; f++) {
 		struct family_state *family = &g->families[f];
 		double n = d->findings.tests[f];
 
 		g->scored += d->findings.tests[f];
-		family->n[d->tick.gate_open] += n;
-		family->per_tick += (n - family->per_tick) * step;
+		family->n[family_gate(d, f)] += n;
+		family->per_tick[gate] += (n - family->per_tick[gate]) * step;
 		family->told -= family->told * g->tick_s / SECONDS_PER_DAY;
 		family->recent -= family->recent / RECENT_TICKS;
 	}
@@ -301,30 +362,37 @@ static void count_tests(struct detect *d)
 			calibrate_forget(&g->families[f], FORGET_FACTOR);
 }
 
+static void move_population(const struct global_state *g, struct population *p, bool gate, float slow)
+{
+	float gate_slow = 1 / (float)MIN((double)g->gate_ticks[gate], SLOW_TICKS);
+
+	for (unsigned m = 0; m < SCORED_METRICS; m++) {
+		float common;
+
+		if (p->quantum_n[m][gate]) {
+			p->floor[m] += (p->quantum[m][gate] - p->floor[m]) * slow;
+			p->window_quantum[m][0] +=
+				(p->quantum[m][gate] - p->window_quantum[m][0]) / MIN((float)g->tick, 8.0f);
+			p->window_quantum[m][1] +=
+				(p->quantum[m][gate] - p->window_quantum[m][1]) / MIN((float)g->tick, 64.0f);
+		}
+		common = p->common[m] - p->common_base[m][gate];
+		p->common_window[m][0] += (expm1f(common) - p->common_window[m][0]) / 8;
+		p->common_window[m][1] += (expm1f(common) - p->common_window[m][1]) / 64;
+		p->common_base[m][gate] += common * gate_slow;
+	}
+}
+
 void detect_tick_end(struct detect *d)
 {
 	struct global_state *g = d->g;
-	bool gate = d->tick.gate_open;
 	float slow = 1 / (float)MIN((double)g->tick, SLOW_TICKS);
 
 	if (!d->scoring)
 		return;
 	count_tests(d);
-	for (unsigned m = 0; m < SCORED_METRICS; m++) {
-		float common, gate_slow = 1 / (float)MIN((double)g->gate_ticks[gate], SLOW_TICKS);
-
-		if (g->quantum_n[m][gate]) {
-			g->floor[m] += (g->quantum[m][gate] - g->floor[m]) * slow;
-			g->window_quantum[m][0] +=
-				(g->quantum[m][gate] - g->window_quantum[m][0]) / MIN((float)g->tick, 8.0f);
-			g->window_quantum[m][1] +=
-				(g->quantum[m][gate] - g->window_quantum[m][1]) / MIN((float)g->tick, 64.0f);
-		}
-		common = g->common[m] - g->common_base[m][gate];
-		g->common_window[m][0] += (expm1f(common) - g->common_window[m][0]) / 8;
-		g->common_window[m][1] += (expm1f(common) - g->common_window[m][1]) / 64;
-		g->common_base[m][gate] += common * gate_slow;
-	}
+	move_population(g, &g->stacks, d->tick.gate_open, slow);
+	move_population(g, &g->totals, d->tick.gate_open, slow);
 	g->live += (d->live - g->live) / 8;
 	g->live_slow += (d->live - g->live_slow) * (double)slow;
 	g->tick_s += (d->context.seconds - g->tick_s) * (double)slow;
@@ -336,8 +404,7 @@ void detect_get_status(const struct detect *d, struct detect_status *ret)
 	double alpha = 1, tests = 0;
 
 	for (unsigned f = 0; f < FAMILIES; f++) {
-		double per_day = tests_per_day(d, f),
-		       a = calibrate_alpha(f, d->config.false_alarms_per_day, per_day);
+		double per_day = tests_per_day(d, f, false) + tests_per_day(d, f, true), a = alpha_of(d, f);
 
 		tests += per_day;
 		if (per_day > 0)
@@ -349,5 +416,7 @@ void detect_get_status(const struct detect *d, struct detect_status *ret)
 		.suppressed = d->g->suppressed,
 		.threshold = -log10(alpha),
 		.tests_per_day = tests,
+		.units = (uint32_t)map64_size(d->unit_by_key),
+		.units_max = TOTALS_MAX,
 	};
 }

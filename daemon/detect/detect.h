@@ -51,7 +51,16 @@ struct detect *detect_free(struct detect *d);
 DEFINE_CLEANUP(struct detect *, detect_free)
 void detect_reconfigure(struct detect *d, const struct detect_config *config);
 
+/* Adds to what a unit used in this tick, as the kernel counts it: exact, not sampled. To be called before
+ * detect_tick_begin(). key: of the unit, the same after restarts, not 0. Gives -ENOSPC when more units did
+ * something in this tick than are followed. */
+int detect_add_total(struct detect *d, uint64_t key, const uint64_t values[static METRIC_N]);
+
 void detect_tick_begin(struct detect *d, const struct detect_tick *tick);
+/* Scores what was added, by unit and for the machine as a whole, and learns it; once in each tick. Gives true,
+ * with the unit's key (0: the machine's) and *ret filled, when it is to be told: at most one a tick, the one
+ * that moved most. */
+bool detect_totals(struct detect *d, uint64_t *ret_key, struct detect_result *ret);
 /* Scores one series' values of this tick and learns them. silent_ticks: ticks before this one that had nothing and for which this was not called.
  * Gives true, and fills *ret, when the series is to be told as an anomaly. */
 bool detect_series(struct detect *d, void *state, const uint64_t values[static METRIC_N], uint32_t silent_ticks, struct detect_result *ret);
@@ -63,5 +72,6 @@ struct detect_status {
 	uint64_t suppressed;   /* improbable, but held back by the budget or the refractory period */
 	double threshold;      /* the score that a value needs now */
 	double tests_per_day;
+	uint32_t units, units_max; /* whose totals are followed */
 };
 void detect_get_status(const struct detect *d, struct detect_status *ret);

@@ -40,6 +40,13 @@ static const uint8_t milestones[] = { 8, 64 };
 /* At first everything is new. */
 #define BIRTHS_FROM_TICK 64
 
+/* Totals are judged by what they keep up for four times so many ticks, from three times on ... */
+static const unsigned quarter_ticks[CHANNELS_UP] = { 1, 4, 16 };
+/* ... and differ by so much, as ln, from one use of a program to the other ... */
+#define TOTAL_SPREAD 1.0f
+/* ... and by no more as time goes on: else the first run of every program would be news, the longer the more. */
+#define TOTAL_AGE 64.0f
+
 /* Deviance of h samples where mu are expected: -ln of the Poisson tail, but for a slowly varying factor. */
 static float poisson_deviance(float h, float mu)
 {
@@ -66,14 +73,14 @@ static void add_finding(struct findings *f, unsigned family, enum metric metric,
 
 /* The part of a rise that all series share, as ln. A window's is the mean of the factors, as its value is
  * the mean of the values. */
-static float common_rise(const struct global_state *g, const struct tick_context *c, unsigned m,
+static float common_rise(const struct population *p, const struct tick_context *c, unsigned m,
 			 unsigned channel)
 {
-	float now = g->common[m] - g->common_base[m][c->gate_open], before;
+	float now = p->common[m] - p->common_base[m][c->gate_open], before;
 
 	if (channel == CHANNEL_TICK)
 		return now;
-	before = g->common_window[m][channel - CHANNEL_SHORT];
+	before = p->common_window[m][channel - CHANNEL_SHORT];
 	return log1pf(before + (expm1f(now) - before) / window_ticks[channel]);
 }
 
@@ -139,15 +146,21 @@ static float score_down(const struct metric_state *ms, float floor, float quantu
 	return s;
 }
 
-static void score_metric(const struct global_state *g, const struct tick_context *c, struct metric_state *ms,
+/* The mean over a window has less noise than a tick. */
+static float window_floor(const struct tick_context *c, unsigned m, unsigned channel)
+{
+	static const float noise[CHANNELS_UP] = { 1, 1.0f / 4, 1.0f / 11 };
+
+	return c->floor[m] * noise[channel];
+}
+
+static void score_metric(const struct population *p, const struct tick_context *c, struct metric_state *ms,
 			 unsigned m, float n, float x, float quantum, struct findings *f, bool *outside)
 {
 	for (unsigned ch = 0; x > 0 && ch < CHANNELS_UP; ch++) {
 		float value = ch == CHANNEL_TICK ? x : ch == CHANNEL_SHORT ? ms->short_mean : ms->long_mean;
 		float q = ch == CHANNEL_TICK ? quantum : c->window_quantum[m][ch - CHANNEL_SHORT];
-		float floor = ch == CHANNEL_TICK    ? c->floor[m]
-			      : ch == CHANNEL_SHORT ? c->floor[m] / 4
-						    : c->floor[m] / 11;
+		float floor = window_floor(c, m, ch);
 		float mark = MAX(ms->peak[ch], ms->mean), score;
 
 		f->tests[m * CHANNEL_N + ch]++;
@@ -155,7 +168,7 @@ static void score_metric(const struct global_state *g, const struct tick_context
 			continue;
 		*outside = true;
 		score = c->trust * score_up(ms, is_counted(m), n / window_ticks[ch], value, mark, floor, q,
-					    common_rise(g, c, m, ch));
+					    common_rise(p, c, m, ch));
 		if (score > 0)
 			add_finding(f, m * CHANNEL_N + ch, m, score, value, ms->mean);
 	}
@@ -164,8 +177,9 @@ static void score_metric(const struct global_state *g, const struct tick_context
 
 		f->tests[m * CHANNEL_N + CHANNEL_DOWN]++;
 		if (ms->short_mean < ms->low)
-			score = c->trust * score_down(ms, c->floor[m] / 4, c->window_quantum[m][0],
-						      common_rise(g, c, m, CHANNEL_SHORT));
+			score = c->trust * score_down(ms, window_floor(c, m, CHANNEL_SHORT),
+						      c->window_quantum[m][0],
+						      common_rise(p, c, m, CHANNEL_SHORT));
 		if (score > 0) {
 			*outside = true;
 			add_finding(f, m * CHANNEL_N + CHANNEL_DOWN, m, score, ms->short_mean, ms->mean);
@@ -225,13 +239,13 @@ static void learn_marks(struct metric_state *ms, const struct tick_context *c, u
 	learn_mark(&ms->peak[CHANNEL_TICK], &ms->pending[CHANNEL_TICK], x, ms->mean, c->floor[m],
 		   MAX(growth[CHANNEL_TICK], young));
 	learn_mark(&ms->peak[CHANNEL_SHORT], &ms->pending[CHANNEL_SHORT], ms->short_mean, ms->mean,
-		   c->floor[m] / 4, MAX(growth[CHANNEL_SHORT], young));
+		   window_floor(c, m, CHANNEL_SHORT), MAX(growth[CHANNEL_SHORT], young));
 	learn_mark(&ms->peak[CHANNEL_LONG], &ms->pending[CHANNEL_LONG], ms->long_mean, ms->mean,
-		   c->floor[m] / 11, MAX(growth[CHANNEL_LONG], young));
+		   window_floor(c, m, CHANNEL_LONG), MAX(growth[CHANNEL_LONG], young));
 	if (age < ACTIVE_MIN)
 		ms->low = MIN(ms->short_mean, ms->mean);
 	else
-		learn_low(ms, c->floor[m] / 4, MAX(LOW_FALL, young));
+		learn_low(ms, window_floor(c, m, CHANNEL_SHORT), MAX(LOW_FALL, young));
 }
 
 /* The windows move before the scoring (they are what is scored), the mean and the marks after it. */
@@ -319,19 +333,19 @@ static void score_birth(const struct tick_context *c, struct series_state *s, ui
 	}
 }
 
-static void move_common(struct global_state *g, const struct tick_context *c, unsigned m,
+static void move_common(struct population *p, const struct tick_context *c, unsigned m,
 			const struct metric_state *ms, float x)
 {
-	float ratio = logf((x + c->floor[m]) / (ms->mean + c->floor[m])) - g->common[m];
+	float ratio = logf((x + c->floor[m]) / (ms->mean + c->floor[m])) - p->common[m];
 
-	g->common[m] += MAX(MIN(ratio, c->common_step), -c->common_step);
+	p->common[m] += MAX(MIN(ratio, c->common_step), -c->common_step);
 }
 
 /* A running quarter quantile of what is not zero, on a log scale: mostly the weight of one sample. */
-static void move_quantum(struct global_state *g, const struct tick_context *c, unsigned m, float x)
+static void move_quantum(struct population *p, const struct tick_context *c, unsigned m, float x)
 {
-	float *q = &g->quantum[m][c->gate_open], lx = logf(x);
-	uint32_t n = ++g->quantum_n[m][c->gate_open];
+	float *q = &p->quantum[m][c->gate_open], lx = logf(x);
+	uint32_t n = ++p->quantum_n[m][c->gate_open];
 	float step = MAX(2.0f / (float)(n + 1), 0.01f);
 
 	if (n == 1)
@@ -339,17 +353,17 @@ static void move_quantum(struct global_state *g, const struct tick_context *c, u
 	else
 		*q += lx < *q ? -0.75f * step : 0.25f * step;
 	if (n == UINT32_MAX)
-		g->quantum_n[m][c->gate_open] = n / 2;
+		p->quantum_n[m][c->gate_open] = n / 2;
 }
 
 /* Two levels an octave from S_PLAIN on. An excursion is one event however long it lasts: only each new
  * height is learnt. */
 bool model_new_height(struct series_state *s, const struct finding *f)
 {
-	unsigned channel = f->family % CHANNEL_N, level, old;
+	unsigned channel = family_channel(f->family), level, old;
 	uint16_t *learnt = &s->metrics[f->metric].learnt;
 
-	if (f->family == FAMILY_VANISHED || channel == CHANNEL_BIRTH)
+	if (family_is_birth_or_death(f->family))
 		return true;
 	level = f->s < S_PLAIN ? 1 : 1 + (unsigned)MIN(2 * log2f(f->s / S_PLAIN) + 1, 14.0f);
 	old = *learnt >> (4 * channel) & 15;
@@ -359,8 +373,8 @@ bool model_new_height(struct series_state *s, const struct finding *f)
 	return true;
 }
 
-/* The caller's memory may come from anywhere: what can't be is new. */
-static void check_state(const struct global_state *g, struct series_state *s)
+/* The caller's memory may come from anywhere: what can't be is new. Gives false for what is. */
+static bool check_state(uint32_t tick, struct series_state *s)
 {
 	float sum = s->told_level;
 
@@ -370,13 +384,25 @@ static void check_state(const struct global_state *g, struct series_state *s)
 		sum += ms->short_mean + ms->long_mean + ms->mean + ms->peak[0] + ms->peak[1] + ms->peak[2] +
 		       ms->low;
 	}
-	if (s->tag == SERIES_TAG && s->born <= g->tick && s->seen <= g->tick && s->seen >= s->born &&
-	    s->told <= g->tick && s->excursion <= g->tick && isfinite(sum))
-		return;
-	*s = (struct series_state){ .tag = SERIES_TAG, .born = g->tick, .seen = g->tick };
+	if (s->tag == SERIES_TAG && s->born <= tick && s->seen <= tick && s->seen >= s->born &&
+	    s->told <= tick && s->excursion <= tick && isfinite(sum))
+		return true;
+	*s = (struct series_state){ .tag = SERIES_TAG, .born = tick, .seen = tick };
+	return false;
 }
 
-bool model_visit(struct global_state *g, const struct tick_context *c, struct series_state *s,
+static void end_visit(const struct tick_context *c, struct series_state *s, bool outside)
+{
+	s->told_level -= s->told_level / FADE_TICKS;
+	if (!outside) {
+		s->excursion = 0;
+		for (unsigned m = 0; m < SCORED_METRICS; m++)
+			s->metrics[m].learnt = 0;
+	} else if (!s->excursion)
+		s->excursion = c->tick;
+}
+
+bool model_visit(struct population *p, const struct tick_context *c, struct series_state *s,
 		 const uint64_t values[static METRIC_N], uint32_t silent_ticks, struct findings *f)
 {
 	uint32_t age, gap;
@@ -384,7 +410,7 @@ bool model_visit(struct global_state *g, const struct tick_context *c, struct se
 	float known = 0, mean_rate;
 
 	f->n = 0;
-	check_state(g, s);
+	check_state(c->tick, s);
 	for (unsigned m = 0; m < SCORED_METRICS; m++) {
 		active |= values[m] > 0;
 		known = MAX(known, (float)s->metrics[m].active);
@@ -421,22 +447,92 @@ bool model_visit(struct global_state *g, const struct tick_context *c, struct se
 			quantum = x / (float)values[METRIC_HITS];
 		move_windows(ms, x);
 		if (known > 0)
-			score_metric(g, c, ms, m, known, x, quantum, f, &outside);
+			score_metric(p, c, ms, m, known, x, quantum, f, &outside);
 		if (values[m] > 0) {
-			move_common(g, c, m, ms, x);
-			move_quantum(g, c, m, x);
+			move_common(p, c, m, ms, x);
+			move_quantum(p, c, m, x);
 			ms->active += ms->active < UINT16_MAX;
 		}
 		move_mean(ms, mean_rate, x);
 		learn_marks(ms, c, m, age, x);
 	}
 	score_birth(c, s, age, f);
-	s->told_level -= s->told_level / FADE_TICKS;
-	if (!outside) {
-		s->excursion = 0;
-		for (unsigned m = 0; m < SCORED_METRICS; m++)
-			s->metrics[m].learnt = 0;
-	} else if (!s->excursion)
-		s->excursion = c->tick;
+	end_visit(c, s, outside);
 	return true;
+}
+
+static float keep_least(float least[static QUARTERS], unsigned ticks, uint32_t age, float x)
+{
+	float *now = &least[age / ticks % QUARTERS], all;
+
+	*now = age % ticks == 0 ? x : MIN(*now, x);
+	all = least[0];
+	for (unsigned i = 1; i < QUARTERS; i++)
+		all = MIN(all, least[i]);
+	return all;
+}
+
+/* s of what was kept up; see above. */
+static float score_total(const struct metric_state *ms, float age, float value, float mark, float floor,
+			 float common)
+{
+	float rise = logf((value + floor) / (ms->mean + floor)) - MAX(common, 0.0f);
+	float own = logf((mark + floor) / (ms->mean + floor));
+
+	return rise > own ? logf(MIN(age, TOTAL_AGE) + 1) * rise / MAX(own, TOTAL_SPREAD) : 0;
+}
+
+/* Nothing is a value like any other, and blocked is what is left of the threads' time. */
+void model_visit_total(const struct population *p, const struct tick_context *c, struct total_series *t,
+		       const uint64_t values[static METRIC_N], struct findings *f)
+{
+	struct series_state *s = &t->state;
+	uint32_t age;
+	bool outside = false;
+
+	f->n = 0;
+	if (!check_state(c->tick, s)) {
+		/* What was never seen has used nothing since the beginning. */
+		s->born = 1;
+		for (unsigned m = 0; m < SCORED_METRICS; m++)
+			s->metrics[m].active = (uint16_t)MIN(c->tick - 1, (uint32_t)UINT16_MAX);
+		memset(t->least, 0, sizeof(t->least));
+	}
+	age = c->tick - s->born + 1;
+	for (unsigned m = 0; m < SCORED_METRICS; m++) {
+		struct metric_state *ms = &s->metrics[m];
+		float x = (float)values[m] / c->seconds, kept[CHANNELS_UP];
+
+		if (m == METRIC_BLOCKED)
+			continue;
+		if (values[m] > 0)
+			s->seen = c->tick;
+		for (unsigned ch = 0; ch < CHANNELS_UP; ch++) {
+			unsigned family = FAMILY_TOTALS + m * CHANNELS_UP + ch;
+			float mark = MAX(ms->peak[ch], ms->mean), score;
+
+			kept[ch] = keep_least(t->least[m][ch], quarter_ticks[ch], age, x);
+			if (age == 1 || kept[ch] <= 0)
+				continue;
+			f->tests[family]++;
+			if (kept[ch] <= mark)
+				continue;
+			outside = true;
+			score = score_total(ms, (float)(age - 1), kept[ch], mark, c->floor[m],
+					    common_rise(p, c, m, ch));
+			if (score > 0)
+				add_finding(f, family, m, score, kept[ch], ms->mean);
+		}
+		ms->short_mean = kept[CHANNEL_SHORT];
+		ms->long_mean = kept[CHANNEL_LONG];
+		ms->active += ms->active < UINT16_MAX;
+		move_mean(ms, 1 / MIN((float)age, MEAN_TICKS), kept[CHANNEL_TICK]);
+		learn_marks(ms, c, m, age, kept[CHANNEL_TICK]);
+	}
+	end_visit(c, s, outside);
+}
+
+float model_total_rise(const struct tick_context *c, const struct series_state *s, unsigned m, uint64_t value)
+{
+	return logf(((float)value / c->seconds + c->floor[m]) / (s->metrics[m].mean + c->floor[m]));
 }

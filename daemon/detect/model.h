@@ -23,7 +23,15 @@
  * An excursion raises a mark slowly while it lasts, and to its full height when it is over: then it has
  * been seen, and is no news. So a series of bursts needs much to surprise, a steady one little, and a
  * young one can't. What all series share is taken off first. Series that appear and that fall silent are
- * measured by their total and by how long they were regular, each against all others'. */
+ * measured by their total and by how long they were regular, each against all others'.
+ *
+ * Beside the series of stacks there is one of each unit, and one of the machine, of what they use in all:
+ * the kernel counts that exactly, and they are so few that minutes of experience are enough to tell a unit
+ * that takes the machine. They have a hundredth of the machine added, so that what is little to it is little
+ * to them, and are judged by what they keep up: for 4, 16 and 64 ticks, marks as above. Starting takes any
+ * program a whole CPU, for a second or two.
+ *
+ *     s = ln(ticks + 1) * ln(value / mean) / max(ln(mark / mean), 1) */
 #pragma once
 
 #include "detect.h"
@@ -35,7 +43,25 @@ enum channel { CHANNEL_TICK, CHANNEL_SHORT, CHANNEL_LONG, CHANNEL_DOWN, CHANNEL_
 
 /* One family of tests, calibrated by itself: a channel of a metric, or the silences of whole series. */
 #define FAMILY_VANISHED (SCORED_METRICS * CHANNEL_N)
-#define FAMILIES (FAMILY_VANISHED + 1)
+/* The totals of units: how high they stay for so many ticks, by metric. */
+#define FAMILY_TOTALS (FAMILY_VANISHED + 1)
+#define FAMILIES (FAMILY_TOTALS + SCORED_METRICS * CHANNELS_UP)
+
+static inline bool family_is_total(unsigned family)
+{
+	return family >= FAMILY_TOTALS;
+}
+
+/* Not of FAMILY_VANISHED. */
+static inline enum channel family_channel(unsigned family)
+{
+	return family_is_total(family) ? (family - FAMILY_TOTALS) % CHANNELS_UP : family % CHANNEL_N;
+}
+
+static inline bool family_is_birth_or_death(unsigned family)
+{
+	return family == FAMILY_VANISHED || family_channel(family) == CHANNEL_BIRTH;
+}
 
 struct metric_state {
 	float short_mean, long_mean, mean; /* unit per second */
@@ -67,22 +93,16 @@ _Static_assert(sizeof(struct series_state) == 232, "the store keeps one for each
 #define BINS 128
 
 struct family_state {
-	double n[2]; /* tests, gate closed and open */
-	double bins[2][BINS];
-	double per_tick; /* tests a tick */
+	double n[2]; /* tests, gate closed and open; of totals, which the gate does not change, closed only */
+	float bins[2][BINS];
+	double per_tick[2]; /* tests in a tick with the gate closed, and open */
 	double told;     /* alarms in the last day, fading */
 	double recent;   /* what calibration has learnt of late, fading */
 };
 
-struct global_state {
-	uint64_t tag;
-	uint32_t tick; /* counts from 1 */
-	uint32_t gate_ticks[2];
+/* What series that are judged by one another have in common. */
+struct population {
 	uint32_t quantum_n[SCORED_METRICS][2];
-	uint64_t scored, alarms, suppressed;
-	double tick_s;          /* typical length */
-	double recent_alarms;   /* fading count */
-	double live, live_slow; /* series that were not silent, short and long mean */
 	float quantum[SCORED_METRICS]
 		     [2]; /* ln of what one sample is worth, unit per second, gate closed and open */
 	float floor[SCORED_METRICS];             /* the same, slow, both gate states */
@@ -91,7 +111,37 @@ struct global_state {
 	float common_base[SCORED_METRICS][2];
 	float common_window[SCORED_METRICS]
 			   [2]; /* mean of exp(common - base) - 1 over the short and the long window */
+};
+
+/* The least of the last ticks, from a quarter's ticks to a quarter's: those of four quarters. */
+#define QUARTERS 4
+struct total_series {
+	struct series_state state; /* its short and long means are what was kept up for so long */
+	float least[SCORED_METRICS][CHANNELS_UP][QUARTERS];
+};
+
+/* What a unit uses in all. The one used longest ago makes room for a new one. */
+#define TOTALS_MAX 256
+struct total_state {
+	uint64_t key; /* 0 = free */
+	struct total_series series;
+};
+
+struct global_state {
+	uint64_t tag;
+	uint32_t tick; /* counts from 1 */
+	uint32_t gate_ticks[2];
+	uint32_t total_told; /* tick number of the last alarm of a total; 0 = none */
+	float total_rise;    /* how much more that was than usual, in hundredths of the machine */
+	uint64_t scored, alarms, suppressed;
+	double tick_s;          /* typical length */
+	double open_share;      /* of the last hour's ticks, those with the gate open */
+	double recent_alarms;   /* fading count */
+	double live, live_slow; /* series that were not silent, short and long mean */
+	struct population stacks, totals;
 	struct family_state families[FAMILIES];
+	struct total_series machine; /* the sum of all units */
+	struct total_state units[TOTALS_MAX];
 };
 
 /* What a tick's series are judged by; made once a tick from the global state. */
@@ -121,7 +171,12 @@ struct findings {
 
 /* One visit: scores the values against what was, then learns them. Gives false for a series that is
  * silent. */
-bool model_visit(struct global_state *g, const struct tick_context *c, struct series_state *s,
+bool model_visit(struct population *p, const struct tick_context *c, struct series_state *s,
 		 const uint64_t values[static METRIC_N], uint32_t silent_ticks, struct findings *f);
+/* The same for a total, in every tick. */
+void model_visit_total(const struct population *p, const struct tick_context *c, struct total_series *t,
+		       const uint64_t values[static METRIC_N], struct findings *f);
+/* ln of a total in proportion to its mean, of a state that was visited before. */
+float model_total_rise(const struct tick_context *c, const struct series_state *s, unsigned m, uint64_t value);
 /* Whether calibration is to learn of a finding; remembers that it did. */
 bool model_new_height(struct series_state *s, const struct finding *f);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <math.h>
 
+#include "random.h"
 #include "world.h"
 
 #define CPUS 32
@@ -56,7 +57,7 @@ struct world {
 	size_t state_size;
 	struct source *sources;
 	uint32_t n;
-	uint64_t rng;
+	struct random random;
 	uint64_t tick;
 	double load, surge;
 	uint64_t surge_until;
@@ -71,108 +72,52 @@ const char *fault_to_string(enum fault_kind k)
 	return fault_names[k];
 }
 
-/* ---- randomness: splitmix64, reproducible anywhere ---- */
-
-static uint64_t next_u64(struct world *w)
-{
-	uint64_t z = (w->rng += 0x9e3779b97f4a7c15ULL);
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-	return z ^ (z >> 31);
-}
-
-static double uniform(struct world *w)
-{
-	return ((double)(next_u64(w) >> 11) + 0.5) / 9007199254740992.0;
-}
-
-static double log_uniform(struct world *w, double a, double b)
-{
-	return a * pow(b / a, uniform(w));
-}
-
-static double exponential(struct world *w, double mean)
-{
-	return -mean * log(uniform(w));
-}
-
-static double normal(struct world *w)
-{
-	return sqrt(-2 * log(uniform(w))) * cos(2 * M_PI * uniform(w));
-}
-
-/* mean 1, variance 1/shape */
-static double gamma_noise(struct world *w, double shape)
-{
-	/* Wilson and Hilferty's cube: close enough above a shape of 1 */
-	double c = 1 - 1 / (9 * shape) + normal(w) / sqrt(9 * shape);
-
-	return c > 0 ? c * c * c : 0;
-}
-
-static uint64_t poisson(struct world *w, double mean)
-{
-	double p, limit;
-	uint64_t n = 0;
-
-	if (mean > 50) {
-		double v = mean + sqrt(mean) * normal(w) + 0.5;
-
-		return v > 0 ? (uint64_t)v : 0;
-	}
-	limit = exp(-mean);
-	for (p = uniform(w); p > limit; p *= uniform(w))
-		n++;
-	return n;
-}
-
 /* ---- what series do ---- */
 
 static void make_source(struct world *w, struct source *s, enum kind kind)
 {
 	*s = (struct source){
-		.kind = kind, .level = 1, .noise = log_uniform(w, 2, 60), .last_active = NEVER
+		.kind = kind, .level = 1, .noise = random_log_uniform(&w->random, 2, 60), .last_active = NEVER
 	};
 	switch (kind) {
 	case KIND_SPARSE:
-		s->rate = log_uniform(w, 1e-5, 2e-3);
+		s->rate = random_log_uniform(&w->random, 1e-5, 2e-3);
 		break;
 	case KIND_STEADY:
 	case KIND_DRIFTING:
-		s->rate = log_uniform(w, 0.005, 0.8);
-		s->wait = log_uniform(w, 0.01, 4);
-		s->faults = uniform(w) < 0.3 ? log_uniform(w, 1, 1000) : 0;
+		s->rate = random_log_uniform(&w->random, 0.005, 0.8);
+		s->wait = random_log_uniform(&w->random, 0.01, 4);
+		s->faults = random_uniform(&w->random) < 0.3 ? random_log_uniform(&w->random, 1, 1000) : 0;
 		break;
 	case KIND_BURSTY:
-		s->rate = log_uniform(w, 0.02, 0.5);
-		s->wait = uniform(w) < 0.5 ? log_uniform(w, 0.01, 1) : 0;
-		s->faults = uniform(w) < 0.5 ? log_uniform(w, 10, 10000) : 0;
+		s->rate = random_log_uniform(&w->random, 0.02, 0.5);
+		s->wait = random_uniform(&w->random) < 0.5 ? random_log_uniform(&w->random, 0.01, 1) : 0;
+		s->faults = random_uniform(&w->random) < 0.5 ? random_log_uniform(&w->random, 10, 10000) : 0;
 		s->noise = 1.5;
 		break;
 	case KIND_PERIODIC:
-		s->period = (uint32_t)log_uniform(w, 10, 900);
+		s->period = (uint32_t)random_log_uniform(&w->random, 10, 900);
 		s->busy = MAX(s->period / 8, 1u);
-		s->phase = (uint32_t)(uniform(w) * s->period);
-		s->rate = log_uniform(w, 0.02, 1);
-		s->faults = uniform(w) < 0.3 ? log_uniform(w, 10, 5000) : 0;
+		s->phase = (uint32_t)(random_uniform(&w->random) * s->period);
+		s->rate = random_log_uniform(&w->random, 0.02, 1);
+		s->faults = random_uniform(&w->random) < 0.3 ? random_log_uniform(&w->random, 10, 5000) : 0;
 		break;
 	case KIND_CRON:
-		s->period = 900 << (next_u64(w) % 6);
-		s->busy = (uint32_t)log_uniform(w, 2, 60);
-		s->phase = (uint32_t)(uniform(w) * s->period);
-		s->rate = log_uniform(w, 0.1, 1);
-		s->faults = log_uniform(w, 10, 20000);
+		s->period = 900 << (random_u64(&w->random) % 6);
+		s->busy = (uint32_t)random_log_uniform(&w->random, 2, 60);
+		s->phase = (uint32_t)(random_uniform(&w->random) * s->period);
+		s->rate = random_log_uniform(&w->random, 0.1, 1);
+		s->faults = random_log_uniform(&w->random, 10, 20000);
 		break;
 	case KIND_BLOCKING:
-		s->wait = log_uniform(w, 0.001, 2);
-		s->noise = log_uniform(w, 1, 30);
+		s->wait = random_log_uniform(&w->random, 0.001, 2);
+		s->noise = random_log_uniform(&w->random, 1, 30);
 		break;
 	default:
-		s->rate = log_uniform(w, 0.002, 1);
-		s->faults = log_uniform(w, 1, 5000);
+		s->rate = random_log_uniform(&w->random, 0.002, 1);
+		s->faults = random_log_uniform(&w->random, 1, 5000);
 		s->on = true;
-		s->on_until = w->tick + 1 + (uint64_t)log_uniform(w, 1, 300);
+		s->on_until = w->tick + 1 + (uint64_t)random_log_uniform(&w->random, 1, 300);
 	}
 }
 
@@ -187,23 +132,23 @@ static double activity(struct world *w, struct source *s)
 	switch (s->kind) {
 	case KIND_STEADY:
 	case KIND_BLOCKING:
-		return gamma_noise(w, s->noise);
+		return random_gamma(&w->random, s->noise);
 	case KIND_DRIFTING:
-		s->level *= exp(0.003 * normal(w) - 0.002 * log(s->level) / 10);
-		return s->level * gamma_noise(w, s->noise);
+		s->level *= exp(0.003 * random_normal(&w->random) - 0.002 * log(s->level) / 10);
+		return s->level * random_gamma(&w->random, s->noise);
 	case KIND_BURSTY:
 		if (w->tick >= s->on_until) {
 			s->on = !s->on;
-			s->on_until = w->tick + 1 + (uint64_t)exponential(w, s->on ? 10 : 200);
+			s->on_until = w->tick + 1 + (uint64_t)random_exponential(&w->random, s->on ? 10 : 200);
 			/* Pareto heights */
-			s->level = s->on ? MIN(pow(uniform(w), -0.6), 40.0) : 1;
+			s->level = s->on ? MIN(pow(random_uniform(&w->random), -0.6), 40.0) : 1;
 		}
-		return s->on ? s->level * gamma_noise(w, s->noise) : 0;
+		return s->on ? s->level * random_gamma(&w->random, s->noise) : 0;
 	case KIND_PERIODIC:
 	case KIND_CRON:
-		return (w->tick + s->phase) % s->period < s->busy ? gamma_noise(w, s->noise) : 0;
+		return (w->tick + s->phase) % s->period < s->busy ? random_gamma(&w->random, s->noise) : 0;
 	case KIND_TRANSIENT:
-		return w->tick < s->on_until ? gamma_noise(w, s->noise) : 0;
+		return w->tick < s->on_until ? random_gamma(&w->random, s->noise) : 0;
 	default:
 		return 0;
 	}
@@ -212,7 +157,7 @@ static double activity(struct world *w, struct source *s)
 /* Samples of a quantity whose kernel-side sampling gives each the weight. */
 static uint64_t sampled(struct world *w, double per_second, double weight)
 {
-	return (uint64_t)((double)poisson(w, per_second / weight) * weight);
+	return (uint64_t)((double)random_poisson(&w->random, per_second / weight) * weight);
 }
 
 static const struct fault *fault_of(const struct world *w, uint32_t series, enum fault_kind kind)
@@ -230,7 +175,7 @@ static const struct fault *fault_of(const struct world *w, uint32_t series, enum
 static void sparse_next(struct world *w, struct source *s)
 {
 	/* the time of the next sample, whose rate is the gate's */
-	s->next = w->tick + 1 + (uint64_t)exponential(w, 1 / (s->rate * sample_hz(w)));
+	s->next = w->tick + 1 + (uint64_t)random_exponential(&w->random, 1 / (s->rate * sample_hz(w)));
 }
 
 static void produce(struct world *w, uint32_t i, uint64_t values[static METRIC_N], double lost)
@@ -254,7 +199,7 @@ static void produce(struct world *w, uint32_t i, uint64_t values[static METRIC_N
 	wait = s->wait * a * daily;
 	faults = s->faults * a * daily;
 	/* the busier the machine, the longer the wait for a CPU */
-	delay = cpu * pow(w->load, 1.5) * 0.05 * gamma_noise(w, 3);
+	delay = cpu * pow(w->load, 1.5) * 0.05 * random_gamma(&w->random, 3);
 	if (w->n_faults) {
 		if (fault_of(w, i, FAULT_SPIN))
 			cpu += 1;
@@ -274,7 +219,7 @@ static void produce(struct world *w, uint32_t i, uint64_t values[static METRIC_N
 			cpu = wait = faults = delay = 0;
 	}
 	if (cpu > 0) {
-		values[METRIC_HITS] = poisson(w, cpu * hz * (1 - lost));
+		values[METRIC_HITS] = random_poisson(&w->random, cpu * hz * (1 - lost));
 		values[METRIC_ON_CPU] = (uint64_t)((double)values[METRIC_HITS] * 1e9 / hz);
 	}
 	values[METRIC_BLOCKED] = (uint64_t)(wait * 1e9 * (1 - lost));
@@ -293,13 +238,13 @@ static void move_load(struct world *w)
 	if (w->config.daily)
 		base += 1.2 + 1.2 * sin(2 * M_PI * (double)(w->tick % DAY) / DAY);
 	if (w->config.surge_every > 0 && w->tick >= w->surge_until &&
-	    uniform(w) < 1 / w->config.surge_every) {
-		w->surge = log_uniform(w, 3, 12);
-		w->surge_until = w->tick + (uint64_t)log_uniform(w, 10, 1200);
+	    random_uniform(&w->random) < 1 / w->config.surge_every) {
+		w->surge = random_log_uniform(&w->random, 3, 12);
+		w->surge_until = w->tick + (uint64_t)random_log_uniform(&w->random, 10, 1200);
 	}
 	if (w->tick >= w->surge_until)
 		w->surge = 0;
-	w->load += (base + w->surge - w->load) * 0.3 + 0.1 * normal(w);
+	w->load += (base + w->surge - w->load) * 0.3 + 0.1 * random_normal(&w->random);
 	w->load = MAX(w->load, 0.1);
 	open = w->gate_open ? w->load > 4 || w->tick < w->gate_until : w->load > 5;
 	if (open != w->gate_open) {
@@ -316,7 +261,7 @@ static void move_transients(struct world *w)
 {
 	uint32_t first = w->config.n_series;
 
-	if (uniform(w) > 0.05)
+	if (random_uniform(&w->random) > 0.05)
 		return;
 	for (uint32_t i = first; i < w->n - FAULTS_MAX; i++) {
 		struct source *s = &w->sources[i];
@@ -343,8 +288,8 @@ void world_tick(struct world *w, scored_fn fn, void *userdata)
 	move_transients(w);
 	tick.load = w->load;
 	tick.gate_open = w->gate_open;
-	if (w->config.lossy && uniform(w) < 0.01)
-		tick.lost_fraction = 0.9 * uniform(w);
+	if (w->config.lossy && random_uniform(&w->random) < 0.01)
+		tick.lost_fraction = 0.9 * random_uniform(&w->random);
 	detect_tick_begin(w->detect, &tick);
 	for (uint32_t i = 0; i < w->n; i++) {
 		struct source *s = &w->sources[i];
@@ -381,7 +326,7 @@ int world_new(struct world **ret, const struct world_config *config)
 	if (!w)
 		return -ENOMEM;
 	w->config = *config;
-	w->rng = config->seed;
+	w->random.state = config->seed;
 	w->n = config->n_series + TRANSIENTS + FAULTS_MAX;
 	w->state_size = detect_series_state_size();
 	w->sources = calloc(w->n, sizeof(*w->sources));
@@ -393,7 +338,7 @@ int world_new(struct world **ret, const struct world_config *config)
 		return -ENOMEM;
 	}
 	for (uint32_t i = 0; i < config->n_series; i++) {
-		unsigned at = (unsigned)(next_u64(w) % 100), kind = 0;
+		unsigned at = (unsigned)(random_u64(&w->random) % 100), kind = 0;
 
 		while (at >= shares[kind])
 			at -= shares[kind++];
@@ -430,7 +375,7 @@ void world_add_fault(struct world *w, struct fault *fault)
 		/* of those that this kind of fault would change beyond their own ways: a spin is nothing
 		 * in what fills a CPU anyway */
 		do
-			fault->series = (uint32_t)(next_u64(w) % w->config.n_series);
+			fault->series = (uint32_t)(random_u64(&w->random) % w->config.n_series);
 		while (w->sources[fault->series].kind != kind || w->sources[fault->series].rate > 0.3);
 	if (w->n_faults < FAULTS_MAX)
 		w->faults[w->n_faults++] = fault;

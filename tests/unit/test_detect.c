@@ -136,7 +136,7 @@ static void test_state_is_small(void **state)
 	(void)state;
 	assert_true(detect_series_state_size() <= 256);
 	assert_int_equal(detect_series_state_size() % 8, 0);
-	assert_true(detect_global_state_size() < 96 * 1024);
+	assert_true(detect_global_state_size() < 192 * 1024);
 }
 
 static void test_spike_is_told_with_what_moved(void **state)
@@ -306,12 +306,12 @@ static void test_calibration_claims_no_more_than_it_knows(void **state)
 	double p, before = 1;
 
 	(void)state;
-	calibrate_prepare(&t, &f, false, 1e-9);
+	calibrate_prepare(&t, &f, false, false, 1e-9);
 	assert_true(calibrate_p(&t, 1e9) == 1);
 	assert_true(isinf(t.critical));
 	for (double n = 1e2; n <= 1e9; n *= 10) {
 		f.n[0] = n;
-		calibrate_prepare(&t, &f, false, 1e-9);
+		calibrate_prepare(&t, &f, false, false, 1e-9);
 		p = calibrate_p(&t, 1e6);
 		assert_true(p < before && p >= 0.999 / (n + 1) / (n + 1));
 		before = p;
@@ -320,7 +320,7 @@ static void test_calibration_claims_no_more_than_it_knows(void **state)
 	for (unsigned i = 0; i < 100000; i++)
 		calibrate_learn(&f, false, &t, false, 5 + 0.001f * (float)(i % 20000));
 	f.n[0] = 1e6;
-	calibrate_prepare(&t, &f, false, 1e-9);
+	calibrate_prepare(&t, &f, false, false, 1e-9);
 	p = calibrate_p(&t, 15);
 	assert_true(p > 0.04 && p < 0.07);
 	before = 1;
@@ -331,11 +331,11 @@ static void test_calibration_claims_no_more_than_it_knows(void **state)
 	}
 	assert_true(fabs(calibrate_p(&t, t.critical) / 1e-9 - 1) < 1e-6);
 	/* the gate's other state borrows it, until it knows better */
-	calibrate_prepare(&t, &f, true, 1e-9);
+	calibrate_prepare(&t, &f, true, false, 1e-9);
 	p = calibrate_p(&t, 15);
 	assert_true(p > 0.04 && p < 0.07);
 	f.n[1] = 1e9;
-	calibrate_prepare(&t, &f, true, 1e-9);
+	calibrate_prepare(&t, &f, true, false, 1e-9);
 	assert_true(calibrate_p(&t, 15) < 1e-4);
 }
 
@@ -422,6 +422,100 @@ static void test_the_budget_moves_the_threshold(void **state)
 	assert_true(fabs(strict.threshold - lax.threshold - 3) < 1e-6);
 }
 
+/* Units of a machine with 2 CPUs: each takes a fiftieth of a CPU, give or take. */
+static bool run_units(struct machine *m, unsigned ticks, uint64_t busy, uint64_t busy_ns, uint64_t *ret_key)
+{
+	bool told = false;
+
+	while (ticks-- > 0) {
+		struct detect_tick tick = {
+			.time_us = T0 + m->tick * USEC_PER_SEC,
+			.duration_ns = NSEC_PER_SEC,
+			.load = 1,
+			.online_cpus = 2,
+		};
+		struct detect_result result;
+		uint64_t key;
+
+		m->tick++;
+		for (uint64_t unit = 1; unit <= 10; unit++) {
+			uint64_t values[METRIC_N] = { [METRIC_ON_CPU] = 10000000 + rnd(m) % 20000000,
+						      [METRIC_RUNNABLE] = 100000 + rnd(m) % 1000000 };
+
+			if (unit == busy) {
+				values[METRIC_ON_CPU] = busy_ns;
+				values[METRIC_RUNNABLE] = 6 * busy_ns;
+			}
+			/* by process */
+			assert_int_equal(detect_add_total(m->d, unit, values), 0);
+			assert_int_equal(detect_add_total(m->d, unit, values), 0);
+		}
+		detect_tick_begin(m->d, &tick);
+		if (detect_totals(m->d, &key, &result)) {
+			assert_false(told);
+			told = true;
+			*ret_key = key;
+			m->last = result;
+		}
+		detect_tick_end(m->d);
+	}
+	return told;
+}
+
+static void test_unit_that_takes_the_machine_is_told(void **state)
+{
+	struct machine *m = *state;
+	uint64_t key;
+
+	assert_false(run_units(m, 900, 0, 0, &key));
+	assert_true(run_units(m, 30, 7, NSEC_PER_SEC, &key));
+	assert_int_equal(key, 7);
+	assert_int_equal(m->last.metric, METRIC_RUNNABLE);
+	assert_true(m->last.observed > 11.9e9 && m->last.observed < 12.1e9);
+	assert_true(m->last.expected < 0.005e9);
+	/* a restart keeps what is known */
+	reopen(m);
+	assert_false(run_units(m, 60, 7, NSEC_PER_SEC, &key));
+}
+
+static void test_short_use_of_the_machine_is_not_told(void **state)
+{
+	struct machine *m = *state;
+	uint64_t key;
+
+	assert_false(run_units(m, 900, 0, 0, &key));
+	for (unsigned i = 0; i < 20; i++) {
+		assert_false(run_units(m, 3, 1 + i % 10, NSEC_PER_SEC, &key));
+		assert_false(run_units(m, 20, 0, 0, &key));
+	}
+}
+
+static void test_units_are_bounded(void **state)
+{
+	struct machine *m = *state;
+	const uint64_t little[METRIC_N] = { [METRIC_ON_CPU] = 1000000 };
+	struct detect_tick tick = { .time_us = T0, .duration_ns = NSEC_PER_SEC, .online_cpus = 2 };
+	struct detect_status status;
+	struct detect_result result;
+	uint64_t key;
+
+	/* as many as there is room for, and then others: those that do nothing make room */
+	for (uint64_t round = 0; round < 2; round++) {
+		detect_get_status(m->d, &status);
+		for (uint64_t unit = 1; unit <= status.units_max; unit++)
+			assert_int_equal(detect_add_total(m->d, round * 1000 + unit, little), 0);
+		detect_tick_begin(m->d, &tick);
+		detect_totals(m->d, &key, &result);
+		detect_tick_end(m->d);
+		detect_get_status(m->d, &status);
+		assert_int_equal(status.units, status.units_max);
+	}
+	for (uint64_t unit = 0; unit < status.units_max; unit++)
+		assert_int_equal(detect_add_total(m->d, 5000 + unit, little), 0);
+	assert_int_equal(detect_add_total(m->d, 6000, little), -ENOSPC);
+	assert_int_equal(detect_add_total(m->d, 5000, little), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -443,6 +537,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_impossible_numbers_never_alarm, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_foreign_state_is_taken_as_new, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_the_budget_moves_the_threshold, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_unit_that_takes_the_machine_is_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_short_use_of_the_machine_is_not_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_units_are_bounded, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

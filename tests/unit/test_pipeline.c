@@ -29,6 +29,10 @@ static size_t n_script;
 static uint64_t now_us, duration_ns;
 static bool frames_are_gone, names_are_out, processes_are_new;
 static uint64_t alarm_above; /* on-CPU ns that the scripted detector finds too much */
+static bool total_alarms;    /* the scripted detector tells the unit that it was given last */
+static enum metric told_metric;
+static bool units_are_full;
+static uint64_t unit_key_given, unit_total_given;
 static size_t scored, told;
 static char told_folded[256];
 static struct store_anomaly published;
@@ -117,6 +121,23 @@ bool detect_series(struct detect *d _unused_, void *state _unused_, const uint64
 	return true;
 }
 
+int detect_add_total(struct detect *d _unused_, uint64_t key, const uint64_t values[static METRIC_N])
+{
+	unit_key_given = key;
+	unit_total_given += values[METRIC_ON_CPU];
+	return units_are_full ? -ENOSPC : 0;
+}
+
+bool detect_totals(struct detect *d _unused_, uint64_t *ret_key, struct detect_result *ret)
+{
+	if (!total_alarms)
+		return false;
+	total_alarms = false;
+	*ret_key = unit_key_given;
+	*ret = (struct detect_result) { .type = DETECT_SPIKE, .metric = told_metric, .p_value = 1e-9, .score = 9, .observed = 7, .since_us = now_us };
+	return true;
+}
+
 void detect_tick_end(struct detect *d _unused_)
 {
 }
@@ -163,6 +184,9 @@ static int set_up(void **state)
 	now_us = 1000 * USEC_PER_SEC;
 	frames_are_gone = names_are_out = processes_are_new = false;
 	alarm_above = UINT64_MAX;
+	total_alarms = units_are_full = false;
+	told_metric = METRIC_ON_CPU;
+	unit_key_given = unit_total_given = 0;
 	scored = told = n_script = 0;
 	*state = f;
 	return 0;
@@ -350,9 +374,12 @@ static void test_losses_are_told_by_cause(void **state)
 	say((struct event) { SAMPLE, 5, PID_A, 1000000 });
 	say((struct event) { LOSS, .on_cpu = 3 });
 	say((struct event) { LOSS, .on_cpu = 4 });
+	units_are_full = true;
+	say((struct event) { TOTAL, 0, PID_A, 1000000 });
 	tick(f);
 	assert_int_equal(lost(f, "frames-gone"), 1);
 	assert_int_equal(lost(f, "counts-full"), 7);
+	assert_int_equal(lost(f, "units-full"), 1);
 }
 
 static void test_anomaly_is_kept_and_told(void **state)
@@ -369,6 +396,70 @@ static void test_anomaly_is_kept_and_told(void **state)
 	assert_string_equal(published.unit, "victim.service");
 	assert_int_equal(published.stack_id, 5000);
 	assert_int_equal(published.id, 1);
+}
+
+static void test_units_total_is_told_with_its_biggest_stack(void **state)
+{
+	struct fixture *f = *state;
+
+	say((struct event) { TOTAL, 0, PID_A, 300 * 1000 * 1000 });
+	say((struct event) { TOTAL, 0, PID_A + 1, 200 * 1000 * 1000 });
+	total_alarms = true;
+	names_are_out = true; /* no stack yet */
+	say((struct event) { SAMPLE, 5, PID_A, 100 * 1000 * 1000 });
+	tick(f);
+	assert_int_equal(unit_total_given, 500 * 1000 * 1000);
+	assert_int_equal(told, 0);
+	names_are_out = false;
+	say((struct event) { SAMPLE, 6, PID_A, 400 * 1000 * 1000 });
+	tick(f);
+	assert_int_equal(told, 1);
+	assert_string_equal(published.unit, "victim.service");
+	assert_int_equal(published.stack_id, 6000);
+	assert_true(published.observed > 6.9 && published.observed < 7.1);
+	/* once */
+	say((struct event) { SAMPLE, 6, PID_A, 400 * 1000 * 1000 });
+	tick(f);
+	assert_int_equal(told, 1);
+}
+
+static void test_unit_without_samples_of_the_metric_is_told_with_its_busiest_stack(void **state)
+{
+	struct fixture *f = *state;
+
+	say((struct event) { TOTAL, 0, PID_A, 300 * 1000 * 1000 });
+	total_alarms = true;
+	told_metric = METRIC_RUNNABLE;
+	for (int i = 0; i <= AWAITED_TICKS; i++) {
+		assert_int_equal(told, 0);
+		say((struct event) { SAMPLE, 5, PID_A, 100 * 1000 * 1000 });
+		say((struct event) { SAMPLE, 6, PID_A, 200 * 1000 * 1000 });
+		tick(f);
+	}
+	assert_int_equal(told, 1);
+	assert_int_equal(published.stack_id, 6000);
+	assert_int_equal(published.metric, METRIC_RUNNABLE);
+}
+
+static void test_total_and_stack_are_one_anomaly(void **state)
+{
+	struct fixture *f = *state;
+
+	say((struct event) { TOTAL, 0, PID_A, 900 * 1000 * 1000 });
+	say((struct event) { SAMPLE, 5, PID_A, 900 * 1000 * 1000 });
+	total_alarms = true;
+	alarm_above = 500 * 1000 * 1000;
+	tick(f);
+	assert_int_equal(told, 1);
+}
+
+static void test_own_total_is_not_scored(void **state)
+{
+	struct fixture *f = *state;
+
+	say((struct event) { TOTAL, 0, PID_OWN, 900 * 1000 * 1000 });
+	tick(f);
+	assert_int_equal(unit_total_given, 0);
 }
 
 static void test_stackd_is_recorded_and_not_scored(void **state)
@@ -431,6 +522,10 @@ int main(void)
 		TEST(test_nothing_is_stored_under_a_provisional_process),
 		TEST(test_losses_are_told_by_cause),
 		TEST(test_anomaly_is_kept_and_told),
+		TEST(test_units_total_is_told_with_its_biggest_stack),
+		TEST(test_unit_without_samples_of_the_metric_is_told_with_its_busiest_stack),
+		TEST(test_total_and_stack_are_one_anomaly),
+		TEST(test_own_total_is_not_scored),
 		TEST(test_stackd_is_recorded_and_not_scored),
 		TEST(test_missed_ticks_and_conservation),
 		cmocka_unit_test(test_idcache_keeps_what_is_in_use),

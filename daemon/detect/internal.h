@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The detector itself, shared by detect.c (series of stacks, the tick's frame) and totals.c. */
+#pragma once
+
+#include "calibrate.h"
+
+struct detect {
+	struct detect_config config;
+	struct global_state *g;
+	struct detect_tick tick;
+	struct tick_context context, total_context;
+	bool scoring;  /* this tick is a measurement */
+	uint32_t live; /* series that were not silent in this tick */
+	struct findings findings;
+	struct tail tails[FAMILIES];
+	struct map64 *unit_by_key;                  /* index into g->units */
+	uint64_t unit_values[TOTALS_MAX][METRIC_N]; /* what has been added in this tick */
+};
+
+/* Learns of the visit's findings. Gives the most improbable of those that are beyond what is told, or NULL. */
+const struct finding *detect_weigh(struct detect *d, struct series_state *s, double *ret_p);
+/* Whether a finding is news that the budget has room for. */
+bool detect_may_tell(const struct detect *d, const struct series_state *s, const struct finding *f, double p);
+void detect_tell(struct detect *d, struct series_state *s, const struct finding *f, double p,
+		 struct detect_result *ret);
+
+void totals_load(struct detect *d); /* makes unit_by_key from the state */
+void totals_prepare(struct detect *d);

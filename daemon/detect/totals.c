@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Units and the machine as a whole, by what they use in all. */
+#include <math.h>
+
+#include "internal.h"
+
+/* What is little to the machine, added to each rate: a hundredth of its CPUs' time, and as many faults as
+ * cost about that. A minor fault takes about a microsecond; a major one, which waits for a disk, a
+ * millisecond. */
+#define LITTLE_SHARE 0.01f
+#define LITTLE_MINOR_FAULTS 10000.0f /* a second and CPU */
+#define LITTLE_MAJOR_FAULTS 10.0f
+
+#define COMMON_UNITS_MIN 5 /* fewer have no common mode */
+#define COMMON_AGE_MIN 16  /* ticks */
+/* A unit that was told explains what the machine as a whole does, and that others have to wait for a CPU,
+ * for so many ticks, unless that is so many times more than what was told. */
+#define EXPLAINED_TICKS 60
+#define EXPLAINED_RISE 2.0f
+
+void totals_load(struct detect *d)
+{
+	map64_clear(d->unit_by_key);
+	for (size_t i = 0; i < TOTALS_MAX; i++) {
+		struct total_state *u = &d->g->units[i];
+
+		/* twice the same: the memory comes from somewhere else */
+		if (u->key && (map64_get(d->unit_by_key, u->key, NULL) || map64_put(d->unit_by_key, u->key, i) < 0))
+			*u = (struct total_state){ 0 };
+	}
+}
+
+static bool is_used(const struct detect *d, size_t i)
+{
+	for (unsigned m = 0; m < METRIC_N; m++)
+		if (d->unit_values[i][m] > 0)
+			return true;
+	return false;
+}
+
+/* A free place, or that of the unit which has done nothing for longest; TOTALS_MAX when all do something. */
+static size_t find_place(const struct detect *d)
+{
+	uint32_t seen = UINT32_MAX;
+	size_t best = TOTALS_MAX;
+
+	for (size_t i = 0; i < TOTALS_MAX; i++) {
+		const struct total_state *u = &d->g->units[i];
+
+		if (!u->key)
+			return i;
+		if (u->series.state.seen < seen && !is_used(d, i)) {
+			seen = u->series.state.seen;
+			best = i;
+		}
+	}
+	return best;
+}
+
+int detect_add_total(struct detect *d, uint64_t key, const uint64_t values[static METRIC_N])
+{
+	uint64_t i;
+
+	if (!map64_get(d->unit_by_key, key, &i)) {
+		i = find_place(d);
+		if (i == TOTALS_MAX)
+			return -ENOSPC;
+		if (d->g->units[i].key)
+			map64_remove(d->unit_by_key, d->g->units[i].key);
+		d->g->units[i] = (struct total_state){ .key = key };
+		map64_put(d->unit_by_key, key, i);
+	}
+	for (unsigned m = 0; m < METRIC_N; m++)
+		d->unit_values[i][m] += values[m];
+	return 0;
+}
+
+void totals_prepare(struct detect *d)
+{
+	float cpus = (float)MAX(d->tick.online_cpus, 1u);
+	struct tick_context *c = &d->total_context;
+
+	*c = (struct tick_context){
+		.tick = d->context.tick,
+		.seconds = d->context.seconds,
+		.trust = 1,
+		.floor = {
+			[METRIC_ON_CPU] = cpus * LITTLE_SHARE * (float)NSEC_PER_SEC,
+			[METRIC_BLOCKED] = cpus * LITTLE_SHARE * (float)NSEC_PER_SEC,
+			[METRIC_RUNNABLE] = cpus * LITTLE_SHARE * (float)NSEC_PER_SEC,
+			[METRIC_FAULTS_MINOR] = cpus * LITTLE_MINOR_FAULTS,
+			[METRIC_FAULTS_MAJOR] = cpus * LITTLE_MAJOR_FAULTS,
+		},
+	};
+}
+
+static int compare_floats(const void *a, const void *b)
+{
+	float x = *(const float *)a, y = *(const float *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* The median over the units, of this tick itself: they are few. */
+static void find_common(struct detect *d)
+{
+	float rises[TOTALS_MAX];
+
+	for (unsigned m = 0; m < SCORED_METRICS; m++) {
+		size_t n = 0;
+
+		for (size_t i = 0; i < TOTALS_MAX; i++) {
+			const struct total_state *u = &d->g->units[i];
+
+			if (u->key && u->series.state.tag && d->g->tick - u->series.state.born >= COMMON_AGE_MIN &&
+			    d->unit_values[i][m] > 0)
+				rises[n++] = model_total_rise(&d->total_context, &u->series.state, m,
+							      d->unit_values[i][m]);
+		}
+		d->g->totals.common[m] = 0;
+		if (n < COMMON_UNITS_MIN)
+			continue;
+		qsort(rises, n, sizeof(*rises), compare_floats);
+		d->g->totals.common[m] = rises[n / 2];
+	}
+}
+
+/* How much more it is than usual, as a share of what is little to the machine. */
+static float rise(const struct detect *d, const struct finding *f)
+{
+	return fabsf(f->observed - f->expected) / d->total_context.floor[f->metric];
+}
+
+static bool is_explained(const struct detect *d, const struct series_state *s, const struct finding *f)
+{
+	const struct global_state *g = d->g;
+
+	return g->total_told && g->tick - g->total_told < EXPLAINED_TICKS &&
+	       rise(d, f) <= EXPLAINED_RISE * g->total_rise &&
+	       (s == &g->machine.state || f->metric == METRIC_RUNNABLE);
+}
+
+struct candidate {
+	struct series_state *series;
+	struct finding finding;
+	double p;
+	uint64_t key;
+	float rise;       /* of all its findings the greatest */
+	float most_waits; /* the greatest rise of runnable of any unit, improbable or not */
+};
+
+static float greatest_rise(const struct detect *d, bool waits_only)
+{
+	float most = 0;
+
+	for (size_t i = 0; i < d->findings.n; i++)
+		if (!waits_only || d->findings.all[i].metric == METRIC_RUNNABLE)
+			most = MAX(most, rise(d, &d->findings.all[i]));
+	return most;
+}
+
+/* Who waits for a CPU more than usual, but less than another, suffers from what the other does. */
+static bool suffers(const struct detect *d, const struct candidate *best)
+{
+	return best->series && best->finding.metric == METRIC_RUNNABLE &&
+	       rise(d, &best->finding) < best->most_waits;
+}
+
+static void visit(struct detect *d, uint64_t key, struct total_series *total,
+		  const uint64_t values[static METRIC_N], struct candidate *best)
+{
+	struct series_state *s = &total->state;
+	const struct finding *f;
+	double p;
+
+	model_visit_total(&d->g->totals, &d->total_context, total, values, &d->findings);
+	f = detect_weigh(d, s, &p);
+	if (s != &d->g->machine.state)
+		best->most_waits = MAX(best->most_waits, greatest_rise(d, true));
+	if (!f)
+		return;
+	if (!detect_may_tell(d, s, f, p) || is_explained(d, s, f)) {
+		d->g->suppressed++;
+		return;
+	}
+	/* Of the units that one trouble moves the one that it moves most; the machine if no unit does. */
+	if (best->series && (s == &d->g->machine.state || rise(d, f) <= rise(d, &best->finding)))
+		return;
+	*best = (struct candidate){ s, *f, p, key, greatest_rise(d, false), best->most_waits };
+}
+
+bool detect_totals(struct detect *d, uint64_t *ret_key, struct detect_result *ret)
+{
+	uint64_t sum[METRIC_N] = { 0 };
+	struct candidate best = { 0 };
+
+	if (d->scoring) {
+		find_common(d);
+		for (size_t i = 0; i < TOTALS_MAX; i++) {
+			struct total_state *u = &d->g->units[i];
+
+			if (!u->key)
+				continue;
+			for (unsigned m = 0; m < METRIC_N; m++)
+				sum[m] += d->unit_values[i][m];
+			visit(d, u->key, &u->series, d->unit_values[i], &best);
+		}
+		if (suffers(d, &best))
+			best.series = NULL;
+		visit(d, 0, &d->g->machine, sum, &best);
+	}
+	memset(d->unit_values, 0, sizeof(d->unit_values));
+	if (!best.series)
+		return false;
+	d->g->total_told = d->g->tick;
+	d->g->total_rise = best.rise;
+	*ret_key = best.key;
+	detect_tell(d, best.series, &best.finding, best.p, ret);
+	return true;
+}

@@ -1,0 +1,440 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <math.h>
+
+#include "machine.h"
+#include "random.h"
+
+#define T0 1700000000000000ULL
+#define DAY 86400.0
+#define LIVE_TICKS 60 /* as the daemon's pipeline */
+#define FUNCTIONS_MAX 24
+#define SPIN_THREADS 7      /* a CPU: what opens the gate */
+#define CLOSE_AFTER 5       /* ticks */
+#define CLOSE_SHARE 0.8     /* of what opens */
+#define FAULTS_WEIGHT 20    /* page faults a sample */
+
+enum kind { KIND_SERVICE, KIND_IDLE, KIND_SERVER, KIND_BURSTY, KIND_TIMER, KIND_DRIFTING, KIND_JOB, KIND_DEPLOYED, KIND_N };
+
+static const char *const kind_names[KIND_N] = {
+	"service", "idle", "server", "bursty", "timer", "drifting", "job", "deployed",
+};
+
+static const char *const trouble_names[TROUBLE_N] = { "a service spins", "a new unit spins" };
+
+/* A stack of a program: one series. */
+struct function {
+	double weight;        /* of the program's time */
+	void *state;
+	uint64_t last_active; /* tick; 0 = never */
+};
+
+struct program {
+	enum kind kind;
+	double cpu;           /* what it wants when it does something, CPUs */
+	double noise;         /* shape of its gamma noise */
+	double faults;        /* a CPU second */
+	double level;
+	double period, busy, next, until; /* seconds */
+	bool on, there;
+	unsigned threads;
+	unsigned n_functions;
+	struct function functions[FUNCTIONS_MAX];
+	/* of this tick */
+	double wants, got, waits, faulted;
+};
+
+struct machine {
+	struct machine_config config;
+	struct random random;
+	struct detect *detect;
+	void *global;
+	size_t state_size;
+	struct program *programs;
+	unsigned n; /* the last one is the unit that only a trouble starts, the first the one that troubles befall */
+	uint64_t tick;
+	double seconds, load, stolen;
+	bool gate_open;
+	unsigned calm; /* ticks below what closes the gate */
+	bool troubled;
+	enum trouble trouble;
+	unsigned victim;
+};
+
+const char *trouble_to_string(enum trouble t)
+{
+	return trouble_names[t];
+}
+
+/* ---- programs ---- */
+
+static void make_functions(struct machine *m, struct program *p, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		struct function *f = &p->functions[i];
+
+		free(f->state);
+		*f = (struct function){ .weight = 1 / pow(i + 1, 1.2), .state = calloc(1, m->state_size) };
+	}
+	p->n_functions = n;
+}
+
+static void make_program(struct machine *m, struct program *p, enum kind kind)
+{
+	struct random *r = &m->random;
+
+	p->kind = kind;
+	p->there = true;
+	p->level = 1;
+	p->noise = random_log_uniform(r, 3, 60);
+	p->faults = random_log_uniform(r, 10, 3000);
+	p->threads = 1 + (unsigned)random_log_uniform(r, 1, 16);
+	p->cpu = random_log_uniform(r, 0.002, 0.15 * m->config.cpus);
+	switch (kind) {
+	case KIND_SERVICE:
+		p->cpu = m->config.service_cpu;
+		p->threads = SPIN_THREADS * m->config.cpus;
+		break;
+	case KIND_IDLE:
+		p->period = random_log_uniform(r, 2, 120); /* between times it wakes */
+		p->cpu = random_log_uniform(r, 0.0005, 0.02);
+		break;
+	case KIND_TIMER:
+		p->period = random_log_uniform(r, 10, 900);
+		p->busy = random_log_uniform(r, 0.1, MIN(10.0, p->period / 4));
+		p->cpu = random_uniform(r);
+		p->next = p->period * random_uniform(r);
+		break;
+	case KIND_JOB:
+		p->period = 900 << (random_u64(r) % 6);
+		p->busy = random_log_uniform(r, 2, 120);
+		p->cpu = 0.5 + 0.5 * random_uniform(r);
+		p->next = p->period * random_uniform(r);
+		break;
+	case KIND_DEPLOYED:
+		p->period = 4 * 3600 * (1 + random_uniform(r));
+		p->next = p->period * random_uniform(r);
+		break;
+	default:
+		break;
+	}
+	make_functions(m, p, 2 + random_u64(r) % (FUNCTIONS_MAX - 2));
+}
+
+/* A new version: half of the functions are others, and starting takes a while. */
+static void deploy(struct machine *m, struct program *p)
+{
+	for (unsigned i = 0; i < p->n_functions; i += 2) {
+		memset(p->functions[i].state, 0, m->state_size);
+		p->functions[i].last_active = 0;
+	}
+	p->until = m->seconds + 2 + 3 * random_uniform(&m->random);
+	p->next += p->period;
+}
+
+/* What it wants in this tick, CPUs, as a mean over its dt seconds. */
+static double wants(struct machine *m, struct program *p, double dt)
+{
+	struct random *r = &m->random;
+	double daily = m->config.lasting ? 1 + 0.6 * sin(2 * M_PI * m->seconds / DAY) : 1, from, to;
+
+	switch (p->kind) {
+	case KIND_IDLE:
+		return p->cpu * (double)random_poisson(r, dt / p->period) / dt;
+	case KIND_BURSTY:
+		if (m->seconds >= p->until) {
+			p->on = !p->on;
+			p->until = m->seconds + random_exponential(r, p->on ? 10 : 100);
+			p->level = p->on ? MIN(pow(random_uniform(r), -0.5), 20.0) : 0.02;
+		}
+		return p->cpu / 3 * p->level * random_gamma(r, p->noise) * daily;
+	case KIND_TIMER:
+	case KIND_JOB:
+		if (m->seconds < p->next)
+			return 0;
+		from = MAX(m->seconds - dt, p->next);
+		to = MIN(m->seconds, p->next + p->busy);
+		if (m->seconds >= p->next + p->busy)
+			p->next += MAX(p->period, p->busy);
+		return to > from ? p->cpu * random_gamma(r, 20) * (to - from) / dt : 0;
+	case KIND_DRIFTING:
+		p->level *= exp(0.003 * random_normal(r) - 0.0002 * log(p->level));
+		return p->cpu * p->level * random_gamma(r, p->noise) * daily;
+	case KIND_DEPLOYED:
+		if (m->config.lasting && m->seconds >= p->next)
+			deploy(m, p);
+		if (m->seconds < p->until)
+			return 1;
+		return p->cpu * random_gamma(r, p->noise) * daily;
+	default:
+		return p->cpu * random_gamma(r, p->noise) * daily;
+	}
+}
+
+/* ---- the machine ---- */
+
+/* Threads that want more than there is get the same each, and wait for the rest. */
+static void share_out(struct machine *m, double dt)
+{
+	double cpus = m->config.cpus * (1 - m->stolen), demand = 0, busy = 0, rho, level = INFINITY;
+
+	for (unsigned i = 0; i < m->n; i++) {
+		struct program *p = &m->programs[i];
+
+		p->wants = p->there ? wants(m, p, dt) : 0;
+		if (m->troubled && i == m->victim)
+			p->wants = p->threads;
+		/* emulation takes its time for everything */
+		p->wants = MIN(p->wants / (1 - m->stolen), (double)p->threads);
+		demand += p->wants;
+	}
+	if (demand > cpus) {
+		double left = cpus, rest = demand;
+
+		/* what a thread gets: those that want less get what they want */
+		for (unsigned round = 0; round < 8; round++) {
+			double threads = 0;
+
+			level = left / rest;
+			left = cpus;
+			rest = 0;
+			for (unsigned i = 0; i < m->n; i++) {
+				struct program *p = &m->programs[i];
+				double active = MAX(ceil(p->wants), 1.0);
+
+				threads += active;
+				if (p->wants / active <= level)
+					left -= p->wants;
+				else
+					rest += active;
+			}
+			if (rest <= 0)
+				break;
+		}
+		level = rest > 0 ? left / rest : INFINITY;
+	}
+	rho = MIN(demand / cpus, 0.95);
+	for (unsigned i = 0; i < m->n; i++) {
+		struct program *p = &m->programs[i];
+		double active = MAX(ceil(p->wants), 1.0);
+
+		p->got = MIN(p->wants, level * active);
+		p->waits = (p->wants - p->got) +
+			   p->got * 0.1 * rho / (1 - rho) * random_gamma(&m->random, 2);
+		busy += p->got + p->waits;
+		/* starting, it reads itself in */
+		p->faulted = p->got * p->faults * random_gamma(&m->random, 4) * (p->until > m->seconds && p->kind == KIND_DEPLOYED ? 10 : 1);
+	}
+	m->load += (busy / m->config.cpus - m->load) * 0.7;
+}
+
+static void move_gate(struct machine *m)
+{
+	if (m->load > m->config.open_above) {
+		m->gate_open = true;
+		m->calm = 0;
+	} else if (m->load < CLOSE_SHARE * m->config.open_above && ++m->calm >= CLOSE_AFTER)
+		m->gate_open = false;
+}
+
+/* Whose function stands for the machine as a whole. */
+static unsigned biggest(const struct machine *m, enum metric metric)
+{
+	unsigned best = 0;
+	double most = -1;
+
+	for (unsigned i = 0; i < m->n; i++) {
+		const struct program *p = &m->programs[i];
+		double value = metric == METRIC_RUNNABLE ? p->waits : metric == METRIC_ON_CPU ? p->got : p->faulted;
+
+		if (p->there && value > most) {
+			most = value;
+			best = i;
+		}
+	}
+	return best;
+}
+
+static void observe_totals(struct machine *m, double dt)
+{
+	for (unsigned i = 0; i < m->n; i++) {
+		const struct program *p = &m->programs[i];
+		/* the kernel's accounts are read while time goes on */
+		double jitter = 1 + 0.01 * random_normal(&m->random);
+		uint64_t values[METRIC_N] = {
+			[METRIC_ON_CPU] = (uint64_t)(p->got * dt * jitter * 1e9),
+			[METRIC_RUNNABLE] = (uint64_t)(p->waits * dt * jitter * 1e9),
+			[METRIC_FAULTS_MINOR] = (uint64_t)(p->faulted * dt),
+		};
+
+		if (p->got > 0)
+			(void)detect_add_total(m->detect, i + 1, values);
+	}
+}
+
+static void observe_function(struct machine *m, unsigned program, unsigned function, double share,
+			     const struct detect_tick *tick, machine_alarm_fn fn, void *userdata)
+{
+	struct program *p = &m->programs[program];
+	struct function *f = &p->functions[function];
+	struct machine_alarm alarm = { .tick = m->tick, .program = program };
+	double dt = (double)tick->duration_ns / 1e9, hz = m->gate_open ? m->config.open_hz : m->config.baseline_hz;
+	double seen = (1 - tick->lost_fraction) * share;
+	uint64_t values[METRIC_N] = { 0 }, any = 0;
+	uint32_t silent = 0;
+
+	values[METRIC_HITS] = random_poisson(&m->random, p->got * dt * hz * seen);
+	values[METRIC_ON_CPU] = (uint64_t)((double)values[METRIC_HITS] * 1e9 / hz);
+	/* with the gate closed only long waits are seen */
+	if (m->gate_open || p->waits * share > 0.05)
+		values[METRIC_RUNNABLE] = (uint64_t)(p->waits * dt * seen * random_gamma(&m->random, 10) * 1e9);
+	values[METRIC_FAULTS_MINOR] =
+		random_poisson(&m->random, p->faulted * dt * seen / FAULTS_WEIGHT) * FAULTS_WEIGHT;
+	for (unsigned i = 0; i < METRIC_N; i++)
+		any |= values[i];
+	if (!any && (!f->last_active || m->tick - f->last_active > LIVE_TICKS))
+		return;
+	if (any && f->last_active && m->tick - f->last_active > LIVE_TICKS + 1)
+		silent = (uint32_t)(m->tick - f->last_active - LIVE_TICKS - 1);
+	if (any)
+		f->last_active = m->tick;
+	if (detect_series(m->detect, f->state, values, silent, &alarm.result))
+		fn(userdata, &alarm);
+}
+
+static void observe(struct machine *m, const struct detect_tick *tick, machine_alarm_fn fn, void *userdata)
+{
+	struct machine_alarm alarm = { .tick = m->tick, .total = true };
+	uint64_t key;
+
+	observe_totals(m, (double)tick->duration_ns / 1e9);
+	detect_tick_begin(m->detect, tick);
+	if (detect_totals(m->detect, &key, &alarm.result)) {
+		alarm.program = key ? (unsigned)key - 1 : biggest(m, alarm.result.metric);
+		fn(userdata, &alarm);
+	}
+	for (unsigned i = 0; i < m->n; i++) {
+		struct program *p = &m->programs[i];
+		bool spins = m->troubled && i == m->victim;
+		double sum = 0;
+
+		/* the spin is a function of its own */
+		for (unsigned k = 0; k + 1 < p->n_functions; k++)
+			sum += p->functions[k].weight;
+		for (unsigned k = 0; k < p->n_functions; k++) {
+			bool last = k + 1 == p->n_functions;
+
+			observe_function(m, i, k, spins ? last : last ? 0 : p->functions[k].weight / sum, tick, fn,
+					 userdata);
+		}
+	}
+	detect_tick_end(m->detect);
+}
+
+void machine_tick(struct machine *m, machine_alarm_fn fn, void *userdata)
+{
+	struct random *r = &m->random;
+	struct detect_tick tick = { .online_cpus = m->config.cpus };
+	double dt = 1;
+
+	if (m->config.slow) {
+		dt = random_uniform(r) < 0.7 ? 1 + 0.2 * random_uniform(r) : 1 + 2 * random_uniform(r);
+		m->stolen += (0.3 * random_uniform(r) - m->stolen) * 0.3;
+		if (random_uniform(r) < 0.05)
+			tick.lost_fraction = 0.5 * random_uniform(r);
+	} else
+		dt += 0.005 * random_normal(r);
+	m->tick++;
+	m->seconds += dt;
+	share_out(m, dt);
+	move_gate(m);
+	tick.time_us = T0 + (uint64_t)(m->seconds * 1e6);
+	tick.duration_ns = (uint64_t)(dt * 1e9);
+	tick.load = m->load;
+	tick.gate_open = m->gate_open;
+	/* a tick that the daemon missed is part of the next */
+	observe(m, &tick, fn, userdata);
+}
+
+int machine_new(struct machine **ret, const struct machine_config *config)
+{
+	static const enum kind kinds[] = {
+		KIND_IDLE, KIND_SERVER, KIND_BURSTY, KIND_IDLE, KIND_TIMER, KIND_DRIFTING, KIND_IDLE, KIND_DEPLOYED, KIND_JOB,
+	};
+	struct detect_config detect_config = { .false_alarms_per_day = config->false_alarms_per_day };
+	_cleanup_(machine_freep) struct machine *m = calloc(1, sizeof(*m));
+	int r;
+
+	if (!m)
+		return -ENOMEM;
+	m->config = *config;
+	m->random.state = config->seed;
+	m->state_size = detect_series_state_size();
+	m->n = config->programs + 2;
+	m->programs = calloc(m->n, sizeof(*m->programs));
+	m->global = calloc(1, detect_global_state_size());
+	if (!m->programs || !m->global)
+		return -ENOMEM;
+	r = detect_new(&m->detect, &detect_config, m->global);
+	if (r < 0)
+		return r;
+	make_program(m, &m->programs[0], KIND_SERVICE);
+	for (unsigned i = 1; i <= config->programs; i++)
+		make_program(m, &m->programs[i], kinds[i % ELEMENTS_OF(kinds)]);
+	make_program(m, &m->programs[m->n - 1], KIND_SERVICE);
+	m->programs[m->n - 1].there = false;
+	*ret = TAKE_PTR(m);
+	return 0;
+}
+
+struct machine *machine_free(struct machine *m)
+{
+	if (!m)
+		return NULL;
+	for (unsigned i = 0; m->programs && i < m->n; i++)
+		for (unsigned k = 0; k < FUNCTIONS_MAX; k++)
+			free(m->programs[i].functions[k].state);
+	detect_free(m->detect);
+	free(m->global);
+	free(m->programs);
+	free(m);
+	return NULL;
+}
+
+uint64_t machine_now(const struct machine *m)
+{
+	return m->tick;
+}
+
+double machine_seconds(const struct machine *m)
+{
+	return m->seconds;
+}
+
+bool machine_gate_open(const struct machine *m)
+{
+	return m->gate_open;
+}
+
+const struct detect *machine_detect(const struct machine *m)
+{
+	return m->detect;
+}
+
+const char *machine_program_kind(const struct machine *m, unsigned program)
+{
+	return kind_names[m->programs[program].kind];
+}
+
+unsigned machine_begin(struct machine *m, enum trouble t)
+{
+	m->trouble = t;
+	m->troubled = true;
+	m->victim = t == TROUBLE_NEW_UNIT_SPINS ? m->n - 1 : 0;
+	m->programs[m->victim].there = true;
+	return m->victim;
+}
+
+void machine_end(struct machine *m)
+{
+	m->troubled = false;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A machine of programs on a virtual clock. Programs want CPU time, the scheduler shares it out, the gate follows
+ * the load, and the daemon's view of all that, stacks sampled at the gate's rate and exact totals of units, goes
+ * into the detector. Where world.h has very many series, this has causes: who takes a CPU takes it from others. */
+#pragma once
+
+#include "detect.h"
+
+enum trouble {
+	TROUBLE_SERVICE_SPINS,  /* all threads of a service that did little, in a function never seen */
+	TROUBLE_NEW_UNIT_SPINS, /* the same of a unit that was not there */
+	TROUBLE_N,
+};
+const char *trouble_to_string(enum trouble t);
+
+struct machine_config {
+	uint64_t seed;
+	unsigned cpus;
+	unsigned programs;     /* units; a third of them does next to nothing */
+	double baseline_hz, open_hz;
+	double open_above;     /* runnable tasks a CPU */
+	bool slow;             /* emulated: ticks of 1 to 3 s, some missed, time taken away, samples lost */
+	bool lasting;          /* days: load with the hours, nightly jobs, deploys */
+	double service_cpu;    /* what the service that troubles befall uses before: CPUs; 0 = nothing */
+	double false_alarms_per_day;
+};
+
+struct machine_alarm {
+	uint64_t tick;
+	unsigned program;    /* whose; that with the largest part of it when the machine as a whole is told */
+	bool total;          /* of a unit or the machine, not of one stack */
+	struct detect_result result;
+};
+typedef void (*machine_alarm_fn)(void *userdata, const struct machine_alarm *alarm);
+
+struct machine;
+int machine_new(struct machine **ret, const struct machine_config *config);
+struct machine *machine_free(struct machine *m);
+DEFINE_CLEANUP(struct machine *, machine_free)
+
+/* A tick; fn is called for each alarm. */
+void machine_tick(struct machine *m, machine_alarm_fn fn, void *userdata);
+uint64_t machine_now(const struct machine *m);     /* ticks */
+double machine_seconds(const struct machine *m);
+bool machine_gate_open(const struct machine *m);
+const struct detect *machine_detect(const struct machine *m);
+const char *machine_program_kind(const struct machine *m, unsigned program);
+/* Begins a trouble, or ends it. Gives the program that it befalls. */
+unsigned machine_begin(struct machine *m, enum trouble t);
+void machine_end(struct machine *m);
