@@ -15,7 +15,7 @@ _Noreturn static void child_main(enum child_kind kind, int socket, pid_t parent,
 	struct helper_hello hello = { .magic = HELPER_MAGIC_HELLO };
 
 	hello.error = confine(kind, socket, parent, uid, gid);
-	if (packet_send(socket, &hello, sizeof(hello), 0, -EBADF) >= 0 && hello.error == 0) {
+	if (packet_send(socket, &hello, sizeof(hello), 0, NULL, 0) >= 0 && hello.error == 0) {
 		if (kind == CHILD_OPENER)
 			opener_run(socket);
 		else

@@ -191,6 +191,15 @@ static int allow_parser(scmp_filter_ctx filter)
 	r = allow(filter, calls, ELEMENTS_OF(calls));
 	if (r < 0)
 		return r;
+	/* Into what came with a request, which is open for writing when a table is wanted; never into stderr, which
+	 * may be a file. A request's descriptors are the lowest that are free: 3 to 7. */
+	r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(pwrite64), 1, SCMP_A0(SCMP_CMP_EQ, 3));
+	if (r < 0)
+		return r;
+	r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(pwrite64), 1,
+			     SCMP_A0(SCMP_CMP_MASKED_EQ, ~UINT64_C(3), 4));
+	if (r < 0)
+		return r;
 	/* Memory, never a file: one that shrinks under a mapping is SIGBUS. Nothing executable. */
 	r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 2,
 			     SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0),

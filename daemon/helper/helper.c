@@ -4,6 +4,7 @@
 #include <pwd.h>
 #include <signal.h>
 #include <stdalign.h>
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -16,7 +17,7 @@
 #define OPENER_TIMEOUT_NS NSEC_PER_SEC
 #define REQUESTS_MAX 64
 #define PARSER_TIMEOUT_NS (PARSER_REQUEST_MAX_S * NSEC_PER_SEC)
-/* Files that killed a parser are remembered; two deaths and a file is not asked again. */
+/* Files that killed a parser are remembered by what they were asked for; two deaths and that is not asked again. */
 #define POISON_MAX 64
 #define POISON_DEATHS 2
 /* A parser that dies over and over must not keep the daemon forking. */
@@ -29,12 +30,14 @@
 
 struct request {
 	uint64_t id, object;
+	enum parser_kind kind;
 	size_t n;
 	uint64_t offsets[PARSER_OFFSETS_MAX];
 };
 
 struct poison {
 	uint64_t object;
+	enum parser_kind kind;
 	unsigned deaths;
 };
 
@@ -54,6 +57,10 @@ struct helper {
 	size_t next_poison;
 	uint64_t restarts, window_start_ns;
 	unsigned window_restarts;
+	struct {
+		parser_reply_fn fn;
+		void *userdata;
+	} routes[PARSER_KIND_N];
 	alignas(struct parser_reply_header) uint8_t reply[PARSER_REPLY_MAX];
 };
 
@@ -69,7 +76,7 @@ static int await_hello(struct child *c)
 	n = poll(&p, 1, START_TIMEOUT_MS);
 	if (n <= 0)
 		return n < 0 ? negative_errno() : -ETIMEDOUT;
-	n = packet_receive(c->fd, &hello, sizeof(hello), MSG_DONTWAIT, &stray);
+	n = packet_receive(c->fd, &hello, sizeof(hello), MSG_DONTWAIT, &stray, 1);
 	if (n != sizeof(hello) || hello.magic != HELPER_MAGIC_HELLO)
 		return n < 0 ? (int)n : -ECHILD;
 	return hello.error;
@@ -182,7 +189,7 @@ static int await_event(struct helper *h, uint32_t sequence, int *ret_fd)
 			return negative_errno();
 		if (n <= 0)
 			continue;
-		n = packet_receive(h->opener.fd, &reply, sizeof(reply), MSG_DONTWAIT, &fd);
+		n = packet_receive(h->opener.fd, &reply, sizeof(reply), MSG_DONTWAIT, &fd, 1);
 		if (n == -EAGAIN)
 			continue;
 		if (n <= 0)
@@ -214,7 +221,7 @@ int helper_open_perf_event(struct helper *h, enum opener_event event, int cpu, b
 
 	if (h->opener.pid == 0)
 		return -EPIPE;
-	r = packet_send(h->opener.fd, &request, sizeof(request), MSG_DONTWAIT, -EBADF);
+	r = packet_send(h->opener.fd, &request, sizeof(request), MSG_DONTWAIT, NULL, 0);
 	if (r == -EAGAIN)
 		return -ETIMEDOUT; /* it has not even read the last ones */
 	if (r >= 0)
@@ -229,22 +236,30 @@ static struct request *request_at(struct helper *h, size_t i)
 	return &h->requests[(h->first + i) % REQUESTS_MAX];
 }
 
-static bool is_poisoned(const struct helper *h, uint64_t object)
+static struct poison *find_poison(struct helper *h, uint64_t object, enum parser_kind kind)
 {
 	for (size_t i = 0; i < POISON_MAX; i++)
-		if (h->poison[i].object == object && h->poison[i].deaths >= POISON_DEATHS)
-			return true;
-	return false;
+		if (h->poison[i].object == object && h->poison[i].kind == kind && h->poison[i].deaths > 0)
+			return &h->poison[i];
+	return NULL;
 }
 
-static void blame(struct helper *h, uint64_t object)
+static bool is_poisoned(struct helper *h, uint64_t object, enum parser_kind kind)
 {
-	for (size_t i = 0; i < POISON_MAX; i++)
-		if (h->poison[i].object == object && h->poison[i].deaths > 0) {
-			h->poison[i].deaths++;
-			return;
-		}
-	h->poison[h->next_poison] = (struct poison){ .object = object, .deaths = 1 };
+	const struct poison *p = find_poison(h, object, kind);
+
+	return p && p->deaths >= POISON_DEATHS;
+}
+
+static void blame(struct helper *h, const struct request *q)
+{
+	struct poison *p = find_poison(h, q->object, q->kind);
+
+	if (p) {
+		p->deaths++;
+		return;
+	}
+	h->poison[h->next_poison] = (struct poison){ .object = q->object, .kind = q->kind, .deaths = 1 };
 	h->next_poison = (h->next_poison + 1) % POISON_MAX;
 }
 
@@ -256,7 +271,7 @@ static void lose_parser(struct helper *h)
 	h->failing = true;
 	child_kill(&h->parser);
 	if (h->n_requests > 0)
-		blame(h, request_at(h, 0)->object);
+		blame(h, request_at(h, 0));
 }
 
 static void check_watchdog(struct helper *h)
@@ -265,6 +280,42 @@ static void check_watchdog(struct helper *h)
 		return;
 	log_warning("The parser took more than %d s for one file.", PARSER_REQUEST_MAX_S);
 	lose_parser(h);
+}
+
+/* 0: this may be asked, there is a parser, and room for one more request. */
+static int prepare_request(struct helper *h, enum parser_kind kind, uint64_t object)
+{
+	if (is_poisoned(h, object, kind))
+		return -ENOTRECOVERABLE;
+	check_watchdog(h);
+	return h->failing || h->parser.pid == 0 || h->n_requests == REQUESTS_MAX ? -EAGAIN : 0;
+}
+
+/* Sends what prepare_request() has allowed, with `size` bytes behind the header, and queues it. The header's magic
+ * and number are filled in here. */
+static int send_request(struct helper *h, struct parser_request_packet *packet, size_t size, const int *fds,
+			size_t n_fds, struct request **ret)
+{
+	struct request *q;
+	int r;
+
+	packet->header.magic = HELPER_MAGIC_PARSER;
+	packet->header.request = h->next_id + 1;
+	r = packet_send(h->parser.fd, packet, sizeof(packet->header) + size, MSG_DONTWAIT, fds, n_fds);
+	if (r == -EPIPE)
+		return -EAGAIN; /* parser_next() sees to it */
+	if (r < 0)
+		return r == -ENOBUFS || r == -ETOOMANYREFS ? -EAGAIN : r;
+
+	if (h->n_requests == 0)
+		h->head_since_ns = clock_monotonic_ns();
+	q = request_at(h, h->n_requests++);
+	q->id = ++h->next_id;
+	q->object = packet->header.object;
+	q->kind = packet->header.kind;
+	q->n = packet->header.n;
+	*ret = q;
+	return 0;
 }
 
 int parser_ask(struct helper *h, uint64_t object, int fd, const uint64_t *offsets, size_t n,
@@ -281,35 +332,53 @@ int parser_ask(struct helper *h, uint64_t object, int fd, const uint64_t *offset
 	for (size_t i = 0; i < n; i++)
 		if (offsets[i] > INT64_MAX)
 			return -EINVAL;
-	if (is_poisoned(h, object))
-		return -ENOTRECOVERABLE;
-	check_watchdog(h);
-	if (h->failing || h->parser.pid == 0 || h->n_requests == REQUESTS_MAX)
-		return -EAGAIN;
-
-	packet.header = (struct parser_request_header){
-		.magic = HELPER_MAGIC_PARSER,
-		.n = (uint32_t)n,
-		.request = h->next_id + 1,
-		.object = object,
-	};
-	memcpy(packet.offsets, offsets, n * sizeof(*offsets));
-	r = packet_send(h->parser.fd, &packet, sizeof(packet.header) + n * sizeof(*offsets), MSG_DONTWAIT,
-			fd);
-	if (r == -EPIPE)
-		return -EAGAIN; /* parser_next() sees to it */
+	r = prepare_request(h, PARSER_SYMBOLS, object);
 	if (r < 0)
-		return r == -ENOBUFS || r == -ETOOMANYREFS ? -EAGAIN : r;
-
-	if (h->n_requests == 0)
-		h->head_since_ns = clock_monotonic_ns();
-	q = request_at(h, h->n_requests++);
-	q->id = ++h->next_id;
-	q->object = object;
-	q->n = n;
+		return r;
+	packet.header = (struct parser_request_header){ .kind = PARSER_SYMBOLS, .n = (uint32_t)n, .object = object };
+	memcpy(packet.offsets, offsets, n * sizeof(*offsets));
+	r = send_request(h, &packet, n * sizeof(*offsets), &fd, 1, &q);
+	if (r < 0)
+		return r;
 	memcpy(q->offsets, offsets, n * sizeof(*offsets));
 	*ret_request = q->id;
 	return 0;
+}
+
+int parser_ask_unwind(struct helper *h, uint64_t object, int fd, int table_fd, uint64_t max_bytes,
+		      uint64_t *ret_request)
+{
+	const int fds[] = { fd, table_fd };
+	struct parser_request_packet packet = {
+		.header = { .kind = PARSER_UNWIND, .object = object },
+		.unwind = { .max_bytes = max_bytes },
+	};
+	struct request *q;
+	int r;
+
+	if (fd < 0 || table_fd < 0)
+		return -EBADF;
+	if (max_bytes < sizeof(struct unwind_table_header) || max_bytes > INT32_MAX)
+		return -EINVAL;
+	r = prepare_request(h, PARSER_UNWIND, object);
+	if (r < 0)
+		return r;
+	/* So the parser, who may write into it, can neither fill the memory of the machine nor pull away what the
+	 * daemon reads. */
+	if (ftruncate(table_fd, (off_t)max_bytes) < 0 ||
+	    fcntl(table_fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK) < 0)
+		return negative_errno();
+	r = send_request(h, &packet, sizeof(packet.unwind), fds, ELEMENTS_OF(fds), &q);
+	if (r < 0)
+		return r;
+	*ret_request = q->id;
+	return 0;
+}
+
+void parser_route(struct helper *h, enum parser_kind kind, parser_reply_fn fn, void *userdata)
+{
+	h->routes[kind].fn = fn;
+	h->routes[kind].userdata = userdata;
 }
 
 int parser_fd(const struct helper *h)
@@ -326,17 +395,24 @@ static void take_request(struct helper *h)
 	h->head_since_ns = clock_monotonic_ns();
 }
 
-/* The parser has read hostile files: its packets are checked like a stranger's. */
-static int decode_reply(struct helper *h, size_t size, struct parser_reply *ret)
+static void fill_reply(struct parser_reply *ret, const struct request *q, int error)
+{
+	ret->request = q->id;
+	ret->kind = q->kind;
+	ret->error = error;
+	ret->build_id_size = ret->n = 0;
+	ret->content_hash = 0;
+}
+
+static int decode_symbols(struct helper *h, size_t size, struct parser_reply *ret)
 {
 	const struct parser_reply_header *p = (const struct parser_reply_header *)h->reply;
 	const struct parser_reply_entry *entries = (const struct parser_reply_entry *)(p + 1);
 	const struct request *q = request_at(h, 0);
 	size_t at = sizeof(*p);
 
-	if (size < sizeof(*p) || p->magic != HELPER_MAGIC_PARSER || h->n_requests == 0 ||
-	    p->request != q->id || p->error > 0 || p->build_id_size > PARSER_BUILD_ID_MAX ||
-	    p->n != (p->error < 0 ? 0 : q->n) || size - at < p->n * sizeof(*entries))
+	if (p->build_id_size > PARSER_BUILD_ID_MAX || p->n != (p->error < 0 ? 0 : q->n) ||
+	    size - at < p->n * sizeof(*entries))
 		return -EBADMSG;
 	at += p->n * sizeof(*entries);
 
@@ -361,13 +437,39 @@ static int decode_reply(struct helper *h, size_t size, struct parser_reply *ret)
 	if (at != size)
 		return -EBADMSG;
 
-	ret->request = q->id;
-	ret->error = p->error;
 	memcpy(ret->build_id, p->build_id, sizeof(ret->build_id));
 	ret->build_id_size = p->build_id_size;
 	ret->content_hash = p->content_hash;
 	ret->n = p->n;
 	return 0;
+}
+
+static int decode_unwind(struct helper *h, size_t size, struct parser_reply *ret)
+{
+	const struct parser_reply_header *p = (const struct parser_reply_header *)h->reply;
+
+	if (size - sizeof(*p) != (p->error < 0 ? 0 : sizeof(ret->unwind)) || p->n != 0)
+		return -EBADMSG;
+	memcpy(&ret->unwind, p + 1, size - sizeof(*p));
+	return p->error < 0 ? 0 : unwind_table_header_check(&ret->unwind);
+}
+
+/* The parser has read hostile files: its packets are checked like a stranger's. */
+static int decode_reply(struct helper *h, size_t size, struct parser_reply *ret)
+{
+	const struct parser_reply_header *p = (const struct parser_reply_header *)h->reply;
+	const struct request *q = request_at(h, 0);
+
+	if (size < sizeof(*p) || p->magic != HELPER_MAGIC_PARSER || h->n_requests == 0 ||
+	    p->request != q->id || p->kind != q->kind || p->error > 0)
+		return -EBADMSG;
+	fill_reply(ret, q, p->error);
+	switch (q->kind) {
+	case PARSER_SYMBOLS: return decode_symbols(h, size, ret);
+	case PARSER_UNWIND: return decode_unwind(h, size, ret);
+	case PARSER_KIND_N: break;
+	}
+	return -EBADMSG;
 }
 
 /* Gives 1 when *ret is filled, 0 when nothing is there, negative errno when the parser is lost. */
@@ -379,7 +481,7 @@ static int receive_reply(struct helper *h, struct parser_reply *ret)
 		ssize_t n;
 		int r;
 
-		n = packet_receive(h->parser.fd, h->reply, sizeof(h->reply), MSG_DONTWAIT, &stray);
+		n = packet_receive(h->parser.fd, h->reply, sizeof(h->reply), MSG_DONTWAIT, &stray, 1);
 		if (n == -EAGAIN)
 			return 0;
 		if (n <= 0)
@@ -427,7 +529,8 @@ static void restart_parser(struct helper *h)
 	h->failing = false;
 }
 
-int parser_next(struct helper *h, struct parser_reply *ret)
+/* As parser_next(), of all kinds. */
+static int next_reply_of_any(struct helper *h, struct parser_reply *ret)
 {
 	if (!h->failing) {
 		int r = receive_reply(h, ret);
@@ -442,13 +545,21 @@ int parser_next(struct helper *h, struct parser_reply *ret)
 		return 0;
 
 	if (h->n_requests > 0) {
-		ret->request = request_at(h, 0)->id;
-		ret->error = -EPIPE;
-		ret->build_id_size = ret->n = 0;
-		ret->content_hash = 0;
+		fill_reply(ret, request_at(h, 0), -EPIPE);
 		take_request(h);
 		return 1;
 	}
 	restart_parser(h);
 	return 0;
+}
+
+int parser_next(struct helper *h, struct parser_reply *ret)
+{
+	for (;;) {
+		int r = next_reply_of_any(h, ret);
+
+		if (r <= 0 || !h->routes[ret->kind].fn)
+			return r;
+		h->routes[ret->kind].fn(h->routes[ret->kind].userdata, ret);
+	}
 }

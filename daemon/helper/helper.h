@@ -9,6 +9,7 @@
 #pragma once
 
 #include "base.h"
+#include "../../bpf/unwind.h"
 
 struct helper;
 
@@ -32,6 +33,14 @@ int helper_open_perf_event(struct helper *h, enum opener_event event, int cpu, b
 
 /* ---- parser: asynchronous ---- */
 
+/* What it can be asked for. Each kind is asked by a function of its own; answers come in the order of the
+ * questions, whatever their kind. */
+enum parser_kind {
+	PARSER_SYMBOLS, /* parser_ask() */
+	PARSER_UNWIND,  /* parser_ask_unwind() */
+	PARSER_KIND_N,
+};
+
 #define PARSER_OFFSETS_MAX 256 /* per request */
 #define PARSER_NAME_MAX 512    /* bytes, with the NUL */
 #define PARSER_BUILD_ID_MAX 32
@@ -47,27 +56,55 @@ struct parser_symbol {
 };
 
 struct parser_reply {
-	uint64_t request; /* as given by parser_ask() */
-	int error;        /* negative errno: not an ELF file, too large, damaged, or the parser died */
+	uint64_t request; /* as given when it was asked */
+	enum parser_kind kind;
+	int error; /* negative errno: not an ELF file, too large, damaged, or the parser died */
+
+	/* PARSER_SYMBOLS; of other kinds they are 0 */
 	uint8_t build_id[PARSER_BUILD_ID_MAX];
 	size_t build_id_size;  /* 0 when the file has none */
 	uint64_t content_hash; /* names an object without a build ID (else 0): hash of its size and some of
 				  its content */
 	size_t n;
-	struct parser_symbol symbols[PARSER_OFFSETS_MAX];
+	union {
+		struct parser_symbol symbols[PARSER_OFFSETS_MAX];
+		struct unwind_table_header unwind; /* PARSER_UNWIND without an error: what the parser says of
+						      the table, before unwind_table_open() has checked it */
+	};
 };
 
 /* Asks for the symbols at file offsets. object is the caller's stable key for the file (device, inode,
  * mtime): the parser caches by it. fd is borrowed (it is duplicated to the parser). Never blocks: -EAGAIN
  * when the queue is full or there is no parser at the moment, -ENOTRECOVERABLE when this object has killed
- * two parsers. */
+ * two parsers with questions of this kind. */
 int parser_ask(struct helper *h, uint64_t object, int fd, const uint64_t *offsets, size_t n,
 	       uint64_t *ret_request);
+
+/* Asks for the unwind table of an object (bpf/unwind.h), to be written into table_fd: a new, empty memfd that may be
+ * sealed. It is given max_bytes here and can't get larger. Both descriptors are borrowed. The reply's error is
+ * -ENODATA when the file has no .eh_frame, -ENOEXEC when it is not of this machine, -EFBIG when the table is larger
+ * than max_bytes; else as parser_ask(), which says what this gives, too. */
+int parser_ask_unwind(struct helper *h, uint64_t object, int fd, int table_fd, uint64_t max_bytes,
+		      uint64_t *ret_request);
+
+/* Seals and maps what the parser wrote, and checks all of it; the caller unmaps *ret. */
+int unwind_table_open(int table_fd, const struct unwind_table_header **ret, size_t *ret_size);
+/* -EBADMSG: not a table of that many bytes that could be followed without care. The first looks at the header alone. */
+int unwind_table_header_check(const struct unwind_table_header *h);
+int unwind_table_check(const void *table, size_t size);
+/* How many bytes a table with such a (checked) header has. */
+uint64_t unwind_table_size(const struct unwind_table_header *h);
+/* The [vdso] of the running kernel's 64-bit processes as a file that can be asked for; the caller closes it. */
+int vdso_image_fd(void);
+
+/* Replies of one kind go to fn, called by parser_next(), instead of being returned by it. */
+typedef void (*parser_reply_fn)(void *userdata, const struct parser_reply *reply);
+void parser_route(struct helper *h, enum parser_kind kind, parser_reply_fn fn, void *userdata);
 
 /* Readable when replies wait or the parser died. */
 int parser_fd(const struct helper *h);
 
-/* Takes one reply; 0 when there is none now, 1 when *ret was filled. Starts a new parser if the old one died;
+/* Takes one reply that is not routed elsewhere; 0 when there is none now, 1 when *ret was filled. Starts a new parser if the old one died;
  * every request it had open gets a reply with error -EPIPE. The parser is killed when one request takes
  * longer than 10 s. */
 int parser_next(struct helper *h, struct parser_reply *ret);

@@ -54,7 +54,7 @@ void opener_run(int socket)
 		_cleanup_close_ int stray = -EBADF, fd = -EBADF;
 		ssize_t n;
 
-		n = packet_receive(socket, &request, sizeof(request), 0, &stray);
+		n = packet_receive(socket, &request, sizeof(request), 0, &stray, 1);
 		if (n == 0 || (n < 0 && n != -EBADMSG))
 			return;
 
@@ -67,7 +67,7 @@ void opener_run(int socket)
 			fd = open_event(&request);
 			reply.error = MIN(fd, 0);
 		}
-		if (packet_send(socket, &reply, sizeof(reply), 0, fd) < 0)
+		if (packet_send(socket, &reply, sizeof(reply), 0, &fd, fd >= 0) < 0)
 			return;
 	}
 }

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The parser: gets descriptors of ELF files and names what is at their offsets. It has no privilege, and
+/* The parser: gets descriptors of ELF files, names what is at their offsets, and makes their unwind tables. It has no privilege, and
  * every file may be the one that was made to break it. */
 #include <assert.h>
 #include <stdalign.h>
 #include <sys/time.h>
 
 #include "elf_symbols.h"
+#include "elf_unwind.h"
 #include "protocol.h"
 
 #define CACHE_BYTES_MAX (256ULL << 20)
@@ -79,20 +80,17 @@ static struct file *find_file(struct parser *p, uint64_t object, int fd)
 	return f;
 }
 
-static size_t make_reply(struct parser *p, const struct file *f)
+static size_t find_symbols(struct parser *p, int fd)
 {
 	const struct parser_request_packet *q = &p->request;
+	const struct file *f = find_file(p, q->header.object, fd);
 	struct parser_reply_header *h = (struct parser_reply_header *)p->reply;
 	struct parser_reply_entry *entries = (struct parser_reply_entry *)(h + 1);
 	size_t size;
 
-	*h = (struct parser_reply_header){
-		.magic = HELPER_MAGIC_PARSER,
-		.error = f->error,
-		.request = q->header.request,
-		.content_hash = f->content_hash,
-		.n = f->symbols ? q->header.n : 0,
-	};
+	h->error = f->error;
+	h->content_hash = f->content_hash;
+	h->n = f->symbols ? q->header.n : 0;
 	if (f->symbols)
 		h->build_id_size = (uint32_t)elf_symbols_build_id(f->symbols, h->build_id);
 
@@ -117,11 +115,48 @@ static size_t make_reply(struct parser *p, const struct file *f)
 	return size;
 }
 
-static bool request_is_valid(const struct parser_request_packet *q, ssize_t size, int fd)
+static size_t make_unwind_table(struct parser *p, int fd, int table_fd)
 {
-	return fd >= 0 && (size_t)size >= sizeof(q->header) && q->header.magic == HELPER_MAGIC_PARSER &&
-		q->header.n >= 1 && q->header.n <= PARSER_OFFSETS_MAX &&
-		(size_t)size == sizeof(q->header) + q->header.n * sizeof(q->offsets[0]);
+	struct parser_reply_header *h = (struct parser_reply_header *)p->reply;
+	struct unwind_table_header table = {};
+
+	h->error = elf_unwind_write(fd, table_fd, p->request.unwind.max_bytes, &table);
+	/* The symbols that are kept take the memory that it needs. */
+	while (h->error == -ENOMEM && p->n > 0) {
+		evict_oldest(p);
+		h->error = elf_unwind_write(fd, table_fd, p->request.unwind.max_bytes, &table);
+	}
+	if (h->error < 0)
+		return sizeof(*h);
+	memcpy(h + 1, &table, sizeof(table));
+	return sizeof(*h) + sizeof(table);
+}
+
+static bool request_is_valid(const struct parser_request_packet *q, size_t size, const int *fds)
+{
+	if (size < sizeof(q->header) || q->header.magic != HELPER_MAGIC_PARSER || fds[0] < 0)
+		return false;
+	size -= sizeof(q->header);
+	switch (q->header.kind) {
+	case PARSER_SYMBOLS:
+		return fds[1] < 0 && q->header.n >= 1 && q->header.n <= PARSER_OFFSETS_MAX &&
+			size == q->header.n * sizeof(q->offsets[0]);
+	case PARSER_UNWIND: return fds[1] >= 0 && q->header.n == 0 && size == sizeof(q->unwind);
+	default: return false;
+	}
+}
+
+/* Gives the size of the reply. */
+static size_t answer(struct parser *p, const int *fds)
+{
+	struct parser_reply_header *h = (struct parser_reply_header *)p->reply;
+
+	*h = (struct parser_reply_header){
+		.magic = HELPER_MAGIC_PARSER,
+		.kind = p->request.header.kind,
+		.request = p->request.header.request,
+	};
+	return h->kind == PARSER_UNWIND ? make_unwind_table(p, fds[0], fds[1]) : find_symbols(p, fds[0]);
 }
 
 static void set_watchdog(time_t seconds)
@@ -138,17 +173,19 @@ void parser_run(int socket)
 	if (!p)
 		return;
 	for (;;) {
-		_cleanup_close_ int fd = -EBADF;
-		ssize_t n = packet_receive(socket, &p->request, sizeof(p->request), 0, &fd);
+		int fds[PACKET_FDS_MAX];
+		ssize_t n = packet_receive(socket, &p->request, sizeof(p->request), 0, fds, PACKET_FDS_MAX);
 		size_t size;
 
 		/* The daemon sends no malformed request: whoever did is not the daemon. */
-		if (n <= 0 || !request_is_valid(&p->request, n, fd))
+		if (n <= 0 || !request_is_valid(&p->request, (size_t)n, fds))
 			return;
 		set_watchdog(PARSER_TIMER_S);
-		size = make_reply(p, find_file(p, p->request.header.object, fd));
+		size = answer(p, fds);
 		set_watchdog(0);
-		if (packet_send(socket, p->reply, size, 0, -EBADF) < 0)
+		for (size_t i = 0; i < PACKET_FDS_MAX; i++)
+			close_fd(fds[i]);
+		if (packet_send(socket, p->reply, size, 0, NULL, 0) < 0)
 			return;
 	}
 }

@@ -38,24 +38,37 @@ struct opener_reply {
 	uint32_t reserved;
 };
 
-/* Followed by n offsets of 8 bytes; one descriptor comes along. */
+/* What the parser is asked for: a header, then what belongs to the kind.
+ *
+ *   PARSER_SYMBOLS  n offsets of 8 bytes; one descriptor comes along: the file
+ *   PARSER_UNWIND   struct parser_unwind_request, n = 0; two descriptors: the file, the memory for the table */
 struct parser_request_header {
 	uint32_t magic;
+	uint32_t kind; /* enum parser_kind */
 	uint32_t n;
+	uint32_t reserved; /* 0 */
 	uint64_t request;
 	uint64_t object;
 };
 
-/* Followed by n entries, then their names without separators, in the order of the entries. n is 0 on error.
- */
+/* What it answers, in the order of the requests, with the same kind. On error n is 0 and nothing follows.
+ *
+ *   PARSER_SYMBOLS  n entries, then their names without separators, in the order of the entries
+ *   PARSER_UNWIND   n = 0: struct unwind_table_header, as in the table */
 struct parser_reply_header {
 	uint32_t magic;
+	uint32_t kind;
 	int32_t error;
+	uint32_t n;
 	uint64_t request;
 	uint64_t content_hash;
 	uint8_t build_id[PARSER_BUILD_ID_MAX];
 	uint32_t build_id_size;
-	uint32_t n;
+	uint32_t reserved; /* 0 */
+};
+
+struct parser_unwind_request {
+	uint64_t max_bytes; /* of the table */
 };
 
 struct parser_reply_entry {
@@ -66,18 +79,24 @@ struct parser_reply_entry {
 
 struct parser_request_packet {
 	struct parser_request_header header;
-	uint64_t offsets[PARSER_OFFSETS_MAX];
+	union {
+		uint64_t offsets[PARSER_OFFSETS_MAX];
+		struct parser_unwind_request unwind;
+	};
 };
 
 #define PARSER_REPLY_MAX                      \
 	(sizeof(struct parser_reply_header) + \
 	 PARSER_OFFSETS_MAX * (sizeof(struct parser_reply_entry) + PARSER_NAME_MAX))
 
-/* A packet with at most one descriptor (*ret_fd, -EBADF without one, always close-on-exec). Truncated packets
- * and packets with more descriptors give -EBADMSG, the end of the stream 0 bytes. */
-ssize_t packet_receive(int socket, void *buffer, size_t size, int flags, int *ret_fd);
-/* fd < 0: none. Gives -EAGAIN with MSG_DONTWAIT when there is no room. */
-int packet_send(int socket, const void *buffer, size_t size, int flags, int fd);
+#define PACKET_FDS_MAX 2
+
+/* A packet with at most max_fds descriptors (-EBADF for those that didn't come, always close-on-exec; ret_fds has
+ * room for max_fds). Truncated packets and packets with more descriptors give -EBADMSG, the end of the stream 0
+ * bytes. */
+ssize_t packet_receive(int socket, void *buffer, size_t size, int flags, int *ret_fds, size_t max_fds);
+/* The descriptors are borrowed. Gives -EAGAIN with MSG_DONTWAIT when there is no room. */
+int packet_send(int socket, const void *buffer, size_t size, int flags, const int *fds, size_t n_fds);
 
 /* The helpers' main loops: they return when the daemon is gone. */
 void opener_run(int socket);

@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/capability.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 
@@ -139,6 +140,17 @@ static void do_open(void)
 	_exit(open("/etc/passwd", O_RDONLY) < 0 && errno == EACCES ? 0 : 98);
 }
 
+static void do_write_to_stderr(void)
+{
+	if (pwrite(STDERR_FILENO, "x", 1, 0) < 0)
+		_exit(97);
+}
+
+static void do_write_by_a_large_number(void)
+{
+	syscall(SYS_pwrite64, (1ULL << 32) + STDERR_FILENO, "x", 1, 0ULL);
+}
+
 static void do_spin(void)
 {
 	struct itimerval timer = { .it_value.tv_usec = 50000 };
@@ -159,7 +171,8 @@ static void test_parser_has_its_own_timer(void **state _unused_)
 
 static void test_forbidden_calls_kill(void **state _unused_)
 {
-	static void (*const forbidden[])(void) = { do_socket, do_exec, do_fork };
+	static void (*const forbidden[])(void) = { do_socket, do_exec, do_fork, do_write_to_stderr,
+						   do_write_by_a_large_number };
 
 	for (enum child_kind kind = CHILD_OPENER; kind <= CHILD_PARSER; kind++) {
 		assert_int_equal(run_confined(kind, do_nothing), 0);
@@ -278,13 +291,13 @@ static void test_refuses_requests(void **state _unused_)
 	close(fd);
 }
 
-static void expect_refusal(struct helper *h, const void *packet, size_t size, int with_fd)
+static void expect_refusal(struct helper *h, const void *packet, size_t size, const int *fds, size_t n_fds)
 {
 	struct opener_reply reply;
 	int stray = -EBADF;
 
-	assert_int_equal(packet_send(h->opener.fd, packet, size, 0, with_fd), 0);
-	assert_int_equal(packet_receive(h->opener.fd, &reply, sizeof(reply), 0, &stray), sizeof(reply));
+	assert_int_equal(packet_send(h->opener.fd, packet, size, 0, fds, n_fds), 0);
+	assert_int_equal(packet_receive(h->opener.fd, &reply, sizeof(reply), 0, &stray, 1), sizeof(reply));
 	assert_int_equal(reply.error, -EBADMSG);
 	assert_int_equal(stray, -EBADF);
 }
@@ -295,16 +308,19 @@ static void test_malformed_packets(void **state _unused_)
 		.magic = HELPER_MAGIC_OPENER, .event = OPENER_CPU_CLOCK, .freq = 1, .value = 49
 	};
 	struct opener_request bad = good;
+	static const int strays[PACKET_FDS_MAX] = { STDERR_FILENO, STDERR_FILENO };
 	char large[4096] = {};
 	int fd = -EBADF;
 
 	HELPER;
 	bad.magic++;
-	expect_refusal(h, &bad, sizeof(bad), -EBADF);
-	expect_refusal(h, &good, sizeof(good) - 1, -EBADF);
-	expect_refusal(h, &good, 1, -EBADF);
-	expect_refusal(h, large, sizeof(large), -EBADF);
-	expect_refusal(h, &good, sizeof(good), STDERR_FILENO);
+	expect_refusal(h, &bad, sizeof(bad), NULL, 0);
+	expect_refusal(h, &good, sizeof(good) - 1, NULL, 0);
+	expect_refusal(h, &good, 1, NULL, 0);
+	expect_refusal(h, large, sizeof(large), NULL, 0);
+	for (size_t n = 1; n <= PACKET_FDS_MAX; n++)
+		expect_refusal(h, &good, sizeof(good), strays, n);
+	assert_int_equal(count_fds(helper_opener_pid(h)), 4); /* it has kept none */
 	if (geteuid() == 0) {
 		assert_int_equal(helper_open_perf_event(h, OPENER_CPU_CLOCK, 0, true, 49, &fd), 0);
 		close(fd);
@@ -679,12 +695,165 @@ static void test_restart_without_privileges(void **state _unused_)
 	assert_int_equal(helper_parser_pid(h), parser);
 }
 
-static void kill_at(struct helper *h, uint64_t object, int fd)
+static int new_table(void)
 {
+	int fd = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	assert_true(fd >= 0);
+	return fd;
+}
+
+#define TABLE_BYTES (8U << 20)
+
+static void ask_unwind(struct helper *h, int fd, int table_fd, uint64_t max_bytes)
+{
+	uint64_t request;
+
+	assert_int_equal(parser_ask_unwind(h, 1, fd, table_fd, max_bytes, &request), 0);
+	assert_int_equal(next_reply(h), 1);
+	assert_true(reply.request == request);
+	assert_int_equal(reply.kind, PARSER_UNWIND);
+}
+
+/* The rule that the table has for an address. */
+static const struct unwind_rule *rule_at(const struct unwind_table_header *h, uint64_t address)
+{
+	const struct unwind_table_page *pages =
+		(const void *)((const struct unwind_table_segment *)(h + 1) + h->n_segments);
+	const struct unwind_rule *rules = (const void *)(pages + h->n_pages);
+	const struct unwind_row *rows = (const void *)(rules + h->n_rules), *found = NULL;
+	uint64_t page = (address - h->first_address) >> UNWIND_PAGE_SHIFT;
+
+	assert_true(address >= h->first_address && page < h->n_pages);
+	for (uint32_t i = 0; i < pages[page].n_rows; i++)
+		if (rows[pages[page].first_row + i].address <= (address & 0xffff))
+			found = &rows[pages[page].first_row + i];
+	return found ? &rules[found->rule] : &rules[0];
+}
+
+static void test_unwind_table(void **state _unused_)
+{
+	HELPER;
+	_cleanup_close_ int self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC), table_fd = new_table();
+	const struct unwind_table_header *table;
+	size_t size;
+	uint64_t request;
+
+	ask_unwind(h, self, table_fd, TABLE_BYTES);
+	assert_int_equal(reply.error, 0);
+	assert_true(reply.unwind.n_functions > 100 && reply.unwind.n_skipped == 0);
+	assert_int_equal(unwind_table_open(table_fd, &table, &size), 0);
+	assert_memory_equal(table, &reply.unwind, sizeof(*table));
+	assert_true(size == unwind_table_size(&reply.unwind));
+#if defined(__x86_64__)
+	/* the first instruction of a function: nothing but the return address is on the stack */
+	extern char __executable_start[];
+	const struct unwind_rule *rule =
+		rule_at(table, (uint64_t)((char *)(uintptr_t)new_table - __executable_start));
+
+	assert_int_equal(rule->cfa, UNWIND_CFA_RSP);
+	assert_int_equal(rule->cfa_offset, 8);
+	assert_int_equal(rule->rbp, UNWIND_RBP_SAME);
+#endif
+	/* nobody changes it after it was checked, the parser neither */
+	assert_int_equal(pwrite(table_fd, "x", 1, 0), -1);
+	assert_int_equal(ftruncate(table_fd, 0), -1);
+	assert_true(mmap(NULL, size, PROT_WRITE, MAP_SHARED, table_fd, 0) == MAP_FAILED);
+	munmap((void *)table, size);
+	assert_int_equal(count_fds(helper_parser_pid(h)), 4); /* it keeps no descriptor */
+
+	assert_int_equal(parser_ask_unwind(h, 1, self, -EBADF, TABLE_BYTES, &request), -EBADF);
+	assert_int_equal(parser_ask_unwind(h, 1, self, self, 0, &request), -EINVAL);
+}
+
+static void test_no_unwind_table(void **state _unused_)
+{
+	HELPER;
+	_cleanup_close_ int self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC), small = new_table(), other = new_table(),
+			    text = file_with("#!/bin/sh\n", 10);
+	const struct unwind_table_header *table;
+	size_t size;
+
+	ask_unwind(h, self, small, 1024);
+	assert_int_equal(reply.error, -EFBIG);
+	assert_int_equal(unwind_table_open(small, &table, &size), -EBADMSG); /* nothing was written */
+	ask_unwind(h, text, other, 4096);
+	assert_int_equal(reply.error, -ENOEXEC);
+}
+
+static void test_vdso_can_be_asked_for(void **state _unused_)
+{
+	HELPER;
+	_cleanup_close_ int fd = vdso_image_fd(), table_fd = new_table();
+	uint64_t offset;
+	struct truth t;
+
+	assert_true(fd >= 0);
+	read_truth(&t, fd);
+	offset = t.symbols[0].start - t.text_address + t.text_offset;
+	free_truth(&t);
+	ask(h, 1, fd, &offset, 1);
+	assert_int_equal(reply.error, 0);
+	assert_true(reply.symbols[0].name[0] != '\0');
+	ask_unwind(h, fd, table_fd, TABLE_BYTES);
+	assert_int_equal(reply.error, 0);
+	assert_true(reply.unwind.n_functions >= 3);
+}
+
+struct routed {
+	size_t n;
+	uint64_t request;
+	int error;
+};
+
+static void take_routed(void *userdata, const struct parser_reply *r)
+{
+	struct routed *routed = userdata;
+
+	assert_int_equal(r->kind, PARSER_UNWIND);
+	routed->n++;
+	routed->request = r->request;
+	routed->error = r->error;
+}
+
+/* Whoever waits for names sees no tables, also when the parser dies. */
+static void test_kinds_are_routed(void **state _unused_)
+{
+	HELPER;
+	_cleanup_close_ int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC), table_fd = new_table(), other = new_table();
+	struct routed routed = {};
+	uint64_t offset = 0, first, table, last;
+
+	parser_route(h, PARSER_UNWIND, take_routed, &routed);
+	for (int dead = 0; dead < 2; dead++) {
+		if (dead)
+			kill(helper_parser_pid(h), SIGSTOP);
+		assert_int_equal(parser_ask(h, 1, fd, &offset, 1, &first), 0);
+		assert_int_equal(parser_ask_unwind(h, 1, fd, dead ? other : table_fd, TABLE_BYTES, &table), 0);
+		assert_int_equal(parser_ask(h, 1, fd, &offset, 1, &last), 0);
+		if (dead)
+			kill(helper_parser_pid(h), SIGKILL);
+		assert_int_equal(next_reply(h), 1);
+		assert_true(reply.request == first);
+		assert_int_equal(next_reply(h), 1);
+		assert_true(reply.request == last);
+		assert_int_equal(reply.kind, PARSER_SYMBOLS);
+		assert_int_equal(routed.n, dead + 1);
+		assert_true(routed.request == table);
+		assert_int_equal(routed.error, dead ? -EPIPE : 0);
+	}
+}
+
+static void kill_at(struct helper *h, enum parser_kind kind, uint64_t object, int fd)
+{
+	_cleanup_close_ int table_fd = new_table();
 	uint64_t offset = 0, request, innocent;
 
 	kill(helper_parser_pid(h), SIGSTOP);
-	assert_int_equal(parser_ask(h, object, fd, &offset, 1, &request), 0);
+	if (kind == PARSER_UNWIND)
+		assert_int_equal(parser_ask_unwind(h, object, fd, table_fd, TABLE_BYTES, &request), 0);
+	else
+		assert_int_equal(parser_ask(h, object, fd, &offset, 1, &request), 0);
 	assert_int_equal(parser_ask(h, 99, fd, &offset, 1, &innocent), 0);
 	kill(helper_parser_pid(h), SIGKILL);
 	assert_int_equal(next_reply(h), 1);
@@ -698,11 +867,16 @@ static void test_poisonous_file(void **state _unused_)
 {
 	HELPER;
 	_cleanup_close_ int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	_cleanup_close_ int table_fd = new_table();
 	uint64_t offset = 0, request;
 
-	kill_at(h, 7, fd);
+	kill_at(h, PARSER_SYMBOLS, 7, fd);
+	kill_at(h, PARSER_UNWIND, 7, fd);
 	ask(h, 7, fd, &offset, 1); /* once may be an accident */
-	kill_at(h, 7, fd);
+	kill_at(h, PARSER_UNWIND, 7, fd);
+	assert_int_equal(parser_ask_unwind(h, 7, fd, table_fd, TABLE_BYTES, &request), -ENOTRECOVERABLE);
+	ask(h, 7, fd, &offset, 1); /* its names did no harm */
+	kill_at(h, PARSER_SYMBOLS, 7, fd);
 	assert_int_equal(parser_ask(h, 7, fd, &offset, 1, &request), -ENOTRECOVERABLE);
 	ask(h, 99, fd, &offset, 1); /* it was behind both times, and is not to blame */
 	assert_int_equal(reply.error, 0);
@@ -756,7 +930,7 @@ static void test_malformed_replies(void **state _unused_)
 	} packet;
 	struct parser_reply_entry *e = (struct parser_reply_entry *)(&packet.header + 1);
 
-	for (int i = 0; i < 14; i++) {
+	for (int i = 0; i < 15; i++) {
 		size_t size = sizeof(packet.header) + sizeof(*e) + 4;
 
 		h->first = 0;
@@ -785,10 +959,48 @@ static void test_malformed_replies(void **state _unused_)
 		case 11: size++; break;
 		case 12: size = 3; break;
 		case 13: ((char *)(e + 1))[1] = '\0'; break;
+		case 14: packet.header.kind = PARSER_UNWIND; break;
 		}
 		memcpy(h->reply, packet.bytes, size);
 		if (decode_reply(h, size, &reply) != -EBADMSG)
 			fail_msg("case %d was taken", i);
+	}
+	h->n_requests = 0;
+}
+
+static void test_malformed_unwind_replies(void **state _unused_)
+{
+	HELPER;
+	struct {
+		struct parser_reply_header header;
+		struct unwind_table_header table;
+	} packet;
+
+	for (int i = 0; i < 9; i++) {
+		size_t size = sizeof(packet);
+
+		h->first = 0;
+		h->n_requests = 1;
+		h->requests[0] = (struct request){ .id = 5, .object = 1, .kind = PARSER_UNWIND };
+		packet.header = (struct parser_reply_header){ .magic = HELPER_MAGIC_PARSER,
+							      .kind = PARSER_UNWIND,
+							      .request = 5 };
+		packet.table = (struct unwind_table_header){ .magic = UNWIND_TABLE_MAGIC,
+							     .version = UNWIND_TABLE_VERSION,
+							     .n_rules = 1 };
+		switch (i) {
+		case 1: packet.header.kind = PARSER_SYMBOLS; break;
+		case 2: packet.header.n = 1; break;
+		case 3: packet.header.error = -ENODATA; break;
+		case 4: size--; break;
+		case 5: packet.table.magic++; break;
+		case 6: packet.table.first_address = 4096; break;
+		case 7: packet.table.n_segments = UNWIND_TABLE_SEGMENTS_MAX + 1; break;
+		case 8: packet.table.n_rules = 0; break;
+		}
+		memcpy(h->reply, &packet, size);
+		if (decode_reply(h, size, &reply) != (i == 0 ? 0 : -EBADMSG))
+			fail_msg("case %d", i);
 	}
 	h->n_requests = 0;
 }
@@ -810,6 +1022,10 @@ int main(void)
 		cmocka_unit_test(test_build_id_or_hash),
 		cmocka_unit_test(test_not_elf),
 		cmocka_unit_test(test_shrinking_file),
+		cmocka_unit_test(test_unwind_table),
+		cmocka_unit_test(test_no_unwind_table),
+		cmocka_unit_test(test_vdso_can_be_asked_for),
+		cmocka_unit_test(test_kinds_are_routed),
 		cmocka_unit_test(test_queue_is_bounded),
 		cmocka_unit_test(test_parser_dies),
 		cmocka_unit_test(test_restart_without_privileges),
@@ -817,6 +1033,7 @@ int main(void)
 		cmocka_unit_test(test_restarts_are_bounded),
 		cmocka_unit_test(test_watchdog),
 		cmocka_unit_test(test_malformed_replies),
+		cmocka_unit_test(test_malformed_unwind_replies),
 	};
 
 	log_setup("test_helper", LOG_LEVEL_ERROR);

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The daemon's side of unwind tables: what the parser wrote has been made of hostile files, and is checked like a stranger's. */
+#include <elf.h>
+#include <fcntl.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "helper.h"
+
+#define ADDRESS_MAX (1ULL << 47)
+#define VDSO_MAX 65536
+
+static bool rows_are_valid(const struct unwind_table_page *page, const struct unwind_row *rows, uint32_t n_rules)
+{
+	if (rows[page->first_row].address != 0)
+		return false;
+	for (uint32_t i = page->first_row; i < page->first_row + page->n_rows; i++)
+		if (rows[i].rule >= n_rules || (i > page->first_row && rows[i].address <= rows[i - 1].address))
+			return false;
+	return true;
+}
+
+int unwind_table_header_check(const struct unwind_table_header *h)
+{
+	if (h->magic != UNWIND_TABLE_MAGIC || h->version != UNWIND_TABLE_VERSION || h->reserved != 0 ||
+	    h->n_segments > UNWIND_TABLE_SEGMENTS_MAX || h->n_pages > 1U << 16 || h->n_rules == 0 ||
+	    h->n_rules > 1U << 16 || h->first_address >= ADDRESS_MAX ||
+	    h->first_address % (1U << UNWIND_PAGE_SHIFT) != 0)
+		return -EBADMSG;
+	return 0;
+}
+
+uint64_t unwind_table_size(const struct unwind_table_header *h)
+{
+	return sizeof(*h) + h->n_segments * sizeof(struct unwind_table_segment) +
+		h->n_pages * sizeof(struct unwind_table_page) + h->n_rules * sizeof(struct unwind_rule) +
+		(uint64_t)h->n_rows * sizeof(struct unwind_row);
+}
+
+int unwind_table_check(const void *table, size_t size)
+{
+	const struct unwind_table_header *h = table;
+	const struct unwind_table_segment *segments = (const void *)(h + 1);
+	const struct unwind_table_page *pages;
+	const struct unwind_rule *rules;
+	const struct unwind_row *rows;
+
+	if (size < sizeof(*h) || unwind_table_header_check(h) < 0 || size != unwind_table_size(h))
+		return -EBADMSG;
+	pages = (const void *)(segments + h->n_segments);
+	rules = (const void *)(pages + h->n_pages);
+	rows = (const void *)(rules + h->n_rules);
+	for (uint32_t i = 0; i < h->n_segments; i++)
+		if (segments[i].address >= ADDRESS_MAX || segments[i].size >= ADDRESS_MAX || segments[i].offset >= ADDRESS_MAX)
+			return -EBADMSG;
+	if (rules[0].cfa != UNWIND_CFA_NONE)
+		return -EBADMSG;
+	for (uint32_t i = 0; i < h->n_rules; i++)
+		if (rules[i].cfa >= UNWIND_CFA_N || rules[i].rbp >= UNWIND_RBP_N)
+			return -EBADMSG;
+	for (uint32_t i = 0; i < h->n_pages; i++)
+		if (pages[i].n_rows > 1U << UNWIND_PAGE_SHIFT || pages[i].first_row > h->n_rows ||
+		    pages[i].n_rows > h->n_rows - pages[i].first_row || (pages[i].n_rows > 0 && !rows_are_valid(&pages[i], rows, h->n_rules)))
+			return -EBADMSG;
+	return 0;
+}
+
+int unwind_table_open(int fd, const struct unwind_table_header **ret, size_t *ret_size)
+{
+	struct unwind_table_header h;
+	struct stat st;
+	uint64_t size;
+	void *table;
+	int r;
+
+	/* From here on it is what it is, whatever becomes of who wrote it. */
+	if (fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0 || fstat(fd, &st) < 0)
+		return negative_errno();
+	if (pread(fd, &h, sizeof(h), 0) != sizeof(h) || unwind_table_header_check(&h) < 0)
+		return -EBADMSG;
+	size = unwind_table_size(&h);
+	if (size > (uint64_t)st.st_size)
+		return -EBADMSG;
+	table = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (table == MAP_FAILED)
+		return negative_errno();
+	r = unwind_table_check(table, size);
+	if (r < 0) {
+		munmap(table, size);
+		return r;
+	}
+	*ret = table;
+	*ret_size = size;
+	return 0;
+}
+
+/* Every 64-bit process has the same, and so have we. */
+int vdso_image_fd(void)
+{
+	const Elf64_Ehdr *h = (const void *)getauxval(AT_SYSINFO_EHDR);
+	_cleanup_close_ int fd = -EBADF;
+	const Elf64_Phdr *p;
+	size_t size = 0, sections;
+
+	if (!h || memcmp(h->e_ident, ELFMAG, SELFMAG) != 0 || h->e_ident[EI_CLASS] != ELFCLASS64)
+		return -ENOENT;
+	p = (const void *)((const char *)h + h->e_phoff);
+	for (unsigned i = 0; i < h->e_phnum; i++)
+		if (p[i].p_type == PT_LOAD)
+			size = MAX(size, p[i].p_offset + p[i].p_filesz);
+	/* The sections, which name the symbols, lie behind the segment, in what is left of its last page. */
+	sections = h->e_shoff + (size_t)h->e_shnum * h->e_shentsize;
+	if (sections <= (size + 4095) / 4096 * 4096)
+		size = MAX(size, sections);
+	if (size == 0 || size > VDSO_MAX)
+		return -ENOENT;
+	fd = memfd_create("vdso", MFD_CLOEXEC);
+	if (fd < 0)
+		return negative_errno();
+	if (write(fd, h, size) != (ssize_t)size)
+		return -EIO;
+	return TAKE_FD(fd);
+}
