@@ -76,7 +76,7 @@ struct unwind_table_segment {
 _Static_assert(sizeof(struct unwind_table_segment) == 24, "written by one process, read by another");
 
 struct unwind_table_page {
-	__u32 first_row; /* index into the rows */
+	__u32 first_row; /* index into the rows: each page's follow those of the page before */
 	__u32 n_rows;    /* 0: no function is here */
 };
 _Static_assert(sizeof(struct unwind_table_page) == 8, "written by one process, read by another");

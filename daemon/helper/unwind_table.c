@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The daemon's side of unwind tables: what the parser wrote has been made of hostile files, and is checked like a stranger's. */
+/* The daemon's side of unwind tables. What the parser wrote has been made of hostile files, perhaps by them: it is checked
+ * like a stranger's, after nobody can change it any more. */
 #include <elf.h>
 #include <fcntl.h>
 #include <sys/auxv.h>
@@ -8,24 +9,17 @@
 
 #include "helper.h"
 
-#define ADDRESS_MAX (1ULL << 47)
+#define ADDRESS_MAX (1ULL << 47) /* of user space */
+#define PAGES_MAX (1U << 16)
+#define RULES_MAX (1U << 16)
 #define VDSO_MAX 65536
-
-static bool rows_are_valid(const struct unwind_table_page *page, const struct unwind_row *rows, uint32_t n_rules)
-{
-	if (rows[page->first_row].address != 0)
-		return false;
-	for (uint32_t i = page->first_row; i < page->first_row + page->n_rows; i++)
-		if (rows[i].rule >= n_rules || (i > page->first_row && rows[i].address <= rows[i - 1].address))
-			return false;
-	return true;
-}
+#define VDSO_PAGE 4096
 
 int unwind_table_header_check(const struct unwind_table_header *h)
 {
 	if (h->magic != UNWIND_TABLE_MAGIC || h->version != UNWIND_TABLE_VERSION || h->reserved != 0 ||
-	    h->n_segments > UNWIND_TABLE_SEGMENTS_MAX || h->n_pages > 1U << 16 || h->n_rules == 0 ||
-	    h->n_rules > 1U << 16 || h->first_address >= ADDRESS_MAX ||
+	    h->n_segments > UNWIND_TABLE_SEGMENTS_MAX || h->n_pages > PAGES_MAX || h->n_rules == 0 ||
+	    h->n_rules > RULES_MAX || h->first_address >= ADDRESS_MAX ||
 	    h->first_address % (1U << UNWIND_PAGE_SHIFT) != 0)
 		return -EBADMSG;
 	return 0;
@@ -38,6 +32,21 @@ uint64_t unwind_table_size(const struct unwind_table_header *h)
 		(uint64_t)h->n_rows * sizeof(struct unwind_row);
 }
 
+static bool segment_is_valid(const struct unwind_table_segment *s)
+{
+	return s->offset < ADDRESS_MAX && s->size < ADDRESS_MAX && s->address < ADDRESS_MAX;
+}
+
+static bool rows_are_valid(const struct unwind_row *rows, uint32_t n, uint32_t n_rules)
+{
+	if (n > 0 && rows[0].address != 0)
+		return false;
+	for (uint32_t i = 0; i < n; i++)
+		if (rows[i].rule >= n_rules || (i > 0 && rows[i].address <= rows[i - 1].address))
+			return false;
+	return true;
+}
+
 int unwind_table_check(const void *table, size_t size)
 {
 	const struct unwind_table_header *h = table;
@@ -45,28 +54,32 @@ int unwind_table_check(const void *table, size_t size)
 	const struct unwind_table_page *pages;
 	const struct unwind_rule *rules;
 	const struct unwind_row *rows;
+	uint32_t n_rows = 0;
 
 	if (size < sizeof(*h) || unwind_table_header_check(h) < 0 || size != unwind_table_size(h))
 		return -EBADMSG;
 	pages = (const void *)(segments + h->n_segments);
 	rules = (const void *)(pages + h->n_pages);
 	rows = (const void *)(rules + h->n_rules);
+
 	for (uint32_t i = 0; i < h->n_segments; i++)
-		if (segments[i].address >= ADDRESS_MAX || segments[i].size >= ADDRESS_MAX || segments[i].offset >= ADDRESS_MAX)
+		if (!segment_is_valid(&segments[i]))
 			return -EBADMSG;
 	if (rules[0].cfa != UNWIND_CFA_NONE)
 		return -EBADMSG;
 	for (uint32_t i = 0; i < h->n_rules; i++)
 		if (rules[i].cfa >= UNWIND_CFA_N || rules[i].rbp >= UNWIND_RBP_N)
 			return -EBADMSG;
-	for (uint32_t i = 0; i < h->n_pages; i++)
-		if (pages[i].n_rows > 1U << UNWIND_PAGE_SHIFT || pages[i].first_row > h->n_rows ||
-		    pages[i].n_rows > h->n_rows - pages[i].first_row || (pages[i].n_rows > 0 && !rows_are_valid(&pages[i], rows, h->n_rules)))
+	for (uint32_t i = 0; i < h->n_pages; i++) {
+		if (pages[i].first_row != n_rows || pages[i].n_rows > h->n_rows - n_rows ||
+		    !rows_are_valid(rows + n_rows, pages[i].n_rows, h->n_rules))
 			return -EBADMSG;
-	return 0;
+		n_rows += pages[i].n_rows;
+	}
+	return n_rows == h->n_rows ? 0 : -EBADMSG;
 }
 
-int unwind_table_open(int fd, const struct unwind_table_header **ret, size_t *ret_size)
+int unwind_table_open(int table_fd, const struct unwind_table_header **ret, size_t *ret_size)
 {
 	struct unwind_table_header h;
 	struct stat st;
@@ -74,15 +87,15 @@ int unwind_table_open(int fd, const struct unwind_table_header **ret, size_t *re
 	void *table;
 	int r;
 
-	/* From here on it is what it is, whatever becomes of who wrote it. */
-	if (fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0 || fstat(fd, &st) < 0)
+	if (fcntl(table_fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0 ||
+	    fstat(table_fd, &st) < 0)
 		return negative_errno();
-	if (pread(fd, &h, sizeof(h), 0) != sizeof(h) || unwind_table_header_check(&h) < 0)
+	if (pread(table_fd, &h, sizeof(h), 0) != sizeof(h) || unwind_table_header_check(&h) < 0)
 		return -EBADMSG;
 	size = unwind_table_size(&h);
 	if (size > (uint64_t)st.st_size)
 		return -EBADMSG;
-	table = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+	table = mmap(NULL, size, PROT_READ, MAP_PRIVATE, table_fd, 0);
 	if (table == MAP_FAILED)
 		return negative_errno();
 	r = unwind_table_check(table, size);
@@ -111,7 +124,7 @@ int vdso_image_fd(void)
 			size = MAX(size, p[i].p_offset + p[i].p_filesz);
 	/* The sections, which name the symbols, lie behind the segment, in what is left of its last page. */
 	sections = h->e_shoff + (size_t)h->e_shnum * h->e_shentsize;
-	if (sections <= (size + 4095) / 4096 * 4096)
+	if (sections <= (size + VDSO_PAGE - 1) / VDSO_PAGE * VDSO_PAGE)
 		size = MAX(size, sections);
 	if (size == 0 || size > VDSO_MAX)
 		return -ENOENT;
