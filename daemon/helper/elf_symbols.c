@@ -2,6 +2,8 @@
 #include <gelf.h>
 #include <sys/stat.h>
 
+#include "elf_minidebug.h"
+#include "elf_plt.h"
 #include "elf_symbols.h"
 
 #define SEGMENTS_MAX 256
@@ -37,17 +39,28 @@ struct candidate {
 	uint32_t size;
 	uint32_t stored; /* offset of its name + 1 once that is stored */
 	uint16_t length;
-	uint8_t rank; /* smaller is better */
-	bool cut;
+	uint8_t rank;        /* smaller is better */
+	uint8_t underscores; /* that its name begins with: fewer are better */
+	bool cut, is_stub;
 };
+
+/* An ELF file that symbols come from: their names live in it until the table is made. */
+struct image {
+	Elf *elf;
+	uint64_t size;
+	size_t n_sections;
+	bool *executable; /* by section */
+	bool has_symtab;
+	Elf_Scn *minidebug;
+	void *memory; /* it lies in */
+};
+
+enum image_kind { IMAGE_FILE, IMAGE_MINIDEBUG, IMAGE_N };
 
 struct loader {
 	struct elf_symbols *table;
-	Elf *elf;
-	uint64_t file_size;
+	struct image images[IMAGE_N];
 	uint16_t machine;
-	size_t n_sections;
-	bool *executable; /* by section */
 	struct candidate *candidates;
 	size_t n, max;
 };
@@ -69,17 +82,16 @@ static int grow(void **array, size_t *max, size_t need, size_t element)
 	return 0;
 }
 
+#define HEADER_SIZE (EI_NIDENT + 48)
+
 /* libelf allocates by what the header says before it looks: refuse the two escapes into 32-bit counts, which
  * no file that is mapped into a process needs. */
-static int check_header(int fd)
+static int check_header(const uint8_t h[static HEADER_SIZE])
 {
-	uint8_t h[EI_NIDENT + 48];
 	bool wide, big;
 	uint64_t section_offset = 0;
 	unsigned sections, segments, at;
 
-	if (pread(fd, h, sizeof(h), 0) != (ssize_t)sizeof(h))
-		return -ENOEXEC;
 	if (memcmp(h, ELFMAG, SELFMAG) != 0 || (h[EI_CLASS] != ELFCLASS32 && h[EI_CLASS] != ELFCLASS64) ||
 	    (h[EI_DATA] != ELFDATA2LSB && h[EI_DATA] != ELFDATA2MSB))
 		return -ENOEXEC;
@@ -124,16 +136,17 @@ static void find_build_id(struct elf_symbols *t, Elf_Data *data)
 
 static int read_segments(struct loader *l)
 {
+	const struct image *file = &l->images[IMAGE_FILE];
 	size_t n;
 
-	if (elf_getphdrnum(l->elf, &n) < 0)
+	if (elf_getphdrnum(file->elf, &n) < 0)
 		return -EBADMSG;
 	for (size_t i = 0; i < n; i++) {
 		GElf_Phdr p;
 
-		if (!gelf_getphdr(l->elf, (int)i, &p))
+		if (!gelf_getphdr(file->elf, (int)i, &p))
 			return -EBADMSG;
-		if (p.p_type == PT_LOAD && p.p_filesz > 0 && within(p.p_offset, p.p_filesz, l->file_size)) {
+		if (p.p_type == PT_LOAD && p.p_filesz > 0 && within(p.p_offset, p.p_filesz, file->size)) {
 			if (p.p_vaddr > INT64_MAX || l->table->n_segments == SEGMENTS_MAX)
 				return -EBADMSG;
 			l->table->segments[l->table->n_segments++] = (struct segment){
@@ -143,14 +156,16 @@ static int read_segments(struct loader *l)
 				.executable = p.p_flags & PF_X,
 			};
 		} else if (p.p_type == PT_NOTE && p.p_filesz <= NOTES_MAX &&
-			   within(p.p_offset, p.p_filesz, l->file_size)) {
+			   within(p.p_offset, p.p_filesz, file->size)) {
 			find_build_id(l->table,
-				      elf_getdata_rawchunk(l->elf, (int64_t)p.p_offset, p.p_filesz,
+				      elf_getdata_rawchunk(file->elf, (int64_t)p.p_offset, p.p_filesz,
 							   p.p_align == 8 ? ELF_T_NHDR8 : ELF_T_NHDR));
 		}
 	}
 	return 0;
 }
+
+#define RANK_STUB 3 /* a function that is where a stub is found is no stub */
 
 static int rank(unsigned char binding)
 {
@@ -165,55 +180,68 @@ static size_t name_length(const char *name, size_t length)
 	return at ? (size_t)(at - name) : length;
 }
 
-static int add_symbol(struct loader *l, const GElf_Sym *sym, const Elf_Data *strings)
+/* False when it has none that is worth having. */
+static bool take_name(struct candidate *c, const Elf_Data *strings, size_t at)
 {
-	unsigned type = GELF_ST_TYPE(sym->st_info);
-	struct candidate c = { .start = sym->st_value, .rank = (uint8_t)rank(GELF_ST_BIND(sym->st_info)) };
 	size_t room, length;
-	int r;
 
-	if (type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE)
-		return 0;
-	if (sym->st_shndx == SHN_UNDEF || sym->st_shndx >= l->n_sections || !l->executable[sym->st_shndx])
-		return 0;
-	if (sym->st_size == 0 || sym->st_size > UINT32_MAX || sym->st_value > INT64_MAX ||
-	    sym->st_name >= strings->d_size)
-		return 0;
-	if (l->machine == EM_ARM && type == STT_FUNC)
-		c.start &= ~1ULL; /* the bit says Thumb */
-
-	c.size = (uint32_t)sym->st_size;
-	c.name = (const char *)strings->d_buf + sym->st_name;
-	room = strings->d_size - sym->st_name;
-	length = strnlen(c.name, MIN(room, (size_t)ELF_NAME_MAX + 1));
+	if (at >= strings->d_size)
+		return false;
+	c->name = (const char *)strings->d_buf + at;
+	room = strings->d_size - at;
+	length = strnlen(c->name, MIN(room, (size_t)ELF_NAME_MAX + 1));
 	if (length == room || length == 0)
-		return 0; /* runs out of its string table; or nameless */
-	c.cut = length > ELF_NAME_MAX;
-	length = name_length(c.name, MIN(length, (size_t)ELF_NAME_MAX));
-	c.cut = c.cut && length == ELF_NAME_MAX;
-	c.length = (uint16_t)length;
+		return false; /* runs out of its string table; or nameless */
+	c->cut = length > ELF_NAME_MAX;
+	length = name_length(c->name, MIN(length, (size_t)ELF_NAME_MAX));
+	c->cut = c->cut && length == ELF_NAME_MAX;
+	c->length = (uint16_t)length;
+	c->underscores = (uint8_t)MIN(strspn(c->name, "_"), (size_t)UINT8_MAX);
+	return true;
+}
+
+static int add_candidate(struct loader *l, const struct candidate *c)
+{
+	int r;
 
 	if (l->n == ELF_FUNCTIONS_MAX)
 		return -EFBIG;
 	r = grow((void **)&l->candidates, &l->max, l->n + 1, sizeof(*l->candidates));
 	if (r < 0)
 		return r;
-	l->candidates[l->n++] = c;
+	l->candidates[l->n++] = *c;
 	return 0;
 }
 
-static int read_symbols(struct loader *l, Elf_Scn *section, const GElf_Shdr *header)
+static int add_symbol(struct loader *l, const struct image *image, const GElf_Sym *sym, const Elf_Data *strings)
 {
-	size_t entry = gelf_fsize(l->elf, ELF_T_SYM, 1, EV_CURRENT), n;
-	Elf_Scn *string_section = elf_getscn(l->elf, header->sh_link);
+	unsigned type = GELF_ST_TYPE(sym->st_info);
+	struct candidate c = { .start = sym->st_value, .rank = (uint8_t)rank(GELF_ST_BIND(sym->st_info)) };
+
+	if (type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE)
+		return 0;
+	if (sym->st_shndx == SHN_UNDEF || sym->st_shndx >= image->n_sections || !image->executable[sym->st_shndx])
+		return 0;
+	if (sym->st_size == 0 || sym->st_size > UINT32_MAX || sym->st_value > INT64_MAX)
+		return 0;
+	if (l->machine == EM_ARM && type == STT_FUNC)
+		c.start &= ~1ULL; /* the bit says Thumb */
+	c.size = (uint32_t)sym->st_size;
+	return take_name(&c, strings, sym->st_name) ? add_candidate(l, &c) : 0;
+}
+
+static int read_symbols(struct loader *l, const struct image *image, Elf_Scn *section, const GElf_Shdr *header)
+{
+	size_t entry = gelf_fsize(image->elf, ELF_T_SYM, 1, EV_CURRENT), n;
+	Elf_Scn *string_section = elf_getscn(image->elf, header->sh_link);
 	Elf_Data *data, *strings;
 	GElf_Shdr string_header;
 
-	if (header->sh_entsize != entry || !within(header->sh_offset, header->sh_size, l->file_size))
+	if (header->sh_entsize != entry || !within(header->sh_offset, header->sh_size, image->size))
 		return -EBADMSG;
 	if (!string_section || !gelf_getshdr(string_section, &string_header) ||
 	    string_header.sh_type != SHT_STRTAB ||
-	    !within(string_header.sh_offset, string_header.sh_size, l->file_size))
+	    !within(string_header.sh_offset, string_header.sh_size, image->size))
 		return -EBADMSG;
 	if (header->sh_size > ELF_SYMTAB_MAX || string_header.sh_size > ELF_STRTAB_MAX)
 		return -EFBIG;
@@ -233,33 +261,49 @@ static int read_symbols(struct loader *l, Elf_Scn *section, const GElf_Shdr *hea
 
 		if (!gelf_getsym(data, (int)i, &sym))
 			return -EBADMSG;
-		r = add_symbol(l, &sym, strings);
+		r = add_symbol(l, image, &sym, strings);
 		if (r < 0)
 			return r;
 	}
 	return 0;
 }
 
-static int read_sections(struct loader *l)
+static int add_stub(void *userdata, const struct elf_stub *stub)
 {
+	struct candidate c = { .start = stub->start, .size = stub->size, .rank = RANK_STUB, .is_stub = true };
+
+	return take_name(&c, stub->strings, stub->name) ? add_candidate(userdata, &c) : 0;
+}
+
+static int read_sections(struct loader *l, enum image_kind kind)
+{
+	struct image *image = &l->images[kind];
 	Elf_Scn *section = NULL, *tables[2] = {}; /* .symtab, .dynsym: the linker makes one of each */
 	GElf_Shdr headers[2], h;
+	size_t names = 0;
 
-	if (elf_getshdrnum(l->elf, &l->n_sections) < 0)
+	if (elf_getshdrnum(image->elf, &image->n_sections) < 0)
 		return -EBADMSG;
-	l->executable = calloc(MAX(l->n_sections, (size_t)1), sizeof(bool));
-	if (!l->executable)
+	image->executable = calloc(MAX(image->n_sections, (size_t)1), sizeof(bool));
+	if (!image->executable)
 		return -ENOMEM;
+	(void)elf_getshdrstrndx(image->elf, &names);
 
-	while ((section = elf_nextscn(l->elf, section))) {
+	while ((section = elf_nextscn(image->elf, section))) {
 		size_t index = elf_ndxscn(section), which;
 
-		if (!gelf_getshdr(section, &h) || index >= l->n_sections)
+		if (!gelf_getshdr(section, &h) || index >= image->n_sections)
 			return -EBADMSG;
-		l->executable[index] = h.sh_flags & SHF_EXECINSTR;
-		if (h.sh_type == SHT_NOTE && h.sh_size <= NOTES_MAX &&
-		    within(h.sh_offset, h.sh_size, l->file_size))
+		image->executable[index] = h.sh_flags & SHF_EXECINSTR;
+		if (kind == IMAGE_FILE && h.sh_type == SHT_NOTE && h.sh_size <= NOTES_MAX &&
+		    within(h.sh_offset, h.sh_size, image->size))
 			find_build_id(l->table, elf_getdata(section, NULL));
+		if (h.sh_type == SHT_PROGBITS && !(h.sh_flags & SHF_ALLOC)) {
+			const char *name = elf_strptr(image->elf, names, h.sh_name);
+
+			if (name && streq(name, ".gnu_debugdata"))
+				image->minidebug = section;
+		}
 		if (h.sh_type != SHT_SYMTAB && h.sh_type != SHT_DYNSYM)
 			continue;
 		which = h.sh_type == SHT_DYNSYM;
@@ -268,13 +312,16 @@ static int read_sections(struct loader *l)
 			headers[which] = h;
 		}
 	}
+	image->has_symtab = tables[0];
 	for (size_t i = 0; i < ELEMENTS_OF(tables); i++) {
-		int r = tables[i] ? read_symbols(l, tables[i], &headers[i]) : 0;
+		int r = tables[i] ? read_symbols(l, image, tables[i], &headers[i]) : 0;
 
 		if (r < 0)
 			return r;
 	}
-	return 0;
+	return kind == IMAGE_FILE && tables[1]
+		? elf_plt_read(image->elf, image->size, l->machine, tables[1], add_stub, l)
+		: 0;
 }
 
 static int compare_candidates(const void *a, const void *b)
@@ -286,6 +333,8 @@ static int compare_candidates(const void *a, const void *b)
 		return x->start < y->start ? -1 : 1;
 	if (x->rank != y->rank)
 		return x->rank < y->rank ? -1 : 1;
+	if (x->underscores != y->underscores)
+		return x->underscores < y->underscores ? -1 : 1;
 	if (x->length != y->length)
 		return x->length < y->length ? -1 : 1;
 	c = memcmp(x->name, y->name, x->length);
@@ -297,19 +346,24 @@ static int compare_candidates(const void *a, const void *b)
 
 static int store_name(struct elf_symbols *t, struct candidate *c)
 {
+	static const char stub_suffix[] = "@plt";
+	size_t suffix = c->is_stub ? strlen(stub_suffix) : 0, length = MIN(c->length, ELF_NAME_MAX - suffix);
+	char *name;
 	int r;
 
 	if (c->stored)
 		return 0;
-	r = grow((void **)&t->names, &t->max_names, t->n_names + c->length + 1, 1);
+	r = grow((void **)&t->names, &t->max_names, t->n_names + length + suffix + 1, 1);
 	if (r < 0)
 		return r;
-	memcpy(t->names + t->n_names, c->name, c->length);
+	name = t->names + t->n_names;
+	memcpy(name, c->name, length);
 	if (c->cut)
-		memset(t->names + t->n_names + c->length - 3, '.', 3);
-	t->names[t->n_names + c->length] = '\0';
+		memset(name + length - 3, '.', 3);
+	memcpy(name + length, stub_suffix, suffix);
+	name[length + suffix] = '\0';
 	c->stored = (uint32_t)t->n_names + 1;
-	t->n_names += c->length + 1U;
+	t->n_names += length + suffix + 1;
 	return 0;
 }
 
@@ -368,34 +422,61 @@ static int cut_into_pieces(struct loader *l)
 	return 0;
 }
 
+/* More names, if they are there and well-formed; without them those of the file are still right. */
+static int load_minidebug(struct loader *l)
+{
+	struct image *file = &l->images[IMAGE_FILE], *mini = &l->images[IMAGE_MINIDEBUG];
+	size_t size;
+	int r;
+
+	if (file->has_symtab || !file->minidebug)
+		return 0;
+	r = elf_minidebug_read(file->minidebug, file->size, &mini->memory, &size);
+	if (r < 0)
+		return r == -ENOMEM ? r : 0;
+	if (size < HEADER_SIZE || check_header(mini->memory) < 0)
+		return 0;
+	mini->size = size;
+	errno = 0;
+	mini->elf = elf_memory(mini->memory, size);
+	if (!mini->elf || elf_kind(mini->elf) != ELF_K_ELF)
+		return libelf_error() == -ENOMEM ? -ENOMEM : 0;
+	r = read_sections(l, IMAGE_MINIDEBUG);
+	return r == -ENOMEM || r == -EFBIG ? r : 0;
+}
+
 static int load(struct loader *l, int fd)
 {
+	struct image *file = &l->images[IMAGE_FILE];
+	uint8_t start[HEADER_SIZE];
 	GElf_Ehdr header;
 	struct stat st;
 	int r;
 
 	if (fstat(fd, &st) < 0)
 		return negative_errno();
-	if (!S_ISREG(st.st_mode))
+	if (!S_ISREG(st.st_mode) || pread(fd, start, sizeof(start), 0) != (ssize_t)sizeof(start))
 		return -ENOEXEC;
-	l->file_size = (uint64_t)st.st_size;
-	r = check_header(fd);
+	file->size = (uint64_t)st.st_size;
+	r = check_header(start);
 	if (r < 0)
 		return r;
 
 	elf_version(EV_CURRENT);
 	errno = 0;
-	l->elf = elf_begin(fd, ELF_C_READ, NULL);
-	if (!l->elf)
+	file->elf = elf_begin(fd, ELF_C_READ, NULL);
+	if (!file->elf)
 		return libelf_error();
-	if (elf_kind(l->elf) != ELF_K_ELF || !gelf_getehdr(l->elf, &header) ||
+	if (elf_kind(file->elf) != ELF_K_ELF || !gelf_getehdr(file->elf, &header) ||
 	    (header.e_type != ET_EXEC && header.e_type != ET_DYN))
 		return -ENOEXEC;
 	l->machine = header.e_machine;
 
 	r = read_segments(l);
 	if (r >= 0)
-		r = read_sections(l);
+		r = read_sections(l, IMAGE_FILE);
+	if (r >= 0)
+		r = load_minidebug(l);
 	if (r < 0)
 		return r;
 	if (l->n > 0)
@@ -412,8 +493,11 @@ int elf_symbols_load(struct elf_symbols **ret, int fd)
 	if (!t)
 		return -ENOMEM;
 	r = load(&l, fd);
-	elf_end(l.elf);
-	free(l.executable);
+	for (size_t i = 0; i < IMAGE_N; i++) {
+		elf_end(l.images[i].elf);
+		free(l.images[i].executable);
+		free(l.images[i].memory);
+	}
 	free(l.candidates);
 	if (r < 0)
 		return r;

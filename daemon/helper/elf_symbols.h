@@ -14,7 +14,7 @@
 #define ELF_FUNCTIONS_MAX (2U << 20)
 #define ELF_SYMTAB_MAX (96ULL << 20) /* bytes of one symbol table; and of one string table: */
 #define ELF_STRTAB_MAX (64ULL << 20)
-#define ELF_NAME_MAX 511 /* longer names end in "..." */
+#define ELF_NAME_MAX 4095 /* bytes of a (mangled) name; longer ones end in "..." */
 #define ELF_BUILD_ID_MAX 32
 
 struct elf_symbols;
@@ -27,7 +27,9 @@ struct elf_symbol {
 	const char *name; /* "" when no symbol covers the address; lives as long as the table */
 };
 
-/* -ENOEXEC: not an executable or shared ELF file; -EBADMSG: damaged; -EFBIG: above the limits; -ENOMEM. */
+/* Symbols of .symtab, .dynsym, and, without a .symtab, of the mini debug file in .gnu_debugdata; stubs of the PLT are
+ * "NAME@plt". Names are as in the file: mangled.
+ * -ENOEXEC: not an executable or shared ELF file; -EBADMSG: damaged; -EFBIG: above the limits; -ENOMEM. */
 int elf_symbols_load(struct elf_symbols **ret, int fd);
 struct elf_symbols *elf_symbols_free(struct elf_symbols *t);
 DEFINE_CLEANUP(struct elf_symbols *, elf_symbols_free)

@@ -52,7 +52,7 @@ struct parser_symbol {
 	uint64_t address;                /* virtual address of the offset, by the program headers */
 	uint64_t valid_start, valid_end; /* virtual addresses around address, in one segment, for which the
 					    same answer holds */
-	char name[PARSER_NAME_MAX]; /* "" when no symbol covers the address; else as in the symbol table */
+	char name[PARSER_NAME_MAX]; /* "" when no symbol covers the address; else demangled */
 };
 
 struct parser_reply {

@@ -5,6 +5,7 @@
 #include <stdalign.h>
 #include <sys/time.h>
 
+#include "demangle.h"
 #include "elf_symbols.h"
 #include "elf_unwind.h"
 #include "protocol.h"
@@ -12,7 +13,6 @@
 #define CACHE_BYTES_MAX (256ULL << 20)
 #define CACHE_FILES_MAX 512
 
-static_assert(ELF_NAME_MAX < PARSER_NAME_MAX, "a name fits into a reply");
 static_assert((int)ELF_BUILD_ID_MAX == (int)PARSER_BUILD_ID_MAX, "a build ID fits into a reply");
 
 struct file {
@@ -97,10 +97,11 @@ static size_t find_symbols(struct parser *p, int fd)
 	size = sizeof(*h) + h->n * sizeof(*entries);
 	for (uint32_t i = 0; i < h->n; i++) {
 		struct elf_symbol s;
+		char name[PARSER_NAME_MAX];
 		size_t length;
 
 		elf_symbols_lookup(f->symbols, q->offsets[i], &s);
-		length = strlen(s.name);
+		length = demangle(s.name, name, sizeof(name));
 		entries[i] = (struct parser_reply_entry){
 			.start = s.start,
 			.size = s.size,
@@ -109,7 +110,7 @@ static size_t find_symbols(struct parser *p, int fd)
 			.valid_end = s.valid_end,
 			.name_size = (uint32_t)length,
 		};
-		memcpy(p->reply + size, s.name, length);
+		memcpy(p->reply + size, name, length);
 		size += length;
 	}
 	return size;

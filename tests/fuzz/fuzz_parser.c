@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <sys/mman.h>
 
+#include "demangle.h"
 #include "elf_symbols.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -10,10 +11,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void check_offset(const struct elf_symbols *t, uint64_t offset)
 {
 	struct elf_symbol s, edge;
+	char name[512];
+	size_t length;
 
 	elf_symbols_lookup(t, offset, &s);
 	assert(s.valid_start <= s.address && s.address < s.valid_end);
 	assert(strlen(s.name) <= ELF_NAME_MAX);
+	length = demangle(s.name, name, sizeof(name));
+	assert(length < sizeof(name) && length == strlen(name));
 	if (s.name[0] == '\0') {
 		assert(s.start == 0 && s.size == 0);
 	} else {
