@@ -181,10 +181,10 @@ static int allow_opener(scmp_filter_ctx filter)
 static int allow_parser(scmp_filter_ctx filter)
 {
 	static const int calls[] = {
-		SCMP_SYS(pread64),       SCMP_SYS(fstat),     SCMP_SYS(newfstatat), SCMP_SYS(fcntl),
-		SCMP_SYS(lseek),         SCMP_SYS(brk),       SCMP_SYS(munmap),     SCMP_SYS(mremap),
-		SCMP_SYS(madvise),       SCMP_SYS(setitimer), SCMP_SYS(getrandom),  SCMP_SYS(sysinfo),
-		SCMP_SYS(clock_gettime), SCMP_SYS(futex),
+		SCMP_SYS(pread64), SCMP_SYS(fstat),         SCMP_SYS(newfstatat), SCMP_SYS(lseek),
+		SCMP_SYS(brk),     SCMP_SYS(munmap),        SCMP_SYS(mremap),     SCMP_SYS(madvise),
+		SCMP_SYS(futex),   SCMP_SYS(clock_gettime), SCMP_SYS(setitimer),  SCMP_SYS(getrandom),
+		SCMP_SYS(sysinfo),
 	};
 	int r;
 
@@ -198,6 +198,11 @@ static int allow_parser(scmp_filter_ctx filter)
 		return r;
 	r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(pwrite64), 1,
 			     SCMP_A0(SCMP_CMP_MASKED_EQ, ~UINT64_C(3), 4));
+	if (r < 0)
+		return r;
+	/* libelf asks whether a descriptor is open. Duplicates would get around the rule above. */
+	r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1,
+			     SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffffU, F_GETFD));
 	if (r < 0)
 		return r;
 	/* Memory, never a file: one that shrinks under a mapping is SIGBUS. Nothing executable. */

@@ -153,6 +153,12 @@ static void do_write_by_a_large_number(void)
 	syscall(SYS_pwrite64, (1ULL << 32) + STDERR_FILENO, "x", 1, 0ULL);
 }
 
+static void do_duplicate(void)
+{
+	if (fcntl(STDERR_FILENO, F_DUPFD, 5) < 0)
+		_exit(97);
+}
+
 static void do_spin(void)
 {
 	struct itimerval timer = { .it_value.tv_usec = 50000 };
@@ -174,7 +180,7 @@ static void test_parser_has_its_own_timer(void **state _unused_)
 static void test_forbidden_calls_kill(void **state _unused_)
 {
 	static void (*const forbidden[])(void) = { do_socket, do_exec, do_fork, do_write_to_stderr,
-						   do_write_by_a_large_number };
+						   do_write_by_a_large_number, do_duplicate };
 
 	for (enum child_kind kind = CHILD_OPENER; kind <= CHILD_PARSER; kind++) {
 		assert_int_equal(run_confined(kind, do_nothing), 0);
