@@ -808,6 +808,15 @@ static int new_table(void)
 
 #define TABLE_BYTES (8U << 20)
 
+/* What the table of a file of this machine, whole and cut short, gives: there are some on x86-64 only. */
+#if defined(__x86_64__)
+#define WHOLE_TABLE 0
+#define LARGE_TABLE (-EFBIG)
+#else
+#define WHOLE_TABLE (-ENOEXEC)
+#define LARGE_TABLE (-ENOEXEC)
+#endif
+
 static void ask_unwind(struct helper *h, int fd, int table_fd, uint64_t max_bytes)
 {
 	uint64_t request;
@@ -818,6 +827,7 @@ static void ask_unwind(struct helper *h, int fd, int table_fd, uint64_t max_byte
 	assert_int_equal(reply.kind, PARSER_UNWIND);
 }
 
+#if defined(__x86_64__)
 /* The rule that the table has for an address. */
 static const struct unwind_rule *rule_at(const struct unwind_table_header *h, uint64_t address)
 {
@@ -833,40 +843,40 @@ static const struct unwind_rule *rule_at(const struct unwind_table_header *h, ui
 			found = &rows[pages[page].first_row + i];
 	return found ? &rules[found->rule] : &rules[0];
 }
+#endif
 
 static void test_unwind_table(void **state _unused_)
 {
 	HELPER;
 	_cleanup_close_ int self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC), table_fd = new_table();
-	const struct unwind_table_header *table;
-	size_t size;
 	uint64_t request;
 
+	assert_int_equal(parser_ask_unwind(h, 1, self, -EBADF, TABLE_BYTES, &request), -EBADF);
+	assert_int_equal(parser_ask_unwind(h, 1, self, self, 0, &request), -EINVAL);
 	ask_unwind(h, self, table_fd, TABLE_BYTES);
-	assert_int_equal(reply.error, 0);
+	assert_int_equal(reply.error, WHOLE_TABLE);
+	assert_int_equal(count_fds(helper_parser_pid(h)), 4); /* it keeps no descriptor */
+#if defined(__x86_64__)
+	/* the first instruction of a function: nothing but the return address is on the stack */
+	extern char __executable_start[];
+	const struct unwind_rule *rule;
+	const struct unwind_table_header *table;
+	size_t size;
+
 	assert_true(reply.unwind.n_functions > 100 && reply.unwind.n_skipped == 0);
 	assert_int_equal(unwind_table_open(table_fd, &table, &size), 0);
 	assert_memory_equal(table, &reply.unwind, sizeof(*table));
 	assert_true(size == unwind_table_size(&reply.unwind));
-#if defined(__x86_64__)
-	/* the first instruction of a function: nothing but the return address is on the stack */
-	extern char __executable_start[];
-	const struct unwind_rule *rule =
-		rule_at(table, (uint64_t)((char *)(uintptr_t)new_table - __executable_start));
-
+	rule = rule_at(table, (uint64_t)((char *)(uintptr_t)new_table - __executable_start));
 	assert_int_equal(rule->cfa, UNWIND_CFA_RSP);
 	assert_int_equal(rule->cfa_offset, 8);
 	assert_int_equal(rule->rbp, UNWIND_RBP_SAME);
-#endif
 	/* nobody changes it after it was checked, the parser neither */
 	assert_int_equal(pwrite(table_fd, "x", 1, 0), -1);
 	assert_int_equal(ftruncate(table_fd, 0), -1);
 	assert_true(mmap(NULL, size, PROT_WRITE, MAP_SHARED, table_fd, 0) == MAP_FAILED);
 	munmap((void *)table, size);
-	assert_int_equal(count_fds(helper_parser_pid(h)), 4); /* it keeps no descriptor */
-
-	assert_int_equal(parser_ask_unwind(h, 1, self, -EBADF, TABLE_BYTES, &request), -EBADF);
-	assert_int_equal(parser_ask_unwind(h, 1, self, self, 0, &request), -EINVAL);
+#endif
 }
 
 static void test_no_unwind_table(void **state _unused_)
@@ -878,7 +888,7 @@ static void test_no_unwind_table(void **state _unused_)
 	size_t size;
 
 	ask_unwind(h, self, small, 1024);
-	assert_int_equal(reply.error, -EFBIG);
+	assert_int_equal(reply.error, LARGE_TABLE);
 	assert_int_equal(unwind_table_open(small, &table, &size), -EBADMSG); /* nothing was written */
 	ask_unwind(h, text, other, 4096);
 	assert_int_equal(reply.error, -ENOEXEC);
@@ -899,8 +909,8 @@ static void test_vdso_can_be_asked_for(void **state _unused_)
 	assert_int_equal(reply.error, 0);
 	assert_true(reply.symbols[0].name[0] != '\0');
 	ask_unwind(h, fd, table_fd, TABLE_BYTES);
-	assert_int_equal(reply.error, 0);
-	assert_true(reply.unwind.n_functions >= 3);
+	assert_int_equal(reply.error, WHOLE_TABLE);
+	assert_true(reply.error < 0 || reply.unwind.n_functions >= 3);
 }
 
 struct routed {
@@ -943,7 +953,7 @@ static void test_kinds_are_routed(void **state _unused_)
 		assert_int_equal(reply.kind, PARSER_SYMBOLS);
 		assert_int_equal(routed.n, dead + 1);
 		assert_true(routed.request == table);
-		assert_int_equal(routed.error, dead ? -EPIPE : 0);
+		assert_int_equal(routed.error, dead ? -EPIPE : WHOLE_TABLE);
 	}
 }
 
