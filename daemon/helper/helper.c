@@ -318,8 +318,8 @@ static int send_request(struct helper *h, struct parser_request_packet *packet, 
 	return 0;
 }
 
-int parser_ask(struct helper *h, uint64_t object, int fd, const uint64_t *offsets, size_t n,
-	       uint64_t *ret_request)
+static int ask_for_names(struct helper *h, enum parser_kind kind, uint64_t object, int fd, const uint64_t *offsets,
+			 size_t n, uint64_t *ret_request)
 {
 	struct parser_request_packet packet;
 	struct request *q;
@@ -332,10 +332,10 @@ int parser_ask(struct helper *h, uint64_t object, int fd, const uint64_t *offset
 	for (size_t i = 0; i < n; i++)
 		if (offsets[i] > INT64_MAX)
 			return -EINVAL;
-	r = prepare_request(h, PARSER_SYMBOLS, object);
+	r = prepare_request(h, kind, object);
 	if (r < 0)
 		return r;
-	packet.header = (struct parser_request_header){ .kind = PARSER_SYMBOLS, .n = (uint32_t)n, .object = object };
+	packet.header = (struct parser_request_header){ .kind = kind, .n = (uint32_t)n, .object = object };
 	memcpy(packet.offsets, offsets, n * sizeof(*offsets));
 	r = send_request(h, &packet, n * sizeof(*offsets), &fd, 1, &q);
 	if (r < 0)
@@ -343,6 +343,18 @@ int parser_ask(struct helper *h, uint64_t object, int fd, const uint64_t *offset
 	memcpy(q->offsets, offsets, n * sizeof(*offsets));
 	*ret_request = q->id;
 	return 0;
+}
+
+int parser_ask(struct helper *h, uint64_t object, int fd, const uint64_t *offsets, size_t n,
+	       uint64_t *ret_request)
+{
+	return ask_for_names(h, PARSER_SYMBOLS, object, fd, offsets, n, ret_request);
+}
+
+int parser_ask_perf_map(struct helper *h, uint64_t object, int fd, const uint64_t *addresses, size_t n,
+			uint64_t *ret_request)
+{
+	return ask_for_names(h, PARSER_PERF_MAP, object, fd, addresses, n, ret_request);
 }
 
 int parser_ask_unwind(struct helper *h, uint64_t object, int fd, int table_fd, uint64_t max_bytes,
@@ -465,7 +477,8 @@ static int decode_reply(struct helper *h, size_t size, struct parser_reply *ret)
 		return -EBADMSG;
 	fill_reply(ret, q, p->error);
 	switch (q->kind) {
-	case PARSER_SYMBOLS: return decode_symbols(h, size, ret);
+	case PARSER_SYMBOLS:
+	case PARSER_PERF_MAP: return decode_symbols(h, size, ret);
 	case PARSER_UNWIND: return decode_unwind(h, size, ret);
 	case PARSER_KIND_N: break;
 	}

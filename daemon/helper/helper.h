@@ -36,8 +36,9 @@ int helper_open_perf_event(struct helper *h, enum opener_event event, int cpu, b
 /* What it can be asked for. Each kind is asked by a function of its own; answers come in the order of the
  * questions, whatever their kind. */
 enum parser_kind {
-	PARSER_SYMBOLS, /* parser_ask() */
-	PARSER_UNWIND,  /* parser_ask_unwind() */
+	PARSER_SYMBOLS,  /* parser_ask() */
+	PARSER_UNWIND,   /* parser_ask_unwind() */
+	PARSER_PERF_MAP, /* parser_ask_perf_map() */
 	PARSER_KIND_N,
 };
 
@@ -60,7 +61,7 @@ struct parser_reply {
 	enum parser_kind kind;
 	int error; /* negative errno: not an ELF file, too large, damaged, or the parser died */
 
-	/* PARSER_SYMBOLS; of other kinds they are 0 */
+	/* PARSER_SYMBOLS and PARSER_PERF_MAP; of other kinds they are 0 */
 	uint8_t build_id[PARSER_BUILD_ID_MAX];
 	size_t build_id_size;  /* 0 when the file has none */
 	uint64_t content_hash; /* names an object without a build ID (else 0): hash of its size and some of
@@ -79,6 +80,10 @@ struct parser_reply {
  * two parsers with questions of this kind. */
 int parser_ask(struct helper *h, uint64_t object, int fd, const uint64_t *offsets, size_t n,
 	       uint64_t *ret_request);
+
+/* Asks for what a perf-map says of addresses in its process: as parser_ask(), where offsets are addresses. */
+int parser_ask_perf_map(struct helper *h, uint64_t object, int fd, const uint64_t *addresses, size_t n,
+			uint64_t *ret_request);
 
 /* Asks for the unwind table of an object (bpf/unwind.h), to be written into table_fd: a new, empty memfd that may be
  * sealed. It is given max_bytes here and can't get larger. Both descriptors are borrowed. The reply's error is

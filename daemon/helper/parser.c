@@ -8,6 +8,7 @@
 #include "demangle.h"
 #include "elf_symbols.h"
 #include "elf_unwind.h"
+#include "perf_map.h"
 #include "protocol.h"
 
 #define CACHE_BYTES_MAX (256ULL << 20)
@@ -19,7 +20,8 @@ struct file {
 	uint64_t object;
 	uint64_t used; /* when: counts requests */
 	uint64_t content_hash;
-	struct elf_symbols *symbols; /* NULL: error says why */
+	struct elf_symbols *symbols; /* both NULL: error says why */
+	struct perf_map *perf_map;
 	int error;
 };
 
@@ -31,6 +33,11 @@ struct parser {
 	alignas(struct parser_reply_header) uint8_t reply[PARSER_REPLY_MAX];
 };
 
+static uint64_t file_bytes(const struct file *f)
+{
+	return (f->symbols ? elf_symbols_bytes(f->symbols) : 0) + (f->perf_map ? perf_map_bytes(f->perf_map) : 0);
+}
+
 static void evict_oldest(struct parser *p)
 {
 	size_t oldest = 0;
@@ -38,59 +45,72 @@ static void evict_oldest(struct parser *p)
 	for (size_t i = 1; i < p->n; i++)
 		if (p->files[i].used < p->files[oldest].used)
 			oldest = i;
-	if (p->files[oldest].symbols)
-		p->bytes -= elf_symbols_bytes(p->files[oldest].symbols);
+	p->bytes -= file_bytes(&p->files[oldest]);
 	elf_symbols_free(p->files[oldest].symbols);
+	perf_map_free(p->files[oldest].perf_map);
 	p->files[oldest] = p->files[--p->n];
 }
 
-static struct file *load_file(struct parser *p, uint64_t object, int fd)
+static int load_names(struct file *f, enum parser_kind kind, int fd)
 {
-	struct file f = { .object = object };
+	return kind == PARSER_PERF_MAP ? perf_map_load(&f->perf_map, fd) : elf_symbols_load(&f->symbols, fd);
+}
+
+static struct file *load_file(struct parser *p, int fd)
+{
+	enum parser_kind kind = p->request.header.kind;
+	struct file f = { .object = p->request.header.object };
 	uint8_t build_id[ELF_BUILD_ID_MAX];
 
-	f.error = elf_symbols_load(&f.symbols, fd);
+	f.error = load_names(&f, kind, fd);
 	while (f.error == -ENOMEM && p->n > 0) {
 		evict_oldest(p);
-		f.error = elf_symbols_load(&f.symbols, fd);
+		f.error = load_names(&f, kind, fd);
 	}
 	/* Only where it is needed: on a cold disk these reads are seeks. */
 	if ((!f.symbols || elf_symbols_build_id(f.symbols, build_id) == 0) &&
 	    elf_content_hash(fd, &f.content_hash) < 0)
 		f.content_hash = 0;
 
-	if (f.symbols)
-		p->bytes += elf_symbols_bytes(f.symbols);
+	p->bytes += file_bytes(&f);
 	while (p->n > 0 && (p->n == CACHE_FILES_MAX || p->bytes > CACHE_BYTES_MAX))
 		evict_oldest(p);
 	p->files[p->n] = f;
 	return &p->files[p->n++];
 }
 
-static struct file *find_file(struct parser *p, uint64_t object, int fd)
+static struct file *find_file(struct parser *p, int fd)
 {
 	struct file *f = NULL;
 
 	for (size_t i = 0; i < p->n && !f; i++)
-		if (p->files[i].object == object)
+		if (p->files[i].object == p->request.header.object)
 			f = &p->files[i];
 	if (!f)
-		f = load_file(p, object, fd);
+		f = load_file(p, fd);
 	f->used = ++p->clock;
 	return f;
+}
+
+static void find_symbol(const struct file *f, uint64_t offset, struct elf_symbol *ret)
+{
+	if (f->perf_map)
+		perf_map_lookup(f->perf_map, offset, ret);
+	else
+		elf_symbols_lookup(f->symbols, offset, ret);
 }
 
 static size_t find_symbols(struct parser *p, int fd)
 {
 	const struct parser_request_packet *q = &p->request;
-	const struct file *f = find_file(p, q->header.object, fd);
+	const struct file *f = find_file(p, fd);
 	struct parser_reply_header *h = (struct parser_reply_header *)p->reply;
 	struct parser_reply_entry *entries = (struct parser_reply_entry *)(h + 1);
 	size_t size;
 
 	h->error = f->error;
 	h->content_hash = f->content_hash;
-	h->n = f->symbols ? q->header.n : 0;
+	h->n = f->error < 0 ? 0 : q->header.n;
 	if (f->symbols)
 		h->build_id_size = (uint32_t)elf_symbols_build_id(f->symbols, h->build_id);
 
@@ -100,7 +120,7 @@ static size_t find_symbols(struct parser *p, int fd)
 		char name[PARSER_NAME_MAX];
 		size_t length;
 
-		elf_symbols_lookup(f->symbols, q->offsets[i], &s);
+		find_symbol(f, q->offsets[i], &s);
 		length = demangle(s.name, name, sizeof(name));
 		entries[i] = (struct parser_reply_entry){
 			.start = s.start,
@@ -140,6 +160,7 @@ static bool request_is_valid(const struct parser_request_packet *q, size_t size,
 	size -= sizeof(q->header);
 	switch (q->header.kind) {
 	case PARSER_SYMBOLS:
+	case PARSER_PERF_MAP:
 		return fds[1] < 0 && q->header.n >= 1 && q->header.n <= PARSER_OFFSETS_MAX &&
 			size == q->header.n * sizeof(q->offsets[0]);
 	case PARSER_UNWIND: return fds[1] >= 0 && q->header.n == 0 && size == sizeof(q->unwind);

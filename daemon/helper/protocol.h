@@ -41,7 +41,8 @@ struct opener_reply {
 /* What the parser is asked for: a header, then what belongs to the kind.
  *
  *   PARSER_SYMBOLS  n offsets of 8 bytes; one descriptor comes along: the file
- *   PARSER_UNWIND   struct parser_unwind_request, n = 0; two descriptors: the file, the memory for the table */
+ *   PARSER_UNWIND   struct parser_unwind_request, n = 0; two descriptors: the file, the memory for the table
+ *   PARSER_PERF_MAP n addresses of 8 bytes; one descriptor: the map */
 struct parser_request_header {
 	uint32_t magic;
 	uint32_t kind; /* enum parser_kind */
@@ -54,7 +55,8 @@ struct parser_request_header {
 /* What it answers, in the order of the requests, with the same kind. On error n is 0 and nothing follows.
  *
  *   PARSER_SYMBOLS  n entries, then their names without separators, in the order of the entries
- *   PARSER_UNWIND   n = 0: struct unwind_table_header, as in the table */
+ *   PARSER_UNWIND   n = 0: struct unwind_table_header, as in the table
+ *   PARSER_PERF_MAP as PARSER_SYMBOLS */
 struct parser_reply_header {
 	uint32_t magic;
 	uint32_t kind;

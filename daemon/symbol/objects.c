@@ -187,7 +187,7 @@ static void keep_fd(struct objects *o, struct object *object, int fd)
 	o->with_fd[o->n_fds++] = object;
 }
 
-int objects_add(struct objects *o, int fd, const char *path, uint64_t *ret_key)
+static int add(struct objects *o, int fd, const char *path, bool is_perf_map, uint64_t *ret_key)
 {
 	_cleanup_close_ int taken = fd;
 	const char *slash = strrchr(path, '/');
@@ -203,7 +203,7 @@ int objects_add(struct objects *o, int fd, const char *path, uint64_t *ret_key)
 		object = find_room(o);
 		if (!object)
 			return -ENOBUFS;
-		*object = (struct object){ .key = key, .fd = -EBADF, .used = o->now };
+		*object = (struct object){ .key = key, .fd = -EBADF, .used = o->now, .is_perf_map = is_perf_map };
 		copy_string(object->name, sizeof(object->name), slash ? slash + 1 : path);
 		sanitize_name(object->name);
 		(void)map64_put(o->index, key, (uint64_t)(object - o->slots));
@@ -211,6 +211,16 @@ int objects_add(struct objects *o, int fd, const char *path, uint64_t *ret_key)
 	keep_fd(o, object, TAKE_FD(taken));
 	*ret_key = key;
 	return 0;
+}
+
+int objects_add(struct objects *o, int fd, const char *path, uint64_t *ret_key)
+{
+	return add(o, fd, path, false, ret_key);
+}
+
+int objects_add_perf_map(struct objects *o, int fd, uint64_t *ret_key)
+{
+	return add(o, fd, "[jit]", true, ret_key);
 }
 
 struct object *objects_get(struct objects *o, uint64_t key)
@@ -298,7 +308,8 @@ int objects_ask(struct objects *o, struct object *object, const uint64_t *offset
 		return -EAGAIN;
 	r = reserve_pending(object, m);
 	if (r >= 0)
-		r = parser_ask(o->helper, object->key, object->fd, wanted, m, &request);
+		r = (object->is_perf_map ? parser_ask_perf_map : parser_ask)(o->helper, object->key, object->fd, wanted, m,
+									     &request);
 	if (r < 0) {
 		if (r != -EAGAIN)
 			give_up(o, object, r);

@@ -29,6 +29,7 @@ struct object {
 	uint64_t used; /* when: counts resolved stacks */
 	uint64_t fd_used_ns;
 	char name[OBJECT_NAME_SIZE]; /* base name of its path */
+	bool is_perf_map; /* of a process: offsets are its addresses */
 	bool identified;
 	int error;       /* the parser could not read it; it stays nameless */
 	unsigned deaths; /* of the parser with a question for it open */
@@ -49,6 +50,7 @@ DEFINE_CLEANUP(struct objects *, objects_free)
 void objects_begin(struct objects *o);
 /* Takes fd over. -ENOBUFS when every object is in use by this stack. */
 int objects_add(struct objects *o, int fd, const char *path, uint64_t *ret_key);
+int objects_add_perf_map(struct objects *o, int fd, uint64_t *ret_key);
 /* NULL when it has been evicted. Valid until the next objects_add(). */
 struct object *objects_get(struct objects *o, uint64_t key);
 bool objects_has_fd(const struct object *object);

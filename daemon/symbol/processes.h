@@ -18,6 +18,8 @@ struct process {
 	uint64_t maps_retry_ns; /* no earlier than this are the mappings read again */
 	uint64_t maps_pause_ns; /* grows while reading them again finds nothing */
 	struct mappings mappings;
+	uint64_t perf_map;            /* objects.h; 0 = none is known */
+	uint64_t perf_map_retry_ns;   /* look for it, or for what was added to it, after this */
 	uint32_t slot;
 	uint8_t tries;
 	bool referenced; /* since the clock hand came by */

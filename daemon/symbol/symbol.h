@@ -51,8 +51,8 @@ struct symbols_frame {
 	uint64_t id; /* hash of object identity (build ID, content hash, "kernel") and function or offset */
 	enum frame_kind kind;
 	const char *function; /* "" when unnamed: then [object+0xoffset] is its display name */
-	const char *object;   /* base name of the file, "[kernel]", a module's "[name]", "[vdso]", "[anon]",
-				 "[unknown]" */
+	const char *object;   /* base name of the file, "[kernel]", a module's "[name]", "[vdso]", "[jit]" (code
+				 that a perf-map names), "[anon]", "[unknown]" */
 	const char *display;  /* what folded output prints */
 };
 

@@ -4,6 +4,7 @@
 
 #include "cgroups.h"
 #include "helper.h"
+#include "jit.h"
 #include "kernel.h"
 #include "objects.h"
 #include "processes.h"
@@ -17,10 +18,14 @@
 #define KALLSYMS_AGE_MIN_NS (60 * NSEC_PER_SEC)
 #define KALLSYMS_AGE_MAX_NS (3600 * NSEC_PER_SEC)
 #define IDLE_CHECK_NS NSEC_PER_SEC
+/* A perf-map is looked for again after this; when there is one it is read again after a second and, since it is read as a whole,
+ * a second for each of these bytes, if it has changed. */
+#define PERF_MAP_MISSING_NS (10 * NSEC_PER_SEC)
+#define PERF_MAP_BYTES_PER_SECOND (2U << 20)
 /* Devices of file systems without a disk that were looked up lately. */
 #define DEVICES_MAX 64
 
-enum frame_seed { SEED_KERNEL_FRAME = 16, SEED_FUNCTION, SEED_ADDRESS, SEED_WHOLE, SEED_STACK };
+enum frame_seed { SEED_KERNEL_FRAME = 16, SEED_FUNCTION, SEED_ADDRESS, SEED_WHOLE, SEED_STACK, SEED_JIT };
 
 /* Between the kernel's and the user's part of a stack, so that the same ids on the other side are another
  * stack. */
@@ -43,6 +48,7 @@ struct symbols {
 	uint64_t kernel_read_ns, kernel_age_ns, modules_hash, idle_check_ns;
 	bool kernel_missed; /* an address had no name: kallsyms may have grown */
 	uint64_t resolved, unnamed;
+	uint64_t vdso; /* objects.h; 0 = not known */
 	struct device devices[DEVICES_MAX];
 	size_t n_devices;
 
@@ -404,11 +410,87 @@ static struct symbols_frame object_frame(struct symbols *s, size_t i, const stru
 	if (f)
 		return address_frame(s, i, object->id, object->name,
 				     f->address + (offset - f->from) + is_return);
-	if (object->error == -ENOEXEC && strncmp(m->path, "/memfd:", 7) == 0)
-		return whole_frame(FRAME_JIT, "[anon]");
 	if (object->error == -ENOEXEC) /* no ELF file: it has offsets only */
 		return address_frame(s, i, object->id, object->name, offset + is_return);
 	return file_frame(s, i, m->path);
+}
+
+/* The process's perf-map, as new as it is worth the work; NULL when it has none. */
+static struct object *perf_map_object(struct symbols *s, struct process *p)
+{
+	_cleanup_close_ int process_fd = -EBADF, path_fd = -EBADF;
+	struct object *object = p->perf_map ? objects_get(s->objects, p->perf_map) : NULL;
+	uint64_t now = clock_monotonic_ns(), key;
+	struct stat st;
+	int fd;
+
+	if (now < p->perf_map_retry_ns)
+		return object;
+	p->perf_map_retry_ns = now + PERF_MAP_MISSING_NS;
+	process_fd = process_open(s->processes, p);
+	path_fd = process_fd < 0 ? process_fd : jit_map_find(process_fd, &st);
+	if (path_fd < 0 || may_block(s, st.st_dev, process_fd))
+		return object;
+	fd = jit_map_open(path_fd);
+	if (fd < 0 || objects_add_perf_map(s->objects, fd, &key) < 0)
+		return object;
+	p->perf_map = key;
+	p->perf_map_retry_ns = now + NSEC_PER_SEC + (uint64_t)st.st_size / PERF_MAP_BYTES_PER_SECOND * NSEC_PER_SEC;
+	return objects_get(s->objects, key);
+}
+
+/* -EAGAIN when the parser can be asked: put on the list of what it must be asked. */
+static int ask_later(struct symbols *s, const struct object *object, uint64_t offset)
+{
+	if (!object || object->error != 0 || !(objects_has_fd(object) || object->n_pending > 0))
+		return 0;
+	s->wanted[s->n_wanted++] = (struct wanted){ .object = object->key, .offset = offset };
+	return -EAGAIN;
+}
+
+static int jit_frame(struct symbols *s, struct process *p, uint64_t address, struct symbols_frame *ret)
+{
+	const struct object *object = perf_map_object(s, p);
+	const struct function *f = object ? object_find(object, address) : NULL;
+
+	if (!f && ask_later(s, object, address) < 0)
+		return -EAGAIN;
+	if (!f || !f->name) {
+		*ret = whole_frame(FRAME_JIT, "[anon]");
+		return 0;
+	}
+	*ret = (struct symbols_frame){
+		.id = hash64_string(f->name, SEED_JIT), /* where it lies differs from run to run */
+		.kind = FRAME_JIT,
+		.function = f->name,
+		.object = "[jit]",
+		.display = f->name,
+	};
+	return 0;
+}
+
+/* All 64-bit processes have the same one. */
+static struct object *vdso_object(struct symbols *s, bool open)
+{
+	struct object *object = s->vdso ? objects_get(s->objects, s->vdso) : NULL;
+	int fd;
+
+	if (object && (!open || objects_has_fd(object)))
+		return object;
+	fd = vdso_image_fd();
+	if (fd < 0 || objects_add(s->objects, fd, "[vdso]", &s->vdso) < 0)
+		return NULL;
+	return objects_get(s->objects, s->vdso);
+}
+
+static bool is_known_vdso(const struct mapping *m)
+{
+	return streq(m->path, "[vdso]") && m->start > UINT32_MAX;
+}
+
+static struct object *object_of(struct symbols *s, struct process *p, struct mapping *m, bool open)
+{
+	return m->kind == MAPPING_SPECIAL ? vdso_object(s, open) : mapping_object(s, p, m, open);
 }
 
 /* -EAGAIN: put on the list of what the parser must be asked. */
@@ -425,24 +507,22 @@ static int user_frame(struct symbols *s, struct process *p, size_t i, uint64_t a
 		return 0;
 	}
 	offset = address - is_return - m->start + m->offset;
-	if (m->kind == MAPPING_ANONYMOUS) {
-		*ret = whole_frame(FRAME_JIT, "[anon]");
-		return 0;
-	}
-	if (m->kind == MAPPING_SPECIAL) {
+	if (m->kind == MAPPING_ANONYMOUS)
+		return jit_frame(s, p, address - is_return, ret);
+	if (m->kind == MAPPING_SPECIAL && !is_known_vdso(m)) {
 		*ret = address_frame(s, i, hash64_string(m->path, SEED_WHOLE), m->path, address - m->start);
 		return 0;
 	}
 
-	object = mapping_object(s, p, m, false);
+	object = object_of(s, p, m, false);
 	f = object ? object_find(object, offset) : NULL;
 	if (object && !f && object->error == 0) {
-		object = mapping_object(s, p, m, object->n_pending == 0);
-		if (object && object->error == 0 && (objects_has_fd(object) || object->n_pending > 0)) {
-			s->wanted[s->n_wanted++] = (struct wanted){ .object = object->key, .offset = offset };
+		object = object_of(s, p, m, object->n_pending == 0);
+		if (ask_later(s, object, offset) < 0)
 			return -EAGAIN;
-		}
 	}
+	if (object && object->error == -ENOEXEC && strncmp(m->path, "/memfd:", 7) == 0)
+		return jit_frame(s, p, address - is_return, ret);
 	*ret = object && (f || object->error < 0) ? object_frame(s, i, object, m, f, offset, is_return)
 						  : file_frame(s, i, m->path);
 	return 0;

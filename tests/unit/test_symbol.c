@@ -2,12 +2,14 @@
 /* Identity: units, mappings, kernel names, and real processes, of which this program starts copies of itself.
  */
 #include <fcntl.h>
+#include <gelf.h>
 #include <linux/magic.h>
 #include <poll.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <sys/auxv.h>
 #include <sys/capability.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -482,6 +484,7 @@ static _Noreturn void child_main(int fd, const char *chroot_to)
 		.last = (uint64_t)(uintptr_t)last_call,
 		.libc = (uint64_t)(uintptr_t)memfd_create,
 		.anonymous = (uint64_t)(uintptr_t)code,
+		.vdso = getauxval(AT_SYSINFO_EHDR),
 	};
 
 	if (chroot_to && (chroot(chroot_to) < 0 || chdir("/") < 0))
@@ -624,6 +627,170 @@ static void test_recursion_is_kept(void **state)
 	symbols_get_status(f->symbols, &status);
 	assert_int_equal(status.resolved, 6);
 	assert_int_equal(status.unnamed, 0); /* of those that a symbol could have covered */
+}
+
+static void test_vdso(void **state)
+{
+	struct fixture *f = *state;
+	CHILD a = spawn_copy(self);
+	struct symbols_process_key key = key_of(a.pid);
+	_cleanup_close_ int fd = vdso_image_fd();
+	Elf *elf;
+	Elf_Scn *section = NULL;
+	GElf_Shdr h;
+	size_t n = 0;
+
+	elf_version(EV_CURRENT);
+	elf = elf_begin(fd, ELF_C_READ, NULL);
+	while ((section = elf_nextscn(elf, section))) {
+		Elf_Data *data = elf_getdata(section, NULL);
+		GElf_Sym sym;
+
+		assert_non_null(gelf_getshdr(section, &h));
+		for (int i = 1; h.sh_type == SHT_DYNSYM && gelf_getsym(data, i, &sym); i++) {
+			uint64_t address = a.addresses.vdso + sym.st_value;
+			const char *name = elf_strptr(elf, h.sh_link, sym.st_name);
+
+			if (GELF_ST_TYPE(sym.st_info) != STT_FUNC || sym.st_size == 0)
+				continue;
+			resolve(f, &key, NULL, 0, &address, 1);
+			assert_string_equal(frames[0].object, "[vdso]");
+			/* "__vdso_getcpu" is "getcpu", too */
+			assert_true(frames[0].function[0] != '\0');
+			assert_true(strstr(frames[0].function, name) || strstr(name, frames[0].function));
+			n++;
+		}
+	}
+	elf_end(elf);
+	assert_true(n > 0);
+	a.addresses.vdso += 8; /* in its header */
+	resolve(f, &key, NULL, 0, &a.addresses.vdso, 1);
+	assert_string_equal(frames[0].display, "[vdso+0x8]");
+}
+
+/* ---- code that was made at run time ---- */
+
+static void write_map(const char *path, const char *mode, const char *format, ...)
+{
+	_cleanup_fclose_ FILE *f = fopen(path, mode);
+	va_list args;
+
+	assert_non_null(f);
+	va_start(args, format);
+	assert_true(vfprintf(f, format, args) > 0);
+	va_end(args);
+}
+
+static void unlink_path(char (*path)[64])
+{
+	unlink(*path);
+}
+
+#define JIT_MAP(child)                                        \
+	_cleanup_(unlink_path) char map[64];                  \
+	snprintf(map, sizeof(map), "/tmp/perf-%d.map", (child).pid)
+
+static const char *name_of(struct fixture *f, const struct symbols_process_key *key, uint64_t address)
+{
+	resolve(f, key, NULL, 0, &address, 1);
+	assert_int_equal(n_frames, 1);
+	return frames[0].display;
+}
+
+/* Another look at its map is due only later. */
+static void look_again(struct fixture *f, const struct symbols_process_key *key)
+{
+	static const struct process_record unknown = {};
+
+	processes_get(f->symbols->processes, key, &unknown)->perf_map_retry_ns = 0;
+}
+
+static void test_perf_map(void **state)
+{
+	struct fixture *f = *state;
+	CHILD a = spawn_copy(self);
+	CHILD b = spawn_copy(self);
+	struct symbols_process_key key = key_of(a.pid), key_b = key_of(b.pid);
+	uint64_t code = a.addresses.anonymous, id;
+	JIT_MAP(a);
+	char map_b[64];
+
+	write_map(map, "w", "%lx 20 LazyCompile:~fill;it /srv/a b.js:7\n%lx 10 replaced\n%lx 10 later\n%lx 10 unfini",
+		  (unsigned long)code, (unsigned long)code + 0x40, (unsigned long)code + 0x48,
+		  (unsigned long)code + 0x80);
+	assert_string_equal(name_of(f, &key, code), "LazyCompile:~fill:it /srv/a b.js:7");
+	assert_string_equal(frames[0].object, "[jit]");
+	assert_int_equal(frames[0].kind, FRAME_JIT);
+	id = frames[0].id;
+	assert_string_equal(name_of(f, &key, code + 0x1f), "LazyCompile:~fill:it /srv/a b.js:7");
+	assert_string_equal(name_of(f, &key, code + 0x20), "[anon]");
+	assert_string_equal(name_of(f, &key, code + 0x47), "replaced");
+	assert_string_equal(name_of(f, &key, code + 0x48), "later"); /* the later line is right */
+	assert_string_equal(name_of(f, &key, code + 0x80), "[anon]");
+
+	/* it grew */
+	write_map(map, "a", "shed\n%lx 8 new_code\n", (unsigned long)code + 0x20);
+	look_again(f, &key);
+	assert_string_equal(name_of(f, &key, code + 0x20), "new_code");
+	assert_string_equal(name_of(f, &key, code + 0x80), "unfinished");
+
+	/* the same function elsewhere in another process is the same frame */
+	snprintf(map_b, sizeof(map_b), "/tmp/perf-%d.map", b.pid);
+	write_map(map_b, "w", "%lx 20 LazyCompile:~fill;it /srv/a b.js:7\n", (unsigned long)b.addresses.anonymous + 256);
+	name_of(f, &key_b, b.addresses.anonymous + 260);
+	unlink(map_b);
+	assert_true(frames[0].id == id);
+}
+
+/* Nobody else may name a process's functions, nor make us read or wait for what is no map. */
+static void test_perf_map_of_others(void **state)
+{
+	struct fixture *f = *state;
+	CHILD a = spawn_copy(self);
+	struct symbols_process_key key = key_of(a.pid);
+	uint64_t code = a.addresses.anonymous;
+	JIT_MAP(a);
+	char other[80];
+
+	snprintf(other, sizeof(other), "%s.other", map);
+	write_map(other, "w", "%lx 20 foreign\n", (unsigned long)code);
+	assert_int_equal(symlink(other, map), 0);
+	assert_string_equal(name_of(f, &key, code), "[anon]");
+	unlink(map);
+	assert_int_equal(link(other, map), 0);
+	look_again(f, &key);
+	assert_string_equal(name_of(f, &key, code), "[anon]");
+	unlink(map);
+	unlink(other);
+
+	assert_int_equal(mkfifo(map, 0600), 0);
+	look_again(f, &key);
+	assert_string_equal(name_of(f, &key, code), "[anon]");
+	unlink(map);
+
+	write_map(map, "w", "%lx 20 foreign\n", (unsigned long)code);
+	if (geteuid() == 0) {
+		assert_int_equal(chown(map, 12345, 12345), 0);
+		look_again(f, &key);
+		assert_string_equal(name_of(f, &key, code), "[anon]");
+		assert_int_equal(chown(map, 0, 0), 0);
+	}
+	look_again(f, &key);
+	assert_string_equal(name_of(f, &key, code), "foreign");
+}
+
+static void test_status_of_jit(void **state _unused_)
+{
+	uid_t uid = 0;
+	int pid = 0;
+
+	assert_int_equal(jit_parse_status("Name:\tnode\nUid:\t1000\t1001\t0\t0\nNSpid:\t4711\t12\t3\nVm:\t1\n", &pid, &uid), 0);
+	assert_int_equal(pid, 3);
+	assert_int_equal(uid, 1001);
+	assert_int_equal(jit_parse_status("Name:\tx\nUid:\t0\t0\t0\t0\nNSpid:\t4711\n5\n", &pid, &uid), 0);
+	assert_int_equal(pid, 4711);
+	assert_int_equal(jit_parse_status("Name:\tx\nUid:\t0\t0\t0\t0\n", &pid, &uid), -EBADMSG);
+	assert_int_equal(jit_parse_status("\nUid:\t0\t0\nNSpid:\t\n", &pid, &uid), -EBADMSG);
 }
 
 static char *copy_of_self(const char *name, bool strip)
@@ -1156,6 +1323,7 @@ int main(int argc, char *argv[])
 		cmocka_unit_test(test_mappings_are_bounded),
 		cmocka_unit_test(test_stat_parse),
 		cmocka_unit_test(test_sanitize),
+		cmocka_unit_test(test_status_of_jit),
 		cmocka_unit_test(test_kernel_names),
 		cmocka_unit_test(test_kernel_hidden_or_damaged),
 		cmocka_unit_test(test_kernel_real),
@@ -1163,6 +1331,9 @@ int main(int argc, char *argv[])
 		WITH_FIXTURE(test_known_functions_ask_nobody),
 		WITH_FIXTURE(test_return_address_behind_the_function),
 		WITH_FIXTURE(test_recursion_is_kept),
+		WITH_FIXTURE(test_vdso),
+		WITH_FIXTURE(test_perf_map),
+		WITH_FIXTURE(test_perf_map_of_others),
 		WITH_FIXTURE(test_stripped),
 		WITH_FIXTURE(test_deleted_binary),
 		WITH_FIXTURE(test_replaced_binary),
