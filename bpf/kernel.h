@@ -87,7 +87,10 @@ struct percpu_counter {
 	s64 count;
 };
 
+struct file;
+
 struct mm_struct {
+	struct file *exe_file;
 	struct rw_semaphore mmap_lock;
 	struct percpu_counter rss_stat[4]; /* since 6.2 */
 };
@@ -113,6 +116,7 @@ struct task_struct {
 	int pid;
 	int tgid;
 	struct task_struct *group_leader;
+	struct task_struct *real_parent;
 	unsigned long nvcsw;
 	unsigned long nivcsw;
 	u64 start_time;
@@ -141,7 +145,7 @@ struct bpf_iter__task {
 
 struct pt_regs {
 #if defined(__TARGET_ARCH_x86)
-	unsigned long ip, bp, sp, di;
+	unsigned long ip, bp, sp, di, cs;
 #elif defined(__TARGET_ARCH_arm64)
 	unsigned long regs[31];
 	unsigned long sp, pc;

@@ -26,7 +26,7 @@ struct task_state {
 	u32 wait_epoch;
 	u32 seen;        /* enum seen_state at the last visit */
 	u32 session;     /* of the accounts below */
-	u32 pad;
+	u32 ticks;       /* that the reported wait has lasted; WALK_AGAIN_NOW: it is to be walked again and then reported */
 	u64 on_cpu_ns, runnable_ns, faults_minor, faults_major; /* accounted until */
 };
 

@@ -34,6 +34,8 @@ _Static_assert(sizeof(struct stackd_process) == 48, "shared with the daemon");
 
 #define STACKD_STACK_TRUNCATED 1u
 #define STACKD_STACK_SWITCH 2u /* taken while switching, so that the innermost frames are ours and the scheduler's */
+#define STACKD_STACK_FRAME_POINTERS 4u /* user frames were found by frame pointers, wholly or in part: they may lie */
+#define STACKD_STACK_END_SHIFT 8       /* from here on: enum stackd_unwind_end (unwind_maps.h) of the user part */
 
 /* Value of the stacks map; the key is the raw id. */
 struct stackd_stack {
@@ -41,7 +43,7 @@ struct stackd_stack {
 	__u16 n_kernel, n_user;
 	__u32 flags;     /* STACKD_STACK_... */
 	__u64 kernel[STACKD_KERNEL_FRAMES]; /* innermost first, as user[] */
-	__u64 user[STACKD_USER_FRAMES];
+	__u64 user[STACKD_USER_FRAMES];     /* all but the innermost: the address behind the one in question, as a call leaves it */
 };
 _Static_assert(sizeof(struct stackd_stack) == 48 + 8 + 8 * (48 + 128), "shared with the daemon");
 
@@ -129,6 +131,8 @@ struct stackd_control {
 	__u32 run_queues;        /* of how many CPUs the run queue is known */
 	__u32 possible_cpus;
 	__u32 stack_depth;       /* frames at which the kernel ends a walk */
+	__u32 unwind_depth;      /* user frames at which a walk ends; at most STACKD_USER_FRAMES */
+	__u32 pad;
 	/* The run queues' clock less CLOCK_MONOTONIC: the most that this tick has seen, and what the last tick gave. A stale clock
 	 * only makes it less. 0: not known. */
 	__s64 clock_ahead_seen_ns, clock_ahead_ns;

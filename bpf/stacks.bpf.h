@@ -40,7 +40,7 @@ struct {
 } losses SEC(".maps");
 
 /* Each program has its own slot, because an interrupt's program may run on top of another context's. */
-enum scratch_slot { SCRATCH_PERF, SCRATCH_SWITCH, SCRATCH_CLOCK, SCRATCH_FORK, SCRATCH_N };
+enum scratch_slot { SCRATCH_PERF, SCRATCH_SWITCH, SCRATCH_CLOCK, SCRATCH_FORK, SCRATCH_ITERATOR, SCRATCH_N };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -56,6 +56,8 @@ static __always_inline void lose(u32 cause, u64 n)
 	if (count)
 		__sync_fetch_and_add(count, n);
 }
+
+#include "unwind.bpf.h"
 
 static __always_inline struct stackd_guard *enter(void)
 {
@@ -106,7 +108,8 @@ static __noinline u64 stack_hash(struct stackd_stack *stack)
 	u64 hash = mix(mix(stack->process.start_ns, stack->process.tgid), stack->process.exec_id);
 	u32 i;
 
-	hash = mix(hash, (u64)stack->n_kernel << 32 | stack->n_user);
+	/* A walk that ended early is another stack than a whole one of the same frames. */
+	hash = mix(hash, (u64)(stack->flags & ~STACKD_STACK_SWITCH) << 32 | (u64)stack->n_kernel << 16 | stack->n_user);
 	for (i = 0; i < STACKD_KERNEL_FRAMES; i++) {
 		if (i >= stack->n_kernel)
 			break;
@@ -139,24 +142,23 @@ static __always_inline u64 stack_keep(struct stackd_stack *stack)
 static __always_inline u64 stack_capture(void *ctx, u32 slot, struct task_struct *task)
 {
 	struct stackd_stack *stack = bpf_map_lookup_elem(&scratch, &slot);
-	long kernel, user = 0;
+	long kernel;
 
 	if (!stack)
 		return 0;
 	kernel = bpf_get_stack(ctx, stack->kernel, sizeof stack->kernel, 0);
-	if (!(task->flags & PF_KTHREAD))
-		user = bpf_get_stack(ctx, stack->user, sizeof stack->user, BPF_F_USER_STACK);
-	if (kernel <= 0 && user <= 0) {
-		lose(LOSS_STACK_FAILED, 1);
-		return 0;
-	}
 	stack->n_kernel = kernel > 0 ? (u64)kernel / 8 : 0;
-	stack->n_user = user > 0 ? (u64)user / 8 : 0;
-	stack->flags = stack->n_kernel == STACKD_KERNEL_FRAMES || stack->n_user >= control.stack_depth ?
-	               STACKD_STACK_TRUNCATED : 0;
+	stack->n_user = 0;
+	stack->flags = stack->n_kernel == STACKD_KERNEL_FRAMES ? STACKD_STACK_TRUNCATED : 0;
 	if (slot == SCRATCH_SWITCH)
 		stack->flags |= STACKD_STACK_SWITCH;
 	process_fill(&stack->process, task);
+	if (!(task->flags & PF_KTHREAD))
+		unwind_current(ctx, slot, task, stack);
+	if (!stack->n_kernel && !stack->n_user) {
+		lose(LOSS_STACK_FAILED, 1);
+		return 0;
+	}
 	return stack_keep(stack);
 }
 

@@ -135,7 +135,7 @@ static __always_inline bool memory_at_hand(struct task_struct *task)
 }
 
 /* As bpf_get_stack() walks the current task: the address, then the chain of frame pointers. */
-static __always_inline void walk_user(struct task_struct *task, struct stackd_stack *stack)
+static __always_inline void walk_frame_pointers(struct task_struct *task, struct stackd_stack *stack)
 {
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
 	struct user_frame frame;
@@ -152,6 +152,7 @@ static __always_inline void walk_user(struct task_struct *task, struct stackd_st
 		/* Kept in memory, so that the verifier sees one state at the end of the loop and not one for each depth. */
 		*(volatile u16 *)&stack->n_user = n + 1;
 	}
+	unwind_ended(stack, *(volatile u16 *)&stack->n_user >= control.stack_depth ? STACKD_UNWIND_DEPTH : STACKD_UNWIND_PROCESS, true);
 }
 
 /* Walks a thread that isn't running, and keeps the stack only if it still is where it was. */
@@ -171,12 +172,13 @@ static __always_inline u64 walk_waiting(struct task_struct *task, u64 switches, 
 	size = bpf_get_task_stack(task, stack->kernel, sizeof stack->kernel, 0);
 	stack->n_kernel = size > 0 ? (u64)size / 8 : 0;
 	stack->n_user = 0;
-	stack->flags = 0;
+	stack->flags = stack->n_kernel == STACKD_KERNEL_FRAMES ? STACKD_STACK_TRUNCATED : 0;
+	process_fill(&stack->process, task);
 	if (!(task->flags & PF_KTHREAD)) {
-		if (sleepable && memory_at_hand(task))
-			walk_user(task, stack);
-		else
-			stack->flags = STACKD_STACK_TRUNCATED;
+		if (!sleepable || !memory_at_hand(task))
+			unwind_ended(stack, STACKD_UNWIND_READ, false);
+		else if (!unwind_remote(task, stack))
+			walk_frame_pointers(task, stack);
 	}
 	if (task->on_cpu || switches_of(task) != switches)
 		return 0;
@@ -184,13 +186,33 @@ static __always_inline u64 walk_waiting(struct task_struct *task, u64 switches, 
 		lose(LOSS_STACK_FAILED, 1);
 		return 0;
 	}
-	if (stack->n_kernel == STACKD_KERNEL_FRAMES || stack->n_user >= control.stack_depth)
-		stack->flags = STACKD_STACK_TRUNCATED;
-	process_fill(&stack->process, task);
 	return stack_keep(stack);
 }
 
 /* ---- waits that outlast ticks ---- */
+
+#define WALK_AGAIN_SOON 3
+#define WALK_AGAIN_LATE 15
+#define WALK_AGAIN_NOW 0xffffffffu
+
+/* The stack of a wait that began before the daemon had loaded what it takes to walk it: it is walked again after some ticks. */
+static __always_inline bool is_poor(u64 id)
+{
+	const struct stackd_stack *stack = bpf_map_lookup_elem(&stacks, &id);
+	u32 end;
+
+	if (!stack)
+		return false;
+	end = stack->flags >> STACKD_STACK_END_SHIFT;
+	return stack->flags & STACKD_STACK_FRAME_POINTERS || end == STACKD_UNWIND_MAPPING || end == STACKD_UNWIND_TABLE;
+}
+
+static __always_inline bool walk_again(struct task_state *state, u64 id)
+{
+	u32 ticks = ++state->ticks;
+
+	return (ticks == WALK_AGAIN_SOON || ticks == WALK_AGAIN_LATE) && is_poor(id);
+}
 
 static __always_inline bool wait_reported(struct task_state *state)
 {
@@ -231,14 +253,21 @@ static __always_inline bool still_blocked(struct task_struct *task, struct task_
 		return false; /* it went to sleep after the last tick's end, before the last visit: not a whole tick yet */
 	if (reported)
 		id = state->wait_id;
-	else if (!id)
+	else if (!id || state->ticks == WALK_AGAIN_NOW)
 		id = walk_waiting(task, switches, sleepable);
 	if (!id || !is_blocked(task))
 		return false;
 	if (known) {
+		bool again = reported && walk_again(state, id);
+
 		state->stack_id = id;
 		if (__sync_val_compare_and_swap(&state->claim, claim, control.tick_ns) != claim)
 			return false;
+		if (again) { /* this wait ends here, and the next visit reports it with what it finds then */
+			state->ticks = WALK_AGAIN_NOW;
+			account_off_cpu(task, id, control.tick_ns - control.last_tick_ns, 0);
+			return false;
+		}
 		if (!reported && accountable(claim) < control.last_tick_ns)
 			account_off_cpu(task, id, control.last_tick_ns - accountable(claim), 0);
 	} else {
@@ -247,6 +276,7 @@ static __always_inline bool still_blocked(struct task_struct *task, struct task_
 	if (!reported) {
 		state->wait_id = id;
 		state->wait_epoch = control.wait_epoch;
+		state->ticks = 0;
 		line->wait_id = id;
 		line->wait_delta = 1;
 	}

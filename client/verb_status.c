@@ -196,6 +196,34 @@ static void show_costs(const struct json *s, struct fields *f)
 	       field_int(f, s, "parser_restarts"));
 }
 
+/* Whether walks reach the root, and what they do it by. */
+static void show_walks(const struct options *o, const struct json *s, struct fields *f)
+{
+	const struct json *rows = field_array(f, s, "walks");
+	struct flow flow = { .term = &o->term };
+	int64_t total = 0;
+	char count[FORMAT_MAX];
+
+	for (size_t i = 0; i < json_length(rows); i++)
+		total += field_int(f, json_at(rows, i), "count");
+	label("Stacks");
+	for (size_t i = 0; i < json_length(rows); i++) {
+		int64_t n = field_int(f, json_at(rows, i), "count");
+		char text[FORMAT_MAX * 2];
+
+		snprintf(text, sizeof(text), "%.64s %.2f%%", field_string(f, json_at(rows, i), "end"),
+		         100.0 * n / MAX(total, (int64_t)1));
+		if (n > 0)
+			flow_item(&flow, COLOUR_NONE, text);
+	}
+	flow_end(&flow, "none walked yet");
+	label("Unwinding");
+	printf("%lld objects with %s rows, %lld waiting, %lld without a table; %lld evicted, %lld refused\n",
+	       field_int(f, s, "unwind_objects"), format_count(count, field_int(f, s, "unwind_rows")),
+	       field_int(f, s, "unwind_objects_waiting"), field_int(f, s, "unwind_objects_failed"),
+	       field_int(f, s, "unwind_evictions"), field_int(f, s, "unwind_refused"));
+}
+
 static void show_findings(const struct json *s, struct fields *f)
 {
 	char chance[FORMAT_MAX];
@@ -233,6 +261,7 @@ static bool show_status(const struct options *o, const struct json *s, const str
 	show_limits(o, s, &f);
 	show_tiers(s, &f);
 	show_costs(s, &f);
+	show_walks(o, s, &f);
 	show_findings(s, &f);
 	return fields_are_good(&f);
 }

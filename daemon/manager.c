@@ -17,6 +17,7 @@
 #include "pipeline.h"
 #include "pressure.h"
 #include "privileges.h"
+#include "unwind.h"
 #include "version.h"
 
 #define TICK_S 1.0
@@ -38,6 +39,7 @@ struct manager {
 	struct alert *alert;
 	struct collect *collect;
 	struct symbols *symbols;
+	struct unwind *unwind;
 	struct pressure *pressure;
 	struct pipeline *pipeline;
 	struct api *api;
@@ -66,6 +68,7 @@ static struct collect_config collect_config(const struct conf *c)
 		.max_stacks = c->max_stacks,
 		.max_counts = c->max_counts,
 		.max_processes = c->max_processes,
+		.unwind_depth = c->unwind_depth,
 	};
 }
 
@@ -323,6 +326,11 @@ static int open_store(struct manager *m, int kept_fd)
 	return r < 0 ? fail(r, "cannot make the detector") : 0;
 }
 
+static void take_table(void *userdata, const struct parser_reply *reply)
+{
+	unwind_take(userdata, reply);
+}
+
 static int open_collectors(struct manager *m)
 {
 	const struct symbols_config symbols = {
@@ -330,6 +338,7 @@ static int open_collectors(struct manager *m)
 		.max_objects = 4096,
 		.max_functions = 4 * m->conf.max_stacks,
 	};
+	const struct unwind_config unwind = { .table_size = m->conf.unwind_table_size };
 	struct collect_config collect = collect_config(&m->conf);
 	struct alert_config alert = alert_config(&m->conf);
 	int r;
@@ -340,6 +349,10 @@ static int open_collectors(struct manager *m)
 	r = collect_new(&m->collect, &collect, m->helper);
 	if (r < 0)
 		return fail(r, "cannot load the BPF programs (is this root, on a kernel with BTF?)");
+	r = unwind_new(&m->unwind, &unwind, m->collect, m->symbols, m->helper);
+	if (r < 0)
+		return fail(r, "cannot make room for unwind tables (UnwindTableSize=)");
+	parser_route(m->helper, PARSER_UNWIND, take_table, m->unwind);
 	r = alert_new(&m->alert, &alert);
 	if (r < 0)
 		return fail(r, "cannot prepare journal records");
@@ -349,7 +362,7 @@ static int open_collectors(struct manager *m)
 
 static int open_pipeline(struct manager *m)
 {
-	const struct pipeline_rooms rooms = { m->collect, m->symbols, m->store, m->detect, m->alert };
+	const struct pipeline_rooms rooms = { m->collect, m->symbols, m->unwind, m->store, m->detect, m->alert };
 	const struct pipeline_config config = { .max_stacks = m->conf.max_stacks };
 	int r = pipeline_new(&m->pipeline, &rooms, &config);
 
@@ -358,7 +371,7 @@ static int open_pipeline(struct manager *m)
 
 static int open_api(struct manager *m, int socket_fd)
 {
-	const struct api_views views = { m->collect, m->store, m->symbols, m->detect, m->alert };
+	const struct api_views views = { m->collect, m->store, m->symbols, m->detect, m->alert, m->unwind };
 	const struct api_actions actions = { .status = fill_status, .gate_set = set_gate, .userdata = m };
 	struct api_config config = api_config(&m->conf);
 	int r;
@@ -451,6 +464,7 @@ static void stop(struct manager *m)
 {
 	m->api = api_free(m->api);
 	m->pipeline = pipeline_free(m->pipeline);
+	m->unwind = unwind_free(m->unwind);
 	m->collect = collect_free(m->collect);
 	m->symbols = symbols_free(m->symbols);
 	m->pressure = pressure_free(m->pressure);

@@ -646,6 +646,7 @@ int pipeline_tick(struct pipeline *p, uint64_t now_us, pipeline_anomaly_fn fn, v
 	r = collect_tick(p->rooms.collect, &sink, p);
 	if (r < 0)
 		return r;
+	unwind_tick(p->rooms.unwind);
 	score_all(p);
 	for (size_t i = 0; i < p->n_anomalies; i++)
 		store_add_anomaly(p->rooms.store, &p->anomalies[i]);

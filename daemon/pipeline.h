@@ -8,12 +8,14 @@
 #include "detect.h"
 #include "store.h"
 #include "symbol.h"
+#include "unwind.h"
 
 struct pipeline;
 
 struct pipeline_rooms {
 	struct collect *collect;
 	struct symbols *symbols;
+	struct unwind *unwind;
 	struct store *store;
 	struct detect *detect;
 	struct alert *alert;

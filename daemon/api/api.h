@@ -12,6 +12,7 @@
 #include "symbol.h"
 #include "detect.h"
 #include "alert.h"
+#include "unwind.h"
 
 struct api;
 
@@ -54,6 +55,7 @@ struct api_views {
 	struct symbols *symbols;
 	struct detect *detect;
 	struct alert *alert;
+	struct unwind *unwind;
 };
 
 /* listen_fd: a listening Unix stream socket, taken over when this succeeds. */

@@ -12,6 +12,7 @@ struct all_status {
 	struct symbols_status symbols;
 	struct detect_status detect;
 	struct alert_status alert;
+	struct unwind_status unwind;
 };
 
 static void put_identity(struct json_writer *w, const struct all_status *a)
@@ -71,6 +72,11 @@ static void put_limits(struct json_writer *w, const struct all_status *a, const 
 		{ "processes", "processes", a->symbols.processes, a->symbols.processes_max },
 		{ "objects", "files", a->symbols.objects, a->symbols.objects_max },
 		{ "functions", "functions", a->symbols.functions, a->symbols.functions_max },
+		{ "unwind-tables", "bytes", a->unwind.bytes, a->unwind.bytes_max },
+		{ "unwind-pages", "pages", a->unwind.pages, a->unwind.pages_max },
+		{ "unwind-rules", "rules", a->unwind.rules, a->unwind.rules_max },
+		{ "unwind-mappings", "mappings", a->unwind.mappings, a->unwind.mappings_max },
+		{ "unwind-processes", "processes", a->unwind.processes, a->unwind.processes_max },
 		{ "store", "bytes", a->store.used, a->store.size },
 		{ "stored-stacks", "stacks", a->store.stacks, a->store.stacks_max },
 		{ "stored-processes", "processes", a->store.processes, a->store.processes_max },
@@ -146,6 +152,28 @@ static void put_trust(struct json_writer *w, const struct all_status *a, const s
 	json_put_u64(w, "frames_unnamed", a->symbols.unnamed);
 }
 
+static void put_unwinding(struct json_writer *w, const struct all_status *a)
+{
+	json_key(w, "walks");
+	json_open_array(w);
+	for (size_t i = 0; i < COLLECT_WALK_ENDS; i++) {
+		const struct collect_walks *walks = &a->collect.walks[i];
+
+		json_open_object(w);
+		json_put_string(w, "end", walks->end ?: "");
+		json_put_u64(w, "count", walks->n);
+		json_put_u64(w, "last_tick", walks->n_last_tick);
+		json_close_object(w);
+	}
+	json_close_array(w);
+	json_put_int(w, "unwind_objects", a->unwind.objects);
+	json_put_int(w, "unwind_objects_failed", a->unwind.failed);
+	json_put_int(w, "unwind_objects_waiting", a->unwind.waiting);
+	json_put_u64(w, "unwind_rows", a->unwind.rows);
+	json_put_u64(w, "unwind_evictions", a->unwind.evictions);
+	json_put_u64(w, "unwind_refused", a->unwind.refused);
+}
+
 static void put_detection(struct json_writer *w, const struct all_status *a)
 {
 	json_put_u64(w, "anomalies", a->store.anomalies);
@@ -168,6 +196,7 @@ void method_get_status(struct session *s, const struct json *parameters _unused_
 	symbols_get_status(api->views.symbols, &a.symbols);
 	detect_get_status(api->views.detect, &a.detect);
 	alert_get_status(api->views.alert, &a.alert);
+	unwind_get_status(api->views.unwind, &a.unwind);
 	w = session_reply_begin(s);
 	json_key(w, "status");
 	json_open_object(w);
@@ -177,6 +206,7 @@ void method_get_status(struct session *s, const struct json *parameters _unused_
 	put_limits(w, &a, api);
 	put_tiers(w, &a.store);
 	put_trust(w, &a, api->views.store);
+	put_unwinding(w, &a);
 	put_detection(w, &a);
 	json_put_u64(w, "calls", api->status.calls);
 	json_put_u64(w, "errors", api->status.errors);

@@ -36,6 +36,7 @@ struct collect {
 	struct threads threads;
 	struct drain drain;
 	struct gate gate;
+	struct unwind_maps unwind_maps;
 	enum activity activity;
 	struct ring_buffer *ring;
 	int epoll_fd, timer_fd;
@@ -46,6 +47,7 @@ struct collect {
 	uint32_t crossed_running;  /* from the ring buffer; 0: nothing */
 	uint64_t switch_failures;  /* sched_switch could not be attached since the last tick */
 	uint64_t flips_unsettled;
+	bool settled;              /* the last tick's flip */
 	char oncpu_source[64], faults_source[64];
 };
 
@@ -363,6 +365,7 @@ static int start(struct collect *c, struct helper *helper)
 	possible = (uint32_t)c->drain.n_cpus;
 	c->control->possible_cpus = MIN(possible, (uint32_t)STACKD_CPUS_MAX);
 	c->control->stack_depth = stack_depth();
+	c->control->unwind_depth = MIN(c->config.unwind_depth, (uint32_t)STACKD_USER_FRAMES);
 	c->control->gate_interval_ns = GATE_INTERVAL_NS * (1 + possible / GATE_CPUS_PER_INTERVAL);
 	r = first_visit(c);
 	if (r < 0)
@@ -396,6 +399,7 @@ int collect_new(struct collect **ret, const struct collect_config *config, struc
 		return -EINVAL;
 	c->config = *config;
 	c->epoll_fd = c->timer_fd = -EBADF;
+	unwind_maps_init(&c->unwind_maps);
 	r = start(c, helper);
 	if (r < 0)
 		return r;
@@ -412,6 +416,7 @@ struct collect *collect_free(struct collect *c)
 	close_fd(c->epoll_fd);
 	close_fd(c->timer_fd);
 	programs_unload(&c->programs);
+	unwind_maps_done(&c->unwind_maps);
 	threads_done(&c->threads);
 	drain_done(&c->drain);
 	free(c);
@@ -429,6 +434,7 @@ int collect_reconfigure(struct collect *c, const struct collect_config *config)
 	taken.max_processes = c->config.max_processes;
 	taken.oncpu_source = c->config.oncpu_source;
 	c->config = taken;
+	c->control->unwind_depth = MIN(taken.unwind_depth, (uint32_t)STACKD_USER_FRAMES);
 	gate_configure(&c->gate, &taken);
 	apply_rates(c);
 	follow_gate(c);
@@ -536,6 +542,7 @@ int collect_tick(struct collect *c, const struct collect_sink *sink, void *userd
 	if (c->activity != DARK)
 		visited = visit(c);
 	r = drain_flip(&c->drain, &c->programs.halves);
+	c->settled = c->drain.unsettled == c->flips_unsettled;
 	for (uint32_t i = 0; i < c->drain.n_exits; i++)
 		threads_add_exit(&c->threads, &c->drain.exits[i]);
 
@@ -555,6 +562,7 @@ int collect_tick(struct collect *c, const struct collect_sink *sink, void *userd
 	follow_fault_rates(c, wall);
 	report_losses(c, sink, userdata);
 	drain_evict(&c->drain, bpf_map__fd(c->programs.skel->maps.stacks), &c->threads);
+	unwind_maps_count_walks(&c->unwind_maps, c->programs.skel->maps.unwind_ends, c->drain.per_cpu, c->drain.n_cpus);
 	return r < 0 ? r : visited;
 }
 
@@ -573,6 +581,41 @@ int collect_frames(struct collect *c, uint64_t raw_id, struct collect_frames *re
 		ret->n_kernel = frames_without_switch(ret->kernel, ret->n_kernel, c->programs.sched_start, c->programs.sched_end);
 	memcpy(ret->user, stack.user, ret->n_user * sizeof ret->user[0]);
 	return 0;
+}
+
+/* ---- unwinding ---- */
+
+struct stackd_unwind_tables *collect_unwind_tables(struct collect *c)
+{
+#if defined(__x86_64__)
+	return &c->programs.skel->bss->unwind_tables;
+#else
+	(void)c;
+	return NULL;
+#endif
+}
+
+int collect_unwind_slab(struct collect *c, uint32_t index, struct stackd_unwind_slab **ret)
+{
+	return unwind_maps_slab(&c->unwind_maps, c->programs.skel->maps.unwind_slabs, index, ret);
+}
+
+int collect_unwind_set_process(struct collect *c, const struct stackd_unwind_key *key, const struct stackd_unwind_process *process)
+{
+	int fd = bpf_map__fd(c->programs.skel->maps.unwind_processes);
+	int r = process ? bpf_map_update_elem(fd, key, process, BPF_ANY) : bpf_map_delete_elem(fd, key);
+
+	return r < 0 ? negative_errno() : 0;
+}
+
+size_t collect_unwind_wanted(struct collect *c, struct stackd_unwind_key *keys, struct stackd_unwind_wanted *wanted, size_t max)
+{
+	return unwind_maps_take_wanted(c->programs.skel->maps.unwind_wanted, keys, wanted, max);
+}
+
+bool collect_unwind_settled(const struct collect *c)
+{
+	return c->settled;
 }
 
 void collect_get_status(const struct collect *c, struct collect_status *ret)
@@ -595,4 +638,5 @@ void collect_get_status(const struct collect *c, struct collect_status *ret)
 		.map_bytes = programs_map_bytes(&c->programs),
 		.program_ns = programs_run_ns(&c->programs),
 	};
+	memcpy(ret->walks, c->unwind_maps.walks, sizeof ret->walks);
 }

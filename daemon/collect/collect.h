@@ -31,6 +31,7 @@ struct collect_config {
 	uint32_t max_stacks;            /* raw stacks in the kernel map */
 	uint32_t max_counts;            /* stacks active in one tick */
 	uint32_t max_processes;         /* processes active in one tick */
+	uint32_t unwind_depth;          /* user frames at which a walk ends; 128 at most */
 };
 
 /* A process: pid alone is reused, and exec changes what its addresses mean. */
@@ -120,6 +121,26 @@ int collect_tick(struct collect *c, const struct collect_sink *sink, void *userd
 /* The frames of a raw stack; -ENOENT when it has been evicted. */
 int collect_frames(struct collect *c, uint64_t raw_id, struct collect_frames *ret);
 
+/* ---- what the programs unwind user stacks by; for daemon/unwind ---- */
+
+struct stackd_unwind_key;     /* bpf/unwind_maps.h */
+struct stackd_unwind_process;
+struct stackd_unwind_slab;
+struct stackd_unwind_tables;
+struct stackd_unwind_wanted;
+
+/* NULL where the programs follow frame pointers: not on x86-64. */
+struct stackd_unwind_tables *collect_unwind_tables(struct collect *c);
+/* Maps a slab of rows, which is made when it isn't there yet; let it go by collect_unwind_slab_done(). */
+int collect_unwind_slab(struct collect *c, uint32_t index, struct stackd_unwind_slab **ret);
+void collect_unwind_slab_done(struct stackd_unwind_slab *slab);
+/* NULL: nothing is known of it any more. */
+int collect_unwind_set_process(struct collect *c, const struct stackd_unwind_key *key, const struct stackd_unwind_process *process);
+/* Takes what the programs wanted since the last call; gives how many. */
+size_t collect_unwind_wanted(struct collect *c, struct stackd_unwind_key *keys, struct stackd_unwind_wanted *wanted, size_t max);
+/* Whether every CPU was seen outside of the programs in the last tick: what they could come to before it, none has now. */
+bool collect_unwind_settled(const struct collect *c);
+
 /* Readable when the gate changed in the kernel; then call collect_gate_dispatch() at once: it attaches
  * or detaches what the new state asks for. Changes are reported by the next tick's sink->gate. */
 int collect_gate_fd(const struct collect *c);
@@ -131,6 +152,14 @@ int collect_gate_open_for(struct collect *c, const char *cause);
 
 /* GATE_AUTO ends an override. until_us: realtime deadline, USEC_INFINITY for none. */
 int collect_gate_set(struct collect *c, enum collect_gate_mode mode, uint64_t until_us);
+
+/* Walks of user stacks by how they ended: "complete", "frame-pointers", or why a walk ended early (bpf/unwind_maps.h). */
+#define COLLECT_WALK_ENDS 10
+
+struct collect_walks {
+	const char *end;
+	uint64_t n, n_last_tick; /* since start */
+};
 
 struct collect_status {
 	bool gate_open;
@@ -147,6 +176,7 @@ struct collect_status {
 	uint32_t counts_peak, counts_max; /* most active in one tick */
 	uint64_t map_bytes;          /* memory of the BPF maps, as fdinfo's memlock says */
 	uint64_t program_ns;         /* run time of our programs since start; 0 when bpf_stats is off */
+	struct collect_walks walks[COLLECT_WALK_ENDS];
 };
 void collect_get_status(const struct collect *c, struct collect_status *ret);
 

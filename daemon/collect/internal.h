@@ -9,6 +9,7 @@
 #include "gate.h"
 #include "helper.h"
 #include "../../bpf/records.h"
+#include "../../bpf/unwind_maps.h"
 
 struct stackd_bpf;  /* stackd.skel.h */
 
@@ -100,6 +101,22 @@ void perf_events_set_faults(struct perf_events *e, bool on, uint64_t minor_perio
 uint64_t perf_events_fault_period(double faults_per_sec, uint32_t hz, uint64_t least);
 /* Opens events on CPUs that came, closes those of CPUs that went. Gives whether anything changed. */
 bool perf_events_follow_cpus(struct perf_events *e);
+
+/* ---- unwind_maps.c: what the programs unwind user stacks by ---- */
+
+struct unwind_maps {
+	int slabs[STACKD_UNWIND_SLABS_MAX]; /* descriptors, -EBADF: not made yet */
+	struct collect_walks walks[COLLECT_WALK_ENDS];
+};
+_Static_assert(COLLECT_WALK_ENDS == STACKD_UNWIND_ENDS + 1, "by frame pointers is one more");
+
+void unwind_maps_init(struct unwind_maps *m);
+void unwind_maps_done(struct unwind_maps *m);
+int unwind_maps_slab(struct unwind_maps *m, const struct bpf_map *outer, uint32_t index, struct stackd_unwind_slab **ret);
+/* per_cpu: scratch, one a possible CPU. */
+void unwind_maps_count_walks(struct unwind_maps *m, const struct bpf_map *map, uint64_t *per_cpu, int n_cpus);
+size_t unwind_maps_take_wanted(const struct bpf_map *map, struct stackd_unwind_key *keys, struct stackd_unwind_wanted *wanted,
+                               size_t max);
 
 /* ---- threads.c: the iterator's lines, totals and waits ---- */
 

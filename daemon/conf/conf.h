@@ -30,6 +30,9 @@ struct conf {
 	uint32_t max_stacks;          /* MaxStacks=16384, 1024..1048576 */
 	uint32_t max_counts;          /* MaxActiveStacks=16384 */
 	uint32_t max_processes;       /* MaxProcesses=16384 */
+	/* [Unwind] */
+	uint64_t unwind_table_size;   /* UnwindTableSize=64M, 1M..1G */
+	uint32_t unwind_depth;        /* UnwindDepth=128, 16..128 */
 	/* [Store] */
 	uint64_t store_size;          /* StoreSize=64M, 8M..16G */
 	uint64_t keep_1s_us, keep_10s_us, keep_1min_us; /* Keep1s=15min Keep10s=4h Keep1min=48h */

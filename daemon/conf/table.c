@@ -32,6 +32,9 @@ const struct conf_key conf_keys[] = {
 	KEY("Collect", "MaxActiveStacks", CONF_COUNT, max_counts, "16384", RANGE(1024, 1048576), RESTART),
 	KEY("Collect", "MaxProcesses", CONF_COUNT, max_processes, "16384", RANGE(256, 1048576), RESTART),
 
+	KEY("Unwind", "UnwindTableSize", CONF_SIZE, unwind_table_size, "64M", RANGE(MEGABYTE, GIGABYTE), RESTART),
+	KEY("Unwind", "UnwindDepth", CONF_COUNT, unwind_depth, "128", RANGE(16, 128)),
+
 	KEY("Store", "StoreSize", CONF_SIZE, store_size, "64M", RANGE(8 * MEGABYTE, 16 * GIGABYTE), RESTART),
 	KEY("Store", "Keep1s", CONF_TIME, keep_1s_us, "15min", RANGE(MINUTE, 24 * HOUR), RESTART),
 	KEY("Store", "Keep10s", CONF_TIME, keep_10s_us, "4h", RANGE(10 * MINUTE, 7 * 24 * HOUR), RESTART),

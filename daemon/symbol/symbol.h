@@ -68,6 +68,22 @@ int symbols_resolve(struct symbols *s, const struct symbols_process_key *key, co
 		    struct symbols_frame ret_frames[static SYMBOLS_FRAMES_MAX], size_t *ret_n,
 		    uint64_t *ret_stack_id);
 
+/* ---- for daemon/unwind ---- */
+
+#define SYMBOLS_VDSO 1 /* the object of [vdso] */
+
+struct symbols_mapping {
+	uint64_t start, end, offset;
+	uint64_t object; /* stable key of the file; SYMBOLS_VDSO; 0: code made at run time, or a file that can't be opened */
+};
+
+/* The executable mappings of a process, by address: those known, which are read anew when address is in none of them and the last
+ * reading is old enough. Gives how many. */
+int symbols_mappings(struct symbols *s, const struct symbols_process_key *key, uint64_t address, struct symbols_mapping *ret,
+		     size_t max);
+/* Opens the file of the mapping that begins at start; the caller closes it. */
+int symbols_open_mapping(struct symbols *s, const struct symbols_process_key *key, uint64_t start);
+
 /* Takes the parser's answers; call when parser_fd() is readable. Returns how many arrived. */
 int symbols_dispatch(struct symbols *s);
 

@@ -636,3 +636,56 @@ int symbols_resolve(struct symbols *s, const struct symbols_process_key *key, co
 	*ret_stack_id = hash64(out.ids, out.n_ids * sizeof(out.ids[0]), SEED_STACK);
 	return 0;
 }
+
+/* ---- for daemon/unwind ---- */
+
+int symbols_mappings(struct symbols *s, const struct symbols_process_key *key, uint64_t address, struct symbols_mapping *ret,
+		     size_t max)
+{
+	static const struct process_record unknown = {};
+	struct process *p;
+	size_t n;
+
+	if (key->pid <= 0)
+		return -EINVAL;
+	p = processes_get(s->processes, key, &unknown);
+	if (!p->info.settled)
+		return -EAGAIN;
+	(void)process_mapping(s->processes, p, address);
+	n = MIN(p->mappings.n, max);
+	objects_begin(s->objects);
+	for (size_t i = 0; i < n; i++) {
+		struct mapping *m = &p->mappings.items[i];
+		const struct object *object = m->kind == MAPPING_FILE ? mapping_object(s, p, m, false) : NULL;
+
+		ret[i] = (struct symbols_mapping){
+			.start = m->start,
+			.end = m->end,
+			.offset = m->offset,
+			.object = object ? object->key : 0,
+		};
+		if (m->kind == MAPPING_SPECIAL && streq(m->path, "[vdso]"))
+			ret[i].object = SYMBOLS_VDSO;
+	}
+	return (int)n;
+}
+
+int symbols_open_mapping(struct symbols *s, const struct symbols_process_key *key, uint64_t start)
+{
+	static const struct process_record unknown = {};
+	struct process *p = processes_get(s->processes, key, &unknown);
+	struct mapping *m = mappings_find(&p->mappings, start);
+	const struct object *object;
+	int fd;
+
+	if (!m)
+		return -ENOENT;
+	if (m->kind == MAPPING_SPECIAL)
+		return vdso_image_fd();
+	objects_begin(s->objects);
+	object = mapping_object(s, p, m, true);
+	if (!object || !objects_has_fd(object))
+		return -ENOENT;
+	fd = fcntl(object->fd, F_DUPFD_CLOEXEC, 3);
+	return fd < 0 ? negative_errno() : fd;
+}

@@ -39,6 +39,8 @@ def run_once(name, path=None, metric="on_cpu", **options):
     """The flame of one run of a workload, and where its code was."""
     with Workload(name, path=path, **options) as load:
         base = text_base(load.pid, pathlib.Path(path or program("wl_" + name)).name)
+        # The first walks of a process are by frame pointers, until its unwind tables are there.
+        daemon.wait_ticks(4)
         load.go()
         load.result()
         # blocked time goes on while it lingers

@@ -48,6 +48,11 @@ void symbols_get_status(const struct symbols *s _unused_, struct symbols_status 
 	*ret = (struct symbols_status){ .processes = 3, .processes_max = 100, .resolved = 10, .unnamed = 1 };
 }
 
+void unwind_get_status(const struct unwind *u _unused_, struct unwind_status *ret)
+{
+	*ret = (struct unwind_status){ .processes = 3, .processes_max = 4096, .objects = 5, .rows = 100000 };
+}
+
 void detect_get_status(const struct detect *d _unused_, struct detect_status *ret)
 {
 	/* Nothing may alarm yet: an infinite threshold, which JSON can't say. */

@@ -143,6 +143,11 @@ void symbols_get_status(const struct symbols *s _unused_, struct symbols_status 
 	*ret = (struct symbols_status){ 0 };
 }
 
+void unwind_get_status(const struct unwind *u _unused_, struct unwind_status *ret)
+{
+	*ret = (struct unwind_status){ .processes = 3, .processes_max = 4096, .objects = 5, .rows = 100000 };
+}
+
 void detect_get_status(const struct detect *d _unused_, struct detect_status *ret)
 {
 	*ret = (struct detect_status){ .threshold = -INFINITY };

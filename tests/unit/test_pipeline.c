@@ -103,6 +103,10 @@ int symbols_resolve(struct symbols *s _unused_, const struct symbols_process_key
 	return 0;
 }
 
+void unwind_tick(struct unwind *u _unused_)
+{
+}
+
 int symbols_dispatch(struct symbols *s _unused_)
 {
 	return 0;

@@ -383,6 +383,7 @@ int main(void)
 		.sample_hz = 49, .baseline_hz = 5, .fault_hz = 199, .fault_baseline_hz = 11, .offcpu_stacks_per_sec = 0,
 		.open_above = OPEN_ABOVE, .close_below = OPEN_ABOVE * 0.8, .close_after_us = 2 * USEC_PER_SEC, .cooldown_us = 100000,
 		.max_stacks = 16384, .max_counts = 16384, .max_processes = 16384,
+		.unwind_depth = 128,
 	};
 	struct helper *helper;
 	struct collect_status status;

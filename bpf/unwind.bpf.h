@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Walk a user stack by the rows that .eh_frame boils down to (unwind.h, unwind_maps.h), where the daemon has loaded them. Where it
+ * has not, a frame is left by its frame pointer, and the stack is marked. x86-64; elsewhere the kernel follows frame pointers.
+ *
+ * What a loop changes is kept in a map's memory and not in registers: so the verifier sees one state of a search or a walk, and
+ * not one for each way that it may have gone. */
+#pragma once
+
+#include "kernel.h"
+#include "records.h"
+#include "unwind_maps.h"
+
+struct stackd_unwind_tables unwind_tables;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, STACKD_UNWIND_SLABS_MAX);
+	__type(key, u32);
+	__array(values, struct {
+		__uint(type, BPF_MAP_TYPE_ARRAY);
+		__uint(map_flags, BPF_F_MMAPABLE);
+		__uint(max_entries, 1);
+		__uint(key_size, sizeof(u32));
+		__uint(value_size, sizeof(struct stackd_unwind_slab));
+	});
+} unwind_slabs SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, STACKD_UNWIND_PROCESSES);
+	__type(key, struct stackd_unwind_key);
+	__type(value, struct stackd_unwind_process);
+} unwind_processes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, STACKD_UNWIND_WANTED);
+	__type(key, struct stackd_unwind_key);
+	__type(value, struct stackd_unwind_wanted);
+} unwind_wanted SEC(".maps");
+
+/* Walks by how they ended; the last one: by frame pointers, wholly or in part. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, STACKD_UNWIND_ENDS + 1);
+	__type(key, u32);
+	__type(value, u64);
+} unwind_ends SEC(".maps");
+
+static __always_inline void unwind_count(struct stackd_stack *stack)
+{
+	u32 end = stack->flags >> STACKD_STACK_END_SHIFT;
+	u64 *count;
+
+	if (end == STACKD_UNWIND_COMPLETE && stack->flags & STACKD_STACK_FRAME_POINTERS)
+		end = STACKD_UNWIND_ENDS;
+	count = bpf_map_lookup_elem(&unwind_ends, &end);
+	if (count)
+		__sync_fetch_and_add(count, 1);
+}
+
+/* Whether a walk by frame pointers alone came to the root can't be told. Where they are all that there is, it is taken for so. */
+#if defined(__TARGET_ARCH_x86)
+#define FRAME_POINTERS_SUFFICE false
+#else
+#define FRAME_POINTERS_SUFFICE true
+#endif
+
+static __always_inline void unwind_ended(struct stackd_stack *stack, u32 end, bool frame_pointers)
+{
+	stack->flags |= end << STACKD_STACK_END_SHIFT;
+	if (frame_pointers)
+		stack->flags |= STACKD_STACK_FRAME_POINTERS;
+	if (end != STACKD_UNWIND_COMPLETE && !(FRAME_POINTERS_SUFFICE && end == STACKD_UNWIND_PROCESS))
+		stack->flags |= STACKD_STACK_TRUNCATED;
+	unwind_count(stack);
+}
+
+/* The kernel's own walk along the current task's frame pointers. */
+static __always_inline void follow_frame_pointers(void *ctx, struct stackd_stack *stack)
+{
+	long size = bpf_get_stack(ctx, stack->user, sizeof stack->user, BPF_F_USER_STACK);
+
+	stack->n_user = size > 0 ? (u64)size / 8 : 0;
+	if (stack->n_user)
+		unwind_ended(stack, stack->n_user >= control.stack_depth ? STACKD_UNWIND_DEPTH : STACKD_UNWIND_PROCESS, true);
+}
+
+#if defined(__TARGET_ARCH_x86)
+
+#define USER_CODE_SEGMENT 0x33 /* __USER_CS: a 64-bit process */
+#define PRIVILEGE_LEVEL 3
+
+struct unwind_walk {
+	u64 ip, sp, bp;
+	/* the mapping found last */
+	u64 start, end, base;
+	u32 first_page;
+	u16 n_pages, object;
+	/* the process */
+	u32 first_mapping, n_mappings;
+	u32 at;            /* how far a search has come */
+	u8 exact;          /* ip is where it goes on, not a return address */
+	u8 bp_lost;
+	u8 frame_pointers; /* at least one frame was left by its frame pointer */
+	u8 ended;          /* enum stackd_unwind_end */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SCRATCH_N);
+	__type(key, u32);
+	__type(value, struct unwind_walk);
+} unwind_walks SEC(".maps");
+
+struct unwind_context {
+	struct unwind_walk *walk;
+	struct stackd_stack *stack;
+	struct task_struct *task;
+};
+
+/* Tells the daemon what it would take to walk this process's stacks. */
+static __noinline int unwind_want(struct stackd_stack *stack, u64 address)
+{
+	struct stackd_unwind_key key = { .tgid = stack->process.tgid, .exec_id = stack->process.exec_id };
+	struct stackd_unwind_wanted *wanted = bpf_map_lookup_elem(&unwind_wanted, &key), fresh = {};
+
+	if (wanted && wanted->start_ns == stack->process.start_ns) {
+		wanted->address = address;
+		wanted->count++;
+		return 0;
+	}
+	fresh.start_ns = stack->process.start_ns;
+	fresh.address = address;
+	fresh.count = 1;
+	bpf_map_update_elem(&unwind_wanted, &key, &fresh, BPF_ANY);
+	return 0;
+}
+
+static __always_inline bool unwind_read(void *to, u32 size, u64 from, struct task_struct *task, bool remote)
+{
+	if (remote)
+		return bpf_copy_from_user_task(to, size, (void *)from, task, 0) == 0;
+	return bpf_probe_read_user(to, size, (void *)from) == 0;
+}
+
+static __always_inline bool unwind_find_mapping(struct unwind_walk *w, u64 ip)
+{
+	const struct stackd_unwind_mapping *found;
+	u32 step, object;
+
+	if (ip >= w->start && ip < w->end)
+		return true;
+	*(volatile u32 *)&w->at = 0;
+#pragma unroll
+	for (step = STACKD_UNWIND_PROCESS_MAPPINGS_MAX / 2; step; step /= 2) {
+		u32 next = *(volatile u32 *)&w->at + step, i = w->first_mapping + next;
+
+		if (next < w->n_mappings && unwind_tables.mappings[i & (STACKD_UNWIND_MAPPINGS - 1)].start <= ip)
+			*(volatile u32 *)&w->at = next;
+	}
+	found = &unwind_tables.mappings[(w->first_mapping + *(volatile u32 *)&w->at) & (STACKD_UNWIND_MAPPINGS - 1)];
+	if (ip < found->start || ip >= found->end)
+		return false;
+	w->start = found->start;
+	w->end = found->end;
+	w->base = found->base;
+	w->first_page = found->first_page;
+	w->n_pages = found->n_pages;
+	w->object = object = found->object;
+	if (object < STACKD_UNWIND_OBJECTS && unwind_tables.used[object] != unwind_tables.tick)
+		unwind_tables.used[object] = unwind_tables.tick;
+	return true;
+}
+
+/* The rule for an address of the mapping found last. */
+static __always_inline struct unwind_rule *unwind_find_rule(struct unwind_walk *w, u64 ip)
+{
+	u64 offset = ip - w->base;
+	struct stackd_unwind_page *page;
+	struct stackd_unwind_slab *rows;
+	u32 zero = 0, slab, first, n, low = offset & 0xffff, step;
+	void *inner;
+
+	if (offset >> UNWIND_PAGE_SHIFT >= w->n_pages)
+		return 0;
+	page = &unwind_tables.pages[(w->first_page + (offset >> UNWIND_PAGE_SHIFT)) & (STACKD_UNWIND_PAGES - 1)];
+	first = page->first_row;
+	n = page->n_rows;
+	slab = first / STACKD_UNWIND_SLAB_ROWS;
+	inner = bpf_map_lookup_elem(&unwind_slabs, &slab);
+	if (!n || !inner)
+		return 0;
+	rows = bpf_map_lookup_elem(inner, &zero);
+	if (!rows)
+		return 0;
+	*(volatile u32 *)&w->at = 0;
+#pragma unroll
+	for (step = 1u << (UNWIND_PAGE_SHIFT - 1); step; step /= 2) {
+		u32 next = *(volatile u32 *)&w->at + step;
+
+		if (next < n && rows->rows[(first + next) & (STACKD_UNWIND_SLAB_ROWS - 1)].address <= low)
+			*(volatile u32 *)&w->at = next;
+	}
+	first += *(volatile u32 *)&w->at;
+	return &unwind_tables.rules[rows->rows[first & (STACKD_UNWIND_SLAB_ROWS - 1)].rule & (STACKD_UNWIND_RULES - 1)];
+}
+
+static __always_inline long unwind_stop(struct unwind_walk *w, u32 end)
+{
+	w->ended = end;
+	return 1;
+}
+
+struct unwind_frame {
+	u64 bp, ip;
+};
+
+/* Where there is no table. What is found is believed if it is code. */
+static __always_inline long unwind_by_frame_pointer(struct unwind_context *c, u32 otherwise, bool remote)
+{
+	struct unwind_walk *w = c->walk;
+	struct unwind_frame frame;
+
+	w->frame_pointers = 1;
+	if (w->bp_lost || w->bp < w->sp || !unwind_read(&frame, sizeof frame, w->bp, c->task, remote))
+		return unwind_stop(w, otherwise);
+	if (!frame.ip)
+		return unwind_stop(w, STACKD_UNWIND_COMPLETE);
+	w->sp = w->bp + sizeof frame;
+	w->ip = frame.ip;
+	w->bp = frame.bp;
+	w->exact = 0;
+	return unwind_find_mapping(w, frame.ip - 1) ? 0 : unwind_stop(w, otherwise);
+}
+
+/* The kernel has put all registers on the stack: struct sigcontext from rbp to rip. */
+static __always_inline long unwind_signal_frame(struct unwind_context *c, s32 offset, bool remote)
+{
+	struct {
+		u64 bp, bx, dx, ax, cx, sp, ip;
+	} saved;
+	struct unwind_walk *w = c->walk;
+	u64 at = w->sp + offset - __builtin_offsetof(typeof(saved), sp);
+
+	if (!unwind_read(&saved, sizeof saved, at, c->task, remote))
+		return unwind_stop(w, STACKD_UNWIND_READ);
+	w->ip = saved.ip;
+	w->sp = saved.sp;
+	w->bp = saved.bp;
+	w->exact = 1;
+	w->bp_lost = 0;
+	return 0;
+}
+
+/* From a frame to the one that called it. */
+static __always_inline long unwind_apply(struct unwind_context *c, const struct unwind_rule *rule, bool remote)
+{
+	struct unwind_walk *w = c->walk;
+	u32 cfa_kind = rule->cfa, bp_kind = rule->rbp;
+	s64 cfa_offset = rule->cfa_offset, bp_offset = rule->rbp_offset;
+	u64 cfa, ip, bp = 0;
+
+	if (cfa_kind == UNWIND_CFA_RSP) {
+		cfa = w->sp + cfa_offset;
+	} else if (cfa_kind == UNWIND_CFA_PLT) {
+		cfa = w->sp + 8 + ((w->ip & 15) >= (u64)cfa_offset ? 8 : 0);
+	} else if (cfa_kind == UNWIND_CFA_RBP || cfa_kind == UNWIND_CFA_AT_RBP) {
+		if (w->bp_lost)
+			return unwind_stop(w, STACKD_UNWIND_RULE);
+		cfa = w->bp + cfa_offset;
+	} else if (cfa_kind == UNWIND_CFA_AT_RSP || cfa_kind == UNWIND_CFA_AT_RSP_8) {
+		cfa = w->sp + cfa_offset;
+	} else if (cfa_kind == UNWIND_CFA_SIGNAL) {
+		return unwind_signal_frame(c, cfa_offset, remote);
+	} else if (cfa_kind == UNWIND_CFA_END) {
+		return unwind_stop(w, STACKD_UNWIND_COMPLETE);
+	} else {
+		return unwind_stop(w, cfa_kind == UNWIND_CFA_NONE ? STACKD_UNWIND_ROW : STACKD_UNWIND_RULE);
+	}
+	if (cfa_kind >= UNWIND_CFA_AT_RSP) {
+		u64 saved;
+
+		if (!unwind_read(&saved, sizeof saved, cfa, c->task, remote))
+			return unwind_stop(w, STACKD_UNWIND_READ);
+		cfa = saved + (cfa_kind == UNWIND_CFA_AT_RSP_8 ? 8 : 0);
+	}
+	if (cfa <= w->sp)
+		return unwind_stop(w, STACKD_UNWIND_FRAME);
+	if (!unwind_read(&ip, sizeof ip, cfa - 8, c->task, remote))
+		return unwind_stop(w, STACKD_UNWIND_READ);
+	if (!ip)
+		return unwind_stop(w, STACKD_UNWIND_COMPLETE);
+	if (bp_kind == UNWIND_RBP_AT_CFA || bp_kind == UNWIND_RBP_AT_RBP) {
+		u64 at = bp_offset + (bp_kind == UNWIND_RBP_AT_CFA ? cfa : w->bp);
+
+		if (bp_kind == UNWIND_RBP_AT_RBP && w->bp_lost)
+			return unwind_stop(w, STACKD_UNWIND_RULE);
+		if (!unwind_read(&bp, sizeof bp, at, c->task, remote))
+			return unwind_stop(w, STACKD_UNWIND_READ);
+		w->bp = bp;
+		w->bp_lost = 0;
+	} else if (bp_kind == UNWIND_RBP_UNDEFINED) {
+		w->bp_lost = 1;
+	}
+	w->sp = cfa;
+	w->ip = ip;
+	w->exact = 0;
+	return 0;
+}
+
+/* One frame. A return address may be the first of another function, so that the one before it is looked up, here and when names
+ * are looked up: what is an exact address and not the innermost is written as the one behind it. */
+static __always_inline long unwind_step(struct unwind_context *c, bool remote)
+{
+	struct unwind_walk *w = c->walk;
+	struct stackd_stack *stack = c->stack;
+	u32 n = *(volatile u16 *)&stack->n_user;
+	bool exact = w->exact || !n, found = unwind_find_mapping(w, w->ip - !exact);
+	struct unwind_rule *rule = found ? unwind_find_rule(w, w->ip - !exact) : 0;
+	bool signal = rule && rule->cfa == UNWIND_CFA_SIGNAL;
+
+	stack->user[n & (STACKD_USER_FRAMES - 1)] = w->ip + (n && (exact || signal));
+	*(volatile u16 *)&stack->n_user = n + 1;
+	if (rule)
+		return unwind_apply(c, rule, remote);
+	if (found && w->object < STACKD_UNWIND_OBJECTS)
+		return unwind_stop(w, STACKD_UNWIND_ROW);
+	if (!found || w->object == STACKD_UNWIND_NOT_YET)
+		unwind_want(stack, w->ip);
+	return unwind_by_frame_pointer(c, found ? STACKD_UNWIND_TABLE : STACKD_UNWIND_MAPPING, remote);
+}
+
+static long unwind_step_current(u64 i, struct unwind_context *c)
+{
+	return unwind_step(c, false);
+}
+
+static long unwind_step_remote(u64 i, struct unwind_context *c)
+{
+	return unwind_step(c, true);
+}
+
+/* What is known of the process; of a child that has not executed anything yet what is known of its parent holds as well. */
+static __always_inline struct stackd_unwind_process *unwind_find_process(struct task_struct *task, struct stackd_stack *stack, u64 ip)
+{
+	struct stackd_unwind_key key = { .tgid = stack->process.tgid, .exec_id = stack->process.exec_id };
+	struct stackd_unwind_process *known = bpf_map_lookup_elem(&unwind_processes, &key);
+	struct task_struct *parent;
+	u64 exe;
+
+	if (known && known->start_ns == stack->process.start_ns)
+		return known;
+	parent = BPF_CORE_READ(task, group_leader, real_parent, group_leader);
+	exe = (u64)BPF_CORE_READ(task, mm, exe_file);
+	if (exe && exe == (u64)BPF_CORE_READ(parent, mm, exe_file)) {
+		key.tgid = BPF_CORE_READ(parent, tgid);
+		key.exec_id = BPF_CORE_READ(parent, self_exec_id);
+		known = bpf_map_lookup_elem(&unwind_processes, &key);
+		if (known && known->start_ns == BPF_CORE_READ(parent, start_boottime))
+			return known;
+	}
+	unwind_want(stack, ip);
+	return 0;
+}
+
+/* False: nothing is known of the process. stack->process must be filled in. */
+static __always_inline bool unwind_begin(struct unwind_walk *w, struct task_struct *task, struct stackd_stack *stack,
+                                         struct pt_regs *regs)
+{
+	struct stackd_unwind_process *known = unwind_find_process(task, stack, regs->ip);
+
+	if (!known)
+		return false;
+	w->first_mapping = known->first_mapping;
+	w->n_mappings = known->n_mappings;
+	w->start = w->end = 0;
+	w->ip = regs->ip;
+	w->sp = regs->sp;
+	w->bp = regs->bp;
+	w->exact = 1;
+	w->bp_lost = w->frame_pointers = 0;
+	w->ended = STACKD_UNWIND_DEPTH;
+	return true;
+}
+
+/* The current task's user frames into the stack, whose process is filled in. slot: whose scratch memory. */
+static __always_inline void unwind_current(void *ctx, u32 slot, struct task_struct *task, struct stackd_stack *stack)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	struct unwind_walk *w = bpf_map_lookup_elem(&unwind_walks, &slot);
+	struct unwind_context c = { .walk = w, .stack = stack, .task = task };
+
+	stack->n_user = 0;
+	if (!w || (regs->cs & PRIVILEGE_LEVEL) != PRIVILEGE_LEVEL)
+		return; /* a kernel thread that lives in a process */
+	if (regs->cs != USER_CODE_SEGMENT || !unwind_begin(w, task, stack, regs)) {
+		follow_frame_pointers(ctx, stack);
+		return;
+	}
+	bpf_loop(control.unwind_depth, unwind_step_current, &c, 0);
+	unwind_ended(stack, w->ended, w->frame_pointers);
+}
+
+/* The same for another task, from a program that may sleep. False: its process is not known, or not a 64-bit one. */
+static __always_inline bool unwind_remote(struct task_struct *task, struct stackd_stack *stack)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	u32 slot = SCRATCH_ITERATOR;
+	struct unwind_walk *w = bpf_map_lookup_elem(&unwind_walks, &slot);
+	struct unwind_context c = { .walk = w, .stack = stack, .task = task };
+
+	stack->n_user = 0;
+	if (!w || regs->cs != USER_CODE_SEGMENT || !unwind_begin(w, task, stack, regs))
+		return false;
+	bpf_loop(control.unwind_depth, unwind_step_remote, &c, 0);
+	unwind_ended(stack, w->ended, w->frame_pointers);
+	return true;
+}
+
+#else
+
+static __always_inline void unwind_current(void *ctx, u32 slot, struct task_struct *task, struct stackd_stack *stack)
+{
+	follow_frame_pointers(ctx, stack);
+}
+
+static __always_inline bool unwind_remote(struct task_struct *task, struct stackd_stack *stack)
+{
+	return false;
+}
+
+#endif
