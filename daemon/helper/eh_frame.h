@@ -12,8 +12,9 @@
 /* Larger ones are refused; the largest that we have met (a browser's) has 30 MB. */
 #define EH_FRAME_MAX (96ULL << 20)
 #define EH_FRAME_FUNCTIONS_MAX (4U << 20)
-/* A CIE is read again for each run of functions that share it, so it must be short; real ones have 20 to 40 bytes. */
-#define EH_FRAME_CIE_MAX 4096
+/* A CIE's instructions are run again for each of its functions, so it must be short; real ones have 20 to 40 bytes. The worst
+ * file within these limits took 5 s. */
+#define EH_FRAME_CIE_MAX 256
 #define EH_FRAME_SEGMENTS_MAX 16
 /* User addresses have 47 bits, and an object's own begin at 0 or near. */
 #define EH_FRAME_ADDRESS_MAX (1ULL << 47)
