@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <gelf.h>
+#include <lzma.h>
 #include <sys/stat.h>
 
 #include "elf_minidebug.h"
@@ -30,6 +31,9 @@ struct elf_symbols {
 	struct segment segments[SEGMENTS_MAX];
 	size_t build_id_size;
 	uint8_t build_id[ELF_BUILD_ID_MAX];
+	bool stripped;
+	uint32_t link_crc;
+	char link[ELF_LINK_MAX];
 };
 
 /* A symbol while the table is made. */
@@ -55,7 +59,7 @@ struct image {
 	void *memory; /* it lies in */
 };
 
-enum image_kind { IMAGE_FILE, IMAGE_MINIDEBUG, IMAGE_N };
+enum image_kind { IMAGE_FILE, IMAGE_MINIDEBUG, IMAGE_DEBUG, IMAGE_N };
 
 struct loader {
 	struct elf_symbols *table;
@@ -119,19 +123,25 @@ static bool within(uint64_t offset, uint64_t size, uint64_t end)
 	return offset <= end && size <= end - offset;
 }
 
-static void find_build_id(struct elf_symbols *t, Elf_Data *data)
+static size_t find_build_id(Elf_Data *data, uint8_t ret[static ELF_BUILD_ID_MAX])
 {
 	size_t offset = 0, name, descriptor;
 	GElf_Nhdr note;
 
-	while (data && t->build_id_size == 0 &&
-	       (offset = gelf_getnote(data, offset, &note, &name, &descriptor)) > 0)
+	while (data && (offset = gelf_getnote(data, offset, &note, &name, &descriptor)) > 0)
 		if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == sizeof("GNU") && note.n_descsz > 0 &&
 		    note.n_descsz <= ELF_BUILD_ID_MAX &&
 		    memcmp((const char *)data->d_buf + name, "GNU", sizeof("GNU")) == 0) {
-			memcpy(t->build_id, (const char *)data->d_buf + descriptor, note.n_descsz);
-			t->build_id_size = note.n_descsz;
+			memcpy(ret, (const char *)data->d_buf + descriptor, note.n_descsz);
+			return note.n_descsz;
 		}
+	return 0;
+}
+
+static void take_build_id(struct elf_symbols *t, Elf_Data *data)
+{
+	if (t->build_id_size == 0)
+		t->build_id_size = find_build_id(data, t->build_id);
 }
 
 static int read_segments(struct loader *l)
@@ -157,7 +167,7 @@ static int read_segments(struct loader *l)
 			};
 		} else if (p.p_type == PT_NOTE && p.p_filesz <= NOTES_MAX &&
 			   within(p.p_offset, p.p_filesz, file->size)) {
-			find_build_id(l->table,
+			take_build_id(l->table,
 				      elf_getdata_rawchunk(file->elf, (int64_t)p.p_offset, p.p_filesz,
 							   p.p_align == 8 ? ELF_T_NHDR8 : ELF_T_NHDR));
 		}
@@ -275,6 +285,24 @@ static int add_stub(void *userdata, const struct elf_stub *stub)
 	return take_name(&c, stub->strings, stub->name) ? add_candidate(userdata, &c) : 0;
 }
 
+/* A name, padded to four bytes, and a checksum. */
+static void read_link(struct loader *l, Elf_Scn *section, const GElf_Shdr *h)
+{
+	struct elf_symbols *t = l->table;
+	Elf_Data *data = h->sh_size <= ELF_LINK_MAX + 8 ? elf_rawdata(section, NULL) : NULL;
+	const uint8_t *crc;
+	size_t n;
+
+	if (!data || !data->d_buf)
+		return;
+	n = strnlen(data->d_buf, data->d_size);
+	if (n == 0 || n >= ELF_LINK_MAX || (n / 4 + 1) * 4 + 4 > data->d_size || memchr(data->d_buf, '/', n))
+		return;
+	memcpy(t->link, data->d_buf, n);
+	crc = (const uint8_t *)data->d_buf + (n / 4 + 1) * 4;
+	t->link_crc = (uint32_t)crc[0] | (uint32_t)crc[1] << 8 | (uint32_t)crc[2] << 16 | (uint32_t)crc[3] << 24;
+}
+
 static int read_sections(struct loader *l, enum image_kind kind)
 {
 	struct image *image = &l->images[kind];
@@ -297,12 +325,14 @@ static int read_sections(struct loader *l, enum image_kind kind)
 		image->executable[index] = h.sh_flags & SHF_EXECINSTR;
 		if (kind == IMAGE_FILE && h.sh_type == SHT_NOTE && h.sh_size <= NOTES_MAX &&
 		    within(h.sh_offset, h.sh_size, image->size))
-			find_build_id(l->table, elf_getdata(section, NULL));
+			take_build_id(l->table, elf_getdata(section, NULL));
 		if (h.sh_type == SHT_PROGBITS && !(h.sh_flags & SHF_ALLOC)) {
 			const char *name = elf_strptr(image->elf, names, h.sh_name);
 
 			if (name && streq(name, ".gnu_debugdata"))
 				image->minidebug = section;
+			if (name && kind == IMAGE_FILE && streq(name, ".gnu_debuglink"))
+				read_link(l, section, &h);
 		}
 		if (h.sh_type != SHT_SYMTAB && h.sh_type != SHT_DYNSYM)
 			continue;
@@ -422,6 +452,17 @@ static int cut_into_pieces(struct loader *l)
 	return 0;
 }
 
+/* Half a table would say of what is in the other half that it has no name. */
+static int read_all_or_nothing(struct loader *l, enum image_kind kind)
+{
+	size_t before = l->n;
+	int r = read_sections(l, kind);
+
+	if (r < 0)
+		l->n = before;
+	return r == -ENOMEM ? r : 0;
+}
+
 /* More names, if they are there and well-formed; without them those of the file are still right. */
 static int load_minidebug(struct loader *l)
 {
@@ -441,11 +482,74 @@ static int load_minidebug(struct loader *l)
 	mini->elf = elf_memory(mini->memory, size);
 	if (!mini->elf || elf_kind(mini->elf) != ELF_K_ELF)
 		return libelf_error() == -ENOMEM ? -ENOMEM : 0;
-	r = read_sections(l, IMAGE_MINIDEBUG);
-	return r == -ENOMEM || r == -EFBIG ? r : 0;
+	return read_all_or_nothing(l, IMAGE_MINIDEBUG);
 }
 
-static int load(struct loader *l, int fd)
+static bool has_build_id(const struct elf_symbols *t, const struct image *debug, bool *ret_other)
+{
+	uint8_t id[ELF_BUILD_ID_MAX];
+	Elf_Scn *section = NULL;
+	GElf_Shdr h;
+
+	*ret_other = false;
+	while ((section = elf_nextscn(debug->elf, section))) {
+		size_t n;
+
+		if (!gelf_getshdr(section, &h) || h.sh_type != SHT_NOTE || h.sh_size > NOTES_MAX ||
+		    !within(h.sh_offset, h.sh_size, debug->size))
+			continue;
+		n = find_build_id(elf_getdata(section, NULL), id);
+		if (n == 0)
+			continue;
+		*ret_other = n != t->build_id_size || memcmp(id, t->build_id, n) != 0;
+		return !*ret_other;
+	}
+	return false;
+}
+
+static bool has_checksum(int fd, uint64_t size, uint32_t expected)
+{
+	static uint8_t buffer[256 << 10];
+	uint32_t crc = 0;
+
+	for (uint64_t at = 0; at < size;) {
+		ssize_t n = pread(fd, buffer, sizeof(buffer), (off_t)at);
+
+		if (n <= 0)
+			return false;
+		crc = lzma_crc32(buffer, (size_t)n, crc);
+		at += (uint64_t)n;
+	}
+	return crc == expected;
+}
+
+/* As load_minidebug(). */
+static int load_debug(struct loader *l, int fd)
+{
+	struct image *debug = &l->images[IMAGE_DEBUG];
+	const struct elf_symbols *t = l->table;
+	uint8_t start[HEADER_SIZE];
+	struct stat st;
+	bool other;
+
+	if (l->images[IMAGE_FILE].has_symtab || fd < 0)
+		return 0;
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
+	    pread(fd, start, sizeof(start), 0) != (ssize_t)sizeof(start) || check_header(start) < 0)
+		return 0;
+	debug->size = (uint64_t)st.st_size;
+	errno = 0;
+	debug->elf = elf_begin(fd, ELF_C_READ, NULL);
+	if (!debug->elf || elf_kind(debug->elf) != ELF_K_ELF)
+		return libelf_error() == -ENOMEM ? -ENOMEM : 0;
+	if (!has_build_id(t, debug, &other) &&
+	    ((other && t->build_id_size > 0) || t->link[0] == '\0' || debug->size > ELF_DEBUG_MAX ||
+	     !has_checksum(fd, debug->size, t->link_crc)))
+		return 0;
+	return read_all_or_nothing(l, IMAGE_DEBUG);
+}
+
+static int load(struct loader *l, int fd, int debug_fd)
 {
 	struct image *file = &l->images[IMAGE_FILE];
 	uint8_t start[HEADER_SIZE];
@@ -475,6 +579,9 @@ static int load(struct loader *l, int fd)
 	r = read_segments(l);
 	if (r >= 0)
 		r = read_sections(l, IMAGE_FILE);
+	l->table->stripped = !file->has_symtab;
+	if (r >= 0)
+		r = load_debug(l, debug_fd);
 	if (r >= 0)
 		r = load_minidebug(l);
 	if (r < 0)
@@ -484,7 +591,7 @@ static int load(struct loader *l, int fd)
 	return cut_into_pieces(l);
 }
 
-int elf_symbols_load(struct elf_symbols **ret, int fd)
+int elf_symbols_load(struct elf_symbols **ret, int fd, int debug_fd)
 {
 	_cleanup_(elf_symbols_freep) struct elf_symbols *t = calloc(1, sizeof(*t));
 	struct loader l = { .table = t };
@@ -492,7 +599,7 @@ int elf_symbols_load(struct elf_symbols **ret, int fd)
 
 	if (!t)
 		return -ENOMEM;
-	r = load(&l, fd);
+	r = load(&l, fd, debug_fd);
 	for (size_t i = 0; i < IMAGE_N; i++) {
 		elf_end(l.images[i].elf);
 		free(l.images[i].executable);
@@ -524,6 +631,12 @@ size_t elf_symbols_build_id(const struct elf_symbols *t, uint8_t ret[static ELF_
 {
 	memcpy(ret, t->build_id, t->build_id_size);
 	return t->build_id_size;
+}
+
+bool elf_symbols_is_stripped(const struct elf_symbols *t, const char **ret_link)
+{
+	*ret_link = t->link;
+	return t->stripped;
 }
 
 /* Mappings are whole pages, so an executable one may show a little more than its segment holds; that little

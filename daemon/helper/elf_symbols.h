@@ -16,6 +16,8 @@
 #define ELF_STRTAB_MAX (64ULL << 20)
 #define ELF_NAME_MAX 4095 /* bytes of a (mangled) name; longer ones end in "..." */
 #define ELF_BUILD_ID_MAX 32
+#define ELF_LINK_MAX 96          /* bytes of the name of a debug file, with the NUL; longer ones are not looked for */
+#define ELF_DEBUG_MAX (1ULL << 30) /* bytes of a debug file whose checksum is taken */
 
 struct elf_symbols;
 
@@ -29,13 +31,18 @@ struct elf_symbol {
 
 /* Symbols of .symtab, .dynsym, and, without a .symtab, of the mini debug file in .gnu_debugdata; stubs of the PLT are
  * "NAME@plt". Names are as in the file: mangled.
+ * debug_fd, if it is one, is taken for the debug file of a file without a .symtab, and its .symtab is read, too, if it has the
+ * same build ID or, where one of them has none, the checksum of .gnu_debuglink.
  * -ENOEXEC: not an executable or shared ELF file; -EBADMSG: damaged; -EFBIG: above the limits; -ENOMEM. */
-int elf_symbols_load(struct elf_symbols **ret, int fd);
+int elf_symbols_load(struct elf_symbols **ret, int fd, int debug_fd);
 struct elf_symbols *elf_symbols_free(struct elf_symbols *t);
 DEFINE_CLEANUP(struct elf_symbols *, elf_symbols_free)
 
 size_t elf_symbols_bytes(const struct elf_symbols *t); /* of memory */
 size_t elf_symbols_build_id(const struct elf_symbols *t, uint8_t ret[static ELF_BUILD_ID_MAX]);
+/* True when it has no .symtab, and so might have a debug file; *ret_link is the name in .gnu_debuglink
+ * or "". */
+bool elf_symbols_is_stripped(const struct elf_symbols *t, const char **ret_link);
 void elf_symbols_lookup(const struct elf_symbols *t, uint64_t offset, struct elf_symbol *ret);
 
 /* Names a file without a build ID: hash of its size, its first and last 64 KiB, and 64 blocks of 4 KiB spread

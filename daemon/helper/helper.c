@@ -318,9 +318,10 @@ static int send_request(struct helper *h, struct parser_request_packet *packet, 
 	return 0;
 }
 
-static int ask_for_names(struct helper *h, enum parser_kind kind, uint64_t object, int fd, const uint64_t *offsets,
-			 size_t n, uint64_t *ret_request)
+static int ask_for_names(struct helper *h, enum parser_kind kind, uint64_t object, int fd, int debug_fd,
+			 const uint64_t *offsets, size_t n, uint64_t *ret_request)
 {
+	const int fds[] = { fd, debug_fd };
 	struct parser_request_packet packet;
 	struct request *q;
 	int r;
@@ -337,7 +338,7 @@ static int ask_for_names(struct helper *h, enum parser_kind kind, uint64_t objec
 		return r;
 	packet.header = (struct parser_request_header){ .kind = kind, .n = (uint32_t)n, .object = object };
 	memcpy(packet.offsets, offsets, n * sizeof(*offsets));
-	r = send_request(h, &packet, n * sizeof(*offsets), &fd, 1, &q);
+	r = send_request(h, &packet, n * sizeof(*offsets), fds, debug_fd < 0 ? 1 : 2, &q);
 	if (r < 0)
 		return r;
 	memcpy(q->offsets, offsets, n * sizeof(*offsets));
@@ -348,13 +349,19 @@ static int ask_for_names(struct helper *h, enum parser_kind kind, uint64_t objec
 int parser_ask(struct helper *h, uint64_t object, int fd, const uint64_t *offsets, size_t n,
 	       uint64_t *ret_request)
 {
-	return ask_for_names(h, PARSER_SYMBOLS, object, fd, offsets, n, ret_request);
+	return ask_for_names(h, PARSER_SYMBOLS, object, fd, -EBADF, offsets, n, ret_request);
+}
+
+int parser_ask_with_debug(struct helper *h, uint64_t object, int fd, int debug_fd, const uint64_t *offsets, size_t n,
+			  uint64_t *ret_request)
+{
+	return ask_for_names(h, PARSER_SYMBOLS, object, fd, debug_fd, offsets, n, ret_request);
 }
 
 int parser_ask_perf_map(struct helper *h, uint64_t object, int fd, const uint64_t *addresses, size_t n,
 			uint64_t *ret_request)
 {
-	return ask_for_names(h, PARSER_PERF_MAP, object, fd, addresses, n, ret_request);
+	return ask_for_names(h, PARSER_PERF_MAP, object, fd, -EBADF, addresses, n, ret_request);
 }
 
 int parser_ask_unwind(struct helper *h, uint64_t object, int fd, int table_fd, uint64_t max_bytes,
@@ -414,6 +421,7 @@ static void fill_reply(struct parser_reply *ret, const struct request *q, int er
 	ret->error = error;
 	ret->build_id_size = ret->n = 0;
 	ret->content_hash = 0;
+	ret->wants_debug = false;
 }
 
 static int decode_symbols(struct helper *h, size_t size, struct parser_reply *ret)
@@ -423,7 +431,8 @@ static int decode_symbols(struct helper *h, size_t size, struct parser_reply *re
 	const struct request *q = request_at(h, 0);
 	size_t at = sizeof(*p);
 
-	if (p->build_id_size > PARSER_BUILD_ID_MAX || p->n != (p->error < 0 ? 0 : q->n) ||
+	if (p->build_id_size > PARSER_BUILD_ID_MAX || p->wants_debug > 1 ||
+	    !memchr(p->debug_link, '\0', PARSER_LINK_MAX) || strchr(p->debug_link, '/') || p->n != (p->error < 0 ? 0 : q->n) ||
 	    size - at < p->n * sizeof(*entries))
 		return -EBADMSG;
 	at += p->n * sizeof(*entries);
@@ -452,6 +461,8 @@ static int decode_symbols(struct helper *h, size_t size, struct parser_reply *re
 	memcpy(ret->build_id, p->build_id, sizeof(ret->build_id));
 	ret->build_id_size = p->build_id_size;
 	ret->content_hash = p->content_hash;
+	ret->wants_debug = p->wants_debug;
+	memcpy(ret->debug_link, p->debug_link, sizeof(ret->debug_link));
 	ret->n = p->n;
 	return 0;
 }

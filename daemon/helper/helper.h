@@ -45,6 +45,7 @@ enum parser_kind {
 #define PARSER_OFFSETS_MAX 256 /* per request */
 #define PARSER_NAME_MAX 512    /* bytes, with the NUL */
 #define PARSER_BUILD_ID_MAX 32
+#define PARSER_LINK_MAX 96
 
 struct parser_symbol {
 	uint64_t offset; /* as asked: offset into the file */
@@ -66,6 +67,10 @@ struct parser_reply {
 	size_t build_id_size;  /* 0 when the file has none */
 	uint64_t content_hash; /* names an object without a build ID (else 0): hash of its size and some of
 				  its content */
+	/* Has no .symtab, and was read without a debug file: one with this build ID, or this name and the checksum that
+	 * the parser looks at, would give more names. */
+	bool wants_debug;
+	char debug_link[PARSER_LINK_MAX]; /* a file's name, or "" */
 	size_t n;
 	union {
 		struct parser_symbol symbols[PARSER_OFFSETS_MAX];
@@ -80,6 +85,10 @@ struct parser_reply {
  * two parsers with questions of this kind. */
 int parser_ask(struct helper *h, uint64_t object, int fd, const uint64_t *offsets, size_t n,
 	       uint64_t *ret_request);
+
+/* The same with the object's debug file, of which the parser makes sure that it is its; also borrowed. */
+int parser_ask_with_debug(struct helper *h, uint64_t object, int fd, int debug_fd, const uint64_t *offsets, size_t n,
+			  uint64_t *ret_request);
 
 /* Asks for what a perf-map says of addresses in its process: as parser_ask(), where offsets are addresses. */
 int parser_ask_perf_map(struct helper *h, uint64_t object, int fd, const uint64_t *addresses, size_t n,

@@ -11,6 +11,8 @@
 #include "perf_map.h"
 #include "protocol.h"
 
+static_assert((int)ELF_LINK_MAX == (int)PARSER_LINK_MAX, "a debug file's name fits into a reply");
+
 #define CACHE_BYTES_MAX (256ULL << 20)
 #define CACHE_FILES_MAX 512
 
@@ -22,6 +24,7 @@ struct file {
 	uint64_t content_hash;
 	struct elf_symbols *symbols; /* both NULL: error says why */
 	struct perf_map *perf_map;
+	bool with_debug; /* or it was not its debug file */
 	int error;
 };
 
@@ -38,6 +41,14 @@ static uint64_t file_bytes(const struct file *f)
 	return (f->symbols ? elf_symbols_bytes(f->symbols) : 0) + (f->perf_map ? perf_map_bytes(f->perf_map) : 0);
 }
 
+static void evict(struct parser *p, struct file *f)
+{
+	p->bytes -= file_bytes(f);
+	elf_symbols_free(f->symbols);
+	perf_map_free(f->perf_map);
+	*f = p->files[--p->n];
+}
+
 static void evict_oldest(struct parser *p)
 {
 	size_t oldest = 0;
@@ -45,31 +56,29 @@ static void evict_oldest(struct parser *p)
 	for (size_t i = 1; i < p->n; i++)
 		if (p->files[i].used < p->files[oldest].used)
 			oldest = i;
-	p->bytes -= file_bytes(&p->files[oldest]);
-	elf_symbols_free(p->files[oldest].symbols);
-	perf_map_free(p->files[oldest].perf_map);
-	p->files[oldest] = p->files[--p->n];
+	evict(p, &p->files[oldest]);
 }
 
-static int load_names(struct file *f, enum parser_kind kind, int fd)
+static int load_names(struct file *f, enum parser_kind kind, const int *fds)
 {
-	return kind == PARSER_PERF_MAP ? perf_map_load(&f->perf_map, fd) : elf_symbols_load(&f->symbols, fd);
+	return kind == PARSER_PERF_MAP ? perf_map_load(&f->perf_map, fds[0])
+				       : elf_symbols_load(&f->symbols, fds[0], fds[1]);
 }
 
-static struct file *load_file(struct parser *p, int fd)
+static struct file *load_file(struct parser *p, const int *fds)
 {
 	enum parser_kind kind = p->request.header.kind;
-	struct file f = { .object = p->request.header.object };
+	struct file f = { .object = p->request.header.object, .with_debug = fds[1] >= 0 };
 	uint8_t build_id[ELF_BUILD_ID_MAX];
 
-	f.error = load_names(&f, kind, fd);
+	f.error = load_names(&f, kind, fds);
 	while (f.error == -ENOMEM && p->n > 0) {
 		evict_oldest(p);
-		f.error = load_names(&f, kind, fd);
+		f.error = load_names(&f, kind, fds);
 	}
 	/* Only where it is needed: on a cold disk these reads are seeks. */
 	if ((!f.symbols || elf_symbols_build_id(f.symbols, build_id) == 0) &&
-	    elf_content_hash(fd, &f.content_hash) < 0)
+	    elf_content_hash(fds[0], &f.content_hash) < 0)
 		f.content_hash = 0;
 
 	p->bytes += file_bytes(&f);
@@ -79,15 +88,19 @@ static struct file *load_file(struct parser *p, int fd)
 	return &p->files[p->n++];
 }
 
-static struct file *find_file(struct parser *p, int fd)
+static struct file *find_file(struct parser *p, const int *fds)
 {
 	struct file *f = NULL;
 
 	for (size_t i = 0; i < p->n && !f; i++)
 		if (p->files[i].object == p->request.header.object)
 			f = &p->files[i];
+	if (f && fds[1] >= 0 && !f->with_debug) {
+		evict(p, f);
+		f = NULL;
+	}
 	if (!f)
-		f = load_file(p, fd);
+		f = load_file(p, fds);
 	f->used = ++p->clock;
 	return f;
 }
@@ -100,10 +113,10 @@ static void find_symbol(const struct file *f, uint64_t offset, struct elf_symbol
 		elf_symbols_lookup(f->symbols, offset, ret);
 }
 
-static size_t find_symbols(struct parser *p, int fd)
+static size_t find_symbols(struct parser *p, const int *fds)
 {
 	const struct parser_request_packet *q = &p->request;
-	const struct file *f = find_file(p, fd);
+	const struct file *f = find_file(p, fds);
 	struct parser_reply_header *h = (struct parser_reply_header *)p->reply;
 	struct parser_reply_entry *entries = (struct parser_reply_entry *)(h + 1);
 	size_t size;
@@ -111,8 +124,14 @@ static size_t find_symbols(struct parser *p, int fd)
 	h->error = f->error;
 	h->content_hash = f->content_hash;
 	h->n = f->error < 0 ? 0 : q->header.n;
-	if (f->symbols)
+	if (f->symbols) {
+		const char *link;
+
 		h->build_id_size = (uint32_t)elf_symbols_build_id(f->symbols, h->build_id);
+		h->wants_debug = elf_symbols_is_stripped(f->symbols, &link) && !f->with_debug &&
+			(link[0] != '\0' || h->build_id_size > 0);
+		copy_string(h->debug_link, sizeof(h->debug_link), link);
+	}
 
 	size = sizeof(*h) + h->n * sizeof(*entries);
 	for (uint32_t i = 0; i < h->n; i++) {
@@ -161,7 +180,7 @@ static bool request_is_valid(const struct parser_request_packet *q, size_t size,
 	switch (q->header.kind) {
 	case PARSER_SYMBOLS:
 	case PARSER_PERF_MAP:
-		return fds[1] < 0 && q->header.n >= 1 && q->header.n <= PARSER_OFFSETS_MAX &&
+		return (fds[1] < 0 || q->header.kind == PARSER_SYMBOLS) && q->header.n >= 1 && q->header.n <= PARSER_OFFSETS_MAX &&
 			size == q->header.n * sizeof(q->offsets[0]);
 	case PARSER_UNWIND: return fds[1] >= 0 && q->header.n == 0 && size == sizeof(q->unwind);
 	default: return false;
@@ -178,7 +197,7 @@ static size_t answer(struct parser *p, const int *fds)
 		.kind = p->request.header.kind,
 		.request = p->request.header.request,
 	};
-	return h->kind == PARSER_UNWIND ? make_unwind_table(p, fds[0], fds[1]) : find_symbols(p, fds[0]);
+	return h->kind == PARSER_UNWIND ? make_unwind_table(p, fds[0], fds[1]) : find_symbols(p, fds);
 }
 
 static void set_watchdog(time_t seconds)

@@ -40,7 +40,7 @@ struct opener_reply {
 
 /* What the parser is asked for: a header, then what belongs to the kind.
  *
- *   PARSER_SYMBOLS  n offsets of 8 bytes; one descriptor comes along: the file
+ *   PARSER_SYMBOLS  n offsets of 8 bytes; one or two descriptors come along: the file, its debug file
  *   PARSER_UNWIND   struct parser_unwind_request, n = 0; two descriptors: the file, the memory for the table
  *   PARSER_PERF_MAP n addresses of 8 bytes; one descriptor: the map */
 struct parser_request_header {
@@ -66,7 +66,8 @@ struct parser_reply_header {
 	uint64_t content_hash;
 	uint8_t build_id[PARSER_BUILD_ID_MAX];
 	uint32_t build_id_size;
-	uint32_t reserved; /* 0 */
+	uint32_t wants_debug; /* 0 or 1 */
+	char debug_link[PARSER_LINK_MAX];
 };
 
 struct parser_unwind_request {

@@ -30,12 +30,12 @@ int jit_parse_status(const char *text, int *ret_pid, uid_t *ret_uid)
 	return 0;
 }
 
-int jit_map_find(int process_fd, struct stat *ret_stat)
+int jit_map_open(int process_fd, may_block_fn may_block, void *userdata, struct stat *ret_stat)
 {
-	_cleanup_close_ int tmp = -EBADF, fd = -EBADF, root = -EBADF;
+	_cleanup_close_ int root = -EBADF, fd = -EBADF;
 	_cleanup_free_ char *status = NULL;
+	char path[32];
 	struct stat st;
-	char name[32];
 	uid_t uid;
 	int pid, r;
 
@@ -45,25 +45,15 @@ int jit_map_find(int process_fd, struct stat *ret_stat)
 	if (r < 0)
 		return r;
 	root = openat(process_fd, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	/* A step at a time: a link would lead into our root, not the process's. */
-	tmp = root < 0 ? -1 : openat(root, "tmp", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	snprintf(name, sizeof(name), "perf-%d.map", pid);
-	fd = tmp < 0 ? -1 : openat(tmp, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) < 0)
+	if (root < 0)
 		return negative_errno();
+	snprintf(path, sizeof(path), "tmp/perf-%d.map", pid);
+	fd = rooted_find(root, path, may_block, userdata, &st);
+	if (fd < 0)
+		return fd;
 	/* In /tmp anybody can put a file under that name; a hard link to another's gives it away, too. */
-	if (!S_ISREG(st.st_mode) || st.st_nlink > 1 || (st.st_uid != uid && st.st_uid != 0))
+	if (st.st_nlink > 1 || (st.st_uid != uid && st.st_uid != 0))
 		return -EPERM;
 	*ret_stat = st;
-	return TAKE_FD(fd);
-}
-
-int jit_map_open(int path_fd)
-{
-	char link[32];
-	int fd;
-
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", path_fd);
-	fd = open(link, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	return fd < 0 ? negative_errno() : fd;
+	return rooted_open(fd);
 }

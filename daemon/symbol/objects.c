@@ -62,6 +62,10 @@ static void close_object(struct objects *o, struct object *object)
 	if (object->fd < 0)
 		return;
 	object->fd = close_fd(object->fd);
+	if (object->debug_fd >= 0) {
+		object->debug_fd = close_fd(object->debug_fd);
+		object->debug = DEBUG_WANTED;
+	}
 	for (uint32_t i = 0; i < o->n_fds; i++)
 		if (o->with_fd[i] == object) {
 			o->with_fd[i] = o->with_fd[--o->n_fds];
@@ -123,6 +127,12 @@ static bool has_idle_fd(const struct object *object)
 static bool has_functions(const struct object *object)
 {
 	return object->n_functions > 0;
+}
+
+void object_set_debug(struct object *object, int debug_fd)
+{
+	object->debug = DEBUG_SEARCHED;
+	object->debug_fd = debug_fd < 0 ? -EBADF : debug_fd;
 }
 
 bool objects_has_fd(const struct object *object)
@@ -203,7 +213,7 @@ static int add(struct objects *o, int fd, const char *path, bool is_perf_map, ui
 		object = find_room(o);
 		if (!object)
 			return -ENOBUFS;
-		*object = (struct object){ .key = key, .fd = -EBADF, .used = o->now, .is_perf_map = is_perf_map };
+		*object = (struct object){ .key = key, .fd = -EBADF, .debug_fd = -EBADF, .owner = st.st_uid, .used = o->now, .is_perf_map = is_perf_map };
 		copy_string(object->name, sizeof(object->name), slash ? slash + 1 : path);
 		sanitize_name(object->name);
 		(void)map64_put(o->index, key, (uint64_t)(object - o->slots));
@@ -308,8 +318,9 @@ int objects_ask(struct objects *o, struct object *object, const uint64_t *offset
 		return -EAGAIN;
 	r = reserve_pending(object, m);
 	if (r >= 0)
-		r = (object->is_perf_map ? parser_ask_perf_map : parser_ask)(o->helper, object->key, object->fd, wanted, m,
-									     &request);
+		r = object->is_perf_map
+			? parser_ask_perf_map(o->helper, object->key, object->fd, wanted, m, &request)
+			: parser_ask_with_debug(o->helper, object->key, object->fd, object->debug_fd, wanted, m, &request);
 	if (r < 0) {
 		if (r != -EAGAIN)
 			give_up(o, object, r);
@@ -413,6 +424,20 @@ static void identify(struct object *object, const struct parser_reply *reply)
 	object->identified = true;
 }
 
+/* Names that a debug file may better: they are asked for again with it, so that no frame changes its name. */
+static bool is_provisional(struct object *object, const struct parser_reply *reply)
+{
+	if (!reply->wants_debug)
+		return false;
+	if (object->debug == DEBUG_UNKNOWN) {
+		object->debug = DEBUG_WANTED;
+		memcpy(object->build_id, reply->build_id, sizeof(object->build_id));
+		object->build_id_size = reply->build_id_size;
+		copy_string(object->debug_link, sizeof(object->debug_link), reply->debug_link);
+	}
+	return object->debug == DEBUG_WANTED || object->debug_fd >= 0;
+}
+
 static void take_reply(struct objects *o, const struct parser_reply *reply)
 {
 	struct object *object = take_question(o, reply->request);
@@ -430,6 +455,8 @@ static void take_reply(struct objects *o, const struct parser_reply *reply)
 		give_up(o, object, reply->error < 0 ? reply->error : -ENODATA);
 		return;
 	}
+	if (is_provisional(object, reply))
+		return;
 	for (size_t i = 0; i < reply->n; i++)
 		if (add_function(o, object, &reply->symbols[i]) < 0)
 			return; /* asked again when it is met again */

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "base.h"
+#include "helper.h"
 
 struct helper;
 struct objects;
@@ -34,6 +35,16 @@ struct object {
 	int error;       /* the parser could not read it; it stays nameless */
 	unsigned deaths; /* of the parser with a question for it open */
 	int fd;
+	uid_t owner; /* of the file */
+	enum {
+		DEBUG_UNKNOWN,
+		DEBUG_WANTED,   /* the parser says that it would help: look for it before asking again */
+		DEBUG_SEARCHED, /* debug_fd, if there is one */
+	} debug;
+	int debug_fd;
+	uint8_t build_id[PARSER_BUILD_ID_MAX];
+	size_t build_id_size;
+	char debug_link[PARSER_LINK_MAX];
 	struct function *functions;
 	size_t n_functions, max_functions;
 	struct pending {
@@ -53,6 +64,8 @@ int objects_add(struct objects *o, int fd, const char *path, uint64_t *ret_key);
 int objects_add_perf_map(struct objects *o, int fd, uint64_t *ret_key);
 /* NULL when it has been evicted. Valid until the next objects_add(). */
 struct object *objects_get(struct objects *o, uint64_t key);
+/* Takes over what a search gave, which may be an error. */
+void object_set_debug(struct object *object, int debug_fd);
 bool objects_has_fd(const struct object *object);
 /* NULL: the parser hasn't said. */
 const struct function *object_find(const struct object *object, uint64_t offset);

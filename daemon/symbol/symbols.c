@@ -3,6 +3,7 @@
 #include <sys/sysmacros.h>
 
 #include "cgroups.h"
+#include "debug.h"
 #include "helper.h"
 #include "jit.h"
 #include "kernel.h"
@@ -337,8 +338,15 @@ static void put_kernel_frames(struct symbols *s, const uint64_t *kernel, size_t 
 	}
 }
 
-static bool may_block(struct symbols *s, dev_t number, int process_fd)
+struct looker {
+	struct symbols *s;
+	int process_fd;
+};
+
+static bool may_block(void *userdata, dev_t number)
 {
+	const struct looker *l = userdata;
+	struct symbols *s = l->s;
 	_cleanup_fclose_ FILE *f = NULL;
 	struct stat root;
 	bool answer;
@@ -350,7 +358,7 @@ static bool may_block(struct symbols *s, dev_t number, int process_fd)
 		if (s->devices[i].number == number)
 			return s->devices[i].may_block;
 
-	fd = openat(process_fd, "mountinfo", O_RDONLY | O_CLOEXEC);
+	fd = openat(l->process_fd, "mountinfo", O_RDONLY | O_CLOEXEC);
 	f = fd < 0 ? NULL : fdopen(fd, "r");
 	if (!f) {
 		close_fd(fd);
@@ -382,7 +390,7 @@ static struct object *mapping_object(struct symbols *s, struct process *p, struc
 	if (process_fd < 0)
 		return object;
 	m->tried = true;
-	if (may_block(s, m->device, process_fd))
+	if (may_block(&(struct looker){ s, process_fd }, m->device))
 		return object;
 	fd = mapping_open(m, process_fd);
 	if (fd < 0 || objects_add(s->objects, fd, m->path, &key) < 0)
@@ -418,7 +426,7 @@ static struct symbols_frame object_frame(struct symbols *s, size_t i, const stru
 /* The process's perf-map, as new as it is worth the work; NULL when it has none. */
 static struct object *perf_map_object(struct symbols *s, struct process *p)
 {
-	_cleanup_close_ int process_fd = -EBADF, path_fd = -EBADF;
+	_cleanup_close_ int process_fd = -EBADF;
 	struct object *object = p->perf_map ? objects_get(s->objects, p->perf_map) : NULL;
 	uint64_t now = clock_monotonic_ns(), key;
 	struct stat st;
@@ -428,10 +436,8 @@ static struct object *perf_map_object(struct symbols *s, struct process *p)
 		return object;
 	p->perf_map_retry_ns = now + PERF_MAP_MISSING_NS;
 	process_fd = process_open(s->processes, p);
-	path_fd = process_fd < 0 ? process_fd : jit_map_find(process_fd, &st);
-	if (path_fd < 0 || may_block(s, st.st_dev, process_fd))
-		return object;
-	fd = jit_map_open(path_fd);
+	fd = process_fd < 0 ? process_fd
+			    : jit_map_open(process_fd, may_block, &(struct looker){ s, process_fd }, &st);
 	if (fd < 0 || objects_add_perf_map(s->objects, fd, &key) < 0)
 		return object;
 	p->perf_map = key;
@@ -493,6 +499,16 @@ static struct object *object_of(struct symbols *s, struct process *p, struct map
 	return m->kind == MAPPING_SPECIAL ? vdso_object(s, open) : mapping_object(s, p, m, open);
 }
 
+/* The process that it was met in may be gone; then only the host's debug files are left. */
+static void find_debug_file(struct symbols *s, struct process *p, const struct mapping *m, struct object *object)
+{
+	_cleanup_close_ int process_fd = process_open(s->processes, p),
+			    own_fd = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct looker l = { s, process_fd < 0 ? own_fd : process_fd };
+
+	object_set_debug(object, debug_file_open(object, m->path, process_fd, may_block, &l));
+}
+
 /* -EAGAIN: put on the list of what the parser must be asked. */
 static int user_frame(struct symbols *s, struct process *p, size_t i, uint64_t address, bool is_return,
 		      struct symbols_frame *ret)
@@ -518,6 +534,8 @@ static int user_frame(struct symbols *s, struct process *p, size_t i, uint64_t a
 	f = object ? object_find(object, offset) : NULL;
 	if (object && !f && object->error == 0) {
 		object = object_of(s, p, m, object->n_pending == 0);
+		if (object && object->debug == DEBUG_WANTED && objects_has_fd(object))
+			find_debug_file(s, p, m, object);
 		if (ask_later(s, object, offset) < 0)
 			return -EAGAIN;
 	}

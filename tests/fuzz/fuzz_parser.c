@@ -49,7 +49,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (elf_content_hash(fd, &hash) < 0)
 		abort();
-	if (elf_symbols_load(&t, fd) < 0)
+	if (elf_symbols_load(&t, fd, fd) < 0)
 		return 0;
 	assert(elf_symbols_build_id(t, build_id) <= sizeof(build_id));
 	for (uint64_t offset = 0; offset < size + 32; offset += 1 + size / 128)

@@ -963,6 +963,99 @@ static void test_chroot(void **state)
 	unlink(path);
 }
 
+/* ---- debug files ---- */
+
+/* This program in two parts: $1.split without symbols, and what was taken off, to be put somewhere by `rest`. */
+static void split_self(char ret[static 64], const char *rest)
+{
+	_cleanup_free_ char *command = NULL;
+
+	snprintf(ret, 64, "/tmp/stackd-test-%d.split", getpid());
+	assert_true(asprintf(&command,
+			     "set -e; S=%s P=%s D=/tmp/stackd-test-%d.debug; objcopy --only-keep-debug $S $D; strip -o $P $S; "
+			     "objcopy --add-gnu-debuglink=$D $P; "
+			     "I=$(readelf -n $S | sed -n 's/.*Build ID: \\(..\\)\\(.*\\)/\\1\\/\\2/p'); %s",
+			     self, ret, getpid(), rest) > 0);
+	assert_int_equal(system(command), 0);
+}
+
+static void clean_up_split(void **state _unused_)
+{
+	char command[512];
+
+	snprintf(command, sizeof(command), "cd /tmp; rm -rf stackd-test-%1$d.* .debug/stackd-test-%1$d.debug stackd-root-%1$d; "
+		 "rmdir .debug 2>/dev/null || :", getpid());
+	assert_int_equal(system(command), 0);
+}
+
+static int teardown_split(void **state)
+{
+	clean_up_split(state);
+	return teardown(state);
+}
+
+static void check_split(void **state, const char *chroot_to, const char *rest, const char *expected)
+{
+	struct fixture *f = *state;
+	char path[64];
+	struct symbols_process_key key;
+	CHILD a = {};
+
+	split_self(path, rest);
+	a = spawn_with(path, chroot_to, NULL);
+	key = key_of(a.pid);
+	resolve(f, &key, NULL, 0, &a.addresses.known, 1);
+	assert_int_equal(n_frames, 1);
+	assert_string_equal(frames[0].function, expected);
+	clean_up_split(state);
+}
+
+static void test_debug_file_by_link(void **state)
+{
+	check_split(state, NULL, ":", "known_function");
+	check_split(state, NULL, "mkdir -p /tmp/.debug; mv $D /tmp/.debug/", "known_function");
+	check_split(state, NULL, "rm $D", "");
+}
+
+/* Without a build ID its checksum says that it is the right one. */
+static void test_debug_file_by_checksum(void **state)
+{
+	static const char without_id[] =
+		"objcopy --remove-section=.note.gnu.build-id $D; objcopy --remove-section=.note.gnu.build-id $S $P; "
+		"strip $P; objcopy --add-gnu-debuglink=$D $P; ";
+	char rest[512];
+
+	snprintf(rest, sizeof(rest), "%s:", without_id);
+	check_split(state, NULL, rest, "known_function");
+	snprintf(rest, sizeof(rest), "%secho >>$D", without_id);
+	check_split(state, NULL, rest, "");
+}
+
+static void test_debug_file_by_build_id(void **state)
+{
+	char root[64], rest[512];
+
+	need_root();
+	snprintf(root, sizeof(root), "/tmp/stackd-root-%d", getpid());
+	snprintf(rest, sizeof(rest),
+		 "R=%s; mkdir -p $R/usr/lib/debug/.build-id/${I%%%%/*}; mv $D $R/usr/lib/debug/.build-id/$I.debug", root);
+	check_split(state, root, rest, "known_function");
+	/* a link might lead anywhere */
+	snprintf(rest, sizeof(rest),
+		 "R=%s; mkdir -p $R/usr/lib/debug/.build-id $R/elsewhere/${I%%%%/*}; mv $D $R/elsewhere/$I.debug; "
+		 "ln -s $R/elsewhere/${I%%%%/*} $R/usr/lib/debug/.build-id/", root);
+	check_split(state, root, rest, "");
+}
+
+static void test_wrong_debug_file(void **state)
+{
+	check_split(state, NULL, "objcopy --only-keep-debug /bin/sh $D", "");
+	check_split(state, NULL, "echo nothing >$D", "");
+	check_split(state, NULL, "rm $D; mkfifo $D", "");
+	need_root();
+	check_split(state, NULL, "chown 12345 $D", ""); /* anybody can make one with the right build ID */
+}
+
 static void test_process(void **state)
 {
 	struct fixture *f = *state;
@@ -1309,6 +1402,7 @@ static void test_refresh(void **state)
 	assert_true(f->symbols->kernel_read_ns > read_ns);
 }
 
+#define WITH_SPLIT(test) cmocka_unit_test_setup_teardown(test, setup, teardown_split)
 #define WITH_FIXTURE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(int argc, char *argv[])
@@ -1340,6 +1434,10 @@ int main(int argc, char *argv[])
 		WITH_FIXTURE(test_fifo_at_the_path),
 		WITH_FIXTURE(test_mount_namespace),
 		WITH_FIXTURE(test_chroot),
+		WITH_SPLIT(test_debug_file_by_link),
+		WITH_SPLIT(test_debug_file_by_checksum),
+		WITH_SPLIT(test_debug_file_by_build_id),
+		WITH_SPLIT(test_wrong_debug_file),
 		WITH_FIXTURE(test_process),
 		WITH_FIXTURE(test_dead_process),
 		WITH_FIXTURE(test_reused_pid),
