@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* From anomalies to incidents, and from incidents to clusters: pure, online, the number of groups unknown.
+ *
+ * An incident is one occurrence of a trouble: anomalies that come close together and belong to one workload, or whose stacks and
+ * signatures are alike. A cluster is the class of trouble that recurs: incidents whose stacks and signatures are alike, however
+ * long ago the last one was. A new incident joins the nearest cluster that is near enough, else it begins one (leader
+ * clustering: Hartigan 1975; the same rule as DP-means, Kulis and Jordan 2012, in its online form); clusters' centres move with
+ * their members and forget old ones; clusters that have come to lie together are merged, those that have come apart are split.
+ *
+ * Stacks are compared as sparse vectors of frames and of pairs caller;callee, hashed (Weinberger et al. 2009) and weighted by
+ * rarity (inverse document frequency over all stacks that were ever seen, Sparck Jones 1972) and by depth: main and clone weigh
+ * next to nothing. Identity is the names of function and object, so it outlives restarts and rebuilds. */
+#pragma once
+
+#include "base.h"
+
+#define CLUSTER_NAME_MAX 96
+#define CLUSTER_FRAME_NAME_MAX 80
+#define CLUSTER_SERIES_MAX 4    /* of an incident, the ones that moved most: watched until they are back */
+#define CLUSTER_WORKLOADS_MAX 8 /* of an incident, kept by name */
+#define CLUSTER_MEMBERS_MAX 16  /* incidents of a cluster, the newest, kept by id */
+#define CLUSTER_COMMON_MAX 8    /* frames by which a cluster is known */
+
+enum cluster_kind {
+	CLUSTER_CPU_SPIN,
+	CLUSTER_LOCK_CONTENTION,
+	CLUSTER_IO_STALL,
+	CLUSTER_STARVATION,
+	CLUSTER_MEMORY_PRESSURE,
+	CLUSTER_FAULT_STORM,
+	CLUSTER_NETWORK_WAIT,
+	CLUSTER_INTERRUPTS,
+	CLUSTER_STOPPED_WORK,
+	CLUSTER_NEW_PATH,
+	CLUSTER_SLOW_DOWN,
+	CLUSTER_WAITING,
+	CLUSTER_KIND_N,
+};
+/* "cpu-spin", "lock-contention", ...; NULL when out of range. */
+const char *cluster_kind_to_string(enum cluster_kind kind);
+int cluster_kind_from_string(const char *s, enum cluster_kind *ret); /* takes "-" and "_" alike; -EINVAL */
+
+enum cluster_severity { CLUSTER_NOTICE, CLUSTER_WARNING, CLUSTER_CRITICAL, CLUSTER_SEVERITY_N };
+const char *cluster_severity_to_string(enum cluster_severity severity); /* "notice", "warning", "critical" */
+
+struct cluster_config {
+	uint32_t max_clusters;  /* 8..4096 */
+	uint32_t max_incidents; /* 16..65536, the open ones among them */
+};
+
+struct cluster_frame {
+	const char *function; /* as shown: "main", "[libc.so.6+0x2718a]" */
+	const char *object;   /* "libc.so.6", "[kernel]" */
+	bool kernel;
+};
+
+struct cluster_anomaly {
+	uint64_t id, time_us, series_id, stack_id;
+	enum metric metric;
+	bool fresh;                /* the stack is a new one */
+	double observed, expected; /* metric's unit per second */
+	double score;
+	uint32_t uid;
+	pid_t pid;                 /* 0: none in particular */
+	const char *unit, *exe, *comm;
+	const struct cluster_frame *frames; /* innermost first */
+	size_t n_frames;
+};
+
+struct cluster_workload {
+	uint64_t id; /* hash of unit, executable and uid; 0: none */
+	uint32_t uid;
+	pid_t pid;   /* the process that moved most */
+	char unit[64], exe[96], comm[16];
+};
+
+enum cluster_label { CLUSTER_UNLABELLED, CLUSTER_REAL, CLUSTER_FALSE };
+
+struct cluster_series {
+	uint64_t id, stack_id; /* id 0: none */
+	uint8_t metric;
+	uint64_t anomaly_id;
+	double expected, worst; /* metric's unit per second */
+};
+
+struct cluster_incident {
+	uint64_t id;      /* counts up from 1; survives restarts */
+	uint64_t cluster; /* its id */
+	uint64_t opened_us, last_us; /* first and latest anomaly */
+	uint64_t closed_us;          /* 0: goes on; what goes on for six hours without anything new is how things are now */
+	enum cluster_kind kind;
+	enum cluster_severity severity;
+	enum cluster_label label;
+	double size, opened_size; /* how much moved, in CPUs' worth: seconds a second, or 10,000 faults a second */
+	double score;             /* the highest of an anomaly */
+	uint32_t n_anomalies, n_workloads, n_series;
+	double up[METRIC_HITS], down[METRIC_HITS]; /* by metric, CPUs' worth */
+	struct cluster_workload workloads[CLUSTER_WORKLOADS_MAX]; /* most moved first */
+	struct cluster_series series[CLUSTER_SERIES_MAX];         /* most moved first */
+};
+
+struct cluster_class {
+	uint64_t id; /* hash of the names by which it was first known: the same on every machine */
+	char name[CLUSTER_NAME_MAX]; /* "lock contention in pool_get" */
+	enum cluster_kind kind;
+	enum cluster_severity severity; /* worst of its members' */
+	uint64_t first_us, last_us;
+	uint32_t n_incidents, n_real, n_false;
+	uint64_t muted_until_us; /* UINT64_MAX: until unmuted */
+	size_t n_members, n_common;
+	uint64_t members[CLUSTER_MEMBERS_MAX];               /* incidents' ids, newest first */
+	char common[CLUSTER_COMMON_MAX][CLUSTER_FRAME_NAME_MAX]; /* the most telling first */
+};
+
+/* What became of an incident; at most one of a kind each. */
+enum cluster_event_kind { CLUSTER_OPENED, CLUSTER_ESCALATED, CLUSTER_CLOSED };
+
+typedef void (*cluster_event_fn)(void *userdata, enum cluster_event_kind event, const struct cluster_incident *incident);
+
+struct clusters;
+
+/* Allocates all that will ever be needed. */
+int clusters_new(struct clusters **ret, const struct cluster_config *config);
+struct clusters *clusters_free(struct clusters *c); /* accepts NULL, returns NULL */
+DEFINE_CLEANUP(struct clusters *, clusters_free)
+
+/* Counts a stack that is seen for the first time: what is in many stacks says little. */
+void clusters_learn_stack(struct clusters *c, const struct cluster_frame *frames, size_t n);
+
+/* Gives the incident that the anomaly is part of, a new one or not. O(open incidents). */
+uint64_t clusters_add(struct clusters *c, const struct cluster_anomaly *a);
+
+/* What the series of open incidents do in this tick: observed(userdata, series id, metric) in the metric's unit per second, negative when
+ * the series is not known any more. */
+typedef double (*cluster_observe_fn)(void *userdata, uint64_t series_id, enum metric metric);
+
+/* Once a tick, after its anomalies: incidents that have settled are told as opened, into their cluster; those that have grown tenfold as
+ * escalated; those whose series are back, as closed. Muted clusters' incidents are counted and not told. */
+void clusters_tick(struct clusters *c, uint64_t now_us, cluster_observe_fn observe, cluster_event_fn fn, void *userdata);
+
+/* Newest first, and largest first (number of incidents, then latest). fn gives non-zero to stop, which is returned. */
+typedef int (*cluster_incident_fn)(void *userdata, const struct cluster_incident *incident);
+typedef int (*cluster_class_fn)(void *userdata, const struct cluster_class *class);
+int clusters_visit_incidents(const struct clusters *c, cluster_incident_fn fn, void *userdata);
+int clusters_visit_classes(const struct clusters *c, cluster_class_fn fn, void *userdata);
+/* -ENOENT. The id of a cluster that was merged into another finds that one. */
+int clusters_get_incident(const struct clusters *c, uint64_t id, struct cluster_incident *ret);
+int clusters_get_class(const struct clusters *c, uint64_t id, struct cluster_class *ret);
+
+/* until_us 0: no more. -ENOENT. */
+int clusters_mute(struct clusters *c, uint64_t class_id, uint64_t until_us);
+/* Says whether an incident was worth telling, and of which kind it was (NULL: as found). Kinds that experts gave decide for the cluster
+ * from then on. A cluster of which most labelled incidents were false is told as a notice only. -ENOENT. */
+int clusters_label(struct clusters *c, uint64_t incident_id, enum cluster_label label, const enum cluster_kind *kind);
+
+struct clusters_status {
+	uint32_t incidents, incidents_max, open, classes, classes_max;
+	uint64_t anomalies, merged, split, forgotten; /* since the state was made */
+	uint64_t stacks_learnt;
+};
+void clusters_get_status(const struct clusters *c, struct clusters_status *ret);
+
+/* Everything that is to outlive the process, for one write(). It points into c and holds until the next call that changes c. */
+void clusters_image(struct clusters *c, const void **ret, size_t *ret_size);
+/* Takes an image back. -EBADMSG when it is damaged, -EPROTO when it is of another layout; nothing changes then. */
+int clusters_load(struct clusters *c, const void *image, size_t size);

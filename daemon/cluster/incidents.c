@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Which anomalies are one occurrence of one trouble. */
+#include <math.h>
+
+#include "state.h"
+
+#define NEAR_US (10 * USEC_PER_SEC)  /* effects of one cause in several workloads begin within this */
+#define SAME_US (30 * USEC_PER_SEC)  /* whatever moves in a workload so soon after belongs to it */
+#define LATER_US (300 * USEC_PER_SEC) /* later only what looks like it does */
+#define JOIN_MIN 0.6f
+#define ALIKE 0.6f                    /* cosine of stacks */
+/* What a CPU's worth is of what is not time: faults a second. */
+#define FAULTS_MINOR_CPU 10000.0
+#define FAULTS_MAJOR_CPU 1000.0
+#define MOVED_MIN 1e-6
+/* What is gone says less of the cause than what has come. */
+#define DOWN_SHARE 0.3
+
+static double cpus_worth(enum metric m, double per_second)
+{
+	double unit = m == METRIC_FAULTS_MINOR ? FAULTS_MINOR_CPU : m == METRIC_FAULTS_MAJOR ? FAULTS_MAJOR_CPU : (double)NSEC_PER_SEC;
+
+	return isfinite(per_second) ? per_second / unit : 0;
+}
+
+static uint64_t workload_id(const struct cluster_anomaly *a)
+{
+	uint64_t hash = hash64_string(a->exe, hash64_string(a->unit, a->uid));
+
+	return hash ? hash : 1;
+}
+
+static const struct cluster_workload *find_workload(const struct cluster_incident *i, uint64_t id)
+{
+	for (size_t k = 0; k < CLUSTER_WORKLOADS_MAX && i->workloads[k].id; k++)
+		if (i->workloads[k].id == id)
+			return &i->workloads[k];
+	return NULL;
+}
+
+static bool has_executable(const struct cluster_incident *i, const char *exe)
+{
+	for (size_t k = 0; k < CLUSTER_WORKLOADS_MAX && i->workloads[k].id; k++)
+		if (*exe && streq(i->workloads[k].exe, exe))
+			return true;
+	return false;
+}
+
+static bool has_series(const struct cluster_incident *i, uint64_t series_id)
+{
+	for (size_t k = 0; k < CLUSTER_SERIES_MAX; k++)
+		if (i->series[k].id == series_id)
+			return true;
+	return false;
+}
+
+static bool waits_for_disk(const struct incident_state *s)
+{
+	const struct kind_evidence *e = &s->evidence;
+
+	return e->up[METRIC_BLOCKED] > 0 && e->path_up[METRIC_BLOCKED][PATH_BLOCK_IO] > e->up[METRIC_BLOCKED] / 2;
+}
+
+/* Causes that cross from one workload to another: the CPUs and the disks are everyone's. */
+static bool shares_cause(const struct incident_state *s, const struct cluster_anomaly *a, uint32_t paths)
+{
+	const struct kind_evidence *e = &s->evidence;
+	bool up = a->observed > a->expected;
+
+	if (a->metric == METRIC_RUNNABLE && up)
+		return e->up[METRIC_ON_CPU] + e->up[METRIC_RUNNABLE] > e->up[METRIC_BLOCKED];
+	if (a->metric == METRIC_ON_CPU && up)
+		return e->up[METRIC_RUNNABLE] > 2 * e->up[METRIC_ON_CPU];
+	return a->metric == METRIC_BLOCKED && up && (paths & 1U << PATH_BLOCK_IO) && waits_for_disk(s);
+}
+
+/* 0 to 1: how much the anomaly looks like part of the incident. */
+static float affinity(const struct incident_state *s, const struct cluster_anomaly *a, const struct vector *stack, uint32_t paths,
+                      uint64_t workload)
+{
+	uint64_t apart = a->time_us > s->i.last_us ? a->time_us - s->i.last_us : 0;
+	float alike;
+
+	if (has_series(&s->i, a->series_id))
+		return 1;
+	if (apart > LATER_US)
+		return 0;
+	alike = vector_cosine(stack, &s->stacks);
+	if (find_workload(&s->i, workload))
+		return apart <= SAME_US ? MAX(0.8f, alike) : alike;
+	if (has_executable(&s->i, a->exe) && alike >= ALIKE)
+		return alike;
+	if (apart > NEAR_US)
+		return 0;
+	return shares_cause(s, a, paths) ? MAX(0.65f, alike) : alike > ALIKE ? alike : 0;
+}
+
+static struct incident_state *open_incident(struct clusters *c, const struct cluster_anomaly *a)
+{
+	struct state *st = c->state;
+	struct incident_state *s;
+
+	/* The oldest gives way, as if it were over. */
+	if (st->n_open == OPEN_MAX) {
+		s = incident_get(c, st->open[0]);
+		if (s)
+			s->i.closed_us = a->time_us;
+		memmove(st->open, st->open + 1, sizeof(st->open[0]) * --st->n_open);
+	}
+	s = &c->incidents[++st->last_incident % st->max_incidents];
+	if (s->i.id && !s->i.closed_us)
+		for (uint32_t k = 0; k < st->n_open; k++)
+			if (st->open[k] == s->i.id) {
+				memmove(st->open + k, st->open + k + 1, sizeof(st->open[0]) * (--st->n_open - k));
+				break;
+			}
+	*s = (struct incident_state){ .i = { .id = st->last_incident, .opened_us = a->time_us, .last_us = a->time_us } };
+	st->open[st->n_open++] = s->i.id;
+	return s;
+}
+
+static void add_workload(struct cluster_incident *i, const struct cluster_anomaly *a, uint64_t id)
+{
+	struct cluster_workload *w;
+
+	if (find_workload(i, id))
+		return;
+	i->n_workloads++;
+	if (i->n_workloads > CLUSTER_WORKLOADS_MAX)
+		return;
+	w = &i->workloads[i->n_workloads - 1];
+	w->id = id;
+	w->uid = a->uid;
+	w->pid = a->pid;
+	copy_string(w->unit, sizeof(w->unit), a->unit);
+	copy_string(w->exe, sizeof(w->exe), a->exe);
+	copy_string(w->comm, sizeof(w->comm), a->comm);
+}
+
+static double series_moved(const struct cluster_series *s)
+{
+	return s->id ? fabs(cpus_worth(s->metric, s->worst - s->expected)) : 0;
+}
+
+/* Gives how much more has moved than was known. */
+static double add_series(struct cluster_incident *i, const struct cluster_anomaly *a)
+{
+	struct cluster_series new = {
+		.id = a->series_id,
+		.stack_id = a->stack_id,
+		.metric = (uint8_t)a->metric,
+		.anomaly_id = a->id,
+		.expected = a->expected,
+		.worst = a->observed,
+	};
+	double moved = series_moved(&new);
+	size_t least = 0;
+
+	for (size_t k = 0; k < CLUSTER_SERIES_MAX; k++) {
+		struct cluster_series *s = &i->series[k];
+
+		if (s->id == a->series_id && s->metric == a->metric) {
+			double before = series_moved(s);
+
+			if (moved <= before)
+				return 0;
+			s->worst = a->observed;
+			return moved - before;
+		}
+		if (series_moved(s) < series_moved(&i->series[least]))
+			least = k;
+	}
+	i->n_series++;
+	if (!i->series[least].id || series_moved(&i->series[least]) < moved)
+		i->series[least] = new;
+	for (size_t k = least; k > 0 && series_moved(&i->series[k]) > series_moved(&i->series[k - 1]); k--) {
+		struct cluster_series swap = i->series[k];
+
+		i->series[k] = i->series[k - 1];
+		i->series[k - 1] = swap;
+	}
+	return moved;
+}
+
+static void add_name(struct incident_state *s, const char *name, float weight)
+{
+	uint32_t least = 0;
+
+	for (uint32_t k = 0; k < s->n_names; k++) {
+		if (streq(s->names[k], name)) {
+			s->name_weights[k] += weight;
+			return;
+		}
+		if (s->name_weights[k] < s->name_weights[least])
+			least = k;
+	}
+	if (s->n_names < CLUSTER_COMMON_MAX)
+		least = s->n_names++;
+	else if (s->name_weights[least] >= weight)
+		return;
+	copy_string(s->names[least], sizeof(s->names[least]), name);
+	s->name_weights[least] = weight;
+}
+
+static void add_evidence(struct incident_state *s, const struct cluster_anomaly *a, double moved, uint32_t paths)
+{
+	struct kind_evidence *e = &s->evidence;
+
+	if (a->observed <= a->expected) {
+		e->down[a->metric] += moved;
+		s->i.down[a->metric] += moved;
+		return;
+	}
+	e->up[a->metric] += moved;
+	s->i.up[a->metric] += moved;
+	for (enum path p = 0; p < PATH_N; p++)
+		if (paths & 1U << p)
+			e->path_up[a->metric][p] += moved;
+	if (a->fresh)
+		e->fresh_up += moved;
+}
+
+struct incident_state *incident_join(struct clusters *c, const struct cluster_anomaly *a)
+{
+	uint32_t paths = kind_paths(a->frames, a->n_frames);
+	uint64_t workload = workload_id(a);
+	struct incident_state *best = NULL;
+	float best_affinity = JOIN_MIN, mass;
+	char name[CLUSTER_FRAME_NAME_MAX];
+	struct vector stack;
+	double moved;
+
+	vector_of_stack(&stack, &c->state->rarity, a->frames, a->n_frames);
+	for (uint32_t k = 0; k < c->state->n_open; k++) {
+		struct incident_state *s = incident_get(c, c->state->open[k]);
+		float is = s ? affinity(s, a, &stack, paths, workload) : 0;
+
+		if (is >= best_affinity && s) {
+			best = s;
+			best_affinity = is;
+		}
+	}
+	if (!best)
+		best = open_incident(c, a);
+
+	best->i.n_anomalies++;
+	best->i.last_us = MAX(best->i.last_us, a->time_us);
+	best->i.score = MAX(best->i.score, isfinite(a->score) ? a->score : 0);
+	add_workload(&best->i, a, workload);
+	moved = MAX(add_series(&best->i, a), MOVED_MIN);
+	best->i.size += moved;
+	best->quiet_ticks = 0;
+	add_evidence(best, a, moved, paths);
+
+	mass = (float)(a->observed > a->expected ? moved : moved * DOWN_SHARE);
+	vector_mix(&best->stacks, &best->stacks, best->mass / (best->mass + mass), &stack, mass / (best->mass + mass));
+	best->mass += mass;
+	for (size_t k = 0; k < a->n_frames; k++)
+		add_name(best, vector_frame_name(name, &a->frames[k]), mass * vector_frame_weight(&c->state->rarity, &a->frames[k], k, a->n_frames));
+	best->i.kind = kind_of(&best->evidence);
+	return best;
+}

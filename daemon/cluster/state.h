@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What is kept: one block without pointers, which is written and read back as it is. Private to this room. */
+#pragma once
+
+#include "kind.h"
+#include "vector.h"
+
+#define STATE_MAGIC 0x726574736c636b73ULL
+#define STATE_VERSION 1U
+#define OPEN_MAX 64     /* incidents at a time */
+#define ALIASES_MAX 128 /* ids of clusters that were merged into others */
+#define RECENT_MAX 4    /* incidents of a cluster by which it is seen to come apart */
+#define SIGNATURE_N (2 * METRIC_HITS)
+
+struct signature {
+	float of[SIGNATURE_N]; /* by metric: up, then down; of unit length, or all 0 */
+};
+
+struct incident_state {
+	struct cluster_incident i;
+	struct vector stacks;
+	float mass; /* of what is in stacks */
+	struct kind_evidence evidence;
+	uint32_t n_names;
+	char names[CLUSTER_COMMON_MAX][CLUSTER_FRAME_NAME_MAX]; /* the frames that weigh most */
+	float name_weights[CLUSTER_COMMON_MAX];
+	uint8_t settled, escalated, told;
+	uint8_t quiet_ticks; /* in which all series were back */
+};
+
+struct class_state {
+	struct cluster_class c;
+	struct vector centre;
+	struct signature signature;
+	float mass;
+	float name_weights[CLUSTER_COMMON_MAX];
+	float votes[CLUSTER_KIND_N]; /* fading */
+	uint32_t n_recent, next_recent;
+	struct vector recent[RECENT_MAX];
+	uint64_t recent_ids[RECENT_MAX];
+};
+
+struct alias {
+	uint64_t from, to;
+};
+
+struct state {
+	uint64_t magic, hash; /* hash: of all that follows */
+	uint32_t version, size_mark;
+	uint32_t max_incidents, max_classes;
+	uint64_t last_incident; /* id */
+	uint32_t n_classes, n_open, n_aliases, reserved;
+	uint64_t anomalies, merged, split, forgotten;
+	uint64_t open[OPEN_MAX]; /* ids */
+	struct alias aliases[ALIASES_MAX];
+	struct rarity rarity;
+	/* then struct class_state[max_classes], then struct incident_state[max_incidents], by id modulo their number */
+};
+
+struct clusters {
+	struct cluster_config config;
+	struct state *state;
+	size_t size;
+	struct class_state *classes;
+	struct incident_state *incidents;
+	struct map64 *index;  /* feature -> up to four classes, 16 bits each, by number + 1 */
+	uint32_t *order;      /* for visits */
+};
+
+/* NULL when it is not kept (any more). */
+struct incident_state *incident_get(const struct clusters *c, uint64_t id);
+struct class_state *class_get(const struct clusters *c, uint64_t id);
+struct signature signature_of(const struct kind_evidence *e);
+
+/* incidents.c: the open one that the anomaly joins, or a new one; NULL only when the anomaly says nothing. */
+struct incident_state *incident_join(struct clusters *c, const struct cluster_anomaly *a);
+
+/* classes.c */
+void classes_index(struct clusters *c);
+/* Puts a settled incident into its class and sets its .cluster. */
+void class_join(struct clusters *c, struct incident_state *incident);
+void class_settle_kind(struct class_state *class);

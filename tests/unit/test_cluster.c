@@ -1,0 +1,646 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "state.h"
+
+#define SECOND USEC_PER_SEC
+#define START (1000 * SECOND)
+#define CPU 1e9 /* ns a second */
+
+static const struct cluster_config config = { .max_clusters = 64, .max_incidents = 256 };
+
+/* ---- a world of services, whose stacks have little and much in common ---- */
+
+#define DEPTH_MAX 16
+
+struct stack {
+	struct cluster_frame frames[DEPTH_MAX];
+	size_t n;
+};
+
+static const char *const service_objects[] = { "shop", "mailer", "indexer", "gateway", "billing", "search" };
+
+/* Words of a path, outermost first; those with a "k:" are the kernel's, with a "c:" the C library's. */
+static struct stack stack_of(const char *object, const char *path)
+{
+	static char texts[64][512];
+	static unsigned next;
+	char *text = texts[next++ % ELEMENTS_OF(texts)], *at, *save = NULL;
+	const char *words[DEPTH_MAX];
+	struct stack s = {};
+	size_t n = 0;
+
+	copy_string(text, sizeof(texts[0]), path);
+	for (at = strtok_r(text, " ", &save); at && n < DEPTH_MAX; at = strtok_r(NULL, " ", &save))
+		words[n++] = at;
+	for (size_t i = n; i-- > 0;) {
+		bool kernel = strncmp(words[i], "k:", 2) == 0, libc = strncmp(words[i], "c:", 2) == 0;
+
+		s.frames[s.n++] = (struct cluster_frame){
+			.function = words[i] + (kernel || libc ? 2 : 0),
+			.object = kernel ? "[kernel]" : libc ? "libc.so.6" : object,
+			.kernel = kernel,
+		};
+	}
+	return s;
+}
+
+struct world {
+	struct clusters *c;
+	uint64_t now_us, next_anomaly;
+	double values[4096]; /* by series: what observe gives */
+	unsigned opened, escalated, closed;
+	struct cluster_incident last_opened;
+};
+
+static double observe(void *userdata, uint64_t series, enum metric m)
+{
+	const struct world *w = userdata;
+
+	(void)m;
+	return w->values[series % ELEMENTS_OF(w->values)];
+}
+
+static void on_event(void *userdata, enum cluster_event_kind event, const struct cluster_incident *incident)
+{
+	struct world *w = userdata;
+
+	w->opened += event == CLUSTER_OPENED;
+	w->escalated += event == CLUSTER_ESCALATED;
+	w->closed += event == CLUSTER_CLOSED;
+	if (event == CLUSTER_OPENED)
+		w->last_opened = *incident;
+}
+
+static void ticks(struct world *w, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		w->now_us += SECOND;
+		clusters_tick(w->c, w->now_us, observe, on_event, w);
+	}
+}
+
+static void quiet(struct world *w)
+{
+	memset(w->values, 0, sizeof(w->values));
+}
+
+static uint64_t tell(struct world *w, const char *service, const char *path, enum metric m, double observed, double expected, bool fresh)
+{
+	struct stack s = stack_of(service, path);
+	char unit[64];
+	uint64_t series = hash64_string(path, hash64_string(service, m));
+
+	snprintf(unit, sizeof(unit), "%s.service", service);
+	w->values[series % ELEMENTS_OF(w->values)] = observed;
+	return clusters_add(w->c, &(struct cluster_anomaly){
+		.id = ++w->next_anomaly, .time_us = w->now_us, .series_id = series, .stack_id = hash64_string(path, 0), .metric = m,
+		.fresh = fresh, .observed = observed, .expected = expected, .score = 8, .uid = 0, .pid = 100,
+		.unit = unit, .exe = service, .comm = service, .frames = s.frames, .n_frames = s.n,
+	});
+}
+
+/* What these machines do all day. */
+static void learn_usual(struct world *w)
+{
+	static const char *const usual[] = {
+		"_start main serve k:do_syscall_64 k:ep_poll k:schedule", "clone start_thread worker k:do_syscall_64 k:futex_wait_queue k:schedule",
+		"_start main serve handle parse c:memcpy",                "_start main serve handle reply c:malloc",
+		"_start main serve handle c:malloc c:_int_malloc",        "clone start_thread worker handle query c:memcmp",
+	};
+
+	for (size_t s = 0; s < ELEMENTS_OF(service_objects); s++)
+		for (size_t u = 0; u < ELEMENTS_OF(usual); u++)
+			for (unsigned i = 0; i < 4; i++) {
+				struct stack stack = stack_of(service_objects[s], usual[u]);
+
+				clusters_learn_stack(w->c, stack.frames, stack.n);
+			}
+}
+
+static struct world *world_new(void)
+{
+	struct world *w = calloc(1, sizeof(*w));
+
+	assert_non_null(w);
+	w->now_us = START;
+	assert_int_equal(clusters_new(&w->c, &config), 0);
+	learn_usual(w);
+	return w;
+}
+
+static void world_free(struct world *w)
+{
+	clusters_free(w->c);
+	free(w);
+}
+
+static struct cluster_class class_of(struct world *w, uint64_t incident)
+{
+	struct cluster_incident i;
+	struct cluster_class class;
+
+	assert_int_equal(clusters_get_incident(w->c, incident, &i), 0);
+	assert_int_equal(clusters_get_class(w->c, i.cluster, &class), 0);
+	return class;
+}
+
+/* ---- vectors ---- */
+
+static void what_is_everywhere_weighs_nothing(void **state)
+{
+	struct world *w = world_new();
+	const struct rarity *r = &w->c->state->rarity;
+	struct stack a = stack_of("shop", "_start main serve handle price_basket"), b = stack_of("shop", "_start main serve handle render_page");
+	struct stack other = stack_of("mailer", "_start main serve handle deliver");
+	struct vector va, vb, vc;
+
+	(void)state;
+	assert_true(rarity_of(r, "main") < 0.01F && rarity_of(r, "serve") < 0.3F && rarity_of(r, "price_basket") > 0.9F);
+	vector_of_stack(&va, r, a.frames, a.n);
+	vector_of_stack(&vb, r, b.frames, b.n);
+	vector_of_stack(&vc, r, other.frames, other.n);
+	assert_true(fabsf(vector_cosine(&va, &va) - 1) < 1e-4F);
+	assert_true(vector_cosine(&va, &vb) < 0.2F);
+	assert_true(vector_cosine(&va, &vc) < 0.01F);
+	world_free(w);
+}
+
+static void offsets_and_library_versions_are_no_identity(void **state)
+{
+	const struct cluster_frame a = { .function = "[libfoo.so.1+0x1234]", .object = "libfoo.so.1" };
+	const struct cluster_frame b = { .function = "[libfoo.so.2+0x2345]", .object = "libfoo.so.2" };
+	char name[CLUSTER_FRAME_NAME_MAX];
+
+	(void)state;
+	assert_int_equal(vector_frame_feature(&a), vector_frame_feature(&b));
+	assert_string_equal(vector_frame_name(name, &a), "[libfoo]");
+}
+
+/* ---- incidents ---- */
+
+static void anomalies_of_one_cause_are_one_incident(void **state)
+{
+	struct world *w = world_new();
+	uint64_t first = tell(w, "shop", "_start main serve handle price_basket", METRIC_ON_CPU, 1.5 * CPU, 0.01 * CPU, true);
+
+	(void)state;
+	assert_int_equal(tell(w, "shop", "_start main serve handle reply c:malloc", METRIC_ON_CPU, 0, 0.1 * CPU, false), first);
+	/* Those that get no CPU because of it. */
+	assert_int_equal(tell(w, "mailer", "_start main serve handle deliver", METRIC_RUNNABLE, 0.4 * CPU, 0, false), first);
+	ticks(w, 2);
+	assert_int_equal(w->opened, 0);
+	ticks(w, 2);
+	assert_int_equal(w->opened, 1);
+	assert_int_equal(w->last_opened.n_anomalies, 3);
+	assert_int_equal(w->last_opened.kind, CLUSTER_CPU_SPIN);
+	assert_int_equal(w->last_opened.severity, CLUSTER_WARNING);
+	assert_string_equal(class_of(w, first).name, "CPU spin in price_basket");
+	ticks(w, 60);
+	assert_int_equal(w->closed, 0);
+	quiet(w);
+	ticks(w, 9);
+	assert_int_equal(w->closed, 0);
+	ticks(w, 3);
+	assert_int_equal(w->closed, 1);
+	world_free(w);
+}
+
+static void two_services_are_two_incidents(void **state)
+{
+	struct world *w = world_new();
+	uint64_t a = tell(w, "shop", "_start main serve handle price_basket", METRIC_ON_CPU, CPU, 0, true);
+	uint64_t b = tell(w, "mailer", "clone start_thread worker lock_spool c:pthread_mutex_lock k:do_syscall_64 k:futex_wait k:schedule",
+	                  METRIC_BLOCKED, 4 * CPU, 0.1 * CPU, false);
+
+	(void)state;
+	assert_true(a != b);
+	ticks(w, 4);
+	assert_int_equal(w->opened, 2);
+	assert_int_equal(class_of(w, a).kind, CLUSTER_CPU_SPIN);
+	assert_int_equal(class_of(w, b).kind, CLUSTER_LOCK_CONTENTION);
+	world_free(w);
+}
+
+static void workers_of_one_service_are_one_incident(void **state)
+{
+	struct world *w = world_new();
+	uint64_t first = 0;
+
+	(void)state;
+	for (unsigned worker = 0; worker < 10; worker++) {
+		char path[128];
+		uint64_t incident;
+
+		/* Each by another way to the same function. */
+		snprintf(path, sizeof(path), "clone start_thread worker job_%u rehash_table c:memcpy", worker);
+		incident = tell(w, "indexer", path, METRIC_ON_CPU, 0.2 * CPU, 0, true);
+		first = first ? first : incident;
+		assert_int_equal(incident, first);
+		ticks(w, 20);
+	}
+	assert_int_equal(w->opened, 1);
+	world_free(w);
+}
+
+static void a_stall_of_the_disk_is_one_incident(void **state)
+{
+	struct world *w = world_new();
+	const char *reading = "_start main serve %s k:do_syscall_64 k:vfs_read k:filemap_read k:folio_wait_bit_common k:io_schedule";
+	uint64_t first = 0;
+
+	(void)state;
+	for (unsigned s = 0; s < 4; s++) {
+		char path[256], own[32];
+		uint64_t incident;
+
+		snprintf(own, sizeof(own), "load_%s", service_objects[s]);
+		snprintf(path, sizeof(path), reading, own);
+		incident = tell(w, service_objects[s], path, METRIC_BLOCKED, 0.9 * CPU, 0.02 * CPU, false);
+		first = first ? first : incident;
+		assert_int_equal(incident, first);
+		ticks(w, 1);
+	}
+	ticks(w, 4);
+	assert_int_equal(class_of(w, first).kind, CLUSTER_IO_STALL);
+	world_free(w);
+}
+
+static void growth_is_told_once(void **state)
+{
+	struct world *w = world_new();
+	const char *path = "_start main serve handle price_basket";
+
+	(void)state;
+	tell(w, "shop", path, METRIC_ON_CPU, 0.1 * CPU, 0, true);
+	ticks(w, 4);
+	assert_int_equal(w->last_opened.severity, CLUSTER_NOTICE);
+	for (unsigned i = 1; i <= 30; i++) {
+		w->values[hash64_string(path, hash64_string("shop", METRIC_ON_CPU)) % ELEMENTS_OF(w->values)] = 0.1 * i * CPU;
+		ticks(w, 1);
+	}
+	assert_int_equal(w->escalated, 1);
+	world_free(w);
+}
+
+/* ---- clusters: faults of known cause, in many orders ---- */
+
+struct fault {
+	const char *service, *path;
+	enum metric metric;
+	bool down;
+	enum cluster_kind kind;
+};
+
+static const struct fault faults[] = {
+	{ "shop", "_start main serve handle price_basket %s", METRIC_ON_CPU, false, CLUSTER_CPU_SPIN },
+	{ "shop", "_start main serve handle lock_stock %s c:pthread_mutex_lock k:do_syscall_64 k:futex_wait k:schedule", METRIC_BLOCKED, false,
+	  CLUSTER_LOCK_CONTENTION },
+	{ "shop", "_start main serve handle render_page %s", METRIC_ON_CPU, true, CLUSTER_STOPPED_WORK },
+	{ "mailer", "clone start_thread worker spool_sync %s k:do_syscall_64 k:ext4_file_fsync k:jbd2_log_wait_commit k:io_schedule k:schedule",
+	  METRIC_BLOCKED, false, CLUSTER_IO_STALL },
+	{ "mailer", "clone start_thread worker regex_match %s", METRIC_ON_CPU, false, CLUSTER_CPU_SPIN },
+	{ "indexer", "_start main merge_segments map_file %s k:asm_exc_page_fault k:handle_mm_fault k:clear_page_erms", METRIC_FAULTS_MINOR, false,
+	  CLUSTER_FAULT_STORM },
+	{ "indexer", "_start main merge_segments %s k:do_syscall_64 k:try_to_free_mem_cgroup_pages k:shrink_lruvec", METRIC_BLOCKED, false,
+	  CLUSTER_MEMORY_PRESSURE },
+	{ "gateway", "clone start_thread worker call_upstream %s k:do_syscall_64 k:tcp_recvmsg k:sk_wait_data k:schedule", METRIC_BLOCKED, false,
+	  CLUSTER_NETWORK_WAIT },
+	{ "gateway", "clone start_thread worker tls_handshake %s", METRIC_ON_CPU, false, CLUSTER_CPU_SPIN },
+	{ "billing", "_start main nightly_report %s", METRIC_RUNNABLE, false, CLUSTER_STARVATION },
+	{ "search", "clone start_thread worker score_documents %s", METRIC_ON_CPU, false, CLUSTER_CPU_SPIN },
+	{ "search", "clone start_thread worker cache_get %s k:do_syscall_64 k:rwsem_down_read_slowpath k:schedule", METRIC_BLOCKED, false,
+	  CLUSTER_LOCK_CONTENTION },
+};
+#define FAULTS ELEMENTS_OF(faults)
+#define REPEATS 8
+
+static double uniform(void)
+{
+	return rand() / (RAND_MAX + 1.0);
+}
+
+static uint64_t occur(struct world *w, size_t fault)
+{
+	static const char *const leaves[] = { "", "c:memcpy", "c:malloc c:_int_malloc", "copy_item", "c:memset", "next_item step_item" };
+	const struct fault *f = &faults[fault];
+	double size = (0.3 + 2 * uniform()) * (f->metric == METRIC_FAULTS_MINOR ? 20000 : CPU);
+	unsigned n = 1 + rand() % 4;
+	uint64_t incident = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		char path[256];
+		double part = size * (0.5 + uniform()) / n, small = part * 0.05;
+
+		snprintf(path, sizeof(path), f->path, leaves[rand() % ELEMENTS_OF(leaves)]);
+		incident = tell(w, f->service, path, f->metric, f->down ? 0 : part, f->down ? part : small, !f->down && uniform() < 0.3);
+		if (uniform() < 0.3)
+			ticks(w, 1);
+	}
+	/* By the way: less of what the service usually does. */
+	if (!f->down && uniform() < 0.5)
+		tell(w, f->service, "_start main serve handle reply c:malloc", METRIC_ON_CPU, 0, 0.1 * CPU, false);
+	ticks(w, 10);
+	quiet(w);
+	ticks(w, 400);
+	return incident;
+}
+
+/* Pairs of incidents that are together in both, in one, in none: Hubert and Arabie 1985. */
+static double adjusted_rand(const size_t *cause, const uint64_t *found, size_t n)
+{
+	double both = 0, in_cause = 0, in_found = 0, pairs = (double)n * (double)(n - 1) / 2, expected;
+
+	for (size_t i = 0; i < n; i++)
+		for (size_t k = i + 1; k < n; k++) {
+			both += cause[i] == cause[k] && found[i] == found[k];
+			in_cause += cause[i] == cause[k];
+			in_found += found[i] == found[k];
+		}
+	expected = in_cause * in_found / pairs;
+	return (both - expected) / ((in_cause + in_found) / 2 - expected);
+}
+
+/* Precision and recall of each incident's neighbours: Bagga and Baldwin 1998. */
+static double b_cubed(const size_t *cause, const uint64_t *found, size_t n)
+{
+	double precision = 0, recall = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		double both = 0, in_cause = 0, in_found = 0;
+
+		for (size_t k = 0; k < n; k++) {
+			both += cause[i] == cause[k] && found[i] == found[k];
+			in_cause += cause[i] == cause[k];
+			in_found += found[i] == found[k];
+		}
+		precision += both / in_found / (double)n;
+		recall += both / in_cause / (double)n;
+	}
+	return 2 * precision * recall / (precision + recall);
+}
+
+static uint64_t find_cluster(struct world *w, uint64_t incident)
+{
+	struct cluster_incident i;
+
+	assert_int_equal(clusters_get_incident(w->c, incident, &i), 0);
+	return i.cluster;
+}
+
+static void faults_of_known_cause_are_told_apart(void **state)
+{
+	uint64_t ids[FAULTS] = {};
+
+	(void)state;
+	for (unsigned order = 0; order < 10; order++) {
+		struct world *w = world_new();
+		size_t cause[FAULTS * REPEATS], n = FAULTS * REPEATS, wrong_kinds = 0;
+		uint64_t incident[FAULTS * REPEATS], found[FAULTS * REPEATS];
+		struct clusters_status status;
+		double rand_index, cubed;
+
+		srand(order);
+		for (size_t i = 0; i < n; i++)
+			cause[i] = i % FAULTS;
+		for (size_t i = n; i-- > 1;) {
+			size_t k = (size_t)(uniform() * (double)(i + 1)), swap = cause[i];
+
+			cause[i] = cause[k];
+			cause[k] = swap;
+		}
+		for (size_t i = 0; i < n; i++)
+			incident[i] = occur(w, cause[i]);
+		for (size_t i = 0; i < n; i++) {
+			found[i] = find_cluster(w, incident[i]);
+			wrong_kinds += class_of(w, incident[i]).kind != faults[cause[i]].kind;
+			if (!ids[cause[i]])
+				ids[cause[i]] = found[i];
+		}
+		clusters_get_status(w->c, &status);
+		rand_index = adjusted_rand(cause, found, n);
+		cubed = b_cubed(cause, found, n);
+		print_message("# order %u: adjusted Rand %.3f, B-cubed %.3f, %u clusters of %zu, %zu of wrong kind, %llu merged, %llu split\n", order,
+		              rand_index, cubed, status.classes, FAULTS, wrong_kinds, (unsigned long long)status.merged,
+		              (unsigned long long)status.split);
+		assert_true(rand_index >= 0.95 && cubed >= 0.95);
+		assert_int_equal(status.classes, FAULTS);
+		assert_int_equal(wrong_kinds, 0);
+		world_free(w);
+	}
+}
+
+static void ids_come_from_names(void **state)
+{
+	struct world *a = world_new(), *b = world_new();
+	uint64_t first;
+
+	(void)state;
+	first = class_of(a, occur(a, 0)).id;
+	for (size_t f = 1; f < FAULTS; f++)
+		occur(b, f);
+	b->now_us += 86400 * SECOND;
+	assert_int_equal(class_of(b, occur(b, 0)).id, first);
+	world_free(a);
+	world_free(b);
+}
+
+/* An incident in two places of a program, so much of it in each. */
+static uint64_t occur_in(struct world *w, double first, double second)
+{
+	uint64_t incident = 0;
+
+	if (first > 0)
+		incident = tell(w, "shop", "_start main import_prices parse_row", METRIC_ON_CPU, first * CPU, 0, false);
+	if (second > 0)
+		incident = tell(w, "shop", "_start main export_orders write_row", METRIC_ON_CPU, second * CPU, 0, false);
+	ticks(w, 10);
+	quiet(w);
+	ticks(w, 400);
+	return incident;
+}
+
+static void classes_that_come_together_are_merged(void **state)
+{
+	struct world *w = world_new();
+	struct clusters_status status;
+	struct cluster_class class;
+	uint64_t first, second;
+
+	(void)state;
+	first = class_of(w, occur_in(w, 1, 0)).id;
+	second = class_of(w, occur_in(w, 0, 1)).id;
+	assert_true(first != second);
+	for (unsigned i = 0; i < 20; i++)
+		occur_in(w, 0.5, 0.5);
+	clusters_get_status(w->c, &status);
+	assert_int_equal(status.merged, 1);
+	assert_int_equal(status.classes, 1);
+	/* By the older one's name, and by either. */
+	assert_int_equal(clusters_get_class(w->c, second, &class), 0);
+	assert_int_equal(class.id, first);
+	assert_int_equal(class.n_incidents, 22);
+	world_free(w);
+}
+
+static void classes_that_come_apart_are_split(void **state)
+{
+	struct world *w = world_new();
+	struct clusters_status status;
+	uint64_t first, second;
+
+	(void)state;
+	occur_in(w, 0.5, 0.5);
+	for (unsigned i = 0; i < 4; i++)
+		occur_in(w, i % 2, !(i % 2));
+	clusters_get_status(w->c, &status);
+	assert_int_equal(status.split, 1);
+	assert_int_equal(status.classes, 2);
+	first = occur_in(w, 1, 0);
+	second = occur_in(w, 0, 1);
+	assert_true(class_of(w, first).id != class_of(w, second).id);
+	clusters_get_status(w->c, &status);
+	assert_int_equal(status.classes, 2);
+	world_free(w);
+}
+
+/* ---- what people say of them ---- */
+
+static void muted_ones_are_counted_and_not_told(void **state)
+{
+	struct world *w = world_new();
+	uint64_t id;
+
+	(void)state;
+	id = class_of(w, occur(w, 0)).id;
+	assert_int_equal(w->opened, 1);
+	assert_int_equal(clusters_mute(w->c, id, w->now_us + 3600 * SECOND), 0);
+	occur(w, 0);
+	assert_int_equal(w->opened, 1);
+	assert_int_equal(class_of(w, occur(w, 0)).n_incidents, 3);
+	assert_int_equal(w->closed, 1);
+	w->now_us += 3600 * SECOND;
+	occur(w, 0);
+	assert_int_equal(w->opened, 2);
+	assert_int_equal(clusters_mute(w->c, 12345, UINT64_MAX), -ENOENT);
+	world_free(w);
+}
+
+static void labels_move_kinds_and_severity(void **state)
+{
+	struct world *w = world_new();
+	const enum cluster_kind kind = CLUSTER_NEW_PATH;
+	uint64_t i;
+
+	(void)state;
+	i = occur(w, 4);
+	assert_int_equal(clusters_label(w->c, i, CLUSTER_REAL, &kind), 0);
+	i = occur(w, 4);
+	assert_int_equal(class_of(w, i).kind, kind);
+	assert_true(w->last_opened.severity > CLUSTER_NOTICE);
+	assert_int_equal(class_of(w, i).n_real, 1);
+	assert_int_equal(clusters_label(w->c, i, CLUSTER_FALSE, NULL), 0);
+	i = occur(w, 4);
+	assert_int_equal(clusters_label(w->c, i, CLUSTER_FALSE, NULL), 0);
+	occur(w, 4);
+	assert_int_equal(w->last_opened.severity, CLUSTER_NOTICE);
+	/* Taken back. */
+	assert_int_equal(clusters_label(w->c, i, CLUSTER_UNLABELLED, NULL), 0);
+	assert_int_equal(class_of(w, i).n_false, 1);
+	assert_int_equal(clusters_label(w->c, 99999, CLUSTER_REAL, NULL), -ENOENT);
+	world_free(w);
+}
+
+/* ---- what is kept ---- */
+
+static void images_outlive_the_process(void **state)
+{
+	struct world *w = world_new(), *again = world_new();
+	const void *image;
+	_cleanup_free_ unsigned char *copy = NULL;
+	uint64_t ids[FAULTS], last = 0;
+	size_t size;
+
+	(void)state;
+	for (size_t f = 0; f < FAULTS; f++)
+		ids[f] = class_of(w, last = occur(w, f)).id;
+	clusters_image(w->c, &image, &size);
+	copy = malloc(size);
+	assert_non_null(copy);
+	memcpy(copy, image, size);
+	assert_int_equal(clusters_load(again->c, copy, size), 0);
+	again->now_us = w->now_us;
+	assert_int_equal(occur(again, 3), last + 1);
+	for (size_t f = 0; f < FAULTS; f++)
+		assert_int_equal(class_of(again, occur(again, f)).id, ids[f]);
+
+	for (size_t i = 0; i < 200; i++) {
+		size_t at = (size_t)(uniform() * (double)size);
+
+		copy[at] ^= 1U << rand() % 8;
+		assert_true(clusters_load(again->c, copy, size) < 0);
+		memcpy(copy, image, size);
+	}
+	assert_int_equal(clusters_load(again->c, copy, size - 1), -EPROTO);
+	assert_int_equal(clusters_load(again->c, copy, 3), -EBADMSG);
+	assert_int_equal(class_of(again, last).id, ids[FAULTS - 1]);
+	world_free(w);
+	world_free(again);
+}
+
+/* Whatever comes, however much. */
+static void floods_stay_in_bounds(void **state)
+{
+	struct world *w = world_new();
+	struct clusters_status status;
+	unsigned seed = (unsigned)time(NULL);
+
+	(void)state;
+	print_message("# seed %u\n", seed);
+	srand(seed);
+	for (unsigned i = 0; i < 20000; i++) {
+		static const double odd[] = { 0, 1, -1, 1e300, NAN, INFINITY, -INFINITY, CPU };
+		char service[16], path[128];
+
+		snprintf(service, sizeof(service), "s%d", rand() % 300);
+		snprintf(path, sizeof(path), "main f%d g%d h%d %s", rand() % 500, rand() % 500, rand() % 50, rand() % 2 ? "k:io_schedule" : "[x+0x1]");
+		tell(w, service, rand() % 100 ? path : "", rand() % METRIC_HITS, odd[rand() % 8], odd[rand() % 8], rand() % 2);
+		if (rand() % 10 == 0)
+			ticks(w, 1);
+		if (rand() % 1000 == 0)
+			quiet(w);
+	}
+	clusters_get_status(w->c, &status);
+	assert_true(status.classes <= config.max_clusters && status.incidents <= config.max_incidents && status.open <= OPEN_MAX);
+	assert_int_equal(status.anomalies, 20000);
+	assert_true(status.forgotten > 0);
+	world_free(w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_is_everywhere_weighs_nothing),
+		cmocka_unit_test(offsets_and_library_versions_are_no_identity),
+		cmocka_unit_test(anomalies_of_one_cause_are_one_incident),
+		cmocka_unit_test(two_services_are_two_incidents),
+		cmocka_unit_test(workers_of_one_service_are_one_incident),
+		cmocka_unit_test(a_stall_of_the_disk_is_one_incident),
+		cmocka_unit_test(growth_is_told_once),
+		cmocka_unit_test(faults_of_known_cause_are_told_apart),
+		cmocka_unit_test(ids_come_from_names),
+		cmocka_unit_test(classes_that_come_together_are_merged),
+		cmocka_unit_test(classes_that_come_apart_are_split),
+		cmocka_unit_test(muted_ones_are_counted_and_not_told),
+		cmocka_unit_test(labels_move_kinds_and_severity),
+		cmocka_unit_test(images_outlive_the_process),
+		cmocka_unit_test(floods_stay_in_bounds),
+	};
+
+	return cmocka_run_group_tests_name("cluster", tests, NULL, NULL);
+}
