@@ -19,7 +19,7 @@
 #define CLUSTER_SERIES_MAX 4    /* of an incident, the ones that moved most: watched until they are back */
 #define CLUSTER_WORKLOADS_MAX 8 /* of an incident, kept by name */
 #define CLUSTER_MEMBERS_MAX 16  /* incidents of a cluster, the newest, kept by id */
-#define CLUSTER_COMMON_MAX 8    /* frames by which a cluster is known */
+#define CLUSTER_COMMON_MAX 12    /* frames by which a cluster is known */
 
 enum cluster_kind {
 	CLUSTER_CPU_SPIN,
