@@ -13,6 +13,13 @@ static void verbs(const struct options *o)
 	heading(o, "Commands");
 	puts("  status              Show how stackd is doing (the default)\n"
 	     "  anomalies           List what was out of the ordinary, oldest first\n"
+	     "  incidents [ID]      List troubles, one line for what belongs together; or show one\n"
+	     "  clusters [ID]       List kinds of trouble that recur, most frequent first; or show one and\n"
+	     "                      what to do about it\n"
+	     "  mute ID, unmute ID  Do not tell of a cluster, or do again; --for=TIME\n"
+	     "  label INCIDENT real|false [KIND]\n"
+	     "                      Say whether an incident was worth telling, and what it was\n"
+	     "  check               Answer as monitoring plug-ins do: 0 ok, 1 warning, 2 critical, 3 unknown\n"
 	     "  flame               Print folded stacks, as flame graph tools take them\n"
 	     "  top                 Show the functions or stacks with most of a metric\n"
 	     "  stacks [ID]         List stacks, or show one: its frames, series and processes\n"
@@ -39,7 +46,7 @@ static void filters(const struct options *o)
 	     "     --by=WHAT        top: function (the default), stack\n"
 	     "  -n --lines=N        At most N: the newest, or the largest; or \"all\"\n"
 	     "  -f --follow         anomalies: go on with new ones as they are found\n"
-	     "     --for=TIME       gate open, gate close: only so long, then auto\n"
+	     "     --for=TIME       gate open, gate close, mute: only so long\n"
 	     "     --report         status: everything, for a bug report");
 }
 

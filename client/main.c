@@ -14,6 +14,12 @@ static const struct verb {
 } verbs[] = {
 	{ "status", OPTION_REPORT, 0, verb_status },
 	{ "anomalies", OPTION_FILTER | OPTION_TYPE | OPTION_LINES | OPTION_FOLLOW, 0, verb_anomalies },
+	{ "incidents", OPTION_LINES, 1, verb_incidents },
+	{ "clusters", OPTION_LINES, 1, verb_clusters },
+	{ "mute", OPTION_FOR, 1, verb_mute },
+	{ "unmute", 0, 1, verb_unmute },
+	{ "label", 0, 3, verb_label },
+	{ "check", 0, 0, verb_check },
 	{ "flame", OPTION_FILTER | OPTION_METRIC | OPTION_STACK, 0, verb_flame },
 	{ "top", OPTION_FILTER | OPTION_METRIC | OPTION_BY | OPTION_LINES, 0, verb_top },
 	{ "stacks", OPTION_FILTER | OPTION_METRIC | OPTION_LINES, 1, verb_stacks },

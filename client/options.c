@@ -146,14 +146,24 @@ static bool take_type(const char *value, const char **ret)
 	return false;
 }
 
-bool parse_stack_id(const char *s, uint64_t *ret)
+static bool parse_id(const char *s, const char *what, const char *verb, uint64_t *ret)
 {
 	if (strlen(s) != 16 || strspn(s, "0123456789abcdefABCDEF") != 16) {
-		log_error("\"%s\" is no stack: 16 hexadecimal digits, as \"stackctl stacks\" lists them.", s);
+		log_error("\"%s\" is no %s: 16 hexadecimal digits, as \"stackctl %s\" lists them.", s, what, verb);
 		return false;
 	}
 	*ret = strtoull(s, NULL, 16);
 	return true;
+}
+
+bool parse_stack_id(const char *s, uint64_t *ret)
+{
+	return parse_id(s, "stack", "stacks", ret);
+}
+
+bool parse_cluster_id(const char *s, uint64_t *ret)
+{
+	return parse_id(s, "cluster", "clusters", ret);
 }
 
 static bool take_by(const char *value, bool *ret_by_stack)

@@ -52,5 +52,6 @@ bool options_parse(struct options *ret, int argc, char **argv, int *ret_first);
 /* "--since" for the lowest bit of set that is in bits. */
 const char *option_name(unsigned bits);
 
-/* Validates a stack's id as a person types it, and says what is wrong. */
+/* Validate a stack's or a cluster's id as a person types it, and say what is wrong. */
 bool parse_stack_id(const char *s, uint64_t *ret);
+bool parse_cluster_id(const char *s, uint64_t *ret);

@@ -6,6 +6,12 @@
 
 int verb_status(const struct options *o, char **args);
 int verb_anomalies(const struct options *o, char **args);
+int verb_incidents(const struct options *o, char **args);
+int verb_clusters(const struct options *o, char **args);
+int verb_mute(const struct options *o, char **args);
+int verb_unmute(const struct options *o, char **args);
+int verb_label(const struct options *o, char **args);
+int verb_check(const struct options *o, char **args);
 int verb_flame(const struct options *o, char **args);
 int verb_top(const struct options *o, char **args);
 int verb_stacks(const struct options *o, char **args);

@@ -8,6 +8,7 @@
 
 #define DEFAULT_CONFIG "/etc/stackd/stackd.conf"
 #define DEFAULT_SOCKET "/run/stackd/org.stackd"
+#define DEFAULT_REMEDIES "/usr/share/stackd/remedies.conf"
 
 static void help(void)
 {
@@ -22,6 +23,7 @@ static void help(void)
 	     "     --socket=PATH       Listen there instead of on " DEFAULT_SOCKET "\n"
 	     "                         (only when no socket is passed by the service manager)\n"
 	     "     --state-dir=DIR     Save the store there when stopping ($STATE_DIRECTORY)\n"
+	     "     --remedies=FILE        Read FILE instead of " DEFAULT_REMEDIES "\n"
 	     "     --log-level=LEVEL   error, warning, notice, info or debug; instead of LogLevel=");
 }
 
@@ -43,7 +45,7 @@ static int parse_log_level(const char *s, int *ret)
 /* 1: go on; 0: done; negative: wrong usage, and said so. */
 static int parse_arguments(int argc, char *argv[], struct manager_options *ret)
 {
-	enum { VERSION = 256, FOREGROUND, CONFIG, SOCKET, STATE_DIR, LOG_LEVEL };
+	enum { VERSION = 256, FOREGROUND, CONFIG, SOCKET, STATE_DIR, REMEDIES, LOG_LEVEL };
 	static const struct option options[] = {
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, VERSION },
@@ -51,6 +53,7 @@ static int parse_arguments(int argc, char *argv[], struct manager_options *ret)
 		{ "config", required_argument, NULL, CONFIG },
 		{ "socket", required_argument, NULL, SOCKET },
 		{ "state-dir", required_argument, NULL, STATE_DIR },
+		{ "remedies", required_argument, NULL, REMEDIES },
 		{ "log-level", required_argument, NULL, LOG_LEVEL },
 		{},
 	};
@@ -77,6 +80,9 @@ static int parse_arguments(int argc, char *argv[], struct manager_options *ret)
 		case STATE_DIR:
 			ret->state_dir = optarg;
 			break;
+		case REMEDIES:
+			ret->remedies_path = optarg;
+			break;
 		case LOG_LEVEL:
 			if (parse_log_level(optarg, &ret->log_level) < 0) {
 				log_error("--log-level=%s: not one of error, warning, notice, info, debug", optarg);
@@ -99,6 +105,7 @@ int main(int argc, char *argv[])
 		.config_path = DEFAULT_CONFIG,
 		.config_optional = true,
 		.socket_path = DEFAULT_SOCKET,
+		.remedies_path = DEFAULT_REMEDIES,
 		.state_dir = getenv("STATE_DIRECTORY"),
 		.log_level = -1,
 	};

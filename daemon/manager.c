@@ -23,6 +23,7 @@
 #define TICK_S 1.0
 #define REFRESH_TICKS 60
 #define GROUP_NAME "stackd"
+#define REMEDIES_DIR "/etc/stackd/remedies.conf.d"
 
 struct manager {
 	const struct manager_options *options;
@@ -37,6 +38,7 @@ struct manager {
 	struct store *store;
 	struct detect *detect;
 	struct alert *alert;
+	struct incidents *incidents;
 	struct collect *collect;
 	struct symbols *symbols;
 	struct unwind *unwind;
@@ -260,6 +262,13 @@ static int set_gate(void *userdata, enum collect_gate_mode mode, uint64_t until_
 	return r;
 }
 
+static const struct remedies *get_remedies(void *userdata)
+{
+	struct manager *m = userdata;
+
+	return incidents_remedies(m->incidents);
+}
+
 static void apply(struct manager *m, const struct conf *c)
 {
 	struct collect_config collect = collect_config(c);
@@ -272,6 +281,8 @@ static void apply(struct manager *m, const struct conf *c)
 		log_warning("cannot change the collectors' rates: %s; the old ones stay", strerror(-r));
 	detect_reconfigure(m->detect, &detect);
 	alert_reconfigure(m->alert, &alert);
+	if (incidents_reload(m->incidents) < 0)
+		log_warning("cannot read the remedies again: out of memory; the old ones stay");
 	api_reconfigure(m->api, &api);
 	if (m->options->log_level < 0)
 		log_setup("stackd", c->log_level);
@@ -331,6 +342,19 @@ static void take_table(void *userdata, const struct parser_reply *reply)
 	unwind_take(userdata, reply);
 }
 
+static int open_incidents(struct manager *m)
+{
+	const struct incidents_config config = {
+		.max_clusters = m->conf.max_clusters,
+		.max_incidents = m->conf.max_incidents,
+		.remedies_dir = REMEDIES_DIR,
+		.remedies_file = m->options->remedies_path,
+		.state_dir = m->options->state_dir,
+	};
+
+	return incidents_new(&m->incidents, &config, m->store, m->alert);
+}
+
 static int open_collectors(struct manager *m)
 {
 	const struct symbols_config symbols = {
@@ -356,13 +380,16 @@ static int open_collectors(struct manager *m)
 	r = alert_new(&m->alert, &alert);
 	if (r < 0)
 		return fail(r, "cannot prepare journal records");
+	r = open_incidents(m);
+	if (r < 0)
+		return fail(r, "cannot keep incidents (MaxIncidents=, MaxClusters=)");
 	r = pressure_new(&m->pressure, &m->conf);
 	return r < 0 ? fail(r, "cannot watch for pressure") : 0;
 }
 
 static int open_pipeline(struct manager *m)
 {
-	const struct pipeline_rooms rooms = { m->collect, m->symbols, m->unwind, m->store, m->detect, m->alert };
+	const struct pipeline_rooms rooms = { m->collect, m->symbols, m->unwind, m->store, m->detect, m->alert, m->incidents };
 	const struct pipeline_config config = { .max_stacks = m->conf.max_stacks };
 	int r = pipeline_new(&m->pipeline, &rooms, &config);
 
@@ -371,8 +398,10 @@ static int open_pipeline(struct manager *m)
 
 static int open_api(struct manager *m, int socket_fd)
 {
-	const struct api_views views = { m->collect, m->store, m->symbols, m->detect, m->alert, m->unwind };
-	const struct api_actions actions = { .status = fill_status, .gate_set = set_gate, .userdata = m };
+	const struct api_views views = {
+		m->collect, m->store, m->symbols, m->detect, m->alert, m->unwind, incidents_clusters(m->incidents),
+	};
+	const struct api_actions actions = { .status = fill_status, .gate_set = set_gate, .remedies = get_remedies, .userdata = m };
 	struct api_config config = api_config(&m->conf);
 	int r;
 
@@ -468,6 +497,9 @@ static void stop(struct manager *m)
 	m->collect = collect_free(m->collect);
 	m->symbols = symbols_free(m->symbols);
 	m->pressure = pressure_free(m->pressure);
+	if (m->incidents)
+		incidents_save(m->incidents);
+	m->incidents = incidents_free(m->incidents);
 	m->alert = alert_free(m->alert);
 	m->detect = detect_free(m->detect);
 	m->store = store_close(m->store);

@@ -9,6 +9,7 @@ struct manager_options {
 	bool config_optional;    /* a missing default file means the defaults */
 	const char *socket_path; /* used when no socket was passed by the service manager */
 	const char *state_dir;   /* NULL: nothing is saved */
+	const char *remedies_path;
 	bool foreground;
 	int log_level;           /* -1: as LogLevel= says */
 };

@@ -22,7 +22,6 @@
 #define ANOMALIES_PER_TICK_MAX 64
 #define COST_TICKS 60 /* over which the worst tick is told */
 #define OWN_SERIES_MAX 4096
-#define FOLDED_MAX 8192
 
 /* A unit's total that was told (key 0: the machine's): the stack with most of it stands for it; if samples have none of that
  * metric, that which does most. */
@@ -176,6 +175,7 @@ static int resolve_stack(struct pipeline *p, uint64_t raw_id, uint64_t *ret_stac
 	struct collect_frames raw;
 	struct symbols_process_key key;
 	uint64_t stack_id;
+	bool is_new;
 	size_t n;
 	int r;
 
@@ -193,9 +193,12 @@ static int resolve_stack(struct pipeline *p, uint64_t raw_id, uint64_t *ret_stac
 			.object = frames[i].object,
 			.kind = frames[i].kind,
 		};
+	is_new = !store_find_stack(p->rooms.store, stack_id);
 	r = store_intern_stack(p->rooms.store, stack_id, stored, n, raw.truncated, ret);
 	if (r < 0)
 		return r;
+	if (is_new)
+		incidents_learn_stack(p->rooms.incidents, stored, n);
 	*ret_stack_id = stack_id;
 	return 0;
 }
@@ -592,50 +595,7 @@ static void score_all(struct pipeline *p)
 	detect_tick_end(p->rooms.detect);
 }
 
-/* ---- telling ---- */
-
-static void fold(struct pipeline *p, uint64_t stack_id, char buf[static FOLDED_MAX])
-{
-	struct store_frame frames[SYMBOLS_FRAMES_MAX];
-	size_t n = 0, at = 0;
-	uint64_t id;
-	bool truncated;
-
-	buf[0] = 0;
-	if (store_get_stack(p->rooms.store, store_find_stack(p->rooms.store, stack_id), &id, &truncated, frames, ELEMENTS_OF(frames), &n) < 0)
-		return;
-	for (size_t i = MIN(n, ELEMENTS_OF(frames)); i-- > 0 && at < FOLDED_MAX;)
-		at += snprintf(buf + at, FOLDED_MAX - at, "%s%s", at ? ";" : "", frames[i].display);
-}
-
-static void tell(struct pipeline *p, struct store_anomaly *a, pipeline_anomaly_fn fn, void *userdata)
-{
-	char folded[FOLDED_MAX];
-
-	fold(p, a->stack_id, folded);
-	alert_anomaly(p->rooms.alert, a->time_us,
-	              &(struct alert_anomaly) {
-	                      .id = a->id,
-	                      .time_us = a->time_us,
-	                      .since_us = a->since_us,
-	                      .type = detect_type_to_string(a->type),
-	                      .metric = a->metric,
-	                      .score = a->score,
-	                      .p_value = a->p_value,
-	                      .observed = a->observed,
-	                      .expected = a->expected,
-	                      .load = a->load,
-	                      .gate_open = a->gate_open,
-	                      .pid = a->pid,
-	                      .comm = a->comm,
-	                      .exe = a->exe,
-	                      .unit = a->unit,
-	                      .cgroup = a->cgroup,
-	                      .stack_id = a->stack_id,
-	                      .folded = folded,
-	              });
-	fn(userdata, a);
-}
+/* ---- the tick ---- */
 
 int pipeline_tick(struct pipeline *p, uint64_t now_us, pipeline_anomaly_fn fn, void *userdata)
 {
@@ -649,12 +609,14 @@ int pipeline_tick(struct pipeline *p, uint64_t now_us, pipeline_anomaly_fn fn, v
 	unwind_tick(p->rooms.unwind);
 	score_all(p);
 	for (size_t i = 0; i < p->n_anomalies; i++)
-		store_add_anomaly(p->rooms.store, &p->anomalies[i]);
+		if (store_add_anomaly(p->rooms.store, &p->anomalies[i]) >= 0)
+			incidents_add(p->rooms.incidents, &p->anomalies[i]);
+	incidents_tick(p->rooms.incidents, &p->tick);
 	r = store_tick_commit(p->rooms.store, &p->tick);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < p->n_anomalies; i++)
-		tell(p, &p->anomalies[i], fn, userdata);
+		fn(userdata, &p->anomalies[i]);
 	alert_tick(p->rooms.alert, now_us);
 
 	/* Ticks are a second long: one that took from 1.5 to 2.5 s stands for two, of which one was missed. */

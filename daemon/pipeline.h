@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The data's way through the rooms, once a tick: collect -> symbol -> store -> detect -> alert. */
+/* The data's way through the rooms, once a tick: collect -> symbol -> store -> detect -> incidents -> alert. */
 #pragma once
 
 #include "alert.h"
 #include "base.h"
 #include "collect.h"
 #include "detect.h"
+#include "incidents.h"
 #include "store.h"
 #include "symbol.h"
 #include "unwind.h"
@@ -19,6 +20,7 @@ struct pipeline_rooms {
 	struct store *store;
 	struct detect *detect;
 	struct alert *alert;
+	struct incidents *incidents;
 };
 
 struct pipeline_config {
@@ -37,7 +39,7 @@ void pipeline_set_own_pids(struct pipeline *p, const pid_t *pids, size_t n);
 
 typedef void (*pipeline_anomaly_fn)(void *userdata, const struct store_anomaly *anomaly);
 
-/* One tick: drains, identifies, stores, scores, commits, and then tells each anomaly to the journal and to fn. now_us: realtime. */
+/* One tick: drains, identifies, stores, scores, groups, tells, commits, and then gives each anomaly to fn. now_us: realtime. */
 int pipeline_tick(struct pipeline *p, uint64_t now_us, pipeline_anomaly_fn fn, void *userdata);
 
 /* Call when the parser has answered, between ticks: asks at once for further names that pending stacks need, so that a backlog is

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "record.h"
 
+#define PRIORITY_CRITICAL "2"
 #define PRIORITY_WARNING "4"
 #define PRIORITY_NOTICE "5"
 #define PRIORITY_INFO "6"
 
-/* A flapping gate must not use up what anomalies may say. */
-enum kind { KIND_ANOMALY, KIND_GATE, KIND_N };
+/* A flapping gate must not use up what incidents may say. */
+enum kind { KIND_INCIDENT, KIND_GATE, KIND_N };
 
 struct bucket {
 	uint64_t since_us; /* when the interval began; 0 = none is running */
@@ -68,11 +69,11 @@ static int tell_suppressed(struct alert *a, enum kind kind, uint64_t n)
 	_cleanup_(record_clear) struct record r = { 0 };
 	_cleanup_free_ char *message = NULL;
 	char interval[FORMAT_MAX];
-	const char *what = kind == KIND_ANOMALY ? "anomalies" : "gate changes";
+	const char *what = kind == KIND_INCIDENT ? "incidents" : "gate changes";
 
 	format_timespan(interval, a->config.interval_us);
 	if (asprintf(&message, "%llu more %s within %s, see \"stackctl %s\"", (unsigned long long)n, what,
-		     interval, kind == KIND_ANOMALY ? "anomalies" : "gate") < 0)
+		     interval, kind == KIND_INCIDENT ? "incidents" : "gate") < 0)
 		message = NULL;
 	record_add(&r, "MESSAGE", message);
 	record_add(&r, "MESSAGE_ID", STACKD_MESSAGE_SUPPRESSED);
@@ -145,35 +146,63 @@ static void add_object(struct record *r, const struct alert_anomaly *a)
 		record_add(r, "OBJECT_SYSTEMD_UNIT", a->unit);
 }
 
-int alert_anomaly(struct alert *a, uint64_t now_us, const struct alert_anomaly *anomaly)
+static const char *priority_of(const struct alert_incident *i)
 {
+	return i->event == ALERT_CLOSED           ? PRIORITY_INFO
+	       : streq(i->severity, "critical") ? PRIORITY_CRITICAL
+	       : streq(i->severity, "warning")  ? PRIORITY_WARNING
+						: PRIORITY_NOTICE;
+}
+
+static void add_anomaly(struct record *r, const struct alert_anomaly *a)
+{
+	record_addf(r, "STACKD_ANOMALY", "%llu", (unsigned long long)a->id);
+	record_add(r, "STACKD_TYPE", a->type);
+	record_add(r, "STACKD_METRIC", metric_to_string(a->metric));
+	record_addf(r, "STACKD_SCORE", "%.3f", a->score);
+	record_addf(r, "STACKD_P_VALUE", "%.3g", a->p_value);
+	record_addf(r, "STACKD_OBSERVED", "%.6g", a->observed);
+	record_addf(r, "STACKD_EXPECTED", "%.6g", a->expected);
+	record_addf(r, "STACKD_STACK", "%016llx", (unsigned long long)a->stack_id);
+	record_add(r, "STACKD_FOLDED", a->folded);
+	record_add(r, "STACKD_COMM", a->comm);
+	record_add(r, "STACKD_EXE", a->exe);
+	record_add(r, "STACKD_CGROUP", a->cgroup);
+	record_add(r, "STACKD_UNIT", a->unit);
+	record_addf(r, "STACKD_SINCE_USEC", "%llu", (unsigned long long)a->since_us);
+}
+
+int alert_incident(struct alert *a, uint64_t now_us, const struct alert_incident *i)
+{
+	static const char *const ids[] = {
+		[ALERT_OPENED] = STACKD_MESSAGE_OPENED,
+		[ALERT_ESCALATED] = STACKD_MESSAGE_ESCALATED,
+		[ALERT_CLOSED] = STACKD_MESSAGE_CLOSED,
+	};
 	_cleanup_(record_clear) struct record r = { 0 };
 	_cleanup_free_ char *message = NULL;
 
-	if (!admit(a, KIND_ANOMALY, now_us))
+	if (!admit(a, KIND_INCIDENT, now_us))
 		return 0;
-	message = record_anomaly_message(anomaly);
+	message = record_incident_message(i);
 	record_add(&r, "MESSAGE", message);
-	record_add(&r, "MESSAGE_ID", STACKD_MESSAGE_ANOMALY);
-	record_add(&r, "PRIORITY", PRIORITY_WARNING);
+	record_add(&r, "MESSAGE_ID", ids[i->event]);
+	record_add(&r, "PRIORITY", priority_of(i));
 	record_add(&r, "SYSLOG_IDENTIFIER", "stackd");
-	record_addf(&r, "STACKD_ANOMALY", "%llu", (unsigned long long)anomaly->id);
-	record_add(&r, "STACKD_TYPE", anomaly->type);
-	record_add(&r, "STACKD_METRIC", metric_to_string(anomaly->metric));
-	record_addf(&r, "STACKD_SCORE", "%.3f", anomaly->score);
-	record_addf(&r, "STACKD_P_VALUE", "%.3g", anomaly->p_value);
-	record_addf(&r, "STACKD_OBSERVED", "%.6g", anomaly->observed);
-	record_addf(&r, "STACKD_EXPECTED", "%.6g", anomaly->expected);
-	record_addf(&r, "STACKD_LOAD", "%.3f", anomaly->load);
-	record_add(&r, "STACKD_GATE", anomaly->gate_open ? "open" : "closed");
-	record_addf(&r, "STACKD_STACK", "%016llx", (unsigned long long)anomaly->stack_id);
-	record_add(&r, "STACKD_FOLDED", anomaly->folded);
-	record_add(&r, "STACKD_COMM", anomaly->comm);
-	record_add(&r, "STACKD_EXE", anomaly->exe);
-	record_add(&r, "STACKD_CGROUP", anomaly->cgroup);
-	record_add(&r, "STACKD_UNIT", anomaly->unit);
-	record_addf(&r, "STACKD_SINCE_USEC", "%llu", (unsigned long long)anomaly->since_us);
-	add_object(&r, anomaly);
+	record_addf(&r, "STACKD_INCIDENT", "%llu", (unsigned long long)i->id);
+	record_addf(&r, "STACKD_CLUSTER", "%016llx", (unsigned long long)i->cluster);
+	record_add(&r, "STACKD_NAME", i->name);
+	record_add(&r, "STACKD_KIND", i->kind);
+	record_add(&r, "STACKD_SEVERITY", i->severity);
+	record_addf(&r, "STACKD_SIZE", "%.3f", i->size);
+	record_addf(&r, "STACKD_ANOMALIES", "%u", i->n_anomalies);
+	record_addf(&r, "STACKD_WORKLOADS", "%u", i->n_workloads);
+	record_addf(&r, "STACKD_TIMES_BEFORE", "%u", i->times_before);
+	record_addf(&r, "STACKD_LOAD", "%.3f", i->load);
+	record_add(&r, "STACKD_GATE", i->gate_open ? "open" : "closed");
+	record_add(&r, "STACKD_REMEDY", i->remedy);
+	add_anomaly(&r, &i->anomaly);
+	add_object(&r, &i->anomaly);
 	return send_record(a, &r, message);
 }
 

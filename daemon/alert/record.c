@@ -202,3 +202,27 @@ char *record_anomaly_message(const struct alert_anomaly *a)
 	make_printable(message);
 	return message;
 }
+
+char *record_incident_message(const struct alert_incident *i)
+{
+	_cleanup_free_ char *what = record_anomaly_message(&i->anomaly);
+	const char *name = i->name && *i->name ? i->name : i->kind;
+	char lasted[FORMAT_MAX], *message = NULL;
+	unsigned long long id = i->id;
+	int n = -1;
+
+	if (!what)
+		return NULL;
+	if (i->event == ALERT_OPENED)
+		n = asprintf(&message, "incident %llu, %s: %s", id, name, what);
+	else if (i->event == ALERT_ESCALATED)
+		n = asprintf(&message, "incident %llu, %s, has grown tenfold: %s", id, name, what);
+	else {
+		format_timespan(lasted, i->closed_us > i->opened_us ? i->closed_us - i->opened_us : 0);
+		n = asprintf(&message, "incident %llu, %s, is over after %s", id, name, lasted);
+	}
+	if (n < 0)
+		return NULL;
+	make_printable(message);
+	return message;
+}

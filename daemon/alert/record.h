@@ -6,7 +6,7 @@
 
 #include "alert.h"
 
-#define RECORD_FIELDS_MAX 32
+#define RECORD_FIELDS_MAX 40
 
 struct record {
 	size_t n;
@@ -24,3 +24,5 @@ int record_send(const struct record *r);
 
 /* "on-cpu of spin_hot in victim.service (victim, pid 1234) rose from 12.0ms/s to 980ms/s, one in 3e9" */
 char *record_anomaly_message(const struct alert_anomaly *a);
+/* "incident 12, lock contention in pool_get: " and the above; what became of it. */
+char *record_incident_message(const struct alert_incident *i);

@@ -13,6 +13,8 @@
 #include "detect.h"
 #include "alert.h"
 #include "unwind.h"
+#include "cluster.h"
+#include "remedies.h"
 
 struct api;
 
@@ -46,6 +48,7 @@ struct api_daemon_status {
 struct api_actions {
 	void (*status)(void *userdata, struct api_daemon_status *ret);
 	int (*gate_set)(void *userdata, enum collect_gate_mode mode, uint64_t until_us, uint32_t by_uid);
+	const struct remedies *(*remedies)(void *userdata); /* those that hold now */
 	void *userdata;
 };
 
@@ -56,6 +59,7 @@ struct api_views {
 	struct detect *detect;
 	struct alert *alert;
 	struct unwind *unwind;
+	struct clusters *clusters;
 };
 
 /* listen_fd: a listening Unix stream socket, taken over when this succeeds. */

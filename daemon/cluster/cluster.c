@@ -370,13 +370,14 @@ static bool is_sound(const struct state *st, size_t size)
 		const struct incident_state *s = &incidents[k];
 
 		if (s->i.kind >= CLUSTER_KIND_N || s->i.severity >= CLUSTER_SEVERITY_N || s->i.label > CLUSTER_FALSE || s->stacks.n > VECTOR_MAX ||
-		    s->n_names > CLUSTER_COMMON_MAX || !isfinite(s->i.size) || (s->i.id && s->i.id % st->max_incidents != k))
+		    s->n_names > CLUSTER_COMMON_MAX || s->i.n_workloads > CLUSTER_WORKLOADS_TOLD_APART || !isfinite(s->i.size) || (s->i.id && s->i.id % st->max_incidents != k))
 			return false;
 		for (size_t i = 0; i < CLUSTER_COMMON_MAX; i++)
 			if (!memchr(s->names[i], 0, sizeof(s->names[i])))
 				return false;
 		for (size_t i = 0; i < CLUSTER_WORKLOADS_MAX; i++)
 			if (!memchr(s->i.workloads[i].unit, 0, sizeof(s->i.workloads[i].unit)) ||
+			    !memchr(s->i.workloads[i].cgroup, 0, sizeof(s->i.workloads[i].cgroup)) ||
 			    !memchr(s->i.workloads[i].exe, 0, sizeof(s->i.workloads[i].exe)) ||
 			    !memchr(s->i.workloads[i].comm, 0, sizeof(s->i.workloads[i].comm)))
 				return false;

@@ -17,7 +17,8 @@
 #define CLUSTER_NAME_MAX 96
 #define CLUSTER_FRAME_NAME_MAX 80
 #define CLUSTER_SERIES_MAX 4    /* of an incident, the ones that moved most: watched until they are back */
-#define CLUSTER_WORKLOADS_MAX 8 /* of an incident, kept by name */
+#define CLUSTER_WORKLOADS_MAX 4 /* of an incident, the first, kept by name */
+#define CLUSTER_WORKLOADS_TOLD_APART 32
 #define CLUSTER_MEMBERS_MAX 16  /* incidents of a cluster, the newest, kept by id */
 #define CLUSTER_COMMON_MAX 12    /* frames by which a cluster is known */
 
@@ -55,14 +56,15 @@ struct cluster_frame {
 };
 
 struct cluster_anomaly {
-	uint64_t id, time_us, series_id, stack_id;
+	uint64_t id, time_us, since_us, series_id, stack_id;
+	uint8_t type;              /* the detector's; passed on */
 	enum metric metric;
 	bool fresh;                /* the stack is a new one */
 	double observed, expected; /* metric's unit per second */
 	double score;
 	uint32_t uid;
 	pid_t pid;                 /* 0: none in particular */
-	const char *unit, *exe, *comm;
+	const char *unit, *cgroup, *exe, *comm;
 	const struct cluster_frame *frames; /* innermost first */
 	size_t n_frames;
 };
@@ -71,15 +73,15 @@ struct cluster_workload {
 	uint64_t id; /* hash of unit, executable and uid; 0: none */
 	uint32_t uid;
 	pid_t pid;   /* the process that moved most */
-	char unit[64], exe[96], comm[16];
+	char unit[64], cgroup[128], exe[64], comm[16];
 };
 
 enum cluster_label { CLUSTER_UNLABELLED, CLUSTER_REAL, CLUSTER_FALSE };
 
 struct cluster_series {
 	uint64_t id, stack_id; /* id 0: none */
-	uint8_t metric;
-	uint64_t anomaly_id;
+	uint8_t metric, type;
+	uint64_t anomaly_id, since_us;
 	double expected, worst; /* metric's unit per second */
 };
 
@@ -93,9 +95,10 @@ struct cluster_incident {
 	enum cluster_label label;
 	double size, opened_size; /* how much moved, in CPUs' worth: seconds a second, or 10,000 faults a second */
 	double score;             /* the highest of an anomaly */
-	uint32_t n_anomalies, n_workloads, n_series;
+	uint32_t n_anomalies, n_series;
+	uint32_t n_workloads;     /* at most CLUSTER_WORKLOADS_TOLD_APART */
 	double up[METRIC_HITS], down[METRIC_HITS]; /* by metric, CPUs' worth */
-	struct cluster_workload workloads[CLUSTER_WORKLOADS_MAX]; /* most moved first */
+	struct cluster_workload workloads[CLUSTER_WORKLOADS_MAX]; /* in the order in which they came */
 	struct cluster_series series[CLUSTER_SERIES_MAX];         /* most moved first */
 };
 

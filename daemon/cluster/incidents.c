@@ -30,12 +30,12 @@ static uint64_t workload_id(const struct cluster_anomaly *a)
 	return hash ? hash : 1;
 }
 
-static const struct cluster_workload *find_workload(const struct cluster_incident *i, uint64_t id)
+static bool has_workload(const struct incident_state *s, uint64_t id)
 {
-	for (size_t k = 0; k < CLUSTER_WORKLOADS_MAX && i->workloads[k].id; k++)
-		if (i->workloads[k].id == id)
-			return &i->workloads[k];
-	return NULL;
+	for (uint32_t k = 0; k < s->i.n_workloads; k++)
+		if (s->workloads[k] == id)
+			return true;
+	return false;
 }
 
 static bool has_executable(const struct cluster_incident *i, const char *exe)
@@ -86,7 +86,7 @@ static float affinity(const struct incident_state *s, const struct cluster_anoma
 	if (apart > LATER_US)
 		return 0;
 	alike = vector_cosine(stack, &s->stacks);
-	if (find_workload(&s->i, workload))
+	if (has_workload(s, workload))
 		return apart <= SAME_US ? MAX(0.8f, alike) : alike;
 	if (has_executable(&s->i, a->exe) && alike >= ALIKE)
 		return alike;
@@ -119,20 +119,21 @@ static struct incident_state *open_incident(struct clusters *c, const struct clu
 	return s;
 }
 
-static void add_workload(struct cluster_incident *i, const struct cluster_anomaly *a, uint64_t id)
+static void add_workload(struct incident_state *s, const struct cluster_anomaly *a, uint64_t id)
 {
 	struct cluster_workload *w;
 
-	if (find_workload(i, id))
+	if (s->i.n_workloads == CLUSTER_WORKLOADS_TOLD_APART || has_workload(s, id))
 		return;
-	i->n_workloads++;
-	if (i->n_workloads > CLUSTER_WORKLOADS_MAX)
+	s->workloads[s->i.n_workloads++] = id;
+	if (s->i.n_workloads > CLUSTER_WORKLOADS_MAX)
 		return;
-	w = &i->workloads[i->n_workloads - 1];
+	w = &s->i.workloads[s->i.n_workloads - 1];
 	w->id = id;
 	w->uid = a->uid;
 	w->pid = a->pid;
 	copy_string(w->unit, sizeof(w->unit), a->unit);
+	copy_string(w->cgroup, sizeof(w->cgroup), a->cgroup);
 	copy_string(w->exe, sizeof(w->exe), a->exe);
 	copy_string(w->comm, sizeof(w->comm), a->comm);
 }
@@ -149,7 +150,9 @@ static double add_series(struct cluster_incident *i, const struct cluster_anomal
 		.id = a->series_id,
 		.stack_id = a->stack_id,
 		.metric = (uint8_t)a->metric,
+		.type = a->type,
 		.anomaly_id = a->id,
+		.since_us = a->since_us,
 		.expected = a->expected,
 		.worst = a->observed,
 	};
@@ -246,7 +249,7 @@ struct incident_state *incident_join(struct clusters *c, const struct cluster_an
 	best->i.n_anomalies++;
 	best->i.last_us = MAX(best->i.last_us, a->time_us);
 	best->i.score = MAX(best->i.score, isfinite(a->score) ? a->score : 0);
-	add_workload(&best->i, a, workload);
+	add_workload(best, a, workload);
 	moved = MAX(add_series(&best->i, a), MOVED_MIN);
 	best->i.size += moved;
 	best->quiet_ticks = 0;

@@ -332,6 +332,21 @@ int remedies_parse(struct remedies **m, const char *file, const char *text, size
 
 /* ---- matching ---- */
 
+void incident_case(const struct cluster_incident *incident, const struct cluster_class *class, const char **frames, struct remedy_case *ret)
+{
+	*ret = (struct remedy_case){
+		.kind = incident->kind,
+		.metric = incident->series[0].metric,
+		.unit = incident->workloads[0].unit,
+		.function = class->n_common > 0 ? class->common[0] : "",
+		.pid = incident->workloads[0].pid,
+		.n_frames = class->n_common,
+		.frames = frames,
+	};
+	for (size_t i = 0; i < class->n_common; i++)
+		frames[i] = class->common[i];
+}
+
 static bool any_frame(const struct rule *r, const struct remedy_case *c)
 {
 	for (size_t f = 0; f < c->n_frames; f++)

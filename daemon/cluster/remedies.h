@@ -33,6 +33,10 @@ struct remedy_case {
 	const char *const *frames;
 };
 
+/* Of an incident and the class that it is in; class with id 0: none. frames: room for CLUSTER_COMMON_MAX; everything points into the
+ * other two. */
+void incident_case(const struct cluster_incident *incident, const struct cluster_class *class, const char **frames, struct remedy_case *ret);
+
 struct remedy {
 	const char *id, *name; /* of the section; Name= */
 	const char *explain;

@@ -21,6 +21,7 @@ struct incident_state {
 	struct vector stacks;
 	float mass; /* of what is in stacks */
 	struct kind_evidence evidence;
+	uint64_t workloads[CLUSTER_WORKLOADS_TOLD_APART]; /* ids */
 	uint32_t n_names;
 	char names[CLUSTER_COMMON_MAX][CLUSTER_FRAME_NAME_MAX]; /* the frames that weigh most */
 	float name_weights[CLUSTER_COMMON_MAX];

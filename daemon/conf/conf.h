@@ -40,6 +40,9 @@ struct conf {
 	bool save_on_stop;            /* SaveOnStop=yes */
 	/* [Detect] */
 	double false_alarms_per_day;  /* FalseAlarmsPerDay=1, 0.01..1000 */
+	/* [Cluster] */
+	uint32_t max_clusters;        /* MaxClusters=128, 8..4096 */
+	uint32_t max_incidents;       /* MaxIncidents=256, 16..65536 */
 	/* [Alert] */
 	uint32_t alert_burst;         /* AlertBurst=20 */
 	uint64_t alert_interval_us;   /* AlertInterval=1min */

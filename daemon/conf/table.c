@@ -44,6 +44,9 @@ const struct conf_key conf_keys[] = {
 
 	KEY("Detect", "FalseAlarmsPerDay", CONF_NUMBER, false_alarms_per_day, "1", RANGE(0.01, 1000)),
 
+	KEY("Cluster", "MaxClusters", CONF_COUNT, max_clusters, "128", RANGE(8, 4096), RESTART),
+	KEY("Cluster", "MaxIncidents", CONF_COUNT, max_incidents, "256", RANGE(16, 65536), RESTART),
+
 	KEY("Alert", "AlertBurst", CONF_COUNT, alert_burst, "20", RANGE(1, 10000)),
 	KEY("Alert", "AlertInterval", CONF_TIME, alert_interval_us, "1min", RANGE(SECOND, 24 * HOUR)),
 

@@ -420,6 +420,27 @@ static store_ref top_process(const struct store *s, uint32_t series, const uint6
 	return dict_ref(&s->dicts[DICT_PROCESSES], top);
 }
 
+static void series_values(const struct store *s, uint32_t i, uint64_t ret[static METRIC_N])
+{
+	if (s->series_tick[i] == s->c.tick + 1)
+		memcpy(ret, s->series_values[i], sizeof(s->series_values[i]));
+	else
+		memset(ret, 0, sizeof(s->series_values[i]));
+	ret[METRIC_BLOCKED] += (uint64_t)s->series_wait[i] * s->tick_duration_ns;
+}
+
+int store_series_now(const struct store *s, uint64_t series_id, uint64_t ret[static METRIC_N])
+{
+	uint32_t i = store_dict_find(s, DICT_SERIES, series_id, NULL, NULL);
+
+	if (!s->in_tick)
+		return -EPERM;
+	if (!i)
+		return -ENOENT;
+	series_values(s, i, ret);
+	return 0;
+}
+
 static void visit(struct store *s, uint32_t i, uint32_t now, store_series_fn fn, void *userdata)
 {
 	struct series_record *r = store_series_at(s, i);
@@ -432,9 +453,7 @@ static void visit(struct store *s, uint32_t i, uint32_t now, store_series_fn fn,
 		.state = series_state(s, i),
 	};
 
-	if (s->series_tick[i] == now)
-		memcpy(view.values, s->series_values[i], sizeof(view.values));
-	view.values[METRIC_BLOCKED] += (uint64_t)s->series_wait[i] * s->tick_duration_ns;
+	series_values(s, i, view.values);
 	view.top_process = top_process(s, i, view.values);
 	r->visited = now;
 	fn(userdata, &view);

@@ -129,6 +129,8 @@ struct store_series {
 typedef void (*store_series_fn)(void *userdata, const struct store_series *series);
 /* What fn does to state stays even when the tick is never committed. */
 void store_tick_visit(struct store *s, uint32_t live_ticks, store_series_fn fn, void *userdata);
+/* What a series has in the open tick, as store_tick_visit() gives it. -ENOENT when there is no such series. */
+int store_series_now(const struct store *s, uint64_t series_id, uint64_t ret[static METRIC_N]);
 void *store_global_state(struct store *s);
 
 /* Makes the tick part of the store: tiers, eviction, runs. tick->time_us and duration as given to

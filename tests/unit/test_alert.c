@@ -158,7 +158,6 @@ static struct alert_anomaly anomaly(void)
 {
 	return (struct alert_anomaly){
 		.id = 7,
-		.time_us = T0,
 		.since_us = T0 - 5 * USEC_PER_SEC,
 		.type = "spike",
 		.metric = METRIC_ON_CPU,
@@ -166,8 +165,6 @@ static struct alert_anomaly anomaly(void)
 		.p_value = 3.2e-10,
 		.observed = 980e6,
 		.expected = 12e6,
-		.load = 1.25,
-		.gate_open = true,
 		.pid = 1234,
 		.comm = "victim",
 		.exe = "/usr/bin/victim",
@@ -176,6 +173,35 @@ static struct alert_anomaly anomaly(void)
 		.stack_id = 0xabc,
 		.folded = "_start;main;spin_hot",
 	};
+}
+
+static struct alert_incident incident(enum alert_event event, const struct alert_anomaly *an)
+{
+	return (struct alert_incident){
+		.event = event,
+		.id = 12,
+		.cluster = 0xdef,
+		.name = "CPU spin in spin_hot",
+		.kind = "cpu-spin",
+		.severity = "warning",
+		.opened_us = T0,
+		.closed_us = event == ALERT_CLOSED ? T0 + 90 * USEC_PER_SEC : 0,
+		.size = 0.97,
+		.n_anomalies = 3,
+		.n_workloads = 1,
+		.times_before = 4,
+		.load = 1.25,
+		.gate_open = true,
+		.remedy = "CPU time in spin_hot.\n- look",
+		.anomaly = *an,
+	};
+}
+
+static int tell(struct alert *a, uint64_t now_us, const struct alert_anomaly *an)
+{
+	struct alert_incident i = incident(ALERT_OPENED, an);
+
+	return alert_incident(a, now_us, &i);
 }
 
 static struct alert *new_alert(uint32_t burst)
@@ -187,7 +213,7 @@ static struct alert *new_alert(uint32_t burst)
 	return a;
 }
 
-static void test_anomaly_record(void **state)
+static void test_incident_record(void **state)
 {
 	_cleanup_(alert_freep) struct alert *a = new_alert(20);
 	_cleanup_(received_free) struct received r = { 0 };
@@ -195,14 +221,24 @@ static void test_anomaly_record(void **state)
 	struct alert_status status;
 
 	(void)state;
-	assert_int_equal(alert_anomaly(a, T0, &an), 0);
+	assert_int_equal(tell(a, T0, &an), 0);
 	assert_true(receive(&r));
 	assert_field(&r, "MESSAGE",
-		     "on-cpu of spin_hot in victim.service (victim, pid 1234) rose from 12.0ms/s to 980ms/s, "
+		     "incident 12, CPU spin in spin_hot: on-cpu of spin_hot in victim.service (victim, pid 1234) rose from 12.0ms/s to 980ms/s, "
 		     "one in 3e9");
-	assert_field(&r, "MESSAGE_ID", STACKD_MESSAGE_ANOMALY);
+	assert_field(&r, "MESSAGE_ID", STACKD_MESSAGE_OPENED);
 	assert_field(&r, "PRIORITY", "4");
 	assert_field(&r, "SYSLOG_IDENTIFIER", "stackd");
+	assert_field(&r, "STACKD_INCIDENT", "12");
+	assert_field(&r, "STACKD_CLUSTER", "0000000000000def");
+	assert_field(&r, "STACKD_NAME", "CPU spin in spin_hot");
+	assert_field(&r, "STACKD_KIND", "cpu-spin");
+	assert_field(&r, "STACKD_SEVERITY", "warning");
+	assert_field(&r, "STACKD_SIZE", "0.970");
+	assert_field(&r, "STACKD_ANOMALIES", "3");
+	assert_field(&r, "STACKD_WORKLOADS", "1");
+	assert_field(&r, "STACKD_TIMES_BEFORE", "4");
+	assert_field(&r, "STACKD_REMEDY", "CPU time in spin_hot.\n- look");
 	assert_field(&r, "STACKD_ANOMALY", "7");
 	assert_field(&r, "STACKD_TYPE", "spike");
 	assert_field(&r, "STACKD_METRIC", "on-cpu");
@@ -257,6 +293,7 @@ static void test_messages(void **state)
 		_cleanup_(alert_freep) struct alert *a = new_alert(20);
 		_cleanup_(received_free) struct received r = { 0 };
 		struct alert_anomaly an = anomaly();
+		char message[512];
 
 		an.type = cases[i].type;
 		an.folded = cases[i].folded;
@@ -264,9 +301,40 @@ static void test_messages(void **state)
 		an.observed = cases[i].observed;
 		an.expected = cases[i].expected;
 		an.p_value = cases[i].p;
-		assert_int_equal(alert_anomaly(a, T0, &an), 0);
+		assert_int_equal(tell(a, T0, &an), 0);
 		assert_true(receive(&r));
-		assert_field(&r, "MESSAGE", cases[i].message);
+		snprintf(message, sizeof(message), "incident 12, CPU spin in spin_hot: %s", cases[i].message);
+		assert_field(&r, "MESSAGE", message);
+	}
+}
+
+static void test_what_becomes_of_an_incident(void **state)
+{
+	static const struct {
+		enum alert_event event;
+		const char *severity, *id, *priority, *message;
+	} cases[] = {
+		{ ALERT_OPENED, "notice", STACKD_MESSAGE_OPENED, "5", NULL },
+		{ ALERT_ESCALATED, "critical", STACKD_MESSAGE_ESCALATED, "2",
+		  "incident 12, CPU spin in spin_hot, has grown tenfold: on-cpu of spin_hot in victim.service (victim, pid 1234) rose "
+		  "from 12.0ms/s to 980ms/s, one in 3e9" },
+		{ ALERT_CLOSED, "critical", STACKD_MESSAGE_CLOSED, "6", "incident 12, CPU spin in spin_hot, is over after 1min 30s" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ELEMENTS_OF(cases); i++) {
+		_cleanup_(alert_freep) struct alert *a = new_alert(20);
+		_cleanup_(received_free) struct received r = { 0 };
+		struct alert_anomaly an = anomaly();
+		struct alert_incident in = incident(cases[i].event, &an);
+
+		in.severity = cases[i].severity;
+		assert_int_equal(alert_incident(a, T0, &in), 0);
+		assert_true(receive(&r));
+		assert_field(&r, "MESSAGE_ID", cases[i].id);
+		assert_field(&r, "PRIORITY", cases[i].priority);
+		if (cases[i].message)
+			assert_field(&r, "MESSAGE", cases[i].message);
 	}
 }
 
@@ -278,7 +346,7 @@ static void test_user_unit(void **state)
 
 	(void)state;
 	an.cgroup = "/user.slice/user-1000.slice/user@1000.service/app.slice/victim.service";
-	assert_int_equal(alert_anomaly(a, T0, &an), 0);
+	assert_int_equal(tell(a, T0, &an), 0);
 	assert_true(receive(&r));
 	assert_field(&r, "OBJECT_SYSTEMD_UNIT", "user@1000.service");
 	assert_field(&r, "OBJECT_SYSTEMD_USER_UNIT", "victim.service");
@@ -293,20 +361,20 @@ static void test_missing_and_hostile_values(void **state)
 	(void)state;
 	an.comm = "a\nPRIORITY=0\xff";
 	an.folded = "main\nMESSAGE_ID=0;b\xff\xfe";
-	assert_int_equal(alert_anomaly(a, T0, &an), 0);
+	assert_int_equal(tell(a, T0, &an), 0);
 	assert_true(receive(&r));
 	assert_field(&r, "PRIORITY", "4");
-	assert_field(&r, "MESSAGE_ID", STACKD_MESSAGE_ANOMALY);
+	assert_field(&r, "MESSAGE_ID", STACKD_MESSAGE_OPENED);
 	assert_field(&r, "STACKD_COMM", an.comm);
 	assert_field(&r, "STACKD_FOLDED", an.folded);
 	assert_field(&r, "MESSAGE",
-		     "on-cpu of b?? in victim.service (a?PRIORITY=0?, pid 1234) rose from 12.0ms/s to "
+		     "incident 12, CPU spin in spin_hot: on-cpu of b?? in victim.service (a?PRIORITY=0?, pid 1234) rose from 12.0ms/s to "
 		     "980ms/s, one in 3e9");
 
 	an = (struct alert_anomaly){
 		.type = "spike", .metric = METRIC_RUNNABLE, .observed = 0.0 / 0.0, .expected = 1e300
 	};
-	assert_int_equal(alert_anomaly(a, T0, &an), 0);
+	assert_int_equal(tell(a, T0, &an), 0);
 	assert_true(receive(&bare));
 	assert_no_field(&bare, "OBJECT_PID");
 	assert_no_field(&bare, "STACKD_EXE");
@@ -324,7 +392,7 @@ static void test_a_record_beyond_a_datagram(void **state)
 	memset(folded, 'x', 10000000);
 	folded[10000000] = 0;
 	an.folded = folded;
-	assert_int_equal(alert_anomaly(a, T0, &an), 0);
+	assert_int_equal(tell(a, T0, &an), 0);
 	assert_true(receive(&r));
 	assert_true(r.by_memfd);
 	back = field(&r, "STACKD_FOLDED");
@@ -340,7 +408,7 @@ static void test_rate_limit_ends_in_one_summary(void **state)
 
 	(void)state;
 	for (int i = 0; i < 10; i++)
-		assert_int_equal(alert_anomaly(a, T0 + (uint64_t)i, &an), 0);
+		assert_int_equal(tell(a, T0 + (uint64_t)i, &an), 0);
 	for (int i = 0; i < 3; i++) {
 		assert_true(receive(&r));
 		received_free(&r);
@@ -360,7 +428,7 @@ static void test_rate_limit_ends_in_one_summary(void **state)
 	assert_true(receive(&r));
 	assert_field(&r, "MESSAGE_ID", STACKD_MESSAGE_SUPPRESSED);
 	assert_field(&r, "STACKD_SUPPRESSED", "7");
-	assert_field(&r, "MESSAGE", "7 more anomalies within 1min, see \"stackctl anomalies\"");
+	assert_field(&r, "MESSAGE", "7 more incidents within 1min, see \"stackctl incidents\"");
 	received_free(&r);
 	alert_tick(a, T0 + 130 * USEC_PER_SEC);
 	assert_false(receive(&r));
@@ -368,7 +436,7 @@ static void test_rate_limit_ends_in_one_summary(void **state)
 	assert_int_equal(status.suppressed, 7);
 	/* and the next interval has its allowance again; a clock that jumps back ends it */
 	for (int i = 0; i < 4; i++)
-		alert_anomaly(a, T0 + 200 * USEC_PER_SEC, &an);
+		tell(a, T0 + 200 * USEC_PER_SEC, &an);
 	alert_tick(a, T0);
 	for (int i = 0; i < 4; i++) {
 		assert_true(receive(&r));
@@ -387,13 +455,13 @@ static void test_a_full_journal_never_blocks(void **state)
 
 	(void)state;
 	for (int i = 0; i < 100000 && e == 0; i++)
-		e = alert_anomaly(a, T0, &an);
+		e = tell(a, T0, &an);
 	assert_int_equal(e, -EAGAIN);
 	alert_get_status(a, &status);
 	assert_int_equal(status.failed, 1);
 	assert_true(receive(&r));
 	received_free(&r);
-	assert_int_equal(alert_anomaly(a, T0, &an), 0);
+	assert_int_equal(tell(a, T0, &an), 0);
 }
 
 static void test_without_a_journal_the_log_has_it(void **state)
@@ -410,7 +478,7 @@ static void test_without_a_journal_the_log_has_it(void **state)
 	assert_int_equal(pipe(pipe_fds), 0);
 	log_setup("test", LOG_LEVEL_INFO);
 	dup2(pipe_fds[1], STDERR_FILENO);
-	assert_int_equal(alert_anomaly(a, T0, &an), 0);
+	assert_int_equal(tell(a, T0, &an), 0);
 	dup2(saved, STDERR_FILENO);
 	close(pipe_fds[1]);
 	n = read(pipe_fds[0], text, sizeof(text) - 1);
@@ -424,8 +492,9 @@ static void test_without_a_journal_the_log_has_it(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_anomaly_record, start_journal, stop_journal),
+		cmocka_unit_test_setup_teardown(test_incident_record, start_journal, stop_journal),
 		cmocka_unit_test_setup_teardown(test_messages, start_journal, stop_journal),
+		cmocka_unit_test_setup_teardown(test_what_becomes_of_an_incident, start_journal, stop_journal),
 		cmocka_unit_test_setup_teardown(test_user_unit, start_journal, stop_journal),
 		cmocka_unit_test_setup_teardown(test_missing_and_hostile_values, start_journal, stop_journal),
 		cmocka_unit_test_setup_teardown(test_a_record_beyond_a_datagram, start_journal, stop_journal),

@@ -101,7 +101,7 @@ static uint64_t tell(struct world *w, const char *service, const char *path, enu
 	return clusters_add(w->c, &(struct cluster_anomaly){
 		.id = ++w->next_anomaly, .time_us = w->now_us, .series_id = series, .stack_id = hash64_string(path, 0), .metric = m,
 		.fresh = fresh, .observed = observed, .expected = expected, .score = 8, .uid = 0, .pid = 100,
-		.unit = unit, .exe = service, .comm = service, .frames = s.frames, .n_frames = s.n,
+		.unit = unit, .cgroup = "/system.slice", .exe = service, .comm = service, .frames = s.frames, .n_frames = s.n,
 	});
 }
 

@@ -33,8 +33,8 @@ static bool total_alarms;    /* the scripted detector tells the unit that it was
 static enum metric told_metric;
 static bool units_are_full;
 static uint64_t unit_key_given, unit_total_given;
-static size_t scored, told;
-static char told_folded[256];
+static size_t scored, told, grouped, n_learnt;
+static char learnt[64];
 static struct store_anomaly published;
 
 static void say(struct event e)
@@ -151,11 +151,23 @@ const char *detect_type_to_string(enum detect_type t _unused_)
 	return "spike";
 }
 
-int alert_anomaly(struct alert *a _unused_, uint64_t now _unused_, const struct alert_anomaly *anomaly)
+void incidents_learn_stack(struct incidents *i _unused_, const struct store_frame *frames, size_t n)
 {
+	assert_int_equal(n, 2);
+	copy_string(learnt, sizeof(learnt), frames[0].display);
+	n_learnt++;
+}
+
+void incidents_add(struct incidents *i _unused_, const struct store_anomaly *a)
+{
+	assert_true(a->id > 0);
 	told++;
-	copy_string(told_folded, sizeof(told_folded), anomaly->folded);
-	return 0;
+}
+
+void incidents_tick(struct incidents *i _unused_, const struct store_tick *tick)
+{
+	assert_int_equal(tick->time_us, now_us);
+	grouped++;
 }
 
 int alert_gate(struct alert *a _unused_, uint64_t now _unused_, bool open _unused_, double load _unused_, const char *cause _unused_)
@@ -191,7 +203,7 @@ static int set_up(void **state)
 	total_alarms = units_are_full = false;
 	told_metric = METRIC_ON_CPU;
 	unit_key_given = unit_total_given = 0;
-	scored = told = n_script = 0;
+	scored = told = grouped = n_learnt = n_script = 0;
 	*state = f;
 	return 0;
 }
@@ -395,7 +407,10 @@ static void test_anomaly_is_kept_and_told(void **state)
 	say((struct event) { SAMPLE, 6, PID_A, 100 * 1000 * 1000 });
 	tick(f);
 	assert_int_equal(told, 1);
-	assert_string_equal(told_folded, "main;leaf");
+	assert_true(grouped > 0);
+	/* Each once, however often it is seen. */
+	assert_int_equal(n_learnt, 2);
+	assert_string_equal(learnt, "leaf");
 	assert_int_equal(published.pid, PID_A);
 	assert_string_equal(published.unit, "victim.service");
 	assert_int_equal(published.stack_id, 5000);

@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "incidents.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <math.h>
+#include <sys/stat.h>
+
+#include "detect.h"
+#include "symbol.h"
+
+#define FRAMES_MAX 256 /* of a stack, the innermost */
+#define FOLDED_MAX 8192
+#define FILE_NAME "clusters"
+#define FILE_NEW "clusters.new"
+#define FILE_DAMAGED "clusters.damaged"
+#define FILE_SIZE_MAX (1ULL << 30)
+#define SAVE_US (600 * USEC_PER_SEC) /* what a crash may cost */
+
+struct incidents {
+	struct incidents_config config;
+	struct store *store;
+	struct alert *alert;
+	struct clusters *clusters;
+	struct remedies *remedies;
+	uint64_t now_us, duration_ns; /* of the tick, as the next two */
+	double load;
+	bool gate_open;
+	uint64_t saved_us, saved_anomalies;
+	bool save_failed;
+	struct store_frame stored[FRAMES_MAX];
+	struct cluster_frame frames[FRAMES_MAX];
+};
+
+/* ---- rules ---- */
+
+static void on_mistake(void *userdata, const char *file, unsigned line, unsigned column, const char *reason)
+{
+	(void)userdata;
+	log_warning("%s:%u:%u: %s; the rule is left out", file, line, column, reason);
+}
+
+static int read_rules(struct remedies **r, const char *path)
+{
+	_cleanup_free_ char *text = NULL;
+	size_t size;
+	int e = read_small_file(AT_FDCWD, path, REMEDY_FILE_MAX, &text, &size);
+
+	if (e >= 0)
+		e = remedies_parse(r, path, text, size, on_mistake, NULL);
+	if (e < 0 && e != -ENOENT)
+		log_warning("cannot read the remedies in %s: %s", path, strerror(-e));
+	return e == -ENOMEM ? e : 0;
+}
+
+static int is_conf(const struct dirent *entry)
+{
+	size_t n = strlen(entry->d_name);
+
+	return n > 5 && entry->d_name[0] != '.' && streq(entry->d_name + n - 5, ".conf");
+}
+
+int incidents_reload(struct incidents *i)
+{
+	_cleanup_(remedies_freep) struct remedies *new = NULL;
+	struct dirent **entries = NULL;
+	int n = scandir(i->config.remedies_dir, &entries, is_conf, alphasort), r = 0;
+
+	for (int k = 0; k < n; k++) {
+		_cleanup_free_ char *path = NULL;
+
+		if (r >= 0 && asprintf(&path, "%s/%s", i->config.remedies_dir, entries[k]->d_name) >= 0)
+			r = read_rules(&new, path);
+		free(entries[k]);
+	}
+	free(entries);
+	if (r >= 0)
+		r = read_rules(&new, i->config.remedies_file);
+	if (r < 0)
+		return r;
+	remedies_free(i->remedies);
+	i->remedies = TAKE_PTR(new);
+	return 0;
+}
+
+/* ---- disk ---- */
+
+static void set_aside(const struct incidents *i, int dir, int error)
+{
+	const char *why = error == -EPROTO ? "is of another version or size" : "is damaged";
+
+	if (renameat(dir, FILE_NAME, dir, FILE_DAMAGED) < 0)
+		log_warning("%s/%s %s, and can't be set aside: %s; starting without known clusters", i->config.state_dir, FILE_NAME, why,
+			    strerror(errno));
+	else
+		log_warning("%s/%s %s; set aside as %s, starting without known clusters", i->config.state_dir, FILE_NAME, why, FILE_DAMAGED);
+}
+
+static void load(struct incidents *i)
+{
+	_cleanup_close_ int dir = -EBADF;
+	_cleanup_free_ char *image = NULL;
+	size_t size;
+	int r;
+
+	if (!i->config.state_dir)
+		return;
+	dir = open(i->config.state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	r = dir < 0 ? negative_errno() : read_small_file(dir, FILE_NAME, FILE_SIZE_MAX, &image, &size);
+	if (r >= 0) {
+		r = clusters_load(i->clusters, image, size);
+		if (r == -EBADMSG || r == -EPROTO) {
+			set_aside(i, dir, r);
+			return;
+		}
+	}
+	if (r < 0 && r != -ENOENT)
+		log_warning("cannot read %s/%s: %s; starting without known clusters", i->config.state_dir, FILE_NAME, strerror(-r));
+}
+
+static int write_all(int fd, const char *data, size_t size)
+{
+	while (size > 0) {
+		ssize_t n = write(fd, data, size);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return negative_errno();
+		data += n;
+		size -= (size_t)n;
+	}
+	return fsync(fd) < 0 ? negative_errno() : 0;
+}
+
+static int save(struct incidents *i)
+{
+	_cleanup_close_ int dir = -EBADF, fd = -EBADF;
+	const void *image;
+	size_t size;
+	int r;
+
+	dir = open(i->config.state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0)
+		return negative_errno();
+	fd = openat(dir, FILE_NEW, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return negative_errno();
+	clusters_image(i->clusters, &image, &size);
+	r = write_all(fd, image, size);
+	if (r >= 0 && renameat(dir, FILE_NEW, dir, FILE_NAME) < 0)
+		r = negative_errno();
+	if (r < 0)
+		unlinkat(dir, FILE_NEW, 0);
+	return r;
+}
+
+int incidents_save(struct incidents *i)
+{
+	struct clusters_status status;
+	int r;
+
+	if (!i->config.state_dir)
+		return 0;
+	r = save(i);
+	if (r < 0 && !i->save_failed)
+		log_warning("cannot keep the clusters in %s: %s", i->config.state_dir, strerror(-r));
+	i->save_failed = r < 0;
+	clusters_get_status(i->clusters, &status);
+	i->saved_anomalies = status.anomalies;
+	i->saved_us = i->now_us;
+	return r;
+}
+
+/* ---- start and end ---- */
+
+int incidents_new(struct incidents **ret, const struct incidents_config *config, struct store *store, struct alert *alert)
+{
+	const struct cluster_config cluster = { .max_clusters = config->max_clusters, .max_incidents = config->max_incidents };
+	_cleanup_(incidents_freep) struct incidents *i = calloc(1, sizeof(*i));
+	struct clusters_status status;
+	int r;
+
+	if (!i)
+		return -ENOMEM;
+	i->config = *config;
+	i->store = store;
+	i->alert = alert;
+	r = clusters_new(&i->clusters, &cluster);
+	if (r >= 0)
+		r = incidents_reload(i);
+	if (r < 0)
+		return r;
+	load(i);
+	clusters_get_status(i->clusters, &status);
+	i->saved_anomalies = status.anomalies;
+	*ret = TAKE_PTR(i);
+	return 0;
+}
+
+struct incidents *incidents_free(struct incidents *i)
+{
+	if (!i)
+		return NULL;
+	clusters_free(i->clusters);
+	remedies_free(i->remedies);
+	free(i);
+	return NULL;
+}
+
+struct clusters *incidents_clusters(struct incidents *i)
+{
+	return i->clusters;
+}
+
+const struct remedies *incidents_remedies(const struct incidents *i)
+{
+	return i->remedies;
+}
+
+/* ---- the tick ---- */
+
+static size_t convert(struct incidents *i, const struct store_frame *frames, size_t n)
+{
+	n = MIN(n, (size_t)FRAMES_MAX);
+	for (size_t k = 0; k < n; k++)
+		i->frames[k] = (struct cluster_frame){
+			.function = frames[k].display,
+			.object = frames[k].object,
+			.kernel = frames[k].kind == FRAME_KERNEL,
+		};
+	return n;
+}
+
+/* Gives the number of frames; those that are known are in i->stored. */
+static size_t get_frames(struct incidents *i, uint64_t stack_id)
+{
+	bool truncated;
+	uint64_t id;
+	size_t n;
+
+	if (store_get_stack(i->store, store_find_stack(i->store, stack_id), &id, &truncated, i->stored, FRAMES_MAX, &n) < 0)
+		return 0;
+	return MIN(n, (size_t)FRAMES_MAX);
+}
+
+void incidents_learn_stack(struct incidents *i, const struct store_frame *frames, size_t n)
+{
+	clusters_learn_stack(i->clusters, i->frames, convert(i, frames, n));
+}
+
+void incidents_add(struct incidents *i, const struct store_anomaly *a)
+{
+	size_t n = convert(i, i->stored, get_frames(i, a->stack_id));
+
+	clusters_add(i->clusters, &(struct cluster_anomaly){
+		.id = a->id,
+		.time_us = a->time_us,
+		.since_us = a->since_us,
+		.type = a->type,
+		.series_id = a->series_id,
+		.stack_id = a->stack_id,
+		.metric = a->metric,
+		.fresh = a->expected <= 0,
+		.observed = a->observed,
+		.expected = a->expected,
+		.score = a->score,
+		.uid = a->uid,
+		.pid = a->pid,
+		.unit = a->unit,
+		.cgroup = a->cgroup,
+		.exe = a->exe,
+		.comm = a->comm,
+		.frames = i->frames,
+		.n_frames = n,
+	});
+}
+
+static double observe(void *userdata, uint64_t series_id, enum metric metric)
+{
+	struct incidents *i = userdata;
+	uint64_t values[METRIC_N];
+
+	if (i->duration_ns == 0 || store_series_now(i->store, series_id, values) < 0)
+		return -1;
+	return (double)values[metric] * (double)NSEC_PER_SEC / (double)i->duration_ns;
+}
+
+/* Frames outermost first, ";" between them. */
+static void fold(const struct store_frame *frames, size_t n, char buf[static FOLDED_MAX])
+{
+	size_t at = 0;
+
+	buf[0] = 0;
+	for (size_t k = n; k-- > 0 && at < FOLDED_MAX;)
+		at += (size_t)snprintf(buf + at, FOLDED_MAX - at, "%s%s", at ? ";" : "", frames[k].display);
+}
+
+static void write_remedy(const struct incidents *i, const struct cluster_incident *incident, const struct cluster_class *class,
+			 char buf[static REMEDY_TEXT_MAX])
+{
+	const char *frames[CLUSTER_COMMON_MAX];
+	struct remedy_case c;
+	struct remedy remedy;
+	char text[REMEDY_TEXT_MAX];
+	size_t at;
+
+	buf[0] = 0;
+	incident_case(incident, class, frames, &c);
+	if (!remedies_find(i->remedies, &c, &remedy))
+		return;
+	at = (size_t)snprintf(buf, REMEDY_TEXT_MAX, "%s. %s", remedy_fill(text, remedy.name, &c), remedy.explain);
+	for (size_t k = 0; k < remedy.n_try && at < REMEDY_TEXT_MAX; k++)
+		at += (size_t)snprintf(buf + at, REMEDY_TEXT_MAX - at, "\n- %s", remedy_fill(text, remedy.try[k], &c));
+}
+
+static void on_event(void *userdata, enum cluster_event_kind event, const struct cluster_incident *incident)
+{
+	static const enum alert_event events[] = {
+		[CLUSTER_OPENED] = ALERT_OPENED, [CLUSTER_ESCALATED] = ALERT_ESCALATED, [CLUSTER_CLOSED] = ALERT_CLOSED,
+	};
+	struct incidents *i = userdata;
+	const struct cluster_workload *w = &incident->workloads[0];
+	const struct cluster_series *s = &incident->series[0];
+	char folded[FOLDED_MAX], remedy[REMEDY_TEXT_MAX];
+	struct cluster_class class = {};
+
+	clusters_get_class(i->clusters, incident->cluster, &class);
+	fold(i->stored, get_frames(i, s->stack_id), folded);
+	write_remedy(i, incident, &class, remedy);
+	alert_incident(i->alert, i->now_us,
+		       &(struct alert_incident){
+			       .event = events[event],
+			       .id = incident->id,
+			       .cluster = incident->cluster,
+			       .name = class.name,
+			       .kind = cluster_kind_to_string(incident->kind),
+			       .severity = cluster_severity_to_string(incident->severity),
+			       .opened_us = incident->opened_us,
+			       .closed_us = incident->closed_us,
+			       .size = incident->size,
+			       .n_anomalies = incident->n_anomalies,
+			       .n_workloads = incident->n_workloads,
+			       .times_before = class.n_incidents > 0 ? class.n_incidents - 1 : 0,
+			       .load = i->load,
+			       .gate_open = i->gate_open,
+			       .remedy = remedy,
+			       .anomaly = {
+				       .id = s->anomaly_id,
+				       .since_us = s->since_us,
+				       .type = detect_type_to_string((enum detect_type)s->type),
+				       .metric = s->metric,
+				       .score = incident->score,
+				       .p_value = pow(10, -incident->score),
+				       .observed = s->worst,
+				       .expected = s->expected,
+				       .pid = w->pid,
+				       .comm = w->comm,
+				       .exe = w->exe,
+				       .unit = w->unit,
+				       .cgroup = w->cgroup,
+				       .stack_id = s->stack_id,
+				       .folded = folded,
+			       },
+		       });
+}
+
+void incidents_tick(struct incidents *i, const struct store_tick *tick)
+{
+	uint64_t now_us = tick->time_us;
+	struct clusters_status status;
+
+	i->now_us = now_us;
+	i->duration_ns = tick->duration_ns;
+	i->load = tick->load_milli / 1000.0;
+	i->gate_open = tick->gate_open;
+	clusters_tick(i->clusters, now_us, observe, on_event, i);
+	clusters_get_status(i->clusters, &status);
+	/* A clock that was set back must not put it off. */
+	if (i->saved_us == 0 || now_us < i->saved_us)
+		i->saved_us = now_us;
+	if (status.anomalies != i->saved_anomalies && now_us - i->saved_us >= SAVE_US)
+		incidents_save(i);
+}

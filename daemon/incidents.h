@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Anomalies' way on: from the store into incidents and clusters, to the journal, and to disk and back. */
+#pragma once
+
+#include "alert.h"
+#include "cluster.h"
+#include "remedies.h"
+#include "store.h"
+
+struct incidents;
+
+struct incidents_config {
+	uint32_t max_clusters, max_incidents;
+	const char *remedies_dir, *remedies_file; /* rules: the directory's first, then the file's */
+	const char *state_dir;                    /* NULL: nothing is kept on disk */
+};
+
+/* Reads what was kept. A damaged file is set aside, with a message. Rooms are borrowed. */
+int incidents_new(struct incidents **ret, const struct incidents_config *config, struct store *store, struct alert *alert);
+struct incidents *incidents_free(struct incidents *i); /* accepts NULL, returns NULL */
+DEFINE_CLEANUP(struct incidents *, incidents_free)
+
+/* Reads the rules again; those with mistakes are left out, with a message. */
+int incidents_reload(struct incidents *i);
+
+/* A stack that the store did not know before. */
+void incidents_learn_stack(struct incidents *i, const struct store_frame *frames, size_t n);
+/* In an open tick, when the store has given the anomaly its id. */
+void incidents_add(struct incidents *i, const struct store_anomaly *a);
+/* In an open tick, after its anomalies: tells what began, grew and ended. Writes to disk now and then. */
+void incidents_tick(struct incidents *i, const struct store_tick *tick);
+
+/* Writes to disk. A failure is told, once in a while. */
+int incidents_save(struct incidents *i);
+
+struct clusters *incidents_clusters(struct incidents *i);
+const struct remedies *incidents_remedies(const struct incidents *i);
