@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <math.h>
+#include <pthread.h>
 #include <sys/stat.h>
 
 #include "detect.h"
@@ -15,7 +16,21 @@
 #define FILE_NEW "clusters.new"
 #define FILE_DAMAGED "clusters.damaged"
 #define FILE_SIZE_MAX (1ULL << 30)
-#define SAVE_US (600 * USEC_PER_SEC) /* what a crash may cost */
+#define SAVE_US (600 * USEC_PER_SEC)      /* what a crash may cost of what is not told */
+#define SAVE_LEAST_US (10 * USEC_PER_SEC) /* between two writes */
+
+/* Writes to disk while ticks go on: an incident may be that the disk stalls. */
+struct saver {
+	pthread_t thread;
+	bool started;
+	pthread_mutex_t lock; /* of what follows */
+	pthread_cond_t changed;
+	bool busy, stop;
+	int result;           /* of the last write */
+	size_t size;
+	char *image;          /* the thread's while busy */
+	const char *state_dir;
+};
 
 struct incidents {
 	struct incidents_config config;
@@ -27,7 +42,9 @@ struct incidents {
 	double load;
 	bool gate_open;
 	uint64_t saved_us, saved_anomalies;
+	bool told; /* something that is not on disk yet */
 	bool save_failed;
+	struct saver saver;
 	struct store_frame stored[FRAMES_MAX];
 	struct cluster_frame frames[FRAMES_MAX];
 };
@@ -133,20 +150,17 @@ static int write_all(int fd, const char *data, size_t size)
 	return fsync(fd) < 0 ? negative_errno() : 0;
 }
 
-static int save(struct incidents *i)
+static int write_file(const char *state_dir, const char *image, size_t size)
 {
 	_cleanup_close_ int dir = -EBADF, fd = -EBADF;
-	const void *image;
-	size_t size;
 	int r;
 
-	dir = open(i->config.state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	dir = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0)
 		return negative_errno();
 	fd = openat(dir, FILE_NEW, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return negative_errno();
-	clusters_image(i->clusters, &image, &size);
 	r = write_all(fd, image, size);
 	if (r >= 0 && renameat(dir, FILE_NEW, dir, FILE_NAME) < 0)
 		r = negative_errno();
@@ -155,21 +169,111 @@ static int save(struct incidents *i)
 	return r;
 }
 
-int incidents_save(struct incidents *i)
+static void *saver_run(void *userdata)
 {
-	struct clusters_status status;
+	struct saver *s = userdata;
+
+	pthread_mutex_lock(&s->lock);
+	while (!s->stop) {
+		int r;
+
+		if (!s->busy) {
+			pthread_cond_wait(&s->changed, &s->lock);
+			continue;
+		}
+		pthread_mutex_unlock(&s->lock);
+		r = write_file(s->state_dir, s->image, s->size);
+		pthread_mutex_lock(&s->lock);
+		s->result = r;
+		s->busy = false;
+	}
+	pthread_mutex_unlock(&s->lock);
+	return NULL;
+}
+
+static int saver_start(struct incidents *i)
+{
+	struct saver *s = &i->saver;
+	const void *image;
 	int r;
 
 	if (!i->config.state_dir)
 		return 0;
-	r = save(i);
+	clusters_image(i->clusters, &image, &s->size);
+	s->state_dir = i->config.state_dir;
+	s->image = malloc(s->size);
+	if (!s->image)
+		return -ENOMEM;
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->changed, NULL);
+	r = -pthread_create(&s->thread, NULL, saver_run, s);
+	s->started = r == 0;
+	return r;
+}
+
+/* Waits for a write that is going on. */
+static void saver_stop(struct saver *s)
+{
+	if (s->started) {
+		pthread_mutex_lock(&s->lock);
+		s->stop = true;
+		pthread_cond_signal(&s->changed);
+		pthread_mutex_unlock(&s->lock);
+		pthread_join(s->thread, NULL);
+		pthread_cond_destroy(&s->changed);
+		pthread_mutex_destroy(&s->lock);
+		s->started = false;
+	}
+	free(s->image);
+	s->image = NULL;
+}
+
+static void tell_result(struct incidents *i, int r)
+{
 	if (r < 0 && !i->save_failed)
 		log_warning("cannot keep the clusters in %s: %s", i->config.state_dir, strerror(-r));
 	i->save_failed = r < 0;
+}
+
+/* Hands a copy to the thread, unless it is still at the last one. */
+static void save_later(struct incidents *i)
+{
+	struct saver *s = &i->saver;
+	struct clusters_status status;
+	const void *image;
+	size_t size;
+	bool idle;
+
+	if (!s->started)
+		return;
+	pthread_mutex_lock(&s->lock);
+	idle = !s->busy;
+	if (idle) {
+		tell_result(i, s->result);
+		clusters_image(i->clusters, &image, &size);
+		memcpy(s->image, image, size);
+		s->busy = true;
+		pthread_cond_signal(&s->changed);
+	}
+	pthread_mutex_unlock(&s->lock);
+	if (!idle)
+		return;
 	clusters_get_status(i->clusters, &status);
 	i->saved_anomalies = status.anomalies;
 	i->saved_us = i->now_us;
-	return r;
+	i->told = false;
+}
+
+void incidents_save(struct incidents *i)
+{
+	const void *image;
+	size_t size;
+
+	if (!i->config.state_dir)
+		return;
+	saver_stop(&i->saver);
+	clusters_image(i->clusters, &image, &size);
+	tell_result(i, write_file(i->config.state_dir, image, size));
 }
 
 /* ---- start and end ---- */
@@ -194,6 +298,9 @@ int incidents_new(struct incidents **ret, const struct incidents_config *config,
 	load(i);
 	clusters_get_status(i->clusters, &status);
 	i->saved_anomalies = status.anomalies;
+	r = saver_start(i);
+	if (r < 0)
+		return r;
 	*ret = TAKE_PTR(i);
 	return 0;
 }
@@ -202,6 +309,7 @@ struct incidents *incidents_free(struct incidents *i)
 {
 	if (!i)
 		return NULL;
+	saver_stop(&i->saver);
 	clusters_free(i->clusters);
 	remedies_free(i->remedies);
 	free(i);
@@ -325,6 +433,7 @@ static void on_event(void *userdata, enum cluster_event_kind event, const struct
 	char folded[FOLDED_MAX], remedy[REMEDY_TEXT_MAX];
 	struct cluster_class class = {};
 
+	i->told = true;
 	clusters_get_class(i->clusters, incident->cluster, &class);
 	fold(i->stored, get_frames(i, s->stack_id), folded);
 	write_remedy(i, incident, &class, remedy);
@@ -379,6 +488,6 @@ void incidents_tick(struct incidents *i, const struct store_tick *tick)
 	/* A clock that was set back must not put it off. */
 	if (i->saved_us == 0 || now_us < i->saved_us)
 		i->saved_us = now_us;
-	if (status.anomalies != i->saved_anomalies && now_us - i->saved_us >= SAVE_US)
-		incidents_save(i);
+	if ((i->told && now_us - i->saved_us >= SAVE_LEAST_US) || (status.anomalies != i->saved_anomalies && now_us - i->saved_us >= SAVE_US))
+		save_later(i);
 }

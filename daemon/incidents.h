@@ -27,11 +27,11 @@ int incidents_reload(struct incidents *i);
 void incidents_learn_stack(struct incidents *i, const struct store_frame *frames, size_t n);
 /* In an open tick, when the store has given the anomaly its id. */
 void incidents_add(struct incidents *i, const struct store_anomaly *a);
-/* In an open tick, after its anomalies: tells what began, grew and ended. Writes to disk now and then. */
+/* In an open tick, after its anomalies: tells what began, grew and ended. A thread writes to disk what was told. */
 void incidents_tick(struct incidents *i, const struct store_tick *tick);
 
-/* Writes to disk. A failure is told, once in a while. */
-int incidents_save(struct incidents *i);
+/* Writes to disk at the end: no more is written after that. A failure is told. */
+void incidents_save(struct incidents *i);
 
 struct clusters *incidents_clusters(struct incidents *i);
 const struct remedies *incidents_remedies(const struct incidents *i);

@@ -189,6 +189,9 @@ static void add_name(struct incident_state *s, const char *name, float weight)
 {
 	uint32_t least = 0;
 
+	/* What is everywhere tells nothing. */
+	if (!(weight > 0))
+		return;
 	for (uint32_t k = 0; k < s->n_names; k++) {
 		if (streq(s->names[k], name)) {
 			s->name_weights[k] += weight;

@@ -318,3 +318,57 @@ HEALTHY = {
     "GetGate": [reply(gate=GATE, history=HISTORY)],
     "SetGate": [reply(gate={**GATE, "open": True, "mode": "open", "until_us": NOW_US + 60 * 10**6})],
 }
+
+
+def incident(id=7, closed=True, **changes):
+    i = {
+        "id": id,
+        "cluster": "00000000000000c1",
+        "name": "lock contention in pool_get",
+        "kind": "lock_contention",
+        "severity": "warning",
+        "label": "unlabelled",
+        "muted": False,
+        "opened_us": NOW_US - 600 * 10**6,
+        "last_us": NOW_US - 590 * 10**6,
+        "size": 1.5,
+        "score": 7.25,
+        "anomalies": 12,
+        "workloads_count": 3,
+        "workloads": [
+            {"unit": "shop.service", "cgroup": "/system.slice/shop.service", "exe": "/usr/bin/shop", "comm": "shop", "uid": 0, "pid": 1234}
+        ],
+        "moved": [
+            {
+                "anomaly": 42,
+                "stack": "00000000000000a1",
+                "metric": "blocked",
+                "expected": 1e7,
+                "worst": 1.5e9,
+                "frames": FRAMES,
+            }
+        ],
+    }
+    if closed:
+        i["closed_us"] = NOW_US - 480 * 10**6
+    return {**i, **changes}
+
+
+def cluster(**changes):
+    return {
+        "id": "00000000000000c1",
+        "name": "lock contention in pool_get",
+        "kind": "lock_contention",
+        "severity": "critical",
+        "incidents": 5,
+        "first_us": NOW_US - 86400 * 10**6,
+        "last_us": NOW_US - 600 * 10**6,
+        "muted": False,
+        "labelled_real": 2,
+        "labelled_false": 1,
+        "common": ["pool_get", HOSTILE],
+        "members": [7],
+        "units": ["shop.service", "mail.service"],
+        "remedy": {"id": "futex", "name": "A lock of the program", "explain": "Threads wait.", "try": ["look", "mend"]},
+        **changes,
+    }

@@ -20,8 +20,10 @@ from fake_stackd import (
     Sleep,
     WINDOW,
     anomaly,
+    cluster,
     flame,
     frame,
+    incident,
     point,
     reply,
     summary,
@@ -503,6 +505,83 @@ def lists_go_on_from_reply_to_reply():
             json.loads(good(*args, "--json", answers=paged(method, *keys)).out)
             == HEALTHY[method][0]["parameters"]
         ), args
+
+
+@test
+def incidents_oldest_first():
+    rows = [incident(8, closed=False, severity="critical"), incident(7)]
+    done = good("incidents", answers={"ListIncidents": [reply(incidents=rows)]})
+    lines = done.out.splitlines()
+    assert lines[0].split()[:4] == ["OPENED", "LASTED", "SEVERITY", "NAME"], done.out
+    assert "2min" in lines[1] and "shop.service and 2 more" in lines[1] and lines[1].split()[-1] == "7", done.out
+    assert "goes on" in lines[2] and "critical" in lines[2], done.out
+    assert "No incidents" in good("incidents", answers={"ListIncidents": [reply(incidents=[])]}).out
+
+
+@test
+def one_incident_in_full():
+    done = good("incidents", "7", answers={"ListIncidents": [reply(incidents=[incident()])]})
+    for line in ("lock contention in pool_get", "lock-contention", "warning, 1.50 CPUs' worth, 12 anomalies", "shop.service, shop[1234], uid 0",
+                 "from 10.0ms/s to 1.50s/s (stack 00000000000000a1, anomaly 42)", "00000000000000c1", "unlabelled"):
+        assert line in done.out, (line, done.out)
+    assert run("incidents", "x").returncode == 1 and run("incidents", "0").returncode == 1
+
+
+@test
+def clusters_are_listed_and_shown():
+    done = good("clusters", "--full", answers={"ListClusters": [reply(clusters=[cluster(), cluster(muted=True, remedy=None)])]})
+    lines = done.out.splitlines()
+    assert lines[0].split() == ["COUNT", "LAST", "SEVERITY", "NAME", "WHERE", "REMEDY", "ID"], done.out
+    assert "A lock of the program" in lines[1] and "shop.service and 1 more" in lines[1], done.out
+    assert "muted" in lines[2], done.out
+    answers = {"GetCluster": [reply(cluster=cluster(), incidents=[incident()])]}
+    done = good("clusters", "00000000000000c1", answers=answers)
+    for line in ("critical", "5, the first", "2 real, 1 false", "pool_get", "Threads wait.", "Try: look", ": mend", "2min"):
+        assert line in done.out, (line, done.out)
+    assert HOSTILE not in done.out
+    assert run("clusters", "12").returncode == 1
+
+
+@test
+def clusters_are_muted():
+    answers = {"MuteCluster": [reply(cluster=cluster(muted=True))]}
+    for arguments, asked in (
+        (["mute", "00000000000000c1"], {"cluster": "00000000000000c1"}),
+        (["mute", "00000000000000c1", "--for", "1h"], {"cluster": "00000000000000c1", "duration_us": 3600 * 10**6}),
+        (["unmute", "00000000000000c1"], {"cluster": "00000000000000c1", "duration_us": 0}),
+    ):
+        done = good(*arguments, answers=answers)
+        assert done.calls[0][1] == asked, (arguments, done.calls)
+        assert "Muted: until unmuted" in done.out, done.out
+    assert run("mute").returncode == 1
+
+
+@test
+def incidents_are_labelled():
+    answers = {"LabelIncident": [reply(incident=incident(label="real"))]}
+    done = good("label", "7", "real", "lock-contention", answers=answers)
+    assert done.calls[0][1] == {"id": 7, "label": "real", "kind": "lock_contention"}, done.calls
+    assert "Label: real" in done.out, done.out
+    assert run("label", "7").returncode == 1 and run("label", "7", "perhaps").returncode == 1
+
+
+@test
+def check_answers_as_plug_ins_do():
+    for rows, status, text in (
+        ([], 0, "STACKD OK - no incident goes on | critical=0 warning=0 notice=0"),
+        ([incident(closed=False, severity="notice")], 0, "STACKD OK - goes on: lock contention in pool_get | critical=0 warning=0 notice=1"),
+        ([incident(closed=False)], 1, "STACKD WARNING - goes on: lock contention in pool_get | critical=0 warning=1 notice=0"),
+        (
+            [incident(closed=False), incident(closed=False, severity="critical", name="worse")],
+            2,
+            "STACKD CRITICAL - goes on: worse | critical=1 warning=1 notice=0",
+        ),
+        ([incident(closed=False, muted=True)], 0, "STACKD OK - no incident goes on | critical=0 warning=0 notice=0"),
+    ):
+        done = run("check", answers={"ListIncidents": [reply(incidents=rows)]})
+        assert (done.returncode, done.out) == (status, text + "\n"), (done.returncode, done.out)
+    done = run("check", answers={})
+    assert done.returncode == 3 and "UNKNOWN" in done.out, (done.returncode, done.out)
 
 
 @test

@@ -79,6 +79,13 @@ static void daemon_status(void *userdata _unused_, struct api_daemon_status *ret
 	};
 }
 
+static struct remedies *remedies;
+
+static const struct remedies *get_remedies(void *userdata _unused_)
+{
+	return remedies;
+}
+
 static int gate_set(void *userdata _unused_, enum collect_gate_mode mode, uint64_t until_us, uint32_t by_uid)
 {
 	if (by_uid != 0)
@@ -317,6 +324,44 @@ static void on_command(struct ev_loop *loop, ev_io *w, int events _unused_)
 	}
 }
 
+/* ---- known incidents: of root, of nobody, and of both; each a cluster of its own ---- */
+
+static double observe(void *userdata _unused_, uint64_t series_id _unused_, enum metric metric _unused_)
+{
+	return 0;
+}
+
+static void add_incident(struct clusters *c, uint64_t time_us, uint32_t uid, const char *unit, const char *function, uint64_t stack)
+{
+	const struct cluster_frame frames[] = { { .function = function, .object = "app" }, { .function = "main", .object = "app" } };
+	static uint64_t n;
+
+	n++;
+	clusters_add(c, &(struct cluster_anomaly){ .id = n, .time_us = time_us, .series_id = n, .stack_id = stack, .metric = METRIC_ON_CPU,
+	                                           .observed = 1e9, .score = 7, .uid = uid, .pid = 100 + (pid_t)n, .unit = unit, .cgroup = "/",
+	                                           .exe = unit, .comm = "app", .frames = frames, .n_frames = ELEMENTS_OF(frames) });
+}
+
+static struct clusters *make_clusters(uint64_t now_us)
+{
+	static const char rules[] = "[spin]\nKind=cpu-spin\nName=%f of %p\nExplain=It spins.\nTry=look at %u\n";
+	const struct cluster_config config = { .max_clusters = 16, .max_incidents = 64 };
+	struct clusters *c;
+	int r = clusters_new(&c, &config);
+
+	if (r < 0 || (r = remedies_parse(&remedies, "rules", rules, sizeof(rules) - 1, NULL, NULL)) < 0)
+		die("clusters", r);
+	add_incident(c, now_us - 3000 * USEC_PER_SEC, 0, "web.service", "spin", 0xa1);
+	add_incident(c, now_us - 2000 * USEC_PER_SEC, NOBODY, "app.service", "churn", 0xa2);
+	add_incident(c, now_us - 1000 * USEC_PER_SEC, 0, "web.service", "mixed", 0xa3);
+	add_incident(c, now_us - 1000 * USEC_PER_SEC, NOBODY, "app.service", "mixed", 0xa3);
+	for (unsigned i = 0; i < 20; i++)
+		clusters_tick(c, now_us + i * USEC_PER_SEC - 900 * USEC_PER_SEC, observe, NULL, NULL);
+	/* Goes on. */
+	add_incident(c, now_us, 0, "web.service", "spin", 0xa1);
+	return c;
+}
+
 static int listen_at(const char *path)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -340,7 +385,7 @@ int main(int argc, char **argv)
 	                                           .series_state_size = 16,
 	                                           .global_state_size = 16,
 	                                           .slices_per_series = 64 };
-	const struct api_actions actions = { .status = daemon_status, .gate_set = gate_set };
+	const struct api_actions actions = { .status = daemon_status, .gate_set = gate_set, .remedies = get_remedies };
 	struct server s = { .loop = ev_default_loop(0) };
 	struct api_views views = { 0 };
 	unsigned many = 0, value;
@@ -376,6 +421,7 @@ int main(int argc, char **argv)
 		die("store", r);
 	fill(&s.data, many);
 	views.store = s.data.store;
+	views.clusters = make_clusters(clock_realtime_us());
 	r = api_new(&s.api, s.loop, listen_at(argv[1]), &config, &views, &actions);
 	if (r < 0)
 		die("api", r);
@@ -387,6 +433,8 @@ int main(int argc, char **argv)
 	ev_run(s.loop, 0);
 	api_free(s.api);
 	store_close(s.data.store);
+	clusters_free(views.clusters);
+	remedies_free(remedies);
 	free(arena);
 	ev_loop_destroy(s.loop);
 	return EXIT_SUCCESS;

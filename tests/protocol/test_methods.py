@@ -371,3 +371,64 @@ def what_is_not_there_is_told():
                 c.call("org.stackd." + method, {"stack": "0123456789abcdef"}),
                 ("org.stackd.NotFound", {"what": "stack 0123456789abcdef"}),
             )
+
+
+def incidents(client, **parameters):
+    error, reply = client.call("org.stackd.ListIncidents", parameters)
+    equal(error, None)
+    return reply["incidents"]
+
+
+@test
+def incidents_are_listed_newest_first():
+    with Server() as s, Client(s.path) as c:
+        rows = incidents(c)
+        equal([i["id"] for i in rows], [4, 3, 2, 1])
+        equal(["closed_us" in i for i in rows], [False, True, True, True])
+        equal([i["id"] for i in incidents(c, open=True)], [4])
+        equal([i["id"] for i in incidents(c, limit=2)], [4, 3])
+        equal("cluster" in rows[0], False, "not settled yet")
+        one = incidents(c, id=3)[0]
+        equal((one["kind"], one["anomalies"], one["workloads_count"]), ("cpu_spin", 2, 2))
+        equal([w["unit"] for w in one["workloads"]], ["web.service", "app.service"])
+        equal([(m["stack"], m["metric"], m["worst"]) for m in one["moved"]], [(WAIT, "on_cpu", 1e9)] * 2)
+        for parameters, error in (
+            ({"id": 99}, "org.stackd.NotFound"),
+            ({"id": -1}, "org.varlink.service.InvalidParameter"),
+            ({"limit": 0}, "org.varlink.service.InvalidParameter"),
+        ):
+            equal(c.call("org.stackd.ListIncidents", parameters)[0], error, parameters)
+
+
+@test
+def clusters_have_remedies_and_are_muted():
+    with Server() as s, Client(s.path) as c:
+        rows = c.call("org.stackd.ListClusters")[1]["clusters"]
+        equal(sorted(k["common"][0] for k in rows), ["churn", "mixed", "spin"])
+        spin = next(k for k in rows if k["common"] == ["spin"])
+        equal((spin["name"], spin["incidents"], spin["units"]), ("CPU spin in spin", 1, ["web.service"]))
+        equal(spin["remedy"], {"id": "spin", "name": "spin of 101", "explain": "It spins.", "try": ["look at web.service"]})
+        error, reply = c.call("org.stackd.GetCluster", {"cluster": spin["id"]})
+        equal((reply["cluster"], [i["id"] for i in reply["incidents"]]), (spin, [1]))
+        for duration, muted, until in ((None, True, False), (10**6 * 3600, True, True), (0, False, False)):
+            parameters = {"cluster": spin["id"], **({} if duration is None else {"duration_us": duration})}
+            cluster = c.call("org.stackd.MuteCluster", parameters)[1]["cluster"]
+            equal((cluster["muted"], "muted_until_us" in cluster), (muted, until), duration)
+            equal(incidents(c, id=1)[0]["muted"], muted)
+        for parameters, error in (
+            ({"cluster": "0123456789abcdef"}, "org.stackd.NotFound"),
+            ({"cluster": "x"}, "org.varlink.service.InvalidParameter"),
+            ({"cluster": spin["id"], "duration_us": -1}, "org.varlink.service.InvalidParameter"),
+        ):
+            equal(c.call("org.stackd.MuteCluster", parameters)[0], error, parameters)
+
+
+@test
+def incidents_are_labelled():
+    with Server() as s, Client(s.path) as c:
+        incident = c.call("org.stackd.LabelIncident", {"id": 1, "label": "false", "kind": "new_code_path"})[1]["incident"]
+        equal((incident["label"], incident["kind"]), ("false", "new_code_path"))
+        cluster = c.call("org.stackd.GetCluster", {"cluster": incident["cluster"]})[1]["cluster"]
+        equal((cluster["kind"], cluster["labelled_false"], cluster["labelled_real"]), ("new_code_path", 1, 0))
+        equal(c.call("org.stackd.LabelIncident", {"id": 99, "label": "real"})[0], "org.stackd.NotFound")
+        equal(c.call("org.stackd.LabelIncident", {"id": 1, "label": "maybe"})[0], "org.varlink.service.InvalidParameter")

@@ -7,7 +7,7 @@ from test_methods import FIB, ODD, SPIN, TICKS, UNIT, WAIT, flame
 from varlink import Client
 
 GROUP = 4711
-READING = ("ListAnomalies", "GetFlame", "GetTop", "ListStacks", "GetStack", "ListProcesses", "GetGate")
+READING = ("ListAnomalies", "ListIncidents", "ListClusters", "GetFlame", "GetTop", "ListStacks", "GetStack", "ListProcesses", "GetGate")
 
 
 @test
@@ -39,6 +39,9 @@ def look_around(s):
             "no process": c.call("org.stackd.GetFlame", {"filter": {"pid": 4242}}),
             "processes": [x["process"]["pid"] for x in c.call("org.stackd.ListProcesses", w)[1]["processes"]],
             "anomalies": [a["id"] for a in c.call("org.stackd.ListAnomalies")[1]["anomalies"]],
+            "incidents": [i["id"] for i in c.call("org.stackd.ListIncidents")[1]["incidents"]],
+            "clusters": [k["common"] for k in c.call("org.stackd.ListClusters")[1]["clusters"]],
+            "label": c.call("org.stackd.LabelIncident", {"id": 1, "label": "unlabelled"})[0],
             "set": c.call("org.stackd.SetGate", {"mode": "open"})[0],
         }
 
@@ -64,6 +67,9 @@ def others_see_only_their_own():
             ({"on_cpu": spin}, [200]),
         )
         equal({p["values"]["on_cpu"] for p in reply["points"]}, {2 * UNIT})
+        # One that another has part in is not his own.
+        equal((seen["incidents"], seen["clusters"]), ([2], [["churn"]]))
+        equal(seen["label"], "org.stackd.PermissionDenied")
         # What is another's looks as if it weren't there.
         equal(seen["root's stack"], ("org.stackd.NotFound", {"what": "stack " + FIB}))
         equal(seen["another's stack"], ("org.stackd.NotFound", {"what": "stack " + ODD}))
@@ -82,8 +88,8 @@ def a_stranger_sees_nothing():
         for key in ("flame", "flame of root", "off_cpu"):
             equal(seen[key], ({}, 0), key)
         equal(
-            [seen[k] for k in ("top", "top stacks", "stacks", "processes", "anomalies", "total")],
-            [[], [], [], [], [], 0],
+            [seen[k] for k in ("top", "top stacks", "stacks", "processes", "anomalies", "incidents", "clusters", "total")],
+            [[], [], [], [], [], [], [], 0],
         )
         equal(
             [seen[k][0] for k in ("stack", "flame of a stack", "root's process")], ["org.stackd.NotFound"] * 3
@@ -94,14 +100,14 @@ def a_stranger_sees_nothing():
 def members_of_the_group_see_everything_and_change_nothing():
     with Server(group=GROUP) as s:
         root = look_around(s)
-        equal(root.pop("set"), None)
+        equal((root.pop("set"), root.pop("label")), (None, None))
         for gid, groups in (
             (GROUP, []),
             (NOBODY, [5, GROUP, 6]),
             (NOBODY, list(range(5000, 5100)) + [GROUP]),
         ):
             seen = as_user(NOBODY, gid, groups, lambda: look_around(s))
-            equal(seen.pop("set"), "org.stackd.PermissionDenied")
+            equal((seen.pop("set"), seen.pop("label")), ("org.stackd.PermissionDenied",) * 2)
             equal(seen, root, groups[:3])
         seen = as_user(NOBODY, NOBODY, [5, 6], lambda: look_around(s))
         equal(seen["processes"], [200])

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <fcntl.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -6,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "remedies.h"
 #include "state.h"
 
 #define SECOND USEC_PER_SEC
@@ -593,6 +595,120 @@ static void images_outlive_the_process(void **state)
 	world_free(again);
 }
 
+/* ---- remedies ---- */
+
+struct mistakes {
+	unsigned n, line, column;
+	char reason[256];
+};
+
+static void on_mistake(void *userdata, const char *file, unsigned line, unsigned column, const char *reason)
+{
+	struct mistakes *m = userdata;
+
+	assert_string_equal(file, "test");
+	m->n++;
+	m->line = line;
+	m->column = column;
+	copy_string(m->reason, sizeof(m->reason), reason);
+}
+
+#define RULE(asks) asks "\nName=N\nExplain=E\nTry=T\n"
+
+static void mistakes_cost_one_rule(void **state)
+{
+	static const struct {
+		const char *text;
+		unsigned line, column;
+		const char *reason;
+	} cases[] = {
+		{ RULE("[bad]\nKind=cpu-spin no-such"), 2, 15, "unknown kind 'no-such'" },
+		{ RULE("[bad]\nMetric=  hits"), 2, 10, "unknown metric 'hits'" },
+		{ RULE("[bad]\nKnid=cpu-spin"), 2, 1, "unknown key 'Knid': Kind, Metric, Frames, Unit, Name, Explain or Try" },
+		{ RULE("[bad]\nUnit="), 2, 6, "Unit= is empty" },
+		{ RULE("[bad]\nUnit=a\nUnit=b"), 3, 1, "Unit= is there twice" },
+		{ RULE("[bad"), 1, 5, "']' is missing" },
+		{ RULE("[b d]"), 1, 3, "a name has letters, digits and '-' only" },
+		{ RULE("[]"), 1, 2, "the name is empty" },
+		{ RULE("[bad]\nnothing"), 2, 1, "neither [section] nor Key=value" },
+		{ "[bad]\nName=N\nExplain=E\n", 1, 1, "[bad] has no Try=" },
+		{ "[bad]\nTry=N\nExplain=E\n", 1, 1, "[bad] has no Name=" },
+		{ "Kind=cpu-spin\n", 1, 1, "before the first [section]" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ELEMENTS_OF(cases); i++) {
+		_cleanup_(remedies_freep) struct remedies *r = NULL;
+		_cleanup_free_ char *text = NULL;
+		struct mistakes m = {};
+
+		assert_true(asprintf(&text, "%s%s", cases[i].text, RULE("[good]\nKind=io-stall")) > 0);
+		assert_int_equal(remedies_parse(&r, "test", text, strlen(text), on_mistake, &m), 1);
+		assert_int_equal(m.n, 1);
+		assert_string_equal(m.reason, cases[i].reason);
+		assert_int_equal(m.line, cases[i].line);
+		assert_int_equal(m.column, cases[i].column);
+	}
+}
+
+static void the_first_rule_that_matches_has_the_word(void **state)
+{
+	static const char text[] = "# comment\n" RULE("[one]\nKind=io-stall lock-contention\nFrames=jbd2_* *fsync\nUnit=*.service")
+		RULE("[two]\nMetric=blocked")
+		"[three]\nName=Look at %f\nExplain=First\n second.\nTry=kill %p of %u, 100%% %x\nTry=b\n";
+	_cleanup_(remedies_freep) struct remedies *r = NULL;
+	const char *frames[] = { "main", "ext4_fsync" };
+	struct remedy_case c = { .kind = CLUSTER_IO_STALL, .metric = METRIC_BLOCKED, .unit = "db.service", .function = "ext4_fsync", .pid = 77,
+		                 .n_frames = 2, .frames = frames };
+	char buf[REMEDY_TEXT_MAX];
+	struct mistakes m = {};
+	struct remedy got;
+
+	(void)state;
+	assert_int_equal(remedies_parse(&r, "test", text, sizeof(text) - 1, on_mistake, &m), 3);
+	assert_int_equal(m.n, 0);
+	assert_true(remedies_find(r, &c, &got));
+	assert_string_equal(got.id, "one");
+	c.unit = "db.scope";
+	assert_true(remedies_find(r, &c, &got));
+	assert_string_equal(got.id, "two");
+	c.metric = METRIC_ON_CPU;
+	assert_true(remedies_find(r, &c, &got));
+	assert_string_equal(got.id, "three");
+	assert_string_equal(got.explain, "First second.");
+	assert_int_equal(got.n_try, 2);
+	assert_string_equal(remedy_fill(buf, got.name, &c), "Look at ext4_fsync");
+	assert_string_equal(remedy_fill(buf, got.try[0], &c), "kill 77 of db.scope, 100% %x");
+	c.pid = 0;
+	c.unit = "";
+	assert_string_equal(remedy_fill(buf, got.try[0], &c), "kill ? of ?, 100% %x");
+}
+
+/* What is shipped has no mistake, and something to say about every kind. */
+static void shipped_remedies_cover_every_kind(void **state)
+{
+	_cleanup_(remedies_freep) struct remedies *r = NULL;
+	_cleanup_free_ char *text = NULL;
+	char path[4096];
+	struct mistakes m = {};
+	struct remedy got;
+	size_t size;
+
+	(void)state;
+	/* This file's path as the compiler was given it: from the build directory, where tests run. */
+	copy_string(path, sizeof(path), __FILE__);
+	strcpy(strstr(path, "tests/unit/"), "conf/remedies.conf");
+	assert_int_equal(read_small_file(AT_FDCWD, path, REMEDY_FILE_MAX, &text, &size), 0);
+	assert_true(remedies_parse(&r, "test", text, size, on_mistake, &m) >= 25);
+	assert_int_equal(m.n, 0);
+	for (unsigned k = 0; k < CLUSTER_KIND_N; k++) {
+		const struct remedy_case c = { .kind = k, .metric = METRIC_ON_CPU, .unit = "", .function = "" };
+
+		assert_true(remedies_find(r, &c, &got));
+		assert_true(got.n_try >= 1);
+	}
+}
+
 /* Whatever comes, however much. */
 static void floods_stay_in_bounds(void **state)
 {
@@ -639,6 +755,9 @@ int main(void)
 		cmocka_unit_test(muted_ones_are_counted_and_not_told),
 		cmocka_unit_test(labels_move_kinds_and_severity),
 		cmocka_unit_test(images_outlive_the_process),
+		cmocka_unit_test(mistakes_cost_one_rule),
+		cmocka_unit_test(the_first_rule_that_matches_has_the_word),
+		cmocka_unit_test(shipped_remedies_cover_every_kind),
 		cmocka_unit_test(floods_stay_in_bounds),
 	};
 

@@ -19,7 +19,8 @@ SUITE = sys.argv[1]
 SOCKET = "/run/stackd/org.stackd"
 DROP_IN = pathlib.Path("/etc/stackd/stackd.conf.d/50-test.conf")
 SAVED = pathlib.Path("/var/lib/stackd")
-MESSAGE_ANOMALY = "ec044c2affe045f0bc158dd3f7c8e926"
+MESSAGE_OPENED = "258eb2f5a1d14274827af207c3597d9f"
+MESSAGE_CLOSED = "75900cd7157747ec99bab69c34f62971"
 
 # linux/capability.h
 CAPABILITIES = {"DAC_READ_SEARCH": 2, "SYS_PTRACE": 19, "SYS_ADMIN": 21, "SYSLOG": 34, "PERFMON": 38, "BPF": 39,
@@ -35,6 +36,7 @@ LOAD = 90       # seconds that an anomaly may take from the load's start to the 
 SETTINGS = "[Gate]\nCloseAfter=3s\nBaselineHz=100\n[Collect]\nSampleHz=499\n"
 
 steps = []
+load = {}  # since: when the victim began to spin
 
 
 class Failed(Exception):
@@ -256,6 +258,7 @@ def load_opens_the_gate():
     start_workload("victim", "victim", 14)
     enough = status()["ticks"] + BASELINE
     wait_for(lambda: status()["ticks"] >= enough, f"{BASELINE} ticks", BASELINE_WITHIN, every=5)
+    load["since"] = time.time()
     signal_workload("victim", "SIGUSR1")
     wait_for(lambda: status()["gate"]["open"], "the gate open")
     # The change gets its row in the history with the tick in which it happened.
@@ -284,7 +287,7 @@ def anomaly_is_found():
 def flame_graph_has_the_function():
     """stackctl flame --pid N has the function that spins, above its callers"""
     pid = int(unit_property("victim.service", "MainPID"))
-    folded = wait_for(lambda: stackctl("flame", f"--pid={pid}"), "folded stacks")
+    folded = wait_for(lambda: stackctl("flame", f"--pid={pid}", f"--since=@{load['since']:.0f}"), "folded stacks")
     sums = frames_of(folded)
     total = sum(int(line.rpartition(" ")[2]) for line in folded.splitlines())
     hot = sums.get("burn_victim", 0)
@@ -295,27 +298,54 @@ def flame_graph_has_the_function():
 
 @step
 def journal_has_the_record():
-    """journalctl MESSAGE_ID=... -u victim.service shows the anomaly"""
+    """journalctl MESSAGE_ID=... -u victim.service shows the incident"""
     def records_of_victim():
-        text = journal("-o", "json", f"MESSAGE_ID={MESSAGE_ANOMALY}")
+        text = journal("-o", "json", f"MESSAGE_ID={MESSAGE_OPENED}")
         return [r for r in map(json.loads, text.splitlines()) if r.get("OBJECT_SYSTEMD_UNIT") == "victim.service"]
 
     record = wait_for(records_of_victim, "a record with OBJECT_SYSTEMD_UNIT=victim.service")[0]
     expect(record.get("OBJECT_PID") == unit_property("victim.service", "MainPID"), f"OBJECT_PID is {record.get('OBJECT_PID')}")
-    for field in "STACKD_SCORE", "STACKD_STACK", "STACKD_METRIC":
+    for field in "STACKD_INCIDENT", "STACKD_CLUSTER", "STACKD_KIND", "STACKD_SEVERITY", "STACKD_SCORE", "STACKD_STACK", "STACKD_METRIC":
         expect(any(name.startswith(field) for name in record), f"no {field}* in {sorted(record)}")
-    expect(journal("-u", "victim.service", f"MESSAGE_ID={MESSAGE_ANOMALY}"), "not with -u victim.service")
+    expect(journal("-u", "victim.service", f"MESSAGE_ID={MESSAGE_OPENED}"), "not with -u victim.service")
 
 
 @step
 def catalog_explains():
     """journalctl -x explains the record"""
-    plain = journal(f"MESSAGE_ID={MESSAGE_ANOMALY}", "-n", "1")
-    explained = journal("-x", f"MESSAGE_ID={MESSAGE_ANOMALY}", "-n", "1")
+    plain = journal(f"MESSAGE_ID={MESSAGE_OPENED}", "-n", "1")
+    explained = journal("-x", f"MESSAGE_ID={MESSAGE_OPENED}", "-n", "1")
     expect("-- Subject:" in explained or "░░ Subject:" in explained, f"no catalog entry:\n{explained}")
     expect(len(explained) > len(plain), "nothing more than without -x")
-    catalog = output("journalctl", "--no-pager", "--dump-catalog", MESSAGE_ANOMALY)
+    catalog = output("journalctl", "--no-pager", "--dump-catalog", MESSAGE_OPENED)
     expect("stackctl" in catalog, "the catalog names no next step")
+    expect("- " in explained and "stackctl clusters" in explained, f"no remedy, or no way to it:\n{explained}")
+
+
+def incidents_of_victim():
+    return [i for i in query("incidents")["incidents"] if any(w["unit"] == "victim.service" for w in i["workloads"])]
+
+
+@step
+def incident_is_one():
+    """what the load did is one incident, of a cluster with a remedy, which can be muted"""
+    found = incidents_of_victim()
+    expect(found and len(found) == 1, f"{len(found)} incidents: {found}"[:3000])
+    expect(found[0]["moved"] and found[0]["anomalies"] >= 1, f"nothing moved: {found[0]}"[:1500])
+    cluster = found[0]["cluster"]
+    text = stackctl("clusters", cluster)
+    print(f"# {found[0]['name']}: {found[0]['kind']}, {found[0]['severity']}, {found[0]['anomalies']} anomalies")
+    expect("burn_victim" in text or "spin" in text, f"the function is not named:\n{text}")
+    expect("Try" in text, f"no remedy:\n{text}")
+    expect(cluster in stackctl("clusters", "--full"), "the cluster is not listed")
+    expect("victim.service" in stackctl("incidents", "--full"), "the incident is not listed")
+    run("stackctl", "mute", cluster, "--for", "1h", user="alice", ok=False)
+    run("stackctl", "mute", cluster, "--for", "1h")
+    expect(incidents_of_victim()[0]["muted"], "not muted")
+    run("stackctl", "unmute", cluster)
+    expect(not incidents_of_victim()[0]["muted"], "still muted")
+    run("stackctl", "label", str(found[0]["id"]), "real", "cpu-spin")
+    expect(incidents_of_victim()[0]["label"] == "real", "not labelled")
 
 
 @step
@@ -324,6 +354,14 @@ def gate_closes():
     wait_for(lambda: not status()["gate"]["open"], "the gate closed", 40)
     run("systemctl", "stop", "victim.service")
     expect(any(not change["open"] for change in query("gate")["history"]), "no closing in the history")
+
+
+@step
+def incident_ends():
+    """the incident is over with the load, and the journal says so"""
+    wait_for(lambda: all("closed_us" in i for i in incidents_of_victim()), "the incident closed", 60)
+    wait_for(lambda: [r for r in map(json.loads, journal("-o", "json", f"MESSAGE_ID={MESSAGE_CLOSED}").splitlines())
+                      if r.get("OBJECT_SYSTEMD_UNIT") == "victim.service"], "a record of its end")
 
 
 @step
@@ -436,8 +474,9 @@ def history_outlives_restart():
 
 @step
 def history_outlives_stop():
-    """systemctl stop saves the history, systemctl start reads it back"""
+    """systemctl stop saves the history and the clusters, systemctl start reads them back"""
     before = {a["id"] for a in anomalies()}
+    classes = {c["id"] for c in query("clusters")["clusters"]}
     run("systemctl", "stop", "stackd.service", "stackd.socket", timeout=120)
     expect(unit_property("stackd.service", "Result") == "success", f"stopped as {unit_property('stackd.service', 'Result')}")
     saved = [path for path in SAVED.iterdir() if path.stat().st_size > 0]
@@ -447,6 +486,7 @@ def history_outlives_stop():
     run("systemctl", "start", "stackd.service", timeout=120)
     wait_for(lambda: status()["ticks"] > 0, "a tick")
     expect(before and before <= {a["id"] for a in anomalies()}, "anomalies are gone")
+    expect(classes and classes == {c["id"] for c in query("clusters")["clusters"]}, "clusters are gone")
     expect(has_function(stackctl("flame", "--since=15m", "--unit=victim"), "burn_victim"), "the victim's stacks are gone")
 
 
@@ -509,7 +549,7 @@ def manuals_and_completions():
     """manual pages and completions are installed"""
     for path in ("/usr/share/man/man8/stackd.8", "/usr/share/man/man5/stackd.conf.5", "/usr/share/man/man1/stackctl.1",
                  "/usr/share/bash-completion/completions/stackctl", "/usr/share/zsh/vendor-completions/_stackctl",
-                 "/etc/stackd/stackd.conf", "/usr/share/stackd/org.stackd.varlink"):
+                 "/etc/stackd/stackd.conf", "/usr/share/stackd/org.stackd.varlink", "/usr/share/stackd/remedies.conf"):
         expect(any(os.path.exists(path + end) for end in ("", ".gz")) or
                os.path.exists(path.replace("vendor-completions", "site-functions")), f"{path} is not there")
 
@@ -544,7 +584,7 @@ def uninstall_leaves_nothing():
         run("getent", database, "stackd", ok=False)
     for unit in "stackd.service", "stackd.socket":
         expect(unit_property(unit, "LoadState") == "not-found", f"{unit} is still known")
-    expect(MESSAGE_ANOMALY not in output("journalctl", "--no-pager", "--list-catalog"), "the catalog still has its entries")
+    expect(MESSAGE_OPENED not in output("journalctl", "--no-pager", "--list-catalog"), "the catalog still has its entries")
     names = [pathlib.Path(f"/proc/{pid}/comm").read_text() for pid in os.listdir("/proc") if pid.isdigit()
              if os.path.exists(f"/proc/{pid}/comm")]
     expect(not [name for name in names if name.startswith("stackd") and "stackd-test" not in name], "a process still runs")
