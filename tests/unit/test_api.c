@@ -182,7 +182,7 @@ static int setup(void **state)
 {
 	const struct api_config config = { .max_connections = 4,
 	                                   .max_connections_uid = 4,
-	                                   .request_timeout_us = USEC_PER_SEC,
+	                                   .request_timeout_us = 60 * USEC_PER_SEC,
 	                                   .users_see_own = true,
 	                                   .group = (gid_t)-1 };
 	const struct api_actions actions = { .status = fill_status, .gate_set = refuse_gate };
@@ -221,7 +221,7 @@ static void call(struct world *w, const char *method, const char *parameters, bo
 
 	copy_string(w->method, sizeof(w->method), method);
 	snprintf(name, sizeof(name), "org.stackd.%s", method);
-	assert_int_equal(wire_client_send(w->client, name, parameters, more ? WIRE_MORE : 0, USEC_PER_SEC),
+	assert_int_equal(wire_client_send(w->client, name, parameters, more ? WIRE_MORE : 0, 60 * USEC_PER_SEC),
 	                 0);
 }
 
