@@ -16,6 +16,8 @@
 /* Units that were told and whose stacks are not there yet. Names take a tick or two. */
 #define AWAITED_MAX 8
 #define AWAITED_TICKS 3
+/* Of one without stacks now: that which did most in so long before. */
+#define BUSIEST_WINDOW_US (900 * USEC_PER_SEC)
 /* A series is scored with zeros for this long after its last sign of life, so that its vanishing is seen. */
 #define LIVE_TICKS 60
 /* Anomalies told in one tick; the detector's budget keeps far below. */
@@ -24,7 +26,7 @@
 #define OWN_SERIES_MAX 4096
 
 /* A unit's total that was told (key 0: the machine's): the stack with most of it stands for it; if samples have none of that
- * metric, that which does most. */
+ * metric, that which does most, or did. */
 struct awaited {
 	uint64_t key;
 	struct detect_result result;
@@ -529,6 +531,37 @@ static void match_awaited(struct pipeline *p, const struct store_series *series)
 	}
 }
 
+static int find_busiest(void *userdata, const struct store_slice_sum *sum)
+{
+	struct pipeline *p = userdata;
+	struct store_process process;
+
+	if (store_get_process(p->rooms.store, sum->process, &process) < 0 || is_own_pid(p, process.pid))
+		return 0;
+	for (size_t i = 0; i < p->n_awaited; i++) {
+		struct awaited *w = &p->awaited[i];
+		uint64_t busy = sum->values[METRIC_ON_CPU] + 1;
+
+		if (w->ticks < AWAITED_TICKS || busy <= w->busiest || (w->key != 0 && w->key != unit_key(&process)))
+			continue;
+		w->busiest = busy;
+		w->series = (struct store_series) { .id = sum->series_id, .stack = sum->stack, .top_process = sum->process };
+	}
+	return 0;
+}
+
+/* Before the tick: then the store can be asked for what was. */
+static void look_back(struct pipeline *p, uint64_t now_us)
+{
+	const struct store_filter filter = { .since_us = now_us - BUSIEST_WINDOW_US, .until_us = now_us, .viewer_uid = STORE_ANY_UID };
+
+	for (size_t i = 0; i < p->n_awaited; i++)
+		if (p->awaited[i].ticks == AWAITED_TICKS) {
+			store_visit_slices(p->rooms.store, &filter, find_busiest, p);
+			return;
+		}
+}
+
 static bool is_noted(const struct pipeline *p, const struct awaited *w)
 {
 	for (size_t i = 0; i < p->n_anomalies; i++)
@@ -549,7 +582,7 @@ static void note_awaited(struct pipeline *p)
 		if (there && p->n_anomalies < ANOMALIES_PER_TICK_MAX) {
 			if (!is_noted(p, &w))
 				note_anomaly(p, &w.series, &w.result);
-		} else if (w.ticks++ < LIVE_TICKS) {
+		} else if (w.ticks++ < AWAITED_TICKS) {
 			w.most = w.busiest = 0;
 			p->awaited[left++] = w;
 		}
@@ -603,6 +636,7 @@ int pipeline_tick(struct pipeline *p, uint64_t now_us, pipeline_anomaly_fn fn, v
 	int r;
 
 	symbols_dispatch(p->rooms.symbols);
+	look_back(p, now_us);
 	r = collect_tick(p->rooms.collect, &sink, p);
 	if (r < 0)
 		return r;

@@ -14,8 +14,10 @@
  * says better. */
 #define TAIL_INDEX 0.15
 #define TAIL_INDEX_WEIGHT 16.0
-/* The same for the exponential tail of totals. */
-#define EXCESS 1.5
+/* The same for exponential tails, whose mean excess is 1 if the series' models are right. Stacks are of more kinds than
+ * units, which makes their tail heavier. */
+#define EXCESS_TOTALS 1.5
+#define EXCESS_STACKS 5.0
 #define EXCESS_WEIGHT 16.0
 /* How far n tests may be extrapolated: p >= n^-2. Some minutes of a small machine reach the default
  * budget, seconds don't. */
@@ -27,10 +29,11 @@
  * anomaly. */
 #define ALPHA_MAX 1e-3
 
-#define SHARE_TOTALS 0.3
-#define SHARE_VANISHED 0.07
-#define SHARE_BIRTHS 0.14
-#define TOTALS_FAMILIES ((SCORED_METRICS - 1) * CHANNELS_UP) /* all but blocked */
+#define SHARE_TOTALS 0.4
+#define SHARE_VANISHED 0.06
+#define SHARE_BIRTHS 0.12
+/* All but blocked; what falls, of on-CPU only; silences. */
+#define TOTALS_FAMILIES (2 * (SCORED_METRICS - 1) * CHANNELS_UP + CHANNELS_UP + 1)
 #define PART_OPEN 0.25 /* of the budget, for the ticks with the gate open */
 
 static unsigned bin_of(float s)
@@ -63,7 +66,7 @@ static double critical_in_bins(const struct tail *t)
 }
 
 /* Mean of what the scores beyond a point have above it, shrunk to a prior. */
-static double mean_excess(const double in_bin[static BINS], double beyond)
+static double mean_excess(const double in_bin[static BINS], double beyond, double prior)
 {
 	double count = 0, sum = 0;
 
@@ -71,10 +74,10 @@ static double mean_excess(const double in_bin[static BINS], double beyond)
 		count += in_bin[b];
 		sum += in_bin[b] * MAX((bin_edge(b) + bin_edge(b + 1)) / 2 - beyond, 0.0);
 	}
-	return (sum + EXCESS_WEIGHT * EXCESS) / (count + EXCESS_WEIGHT);
+	return (sum + EXCESS_WEIGHT * prior) / (count + EXCESS_WEIGHT);
 }
 
-void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_open, bool light, double alpha)
+void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_open, double excess, double alpha)
 {
 	double other = f->n[!gate_open], borrowed = other > BORROWED_MAX ? BORROWED_MAX / other : 1;
 	double count = 0, sum = 0, from_sum = 0, from_count = 0;
@@ -104,13 +107,13 @@ void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_o
 	if (from_count < TAIL_COUNT)
 		t->from = MAX(t->from, -log(t->p_from));
 	t->index = (from_sum + TAIL_INDEX_WEIGHT * TAIL_INDEX) / (from_count + TAIL_INDEX_WEIGHT);
-	t->excess = light ? mean_excess(in_bin, t->from) : 0;
+	t->excess = excess > 0 ? mean_excess(in_bin, t->from, excess) : 0;
 	t->p_floor = pow(t->n + 1, -FLOOR_EXPONENT);
 	if (t->p_floor > alpha)
 		t->critical = INFINITY;
 	else if (t->p_from <= alpha)
 		t->critical = critical_in_bins(t);
-	else if (light)
+	else if (excess > 0)
 		t->critical = t->from + t->excess * log(t->p_from / alpha);
 	else
 		t->critical = t->from * pow(t->p_from / alpha, t->index);
@@ -164,4 +167,11 @@ double calibrate_alpha(unsigned family, bool gate_open, double false_alarms_per_
 	double share = calibrate_share(family) * (gate_open ? PART_OPEN : 1 - PART_OPEN);
 
 	return MIN(false_alarms_per_day * share / MAX(tests_per_day, 1.0), ALPHA_MAX);
+}
+
+double calibrate_excess(unsigned family)
+{
+	if (family_is_total(family))
+		return EXCESS_TOTALS;
+	return family_is_birth_or_death(family) ? 0 : EXCESS_STACKS;
 }

@@ -2,8 +2,10 @@
 /* From nonconformity to probability by experience, and from the budget to the probability that is told.
  *
  * A family's scores over all series go into a log-spaced histogram that forgets with a half-life of two
- * days. Beyond its well-populated part a Pareto tail is fitted (Hill's estimator, shrunk to a prior). A
- * gate state that has seen little borrows from the other.
+ * days. Beyond its well-populated part an exponential tail is fitted by its mean excess, shrunk to a prior: s
+ * is a logarithm, so that this is a power law of what was measured. Births and deaths of stacks, whose s is no
+ * logarithm, have a Pareto tail (Hill's estimator, shrunk to a prior). A gate state that has seen little
+ * borrows from the other.
  *
  * The budget is a bound on the expected number of false alarms a day (the per-family error rate: Spjotvoll
  * 1972), spent at a constant rate: each family has its share, of which a part is for the gate open, and a
@@ -20,20 +22,22 @@ struct tail {
 	double n;              /* tests that this rests on */
 	double from, p_from;   /* where the fitted tail begins */
 	double index;          /* p = p_from * (s / from)^(-1 / index) */
-	double excess;         /* of totals, p = p_from * exp((from - s) / excess); else 0 */
+	double excess;         /* if > 0, p = p_from * exp((from - s) / excess) instead */
 	double p_floor;        /* no less can be claimed from n tests */
 	double alpha, critical; /* p and s at which a test is told */
 	double above[BINS];    /* p of each bin's lower edge */
 };
 
-/* light: the tail is exponential, that of a total: s is a logarithm of what no machine has without bound. */
-void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_open, bool light, double alpha);
+/* excess: see calibrate_excess(). */
+void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_open, double excess, double alpha);
 double calibrate_p(const struct tail *t, double s);
 /* Adds a score to the histogram; the tests, most of them without a score, are counted in n by the caller.
  * together: scores of the tail that come at the same time are one event seen in many series, and the k-th
  * counts 1/k. */
 void calibrate_learn(struct family_state *f, bool gate_open, const struct tail *t, bool together, float s);
 void calibrate_forget(struct family_state *f, double factor);
+/* What the mean excess of the family's exponential tail is supposed to be before experience; 0: its tail is Pareto's. */
+double calibrate_excess(unsigned family);
 /* The family's share of the budget, in both states of the gate. */
 double calibrate_share(unsigned family);
 /* Share of the budget, a test. tests_per_day: that the family has in this state of the gate. Either state has its

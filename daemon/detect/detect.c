@@ -154,7 +154,7 @@ static bool family_gate(const struct detect *d, unsigned family)
 static void prepare_tails(struct detect *d)
 {
 	for (unsigned f = 0; f < FAMILIES; f++)
-		calibrate_prepare(&d->tails[f], &d->g->families[f], family_gate(d, f), family_is_total(f),
+		calibrate_prepare(&d->tails[f], &d->g->families[f], family_gate(d, f), calibrate_excess(f),
 				  alpha_of(d, f));
 }
 
@@ -227,7 +227,7 @@ static enum detect_type finding_type(const struct finding *f)
 		[CHANNEL_BIRTH] = DETECT_NEW_STACK,
 	};
 
-	return f->family == FAMILY_VANISHED ? DETECT_VANISHED_STACK : types[family_channel(f->family)];
+	return family_is_silence(f->family) ? DETECT_VANISHED_STACK : types[family_channel(f->family)];
 }
 
 /* What has been told is no news for a while, and the same level of the same metric not for long. */

@@ -40,12 +40,28 @@ static const uint8_t milestones[] = { 8, 64 };
 /* At first everything is new. */
 #define BIRTHS_FROM_TICK 64
 
-/* Totals are judged by what they keep up for four times so many ticks, from three times on ... */
+/* A quarter of the time for which totals keep something up. */
 static const unsigned quarter_ticks[CHANNELS_UP] = { 1, 4, 16 };
-/* ... and differ by so much, as ln, from one use of a program to the other ... */
+/* Totals differ by so much, as ln, from one use of a program to the other ... */
 #define TOTAL_SPREAD 1.0f
 /* ... and by no more as time goes on: else the first run of every program would be news, the longer the more. */
 #define TOTAL_AGE 64.0f
+/* A unit is steady when it does something in so large a part of some quarter of an hour's ticks. It is known well
+ * enough to be measured by itself: a third of what is little to the machine is little to it. */
+#define STEADY_PART 0.9f
+#define STEADY_TICKS 1024.0f
+#define STEADY_AGE 256
+#define STEADY_FLOOR 0.3f
+#define FAR 4.0f /* times the mean */
+/* What is blocked is no more than what is left of the threads' time. Its place has what a unit wants of the CPUs, got or
+ * not: one that gets less of what it wants does not do less by itself. */
+#define METRIC_WANTED METRIC_BLOCKED
+/* A unit's silence is tested at so many times the longest before, or this many ticks; for a quarter of an hour; and if it
+ * came so often. */
+static const uint8_t silence_times[] = { 2, 3, 4, 6, 8, 12, 16 };
+#define SILENCE_SHORT 4u
+#define SILENCE_TICKS 900u
+#define SILENCE_TIMES 16u
 
 /* Deviance of h samples where mu are expected: -ln of the Poisson tail, but for a slowly varying factor. */
 static float poisson_deviance(float h, float mu)
@@ -461,28 +477,113 @@ bool model_visit(struct population *p, const struct tick_context *c, struct seri
 	return true;
 }
 
-static float keep_least(float least[static QUARTERS], unsigned ticks, uint32_t age, float x)
+/* Gives true when a quarter is over. */
+static bool end_quarter(struct total_window *w, unsigned ticks, uint32_t tick, float x)
 {
-	float *now = &least[age / ticks % QUARTERS], all;
-
-	*now = age % ticks == 0 ? x : MIN(*now, x);
-	all = least[0];
-	for (unsigned i = 1; i < QUARTERS; i++)
-		all = MIN(all, least[i]);
-	return all;
+	w->sum += x;
+	if (tick % ticks != 0)
+		return false;
+	w->quarters[tick / ticks % QUARTERS] = w->sum / (float)ticks;
+	w->sum = 0;
+	return true;
 }
 
-/* s of what was kept up; see above. */
-static float score_total(const struct metric_state *ms, float age, float value, float mark, float floor,
-			 float common)
+/* How long a unit has to wait for a CPU is up to others, and starting takes it a whole one. */
+static bool is_steady(const struct metric_state *ms, unsigned m, unsigned channel, uint32_t age)
 {
-	float rise = logf((value + floor) / (ms->mean + floor)) - MAX(common, 0.0f);
-	float own = logf((mark + floor) / (ms->mean + floor));
-
-	return rise > own ? logf(MIN(age, TOTAL_AGE) + 1) * rise / MAX(own, TOTAL_SPREAD) : 0;
+	return age >= STEADY_AGE && ms->low > STEADY_PART && m != METRIC_RUNNABLE && channel != CHANNEL_TICK;
 }
 
-/* Nothing is a value like any other, and blocked is what is left of the threads' time. */
+/* s of what was kept up, or down to, for the n-th time; see above. */
+static float score_total(float rise, float own, float spread, float n)
+{
+	return rise > own ? logf(n + 1) * rise / MAX(own, spread) : 0;
+}
+
+static bool score_window(const struct population *p, const struct tick_context *c, const struct metric_state *ms,
+			 const struct total_window *w, unsigned m, unsigned ch, uint32_t age, struct findings *f)
+{
+	bool steady = is_steady(ms, m, ch, age), outside = false;
+	float floor = c->floor[m] * (steady ? STEADY_FLOOR : 1), common = common_rise(p, c, m, ch);
+	float spread = steady ? SPREAD_MIN + SPREAD_YOUNG / (1 + (float)age / SPREAD_YOUNG_TICKS) : TOTAL_SPREAD;
+	float least = w->quarters[0], most = w->quarters[0], mean = logf(ms->mean + floor), score;
+	float n = steady ? (float)age / (float)(QUARTERS * quarter_ticks[ch]) : MIN((float)age, TOTAL_AGE);
+
+	for (unsigned i = 1; i < QUARTERS; i++) {
+		least = MIN(least, w->quarters[i]);
+		most = MAX(most, w->quarters[i]);
+	}
+	if (least > 0 && m != METRIC_WANTED) {
+		unsigned family = family_of_total(steady ? TOTAL_STEADY_RISES : TOTAL_RISES, m, ch);
+		float mark = MAX(ms->peak[ch], ms->mean);
+
+		f->tests[family]++;
+		score = score_total(logf(least + floor) - mean - MAX(common, 0.0f), logf(mark + floor) - mean, spread, n);
+		outside = least > mark;
+		if (score > 0)
+			add_finding(f, family, m, score, least, ms->mean);
+	}
+	if (steady && m == METRIC_WANTED) {
+		unsigned family = family_of_total(TOTAL_STEADY_FALLS, m, ch);
+
+		f->tests[family]++;
+		score = score_total(mean - logf(most + floor) + MIN(common, 0.0f), mean - logf(w->low + floor), spread, n);
+		outside |= score > 0;
+		if (score > 0)
+			add_finding(f, family, METRIC_ON_CPU, score, most, ms->mean);
+	}
+	return outside;
+}
+
+static void learn_window(struct metric_state *ms, struct total_window *w, const struct tick_context *c, unsigned m,
+			 unsigned ch, uint32_t age)
+{
+	float young = MIN(YOUNG_GROWTH / (float)age, 1.0f), rate = MAX(growth[ch], young);
+	float least = w->quarters[0], most = w->quarters[0];
+
+	for (unsigned i = 1; i < QUARTERS; i++) {
+		least = MIN(least, w->quarters[i]);
+		most = MAX(most, w->quarters[i]);
+	}
+	learn_mark(&ms->peak[ch], &ms->pending[ch], least, ms->mean, c->floor[m], rate);
+	if (age < ACTIVE_MIN)
+		w->low = MIN(most, ms->mean);
+	else if (most < w->low)
+		w->low = MAX(most, w->low * (1 - rate) - c->floor[m] * STEADY_FLOOR * rate);
+	else
+		w->low += (ms->mean - MIN(w->low, ms->mean)) * (1 / FADE_TICKS);
+}
+
+/* A unit that stays away for so many times as long as it ever did. */
+static void score_unit_silence(const struct tick_context *c, struct total_series *t, struct findings *f)
+{
+	struct series_state *s = &t->state;
+	uint32_t gap = c->tick - s->seen;
+
+	if (gap > SILENCE_TICKS || t->times < SILENCE_TIMES || s->silence_stage >= ELEMENTS_OF(silence_times) ||
+	    gap < silence_times[s->silence_stage] * MAX(s->gap_max, SILENCE_SHORT))
+		return;
+	s->silence_stage++;
+	add_finding(f, FAMILY_UNIT_SILENT, METRIC_ON_CPU,
+		    logf((float)t->times + 1) * (float)gap / (float)MAX(s->gap_max, SILENCE_SHORT), 0,
+		    s->metrics[METRIC_ON_CPU].mean);
+}
+
+/* Each silence that ends is a test, whose score was too low to be one unless there is a finding of it. */
+static void note_activity(const struct tick_context *c, struct total_series *t, struct findings *f)
+{
+	struct series_state *s = &t->state;
+	uint32_t gap = c->tick - s->seen;
+
+	if (gap > 1) {
+		s->gap_max = MAX(s->gap_max, gap);
+		f->tests[FAMILY_UNIT_SILENT] += ++t->times >= SILENCE_TIMES;
+	}
+	s->seen = c->tick;
+	s->silence_stage = 0;
+}
+
+/* Nothing is a value like any other. */
 void model_visit_total(const struct population *p, const struct tick_context *c, struct total_series *t,
 		       const uint64_t values[static METRIC_N], struct findings *f)
 {
@@ -492,42 +593,33 @@ void model_visit_total(const struct population *p, const struct tick_context *c,
 
 	f->n = 0;
 	if (!check_state(c->tick, s)) {
+		memset(t, 0, sizeof(*t));
+		check_state(c->tick, s);
 		/* What was never seen has used nothing since the beginning. */
 		s->born = 1;
-		for (unsigned m = 0; m < SCORED_METRICS; m++)
-			s->metrics[m].active = (uint16_t)MIN(c->tick - 1, (uint32_t)UINT16_MAX);
-		memset(t->least, 0, sizeof(t->least));
 	}
 	age = c->tick - s->born + 1;
+	if (values[METRIC_ON_CPU] > 0)
+		note_activity(c, t, f);
+	else
+		score_unit_silence(c, t, f);
 	for (unsigned m = 0; m < SCORED_METRICS; m++) {
 		struct metric_state *ms = &s->metrics[m];
-		float x = (float)values[m] / c->seconds, kept[CHANNELS_UP];
+		uint64_t value = m == METRIC_WANTED ? values[METRIC_ON_CPU] + values[METRIC_RUNNABLE] : values[m];
+		float x = (float)value / c->seconds;
 
-		if (m == METRIC_BLOCKED)
-			continue;
-		if (values[m] > 0)
-			s->seen = c->tick;
 		for (unsigned ch = 0; ch < CHANNELS_UP; ch++) {
-			unsigned family = FAMILY_TOTALS + m * CHANNELS_UP + ch;
-			float mark = MAX(ms->peak[ch], ms->mean), score;
+			struct total_window *w = &t->windows[m][ch];
 
-			kept[ch] = keep_least(t->least[m][ch], quarter_ticks[ch], age, x);
-			if (age == 1 || kept[ch] <= 0)
-				continue;
-			f->tests[family]++;
-			if (kept[ch] <= mark)
-				continue;
-			outside = true;
-			score = score_total(ms, (float)(age - 1), kept[ch], mark, c->floor[m],
-					    common_rise(p, c, m, ch));
-			if (score > 0)
-				add_finding(f, family, m, score, kept[ch], ms->mean);
+			if (end_quarter(w, quarter_ticks[ch], c->tick, x)) {
+				w->outside = score_window(p, c, ms, w, m, ch, age, f);
+				learn_window(ms, w, c, m, ch, age);
+			}
+			outside |= w->outside;
 		}
-		ms->short_mean = kept[CHANNEL_SHORT];
-		ms->long_mean = kept[CHANNEL_LONG];
-		ms->active += ms->active < UINT16_MAX;
-		move_mean(ms, 1 / MIN((float)age, MEAN_TICKS), kept[CHANNEL_TICK]);
-		learn_marks(ms, c, m, age, kept[CHANNEL_TICK]);
+		/* What is far beyond would drag the mean along. */
+		ms->mean += (MIN(x, FAR * ms->mean + c->floor[m]) - ms->mean) / MIN((float)age, MEAN_TICKS);
+		ms->low += ((value > 0) - ms->low) / MIN((float)age, STEADY_TICKS);
 	}
 	end_visit(c, s, outside);
 }

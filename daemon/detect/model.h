@@ -28,10 +28,15 @@
  * Beside the series of stacks there is one of each unit, and one of the machine, of what they use in all:
  * the kernel counts that exactly, and they are so few that minutes of experience are enough to tell a unit
  * that takes the machine. They have a hundredth of the machine added, so that what is little to it is little
- * to them, and are judged by what they keep up: for 4, 16 and 64 ticks, marks as above. Starting takes any
- * program a whole CPU, for a second or two.
+ * to them, and are judged by what they keep up, in every quarter of 4, 16 and 64 ticks; marks as above. Starting
+ * takes any program a whole CPU, for a second or two.
  *
- *     s = ln(ticks + 1) * ln(value / mean) / max(ln(mark / mean), 1) */
+ *     s = ln(ticks + 1) * ln(value / mean) / max(ln(mark / mean), 1)
+ *
+ * A unit that always does something has a spread of its own, which takes the place of the 1, and what it falls to is
+ * measured in the same way. One that comes and goes and then stays away:
+ *
+ *     s = ln(times + 1) * silence / longest silence before */
 #pragma once
 
 #include "detect.h"
@@ -43,24 +48,41 @@ enum channel { CHANNEL_TICK, CHANNEL_SHORT, CHANNEL_LONG, CHANNEL_DOWN, CHANNEL_
 
 /* One family of tests, calibrated by itself: a channel of a metric, or the silences of whole series. */
 #define FAMILY_VANISHED (SCORED_METRICS * CHANNEL_N)
-/* The totals of units: how high they stay for so many ticks, by metric. */
+/* The totals of units, by metric and by how long they keep it up: of units that do something now and then, of such
+ * as always do something, and of these what falls; and their silences. */
+enum total_kind { TOTAL_RISES, TOTAL_STEADY_RISES, TOTAL_STEADY_FALLS, TOTAL_KIND_N };
 #define FAMILY_TOTALS (FAMILY_VANISHED + 1)
-#define FAMILIES (FAMILY_TOTALS + SCORED_METRICS * CHANNELS_UP)
+#define FAMILY_UNIT_SILENT (FAMILY_TOTALS + TOTAL_KIND_N * SCORED_METRICS * CHANNELS_UP)
+#define FAMILIES (FAMILY_UNIT_SILENT + 1)
+
+static inline unsigned family_of_total(enum total_kind kind, unsigned metric, unsigned channel)
+{
+	return FAMILY_TOTALS + (kind * SCORED_METRICS + metric) * CHANNELS_UP + channel;
+}
 
 static inline bool family_is_total(unsigned family)
 {
 	return family >= FAMILY_TOTALS;
 }
 
-/* Not of FAMILY_VANISHED. */
+static inline bool family_is_silence(unsigned family)
+{
+	return family == FAMILY_VANISHED || family == FAMILY_UNIT_SILENT;
+}
+
+/* Not of silences. */
 static inline enum channel family_channel(unsigned family)
 {
-	return family_is_total(family) ? (family - FAMILY_TOTALS) % CHANNELS_UP : family % CHANNEL_N;
+	if (!family_is_total(family))
+		return family % CHANNEL_N;
+	if (family >= family_of_total(TOTAL_STEADY_FALLS, 0, 0))
+		return CHANNEL_DOWN;
+	return (family - FAMILY_TOTALS) % CHANNELS_UP;
 }
 
 static inline bool family_is_birth_or_death(unsigned family)
 {
-	return family == FAMILY_VANISHED || family_channel(family) == CHANNEL_BIRTH;
+	return family_is_silence(family) || family_channel(family) == CHANNEL_BIRTH;
 }
 
 struct metric_state {
@@ -113,11 +135,19 @@ struct population {
 			   [2]; /* mean of exp(common - base) - 1 over the short and the long window */
 };
 
-/* The least of the last ticks, from a quarter's ticks to a quarter's: those of four quarters. */
+/* What was kept up, and down to, for a window: the least, and the greatest, of its quarters' means. */
 #define QUARTERS 4
+struct total_window {
+	float sum; /* of the quarter that is not over */
+	float quarters[QUARTERS];
+	float low;        /* mark of what was kept down to */
+	uint32_t outside; /* 0 or 1: what was kept up or down to is beyond the marks */
+};
+
 struct total_series {
-	struct series_state state; /* its short and long means are what was kept up for so long */
-	float least[SCORED_METRICS][CHANNELS_UP][QUARTERS];
+	struct series_state state; /* metrics' low: in how large a part of the ticks there was something */
+	uint32_t times;            /* how often it did something after it had done nothing */
+	struct total_window windows[SCORED_METRICS][CHANNELS_UP];
 };
 
 /* What a unit uses in all. The one used longest ago makes room for a new one. */

@@ -4,17 +4,17 @@
 
 #include "internal.h"
 
-/* What is little to the machine, added to each rate: a hundredth of its CPUs' time, and as many faults as
- * cost about that. A minor fault takes about a microsecond; a major one, which waits for a disk, a
- * millisecond. */
+/* What is little to the machine, added to each rate: a hundredth of its CPUs' time, 8 MB/s of new memory a CPU, and
+ * as many major faults, each of which waits for a disk for some milliseconds, as one thread has that does nothing
+ * else for a hundredth of the time. */
 #define LITTLE_SHARE 0.01f
-#define LITTLE_MINOR_FAULTS 10000.0f /* a second and CPU */
-#define LITTLE_MAJOR_FAULTS 10.0f
+#define LITTLE_MINOR_FAULTS 2000.0f /* a second and CPU */
+#define LITTLE_MAJOR_FAULTS 3.0f
 
 #define COMMON_UNITS_MIN 5 /* fewer have no common mode */
 #define COMMON_AGE_MIN 16  /* ticks */
 /* A unit that was told explains what the machine as a whole does, and that others have to wait for a CPU,
- * for so many ticks, unless that is so many times more than what was told. */
+ * for so many ticks, unless that is so many times more than what was told; and that others do less. */
 #define EXPLAINED_TICKS 60
 #define EXPLAINED_RISE 2.0f
 
@@ -135,8 +135,11 @@ static bool is_explained(const struct detect *d, const struct series_state *s, c
 {
 	const struct global_state *g = d->g;
 
-	return g->total_told && g->tick - g->total_told < EXPLAINED_TICKS &&
-	       rise(d, f) <= EXPLAINED_RISE * g->total_rise &&
+	if (!g->total_told || g->tick - g->total_told >= EXPLAINED_TICKS)
+		return false;
+	if (!family_is_silence(f->family) && family_channel(f->family) == CHANNEL_DOWN)
+		return true;
+	return rise(d, f) <= EXPLAINED_RISE * g->total_rise &&
 	       (s == &g->machine.state || f->metric == METRIC_RUNNABLE);
 }
 

@@ -12,6 +12,9 @@
 #define CLOSE_AFTER 5       /* ticks */
 #define CLOSE_SHARE 0.8     /* of what opens */
 #define FAULTS_WEIGHT 20    /* page faults a sample */
+#define STARVING_THREADS 30 /* a CPU */
+#define LEAK_GROWS 20.0     /* faults a second more, each second: 80 KiB/s */
+#define STORM_FAULTS 50000.0
 
 enum kind { KIND_SERVICE, KIND_IDLE, KIND_SERVER, KIND_BURSTY, KIND_TIMER, KIND_DRIFTING, KIND_JOB, KIND_DEPLOYED, KIND_N };
 
@@ -19,7 +22,19 @@ static const char *const kind_names[KIND_N] = {
 	"service", "idle", "server", "bursty", "timer", "drifting", "job", "deployed",
 };
 
-static const char *const trouble_names[TROUBLE_N] = { "a service spins", "a new unit spins" };
+static const char *const trouble_names[TROUBLE_N] = {
+	[TROUBLE_SERVICE_SPINS] = "a service takes all CPUs",
+	[TROUBLE_NEW_UNIT_SPINS] = "a new unit takes all CPUs",
+	[TROUBLE_SPIN] = "CPU spin in one function",
+	[TROUBLE_CONVOY] = "lock convoy",
+	[TROUBLE_IO_STALL] = "I/O stall",
+	[TROUBLE_STARVATION] = "run-queue starvation",
+	[TROUBLE_LEAK] = "slow leak",
+	[TROUBLE_FAULT_STORM] = "fault storm",
+	[TROUBLE_STOPPED] = "function that stops",
+	[TROUBLE_LATE] = "periodic job late",
+	[TROUBLE_DEPLOY] = "deploy of half the functions",
+};
 
 /* A stack of a program: one series. */
 struct function {
@@ -41,6 +56,11 @@ struct program {
 	struct function functions[FUNCTIONS_MAX];
 	/* of this tick */
 	double wants, got, waits, faulted;
+	/* what a trouble adds to one function: CPUs, faults a second, threads that wait for longer than a tick */
+	struct {
+		unsigned function;
+		double cpu, faults, stuck;
+	} extra;
 };
 
 struct machine {
@@ -52,7 +72,7 @@ struct machine {
 	struct program *programs;
 	unsigned n; /* the last one is the unit that only a trouble starts, the first the one that troubles befall */
 	uint64_t tick;
-	double seconds, load, stolen;
+	double seconds, troubled_at, load, stolen;
 	bool gate_open;
 	unsigned calm; /* ticks below what closes the gate */
 	bool troubled;
@@ -117,7 +137,7 @@ static void make_program(struct machine *m, struct program *p, enum kind kind)
 	default:
 		break;
 	}
-	make_functions(m, p, 2 + random_u64(r) % (FUNCTIONS_MAX - 2));
+	make_functions(m, p, 4 + random_u64(r) % (FUNCTIONS_MAX - 4));
 }
 
 /* A new version: half of the functions are others, and starting takes a while. */
@@ -170,6 +190,53 @@ static double wants(struct machine *m, struct program *p, double dt)
 	}
 }
 
+/* What a trouble makes of what a program would do. */
+static void suffer(struct machine *m, struct program *p)
+{
+	double lasts = m->seconds - m->troubled_at;
+
+	p->extra.cpu = p->extra.faults = p->extra.stuck = 0;
+	p->extra.function = p->n_functions - 1;
+	switch (m->trouble) {
+	case TROUBLE_SERVICE_SPINS:
+	case TROUBLE_NEW_UNIT_SPINS:
+		p->wants = 0;
+		p->extra.cpu = p->threads;
+		break;
+	case TROUBLE_STARVATION:
+		p->wants = 0;
+		p->extra.cpu = STARVING_THREADS * m->config.cpus;
+		break;
+	case TROUBLE_SPIN:
+		p->extra.function = 0;
+		p->extra.cpu = 1;
+		break;
+	case TROUBLE_CONVOY:
+		p->extra.function = 2;
+		p->wants *= 0.2;
+		p->extra.stuck = 0.8 * p->threads;
+		break;
+	case TROUBLE_IO_STALL:
+		p->extra.function = 1;
+		p->wants *= 0.5;
+		p->extra.stuck = 0.5 * p->threads;
+		break;
+	case TROUBLE_LEAK:
+		p->extra.function = 0;
+		p->extra.faults = LEAK_GROWS * lasts;
+		break;
+	case TROUBLE_FAULT_STORM:
+		p->extra.function = 0;
+		p->extra.faults = STORM_FAULTS;
+		break;
+	case TROUBLE_LATE:
+		p->wants = 0;
+		break;
+	default:
+		break;
+	}
+}
+
 /* ---- the machine ---- */
 
 /* Threads that want more than there is get the same each, and wait for the rest. */
@@ -181,10 +248,11 @@ static void share_out(struct machine *m, double dt)
 		struct program *p = &m->programs[i];
 
 		p->wants = p->there ? wants(m, p, dt) : 0;
-		if (m->troubled && i == m->victim)
-			p->wants = p->threads;
 		/* emulation takes its time for everything */
 		p->wants = MIN(p->wants / (1 - m->stolen), (double)p->threads);
+		if (m->troubled && i == m->victim)
+			suffer(m, p);
+		p->wants += p->extra.cpu;
 		demand += p->wants;
 	}
 	if (demand > cpus) {
@@ -222,7 +290,8 @@ static void share_out(struct machine *m, double dt)
 			   p->got * 0.1 * rho / (1 - rho) * random_gamma(&m->random, 2);
 		busy += p->got + p->waits;
 		/* starting, it reads itself in */
-		p->faulted = p->got * p->faults * random_gamma(&m->random, 4) * (p->until > m->seconds && p->kind == KIND_DEPLOYED ? 10 : 1);
+		p->faulted = p->got * p->faults * random_gamma(&m->random, 4) * (p->until > m->seconds && p->kind == KIND_DEPLOYED ? 10 : 1) +
+			     p->extra.faults;
 	}
 	m->load += (busy / m->config.cpus - m->load) * 0.7;
 }
@@ -271,24 +340,54 @@ static void observe_totals(struct machine *m, double dt)
 	}
 }
 
-static void observe_function(struct machine *m, unsigned program, unsigned function, double share,
+struct part {
+	double cpu, faults, stuck; /* of the program's: 0..1; threads */
+};
+
+/* What of the program's time and faults is this function's. */
+static struct part part_of(const struct machine *m, const struct program *p, unsigned function)
+{
+	double others = 0, cpu_extra = p->wants > 0 ? p->extra.cpu / p->wants : 0;
+	double faults_extra = p->faulted > 0 ? p->extra.faults / p->faulted : 0;
+	bool last = function + 1 == p->n_functions, mine = function == p->extra.function;
+	struct part part;
+
+	/* the last one is there for troubles only */
+	for (unsigned k = 0; k + 1 < p->n_functions; k++)
+		others += p->functions[k].weight;
+	part.cpu = part.faults = last ? 0 : p->functions[function].weight / others;
+	if (m->troubled && m->trouble == TROUBLE_STOPPED && p == &m->programs[m->victim])
+		part.cpu = part.faults = function == 1 ? 0 : part.cpu;
+	part.cpu = part.cpu * (1 - cpu_extra) + (mine ? cpu_extra : 0);
+	part.faults = part.faults * (1 - faults_extra) + (mine ? faults_extra : 0);
+	part.stuck = mine ? p->extra.stuck : 0;
+	return part;
+}
+
+static void observe_function(struct machine *m, unsigned program, unsigned function,
 			     const struct detect_tick *tick, machine_alarm_fn fn, void *userdata)
 {
 	struct program *p = &m->programs[program];
 	struct function *f = &p->functions[function];
 	struct machine_alarm alarm = { .tick = m->tick, .program = program };
 	double dt = (double)tick->duration_ns / 1e9, hz = m->gate_open ? m->config.open_hz : m->config.baseline_hz;
-	double seen = (1 - tick->lost_fraction) * share;
+	double kept = 1 - tick->lost_fraction;
+	struct part part = part_of(m, p, function);
 	uint64_t values[METRIC_N] = { 0 }, any = 0;
 	uint32_t silent = 0;
 
-	values[METRIC_HITS] = random_poisson(&m->random, p->got * dt * hz * seen);
+	values[METRIC_HITS] = random_poisson(&m->random, p->got * part.cpu * dt * hz * kept);
 	values[METRIC_ON_CPU] = (uint64_t)((double)values[METRIC_HITS] * 1e9 / hz);
 	/* with the gate closed only long waits are seen */
-	if (m->gate_open || p->waits * share > 0.05)
-		values[METRIC_RUNNABLE] = (uint64_t)(p->waits * dt * seen * random_gamma(&m->random, 10) * 1e9);
+	if (m->gate_open || p->waits * part.cpu > 0.05)
+		values[METRIC_RUNNABLE] =
+			(uint64_t)(p->waits * part.cpu * dt * kept * random_gamma(&m->random, 10) * 1e9);
 	values[METRIC_FAULTS_MINOR] =
-		random_poisson(&m->random, p->faulted * dt * seen / FAULTS_WEIGHT) * FAULTS_WEIGHT;
+		random_poisson(&m->random, p->faulted * part.faults * dt * kept / FAULTS_WEIGHT) * FAULTS_WEIGHT;
+	/* two of the service's functions wait, for a disk and a lock, longer than a tick now and then */
+	if (p->kind == KIND_SERVICE && (function == 1 || function == 2) && random_uniform(&m->random) < 0.3)
+		part.stuck += random_exponential(&m->random, 0.2);
+	values[METRIC_BLOCKED] = (uint64_t)(part.stuck * dt * 1e9);
 	for (unsigned i = 0; i < METRIC_N; i++)
 		any |= values[i];
 	if (!any && (!f->last_active || m->tick - f->last_active > LIVE_TICKS))
@@ -312,21 +411,9 @@ static void observe(struct machine *m, const struct detect_tick *tick, machine_a
 		alarm.program = key ? (unsigned)key - 1 : biggest(m, alarm.result.metric);
 		fn(userdata, &alarm);
 	}
-	for (unsigned i = 0; i < m->n; i++) {
-		struct program *p = &m->programs[i];
-		bool spins = m->troubled && i == m->victim;
-		double sum = 0;
-
-		/* the spin is a function of its own */
-		for (unsigned k = 0; k + 1 < p->n_functions; k++)
-			sum += p->functions[k].weight;
-		for (unsigned k = 0; k < p->n_functions; k++) {
-			bool last = k + 1 == p->n_functions;
-
-			observe_function(m, i, k, spins ? last : last ? 0 : p->functions[k].weight / sum, tick, fn,
-					 userdata);
-		}
-	}
+	for (unsigned i = 0; i < m->n; i++)
+		for (unsigned k = 0; k < m->programs[i].n_functions; k++)
+			observe_function(m, i, k, tick, fn, userdata);
 	detect_tick_end(m->detect);
 }
 
@@ -380,6 +467,10 @@ int machine_new(struct machine **ret, const struct machine_config *config)
 	make_program(m, &m->programs[0], KIND_SERVICE);
 	for (unsigned i = 1; i <= config->programs; i++)
 		make_program(m, &m->programs[i], kinds[i % ELEMENTS_OF(kinds)]);
+	/* one program comes often */
+	make_program(m, &m->programs[5], KIND_TIMER);
+	m->programs[5].period = random_log_uniform(&m->random, 10, 25);
+	m->programs[5].busy = random_log_uniform(&m->random, 0.2, 2);
 	make_program(m, &m->programs[m->n - 1], KIND_SERVICE);
 	m->programs[m->n - 1].there = false;
 	*ret = TAKE_PTR(m);
@@ -425,16 +516,62 @@ const char *machine_program_kind(const struct machine *m, unsigned program)
 	return kind_names[m->programs[program].kind];
 }
 
+/* The trouble befalls the service, or the first program that comes often enough for anyone to miss it. */
+static unsigned find_victim(const struct machine *m, enum trouble t)
+{
+	if (t == TROUBLE_NEW_UNIT_SPINS || t == TROUBLE_STARVATION)
+		return m->n - 1;
+	for (unsigned i = 1; t == TROUBLE_LATE && i < m->n; i++)
+		if (m->programs[i].kind == KIND_TIMER && m->programs[i].period < 25)
+			return i;
+	return 0;
+}
+
 unsigned machine_begin(struct machine *m, enum trouble t)
 {
+	struct program *victim;
+
 	m->trouble = t;
 	m->troubled = true;
-	m->victim = t == TROUBLE_NEW_UNIT_SPINS ? m->n - 1 : 0;
-	m->programs[m->victim].there = true;
+	m->troubled_at = m->seconds;
+	m->victim = find_victim(m, t);
+	victim = &m->programs[m->victim];
+	victim->there = true;
+	if (t == TROUBLE_DEPLOY)
+		deploy(m, victim);
 	return m->victim;
 }
 
-void machine_end(struct machine *m)
+static void *duplicate(const void *memory, size_t size)
 {
-	m->troubled = false;
+	void *copy = malloc(size);
+
+	return copy ? memcpy(copy, memory, size) : NULL;
+}
+
+int machine_copy(struct machine **ret, const struct machine *m)
+{
+	struct detect_config detect_config = { .false_alarms_per_day = m->config.false_alarms_per_day };
+	_cleanup_(machine_freep) struct machine *copy = duplicate(m, sizeof(*m));
+	int r;
+
+	if (!copy)
+		return -ENOMEM;
+	copy->detect = NULL;
+	copy->programs = duplicate(m->programs, m->n * sizeof(*m->programs));
+	copy->global = duplicate(m->global, detect_global_state_size());
+	for (unsigned i = 0; copy->programs && i < m->n; i++)
+		for (unsigned k = 0; k < FUNCTIONS_MAX; k++) {
+			struct function *f = &copy->programs[i].functions[k];
+
+			if (f->state)
+				f->state = duplicate(f->state, m->state_size);
+		}
+	if (!copy->programs || !copy->global)
+		return -ENOMEM;
+	r = detect_new(&copy->detect, &detect_config, copy->global);
+	if (r < 0)
+		return r;
+	*ret = TAKE_PTR(copy);
+	return 0;
 }

@@ -9,6 +9,15 @@
 enum trouble {
 	TROUBLE_SERVICE_SPINS,  /* all threads of a service that did little, in a function never seen */
 	TROUBLE_NEW_UNIT_SPINS, /* the same of a unit that was not there */
+	TROUBLE_SPIN,           /* one function of a service burns a CPU */
+	TROUBLE_CONVOY,         /* most threads of a service wait for a lock, and it does little */
+	TROUBLE_IO_STALL,       /* half of its threads wait for a disk */
+	TROUBLE_STARVATION,     /* a batch job of thirty tasks a CPU: all wait */
+	TROUBLE_LEAK,           /* a function touches ever more new pages */
+	TROUBLE_FAULT_STORM,    /* a function takes page faults by the ten thousand */
+	TROUBLE_STOPPED,        /* a function is not called any more */
+	TROUBLE_LATE,           /* a program that comes every 10 to 25 s doesn't */
+	TROUBLE_DEPLOY,         /* half of a service's functions are others from now on */
 	TROUBLE_N,
 };
 const char *trouble_to_string(enum trouble t);
@@ -45,6 +54,7 @@ double machine_seconds(const struct machine *m);
 bool machine_gate_open(const struct machine *m);
 const struct detect *machine_detect(const struct machine *m);
 const char *machine_program_kind(const struct machine *m, unsigned program);
-/* Begins a trouble, or ends it. Gives the program that it befalls. */
+/* Begins a trouble. Gives the program that it befalls. */
 unsigned machine_begin(struct machine *m, enum trouble t);
-void machine_end(struct machine *m);
+/* The same machine again, which goes its own way from here. */
+int machine_copy(struct machine **ret, const struct machine *m);

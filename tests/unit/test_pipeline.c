@@ -190,7 +190,7 @@ struct fixture {
 static int set_up(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	const struct store_config config = { .tiers = { { 1, 60 }, { 10, 600 }, { 60, 3600 } }, .series_state_size = 64, .global_state_size = 64, .slices_per_series = 8 };
+	const struct store_config config = { .tiers = { { 1, 300 }, { 10, 600 }, { 60, 3600 } }, .series_state_size = 64, .global_state_size = 64, .slices_per_series = 8 };
 	const struct pipeline_config pipeline = { .max_stacks = 64, .own_pids = { PID_OWN }, .n_own_pids = 1 };
 	bool reused;
 
@@ -460,6 +460,26 @@ static void test_unit_without_samples_of_the_metric_is_told_with_its_busiest_sta
 	assert_int_equal(published.metric, METRIC_RUNNABLE);
 }
 
+static void test_silent_unit_is_told_with_what_it_did(void **state)
+{
+	struct fixture *f = *state;
+
+	say((struct event) { SAMPLE, 5, PID_A, 100 * 1000 * 1000 });
+	say((struct event) { SAMPLE, 6, PID_A, 200 * 1000 * 1000 });
+	say((struct event) { TOTAL, 0, PID_A, 300 * 1000 * 1000 });
+	tick(f);
+	for (int i = 0; i < 2 * LIVE_TICKS; i++)
+		tick(f);
+	total_alarms = true;
+	for (int i = 0; i <= AWAITED_TICKS; i++) {
+		assert_int_equal(told, 0);
+		tick(f);
+	}
+	assert_int_equal(told, 1);
+	assert_int_equal(published.stack_id, 6000);
+	assert_string_equal(published.unit, "victim.service");
+}
+
 static void test_total_and_stack_are_one_anomaly(void **state)
 {
 	struct fixture *f = *state;
@@ -543,6 +563,7 @@ int main(void)
 		TEST(test_anomaly_is_kept_and_told),
 		TEST(test_units_total_is_told_with_its_biggest_stack),
 		TEST(test_unit_without_samples_of_the_metric_is_told_with_its_busiest_stack),
+		TEST(test_silent_unit_is_told_with_what_it_did),
 		TEST(test_total_and_stack_are_one_anomaly),
 		TEST(test_own_total_is_not_scored),
 		TEST(test_stackd_is_recorded_and_not_scored),

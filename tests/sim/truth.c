@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "truth.h"
+
+#define LASTS 300 /* ticks */
+#define SOON 5
+#define DAY 86400.0
+
+struct watch {
+	unsigned victim, mine, others;
+	bool explains_waits; /* whoever waits for a CPU suffers from it */
+	uint64_t first;
+};
+
+static void count(void *userdata, const struct machine_alarm *alarm)
+{
+	struct watch *w = userdata;
+
+	if (alarm->program != w->victim && !(w->explains_waits && alarm->result.metric == METRIC_RUNNABLE)) {
+		w->others++;
+		return;
+	}
+	if (w->mine++ == 0)
+		w->first = alarm->tick;
+}
+
+static int by_size(const void *a, const void *b)
+{
+	unsigned x = *(const unsigned *)a, y = *(const unsigned *)b;
+
+	return (x > y) - (x < y);
+}
+
+static bool takes_all_cpus(enum trouble t)
+{
+	return t == TROUBLE_SERVICE_SPINS || t == TROUBLE_NEW_UNIT_SPINS || t == TROUBLE_STARVATION;
+}
+
+static int befall(const struct machine *before, enum trouble t, struct truth *truth, unsigned *delay)
+{
+	_cleanup_(machine_freep) struct machine *m = NULL;
+	struct watch w = { .explains_waits = takes_all_cpus(t) };
+	uint64_t from = machine_now(before);
+	int r;
+
+	r = machine_copy(&m, before);
+	if (r < 0)
+		return r;
+	w.victim = machine_begin(m, t);
+	for (unsigned i = 0; i < LASTS; i++)
+		machine_tick(m, count, &w);
+	truth->begun++;
+	truth->alarms += w.mine;
+	truth->others += w.others;
+	if (w.mine == 0)
+		return 0;
+	*delay = (unsigned)(w.first - from);
+	truth->on_time += *delay <= (t == TROUBLE_LEAK ? LASTS : SOON);
+	truth->told++;
+	return 1;
+}
+
+int truth_run(struct truth_run *ret, uint64_t seed, unsigned n, unsigned history, double false_alarms_per_day)
+{
+	static unsigned delays[TROUBLE_N][TRUTH_MACHINES_MAX];
+	int r;
+
+	*ret = (struct truth_run){ .quiet_days = n * history / DAY };
+	for (unsigned i = 0; i < n; i++) {
+		/* from small to large, and what the service did before from a tenth of a CPU to a whole one */
+		const struct machine_config config = {
+			.seed = seed + i,
+			.cpus = 2u << (i % 4),
+			.programs = 12 + 4 * (i % 6),
+			.baseline_hz = 5,
+			.open_hz = 49,
+			.open_above = 5,
+			.lasting = true,
+			.service_cpu = 0.1 * (1 + i % 10),
+			.false_alarms_per_day = false_alarms_per_day,
+		};
+		_cleanup_(machine_freep) struct machine *m = NULL;
+		struct watch quiet = { .victim = UINT32_MAX };
+
+		r = machine_new(&m, &config);
+		if (r < 0)
+			return r;
+		for (unsigned tick = 0; tick < history; tick++)
+			machine_tick(m, count, &quiet);
+		ret->quiet_alarms += quiet.others;
+		for (enum trouble t = 0; t < TROUBLE_N; t++) {
+			struct truth *truth = &ret->troubles[t];
+			unsigned delay;
+
+			r = befall(m, t, truth, &delay);
+			if (r < 0)
+				return r;
+			if (r > 0)
+				delays[t][truth->told - 1] = delay;
+		}
+	}
+	for (enum trouble t = 0; t < TROUBLE_N; t++) {
+		struct truth *truth = &ret->troubles[t];
+
+		qsort(delays[t], truth->told, sizeof(delays[t][0]), by_size);
+		truth->delay_median = truth->told ? delays[t][truth->told / 2] : 0;
+	}
+	return 0;
+}
