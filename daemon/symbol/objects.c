@@ -3,7 +3,8 @@
 #include "objects.h"
 
 #define FDS_MAX 128
-#define QUESTIONS_MAX 64
+/* Of the 64 that the helper takes at a time: the rest is for unwind tables, which must not wait for all names. */
+#define QUESTIONS_MAX 48
 #define FD_IDLE_NS (10 * NSEC_PER_SEC)
 /* Questions that died with the parser this often are not asked again, whoever's fault it was. */
 #define DEATHS_MAX 4

@@ -5,7 +5,7 @@
 #include "internal.h"
 
 /* Tables that the parser is asked for at a time: names wait behind them. */
-#define ASKED_MAX 4
+#define ASKED_MAX 16
 /* A file that is larger may take the parser a second. */
 #define GIANT_BYTES (32 << 20)
 /* Rows copied at a time, 4 MiB: about a millisecond. */
@@ -222,13 +222,14 @@ static int evict_one(struct tables *t)
 
 /* ---- asking ---- */
 
-/* Giants are asked for alone, and when a walk has come to them. */
+/* What no walk has come to yet is asked for when nothing else is; giants are asked for alone, and when a walk has come to them. */
 bool tables_wants(const struct tables *t, uint32_t object, bool needed)
 {
 	const struct object *o = &t->objects[object];
 	uint32_t asked = t->n_in_state[OBJECT_ASKED];
 
-	return o->state == OBJECT_KNOWN && t->shared->tick >= o->retry_tick && (o->giant ? needed && asked == 0 : asked < ASKED_MAX);
+	return o->state == OBJECT_KNOWN && t->shared->tick >= o->retry_tick && (needed || !o->giant) &&
+	       asked < (needed && !o->giant ? ASKED_MAX : 1);
 }
 
 static void put_off(struct tables *t, struct object *o)
