@@ -194,7 +194,7 @@ static void apply_fault_rates(struct collect *c)
 static void apply_rates(struct collect *c)
 {
 	uint32_t hz = clock_hz(c), budget = c->config.offcpu_stacks_per_sec;
-	uint64_t period = hz ? NSEC_PER_SEC / hz : 0;
+	uint64_t period = hz ? perf_events_clock_period(hz) : 0;
 
 	c->control->gap_ns = GAP_PERIODS * MAX(period, c->control->period_ns);
 	c->control->period_ns = period;

@@ -97,6 +97,8 @@ void perf_events_close(struct perf_events *e);
 void perf_events_set_clock(struct perf_events *e, uint32_t hz);
 /* Every nth fault is sampled. */
 void perf_events_set_faults(struct perf_events *e, bool on, uint64_t minor_period, uint64_t major_period);
+/* Nanoseconds between two samples of so many a second; 0 gives that of 1. A little more than that, to be out of step with the second. */
+uint64_t perf_events_clock_period(uint32_t hz);
 /* The n that gives about hz samples a second at this rate of faults, at least `least`. */
 uint64_t perf_events_fault_period(double faults_per_sec, uint32_t hz, uint64_t least);
 /* Opens events on CPUs that came, closes those of CPUs that went. Gives whether anything changed. */

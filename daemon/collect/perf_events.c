@@ -9,6 +9,10 @@
 /* Beyond this a period no longer fits the time that a tick takes. */
 #define FAULT_PERIOD_MAX 1000001ULL
 
+/* A clock in step with the second would see the daemon's own tick, or whatever else happens once a second, each time or never: at 5 Hz
+ * that is a fifth of all samples. So it is slower by this part, and moves through the second in a minute and a half. */
+#define CLOCK_OFF_STEP 89
+
 #define ONLINE_PATH "/sys/devices/system/cpu/online"
 
 struct perf_cpu {
@@ -51,9 +55,11 @@ static void set_rate(int fd, uint64_t value, bool on)
 	ioctl(fd, PERF_EVENT_IOC_ENABLE, 0);
 }
 
-static uint64_t clock_period(uint32_t hz)
+uint64_t perf_events_clock_period(uint32_t hz)
 {
-	return hz ? NSEC_PER_SEC / hz : NSEC_PER_SEC;
+	uint64_t period = hz ? NSEC_PER_SEC / hz : NSEC_PER_SEC;
+
+	return period + period / CLOCK_OFF_STEP;
 }
 
 static void close_cpu(struct perf_cpu *c)
@@ -78,11 +84,11 @@ static void open_cpu(struct perf_events *e, uint32_t cpu)
 	int r;
 
 	if (e->clock && !c->clock) {
-		r = open_event(e, e->clock, OPENER_CPU_CLOCK, (int)cpu, false, clock_period(e->clock_hz), &c->clock, &c->clock_fd);
+		r = open_event(e, e->clock, OPENER_CPU_CLOCK, (int)cpu, false, perf_events_clock_period(e->clock_hz), &c->clock, &c->clock_fd);
 		if (r < 0)
 			note_failure(e, &e->clock_error, r, "cpu-clock", (int)cpu);
 		else
-			set_rate(c->clock_fd, clock_period(e->clock_hz), e->clock_hz > 0);
+			set_rate(c->clock_fd, perf_events_clock_period(e->clock_hz), e->clock_hz > 0);
 	}
 	if (!c->minor) {
 		r = open_event(e, e->minor, OPENER_FAULTS_MINOR, (int)cpu, false, e->minor_period, &c->minor, &c->minor_fd);
@@ -129,7 +135,7 @@ void perf_events_set_clock(struct perf_events *e, uint32_t hz)
 	e->clock_hz = hz;
 	for (uint32_t cpu = 0; cpu < e->n_cpus; cpu++)
 		if (e->cpus[cpu].clock)
-			set_rate(e->cpus[cpu].clock_fd, clock_period(hz), hz > 0);
+			set_rate(e->cpus[cpu].clock_fd, perf_events_clock_period(hz), hz > 0);
 }
 
 uint64_t perf_events_fault_period(double faults_per_sec, uint32_t hz, uint64_t least)

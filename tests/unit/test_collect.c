@@ -168,6 +168,13 @@ static void test_cpu_lists(void **state _unused_)
 
 static void test_fault_periods(void **state _unused_)
 {
+	/* Where one sample a second is more than a hundredth, never a whole number of them in a second; 2 % off what was asked for at most. */
+	for (uint32_t hz = 1; hz <= 88; hz++) {
+		uint64_t period = perf_events_clock_period(hz);
+
+		assert_true(NSEC_PER_SEC % period > period / 200 && NSEC_PER_SEC % period < period - period / 200);
+		assert_true(period >= NSEC_PER_SEC / hz && period <= NSEC_PER_SEC / hz * 102 / 100);
+	}
 	assert_int_equal(perf_events_fault_period(0, 199, 31), 31);
 	assert_int_equal(perf_events_fault_period(1000, 199, 31), 31);
 	assert_int_equal(perf_events_fault_period(100000, 100, 31), 1001);
