@@ -17,7 +17,7 @@
 #define CLUSTER_NAME_MAX 96
 #define CLUSTER_FRAME_NAME_MAX 80
 #define CLUSTER_SERIES_MAX 4    /* of an incident, the ones that moved most: watched until they are back */
-#define CLUSTER_WORKLOADS_MAX 4 /* of an incident, the first, kept by name */
+#define CLUSTER_WORKLOADS_MAX 4 /* of an incident, kept by name */
 #define CLUSTER_WORKLOADS_TOLD_APART 32
 #define CLUSTER_MEMBERS_MAX 16  /* incidents of a cluster, the newest, kept by id */
 #define CLUSTER_COMMON_MAX 12    /* frames by which a cluster is known */
@@ -72,7 +72,8 @@ struct cluster_anomaly {
 struct cluster_workload {
 	uint64_t id; /* hash of unit, executable and uid; 0: none */
 	uint32_t uid;
-	pid_t pid;   /* the process that moved most */
+	pid_t pid;   /* of its first anomaly; 0: none in particular */
+	double moved; /* CPUs' worth */
 	char unit[64], cgroup[128], exe[64], comm[16];
 };
 
@@ -98,7 +99,7 @@ struct cluster_incident {
 	uint32_t n_anomalies, n_series;
 	uint32_t n_workloads;     /* at most CLUSTER_WORKLOADS_TOLD_APART */
 	double up[METRIC_HITS], down[METRIC_HITS]; /* by metric, CPUs' worth */
-	struct cluster_workload workloads[CLUSTER_WORKLOADS_MAX]; /* in the order in which they came */
+	struct cluster_workload workloads[CLUSTER_WORKLOADS_MAX]; /* most moved first */
 	struct cluster_series series[CLUSTER_SERIES_MAX];         /* most moved first */
 };
 

@@ -119,23 +119,32 @@ static struct incident_state *open_incident(struct clusters *c, const struct clu
 	return s;
 }
 
-static void add_workload(struct incident_state *s, const struct cluster_anomaly *a, uint64_t id)
+/* The one that has moved least gives way to a new one that moves more. */
+static void add_workload(struct incident_state *s, const struct cluster_anomaly *a, uint64_t id, double moved)
 {
-	struct cluster_workload *w;
+	struct cluster_workload *w = s->i.workloads, new = { .id = id, .uid = a->uid, .pid = a->pid };
+	size_t at = 0;
 
-	if (s->i.n_workloads == CLUSTER_WORKLOADS_TOLD_APART || has_workload(s, id))
-		return;
-	s->workloads[s->i.n_workloads++] = id;
-	if (s->i.n_workloads > CLUSTER_WORKLOADS_MAX)
-		return;
-	w = &s->i.workloads[s->i.n_workloads - 1];
-	w->id = id;
-	w->uid = a->uid;
-	w->pid = a->pid;
-	copy_string(w->unit, sizeof(w->unit), a->unit);
-	copy_string(w->cgroup, sizeof(w->cgroup), a->cgroup);
-	copy_string(w->exe, sizeof(w->exe), a->exe);
-	copy_string(w->comm, sizeof(w->comm), a->comm);
+	if (s->i.n_workloads < CLUSTER_WORKLOADS_TOLD_APART && !has_workload(s, id))
+		s->workloads[s->i.n_workloads++] = id;
+	while (at < CLUSTER_WORKLOADS_MAX - 1 && w[at].id && w[at].id != id)
+		at++;
+	if (w[at].id != id) {
+		if (w[at].id && w[at].moved >= moved)
+			return;
+		copy_string(new.unit, sizeof(new.unit), a->unit);
+		copy_string(new.cgroup, sizeof(new.cgroup), a->cgroup);
+		copy_string(new.exe, sizeof(new.exe), a->exe);
+		copy_string(new.comm, sizeof(new.comm), a->comm);
+		w[at] = new;
+	}
+	w[at].moved += moved;
+	for (; at > 0 && w[at].moved > w[at - 1].moved; at--) {
+		struct cluster_workload swap = w[at];
+
+		w[at] = w[at - 1];
+		w[at - 1] = swap;
+	}
 }
 
 static double series_moved(const struct cluster_series *s)
@@ -252,8 +261,8 @@ struct incident_state *incident_join(struct clusters *c, const struct cluster_an
 	best->i.n_anomalies++;
 	best->i.last_us = MAX(best->i.last_us, a->time_us);
 	best->i.score = MAX(best->i.score, isfinite(a->score) ? a->score : 0);
-	add_workload(best, a, workload);
 	moved = MAX(add_series(&best->i, a), MOVED_MIN);
+	add_workload(best, a, workload, moved);
 	best->i.size += moved;
 	best->quiet_ticks = 0;
 	add_evidence(best, a, moved, paths);

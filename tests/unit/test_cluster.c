@@ -229,6 +229,22 @@ static void two_services_are_two_incidents(void **state)
 	world_free(w);
 }
 
+/* Whoever was told of first: that which moved most stands for the incident. */
+static void what_moved_most_comes_first(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	tell(w, "mailer", "_start main serve handle deliver", METRIC_RUNNABLE, 0.2 * CPU, 0, false);
+	tell(w, "shop", "_start main serve handle price_basket", METRIC_ON_CPU, 1.5 * CPU, 0, true);
+	ticks(w, 4);
+	assert_int_equal(w->opened, 1);
+	assert_int_equal(w->last_opened.n_workloads, 2);
+	assert_string_equal(w->last_opened.workloads[0].unit, "shop.service");
+	assert_string_equal(w->last_opened.workloads[1].unit, "mailer.service");
+	world_free(w);
+}
+
 static void workers_of_one_service_are_one_incident(void **state)
 {
 	struct world *w = world_new();
@@ -745,6 +761,7 @@ int main(void)
 		cmocka_unit_test(offsets_and_library_versions_are_no_identity),
 		cmocka_unit_test(anomalies_of_one_cause_are_one_incident),
 		cmocka_unit_test(two_services_are_two_incidents),
+		cmocka_unit_test(what_moved_most_comes_first),
 		cmocka_unit_test(workers_of_one_service_are_one_incident),
 		cmocka_unit_test(a_stall_of_the_disk_is_one_incident),
 		cmocka_unit_test(growth_is_told_once),
