@@ -13,6 +13,7 @@ struct all_status {
 	struct detect_status detect;
 	struct alert_status alert;
 	struct unwind_status unwind;
+	struct clusters_status clusters;
 };
 
 static void put_identity(struct json_writer *w, const struct all_status *a)
@@ -86,6 +87,9 @@ static void put_limits(struct json_writer *w, const struct all_status *a, const 
 		{ "stored-waits", "waits", a->store.runs, a->store.runs_max },
 		{ "scored-units", "units", a->detect.units, a->detect.units_max },
 		{ "stored-anomalies", "anomalies", a->store.anomalies, a->store.anomalies_max },
+		{ "clusters", "clusters", a->clusters.classes, a->clusters.classes_max },
+		{ "incidents", "incidents", a->clusters.incidents, a->clusters.incidents_max },
+		{ "open-incidents", "incidents", a->clusters.open, CLUSTER_OPEN_MAX },
 		{ "pins", "bytes", a->store.pin_bytes, a->store.pin_bytes_max },
 		{ "connections", "connections", api->status.connections, api->config.max_connections },
 	};
@@ -197,6 +201,7 @@ void method_get_status(struct session *s, const struct json *parameters _unused_
 	detect_get_status(api->views.detect, &a.detect);
 	alert_get_status(api->views.alert, &a.alert);
 	unwind_get_status(api->views.unwind, &a.unwind);
+	clusters_get_status(api->views.clusters, &a.clusters);
 	w = session_reply_begin(s);
 	json_key(w, "status");
 	json_open_object(w);

@@ -350,7 +350,7 @@ static bool is_sound(const struct state *st, size_t size)
 	const struct class_state *classes = (const struct class_state *)(st + 1);
 	const struct incident_state *incidents = (const struct incident_state *)(classes + st->max_classes);
 
-	if (st->n_classes > st->max_classes || st->n_open > OPEN_MAX || st->n_aliases > ALIASES_MAX || size < sizeof(*st))
+	if (st->n_classes > st->max_classes || st->n_open > CLUSTER_OPEN_MAX || st->n_aliases > ALIASES_MAX || size < sizeof(*st))
 		return false;
 	for (uint32_t k = 0; k < st->max_classes; k++) {
 		const struct class_state *s = &classes[k];

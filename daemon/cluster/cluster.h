@@ -19,6 +19,7 @@
 #define CLUSTER_SERIES_MAX 4    /* of an incident, the ones that moved most: watched until they are back */
 #define CLUSTER_WORKLOADS_MAX 4 /* of an incident, kept by name */
 #define CLUSTER_WORKLOADS_TOLD_APART 32
+#define CLUSTER_OPEN_MAX 64     /* incidents at a time; the oldest gives way */
 #define CLUSTER_MEMBERS_MAX 16  /* incidents of a cluster, the newest, kept by id */
 #define CLUSTER_COMMON_MAX 12    /* frames by which a cluster is known */
 

@@ -101,7 +101,7 @@ static struct incident_state *open_incident(struct clusters *c, const struct clu
 	struct incident_state *s;
 
 	/* The oldest gives way, as if it were over. */
-	if (st->n_open == OPEN_MAX) {
+	if (st->n_open == CLUSTER_OPEN_MAX) {
 		s = incident_get(c, st->open[0]);
 		if (s)
 			s->i.closed_us = a->time_us;

@@ -187,7 +187,8 @@ static int setup(void **state)
 	                                   .group = (gid_t)-1 };
 	const struct api_actions actions = { .status = fill_status, .gate_set = refuse_gate };
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	const struct api_views views = { 0 };
+	const struct cluster_config cluster_config = { .max_clusters = 8, .max_incidents = 16 };
+	struct api_views views = { 0 };
 	struct world *w = calloc(1, sizeof(*w));
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
@@ -196,7 +197,7 @@ static int setup(void **state)
 	snprintf(address.sun_path, sizeof(address.sun_path), "/tmp/test_api.%d", getpid());
 	w->loop = ev_loop_new(0);
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 4) < 0 ||
-	    api_new(&w->api, w->loop, fd, &config, &views, &actions) < 0 ||
+	    clusters_new(&views.clusters, &cluster_config) < 0 || api_new(&w->api, w->loop, fd, &config, &views, &actions) < 0 ||
 	    wire_client_connect(&w->client, address.sun_path) < 0)
 		return -1;
 	unlink(address.sun_path);
@@ -209,6 +210,7 @@ static int teardown(void **state)
 	struct world *w = *state;
 
 	wire_client_free(w->client);
+	clusters_free(w->api->views.clusters);
 	api_free(w->api);
 	ev_loop_destroy(w->loop);
 	free(w);

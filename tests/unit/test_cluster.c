@@ -748,7 +748,7 @@ static void floods_stay_in_bounds(void **state)
 			quiet(w);
 	}
 	clusters_get_status(w->c, &status);
-	assert_true(status.classes <= config.max_clusters && status.incidents <= config.max_incidents && status.open <= OPEN_MAX);
+	assert_true(status.classes <= config.max_clusters && status.incidents <= config.max_incidents && status.open <= CLUSTER_OPEN_MAX);
 	assert_int_equal(status.anomalies, 20000);
 	assert_true(status.forgotten > 0);
 	world_free(w);
