@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Once a tick the daemon runs the iterator over all tasks: it reads the kernel's own accounts of each thread (exact
  * totals, no hook), finds the waits that outlast ticks, and the threads that have waited for a CPU all along.
- * What a thread did after the last visit and before it exits is read at its exit. */
+ * What a thread did after the last visit is read at its exit, and what exiting took when the task is freed. */
 
 struct exits_map {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -479,36 +479,76 @@ static __always_inline u64 unbooked_ns(struct task_struct *task, u64 now)
 	return clock_task - booked_until;
 }
 
+/* Adds what the task did since its account was taken last. Gives its process' entry, NULL when there is no room. */
+static __always_inline struct stackd_exit *book_exit(struct task_struct *task, struct task_state *state,
+                                                     struct accounts *now)
+{
+	struct stackd_exit *total = exit_get(task);
+
+	if (!total)
+		return 0;
+	if (state->session != control.session) {
+		if (task->start_time < control.tick_ns)
+			begin_session(task, state);
+		state->session = control.session;
+	}
+	__sync_fetch_and_add(&total->on_cpu_ns, advance(&state->on_cpu_ns, now->on_cpu_ns));
+	__sync_fetch_and_add(&total->runnable_ns, advance(&state->runnable_ns, now->runnable_ns));
+	__sync_fetch_and_add(&total->faults_minor, advance(&state->faults_minor, now->faults_minor));
+	__sync_fetch_and_add(&total->faults_major, advance(&state->faults_major, now->faults_major));
+	return total;
+}
+
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct *task)
 {
-	struct stackd_guard *guard = enter();
-	struct task_state *state = bpf_task_storage_get(&task_states, task, 0, 0);
+	struct task_state *state = bpf_task_storage_get(&task_states, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	u64 since = control.tick_ns, now = bpf_ktime_get_ns();
+	struct stackd_guard *guard;
 	struct accounts accounts;
 	struct stackd_exit *total;
 
+	if (!state) {
+		lose(LOSS_TASK_STORAGE, 1);
+		return 0;
+	}
+	guard = enter();
 	accounts_read(task, &accounts);
 	accounts.on_cpu_ns += unbooked_ns(task, now);
 	if (task->start_time > since)
 		since = task->start_time;
-	total = exit_get(task);
-	if (total && state && state->session == control.session) {
+	if (state->session == control.session)
 		wait_end_at_exit(task, state);
-		__sync_fetch_and_add(&total->on_cpu_ns, advance(&state->on_cpu_ns, accounts.on_cpu_ns));
-		__sync_fetch_and_add(&total->runnable_ns, advance(&state->runnable_ns, accounts.runnable_ns));
-		__sync_fetch_and_add(&total->faults_minor, advance(&state->faults_minor, accounts.faults_minor));
-		__sync_fetch_and_add(&total->faults_major, advance(&state->faults_major, accounts.faults_major));
-	} else if (total && task->start_time >= control.tick_ns) {
-		__sync_fetch_and_add(&total->on_cpu_ns, accounts.on_cpu_ns);
-		__sync_fetch_and_add(&total->runnable_ns, accounts.runnable_ns);
-		__sync_fetch_and_add(&total->faults_minor, accounts.faults_minor);
-		__sync_fetch_and_add(&total->faults_major, accounts.faults_major);
-	}
+	total = book_exit(task, state, &accounts);
 	if (total && now > since)
 		__sync_fetch_and_add(&total->alive_ns, now - since);
 	if (total && BPF_CORE_READ(task, signal, live.counter) <= 0)
 		total->ended = 1;
+	leave(guard);
+	return 0;
+}
+
+/* An exiting task still closes its files and, depending on the kernel, takes down its address space: of a process that
+ * lives for half a millisecond that is a large part. Nobody runs the task any more, so its accounts are final. */
+SEC("tp_btf/sched_process_free")
+int BPF_PROG(on_free, struct task_struct *task)
+{
+	struct task_state *state = bpf_task_storage_get(&task_states, task, 0, 0);
+	struct stackd_guard *guard;
+	struct accounts accounts;
+	struct stackd_exit *total;
+	u64 used;
+
+	/* A thread holds no reference to its leader, whose memory may have passed on to another task by now. */
+	if (!state || state->session != control.session || task->group_leader->tgid != task->tgid)
+		return 0;
+	accounts_read(task, &accounts);
+	used = state->on_cpu_ns + state->runnable_ns;
+	guard = enter();
+	total = book_exit(task, state, &accounts);
+	/* The wall time that on_exit reckoned with ended before this. */
+	if (total)
+		__sync_fetch_and_add(&total->alive_ns, state->on_cpu_ns + state->runnable_ns - used);
 	leave(guard);
 	return 0;
 }

@@ -183,6 +183,15 @@ char *sparkline(const double *values, size_t n, bool utf8)
 
 /* ---- processes and frames ---- */
 
+char *format_pid(char buf[static FORMAT_MAX], int64_t pid)
+{
+	if (pid == 0)
+		snprintf(buf, FORMAT_MAX, "(others)");
+	else
+		snprintf(buf, FORMAT_MAX, "%lld", (long long)pid);
+	return buf;
+}
+
 char *format_process(char buf[static FORMAT_MAX], const struct json *process)
 {
 	const char *comm = "";
@@ -192,6 +201,8 @@ char *format_process(char buf[static FORMAT_MAX], const struct json *process)
 	json_get_int(process, "pid", &pid);
 	if (!process)
 		snprintf(buf, FORMAT_MAX, "-");
+	else if (pid == 0)
+		snprintf(buf, FORMAT_MAX, "%.40s (others)", comm);
 	else
 		snprintf(buf, FORMAT_MAX, "%.40s[%lld]", comm, (long long)pid);
 	return buf;

@@ -41,7 +41,10 @@ char *sparkline(const double *values, size_t n, bool utf8);
 
 /* ---- processes and frames ---- */
 
-/* "gzip[1234]"; "-" for NULL. */
+/* Those of a workload that are not told apart have pid 0: "(others)". */
+char *format_pid(char buf[static FORMAT_MAX], int64_t pid);
+
+/* "gzip[1234]", "gzip (others)"; "-" for NULL. */
 char *format_process(char buf[static FORMAT_MAX], const struct json *process);
 /* The unit; the cgroup where there is none; "-" where there is neither. */
 const char *where_of(const struct json *object);

@@ -21,7 +21,7 @@ static void add_row(struct table *t, const struct json *slice, struct fields *f)
 			  *values = field_object(f, slice, "values");
 	char buf[FORMAT_MAX];
 
-	table_cellf(t, COLOUR_BOLD, "%lld", field_int(f, process, "pid"));
+	table_cell(t, COLOUR_BOLD, format_pid(buf, field_int(f, process, "pid")));
 	table_cell(t, COLOUR_NONE, field_string(f, process, "comm"));
 	table_cell(t, COLOUR_GREY, time_format_short(buf, field_int(f, process, "start_us")));
 	table_cell(t, COLOUR_NONE, where_of(process));

@@ -226,7 +226,7 @@ static bool show_slices(const struct options *o, const struct json *reply, struc
 		                  *values = field_object(f, json_at(slices, i), "values");
 		char buf[FORMAT_MAX];
 
-		table_cellf(t, COLOUR_BOLD, "%lld", field_int(f, process, "pid"));
+		table_cell(t, COLOUR_BOLD, format_pid(buf, field_int(f, process, "pid")));
 		table_cell(t, COLOUR_NONE, field_string(f, process, "comm"));
 		table_cell(t, COLOUR_NONE, where_of(process));
 		for (enum metric m = METRIC_ON_CPU; m <= METRIC_RUNNABLE; m++)

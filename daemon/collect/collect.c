@@ -169,7 +169,8 @@ static void go_dark(struct collect *c)
 	c->control->wait_epoch++;
 	threads_forget_waits(&c->threads);
 	bpf_link__destroy(c->programs.skel->links.on_exit);
-	c->programs.skel->links.on_exit = NULL;
+	bpf_link__destroy(c->programs.skel->links.on_free);
+	c->programs.skel->links.on_exit = c->programs.skel->links.on_free = NULL;
 }
 
 static void come_back(struct collect *c)
@@ -179,6 +180,8 @@ static void come_back(struct collect *c)
 	c->control->awake_ns = clock_monotonic_ns();
 	if (!skel->links.on_exit)
 		skel->links.on_exit = bpf_program__attach(skel->progs.on_exit);
+	if (!skel->links.on_free)
+		skel->links.on_free = bpf_program__attach(skel->progs.on_free);
 }
 
 /* Chosen by the rate of the last tick. */

@@ -218,7 +218,8 @@ static int attach_tasks(struct programs *p)
 		return -EOPNOTSUPP;
 	}
 	skel->links.on_exit = attach(skel->progs.on_exit, "sched_process_exit");
-	if (!skel->links.on_exit)
+	skel->links.on_free = attach(skel->progs.on_free, "sched_process_free");
+	if (!skel->links.on_exit || !skel->links.on_free)
 		log_warning("Exits can't be seen: the last moments of processes are missing from the totals");
 	return 0;
 }
@@ -368,7 +369,7 @@ uint64_t programs_skipped(const struct programs *p)
 {
 	const struct bpf_program *counted[] = {
 		p->skel->progs.on_switch, p->skel->progs.on_wakeup, p->skel->progs.on_fork, p->skel->progs.on_exit,
-		p->skel->progs.on_cpu_fentry, p->skel->progs.on_cpu_kprobe,
+		p->skel->progs.on_free, p->skel->progs.on_cpu_fentry, p->skel->progs.on_cpu_kprobe,
 	};
 	struct bpf_prog_info info;
 	uint64_t sum = 0;

@@ -390,13 +390,27 @@ static uint64_t workload_hash(const struct store *s, const struct workload_key *
 	return store_workload_hash(s, k->unit, k->cgroup, k->exe, k->uid);
 }
 
+/* As the kernel would name its processes: the last part of the executable's path, or what is in the brackets that
+ * stand for one. So who asks for a name also gets those of them that are not told apart. */
+static void name_others(char buf[static 16], const char *exe)
+{
+	const char *slash = strrchr(exe, '/'), *name = exe[0] == '[' ? exe + 1 : slash ? slash + 1 : exe;
+	size_t n = strlen(name);
+
+	if (exe[0] == '[' && n > 0 && name[n - 1] == ']')
+		n--;
+	snprintf(buf, 16, "%.*s", (int)MIN(n, 15u), name);
+}
+
 static int make_workload(struct store *s, const struct workload_key *key, bool exe_is_comm, uint32_t *ret)
 {
-	static const struct store_process others = { .comm = "other" };
+	char comm[16];
+	const struct store_process others = { .comm = comm };
 	uint32_t i = dict_take(s, DICT_WORKLOADS, workload_hash(s, key)), other;
 	struct workload_record *r;
 	int k;
 
+	name_others(comm, store_string_text(s, key->exe));
 	if (!i)
 		return -ENOSPC;
 	store_workload_at(s, i)->born = s->c.tick + 1;

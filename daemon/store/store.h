@@ -37,7 +37,7 @@ struct store_config {
 	uint32_t series_state_size; /* bytes of detector state kept with each series */
 	uint32_t global_state_size; /* bytes of detector state kept once */
 	uint32_t slices_per_series; /* processes told apart in one series; more are summed in the slice of
-	                               process "other" (pid 0) */
+	                               process with pid 0, named after the workload's executable */
 };
 
 /* Opens or formats size bytes at arena (8-byte aligned, at least 1 MiB). An arena that holds a valid store of

@@ -16,8 +16,10 @@ from fake_stackd import (
     HISTORY,
     HOSTILE,
     Hold,
+    PROCESS,
     STATUS,
     Sleep,
+    VALUES,
     WINDOW,
     anomaly,
     cluster,
@@ -452,6 +454,14 @@ def processes_list():
         "0",
     ], done.out
     assert done.calls == [("ListProcesses", {"filter": {"unit": "backup"}}, MORE)]
+
+
+@test
+def processes_not_told_apart():
+    others = {"process": dict(PROCESS, pid=0, start_us=0), "values": VALUES}
+    done = good("processes", answers={"ListProcesses": [reply(window=WINDOW, processes=[others])]})
+    row = re.split(r"\s{2,}", done.out.splitlines()[1].strip())
+    assert row[:2] == ["(others)", "gzip"], done.out
 
 
 @test

@@ -310,10 +310,11 @@ static void many_processes_of_one_series_are_summed(void **state)
 		if (c->rows[i].pid != 0)
 			continue;
 		others = true;
-		assert_string_equal(c->rows[i].comm, "other");
+		assert_string_equal(c->rows[i].comm, "app");
 		assert_int_equal(c->rows[i].values[METRIC_HITS], 30 - config.slices_per_series);
 	}
 	assert_true(others);
+	assert_int_equal(slices(f->s, &(struct store_filter) { .comm = "app" })->sums[METRIC_HITS], 30);
 	assert_int_equal(slices(f->s, &one)->n, 1);
 
 	/* Places of processes that have been silent pass on; what they did counts for the others then. */
@@ -723,6 +724,25 @@ static void viewers_see_only_their_own(void **state)
 	fixture_free(f);
 }
 
+/* A kernel thread's name stands for its executable, slash and all. */
+static void others_of_kernel_threads_have_their_name(void **state)
+{
+	struct fixture *f = fixture_new(ARENA);
+	struct store_process p = { .exec_id = 1, .comm = "kworker/0:1-events" };
+	store_ref ref;
+
+	(void)state;
+	begin(f);
+	for (p.pid = 1; p.pid <= 30; p.pid++) {
+		assert_int_equal(store_intern_process(f->s, &p, &ref), 0);
+		store_add(f->s, ref, stack(f->s, 8), (uint64_t[METRIC_N]) { [METRIC_HITS] = 1 });
+	}
+	commit(f);
+	assert_int_equal(slices(f->s, &(struct store_filter) { .comm = "kworker/0:1-eve" })->sums[METRIC_HITS],
+	                 30 - config.slices_per_series);
+	fixture_free(f);
+}
+
 static void filters_select(void **state)
 {
 	struct fixture *f = fixture_new(ARENA);
@@ -925,6 +945,7 @@ int main(void)
 		cmocka_unit_test(pins_are_bounded),
 		cmocka_unit_test(waits_count_while_they_last),
 		cmocka_unit_test(viewers_see_only_their_own),
+		cmocka_unit_test(others_of_kernel_threads_have_their_name),
 		cmocka_unit_test(filters_select),
 		cmocka_unit_test(odd_windows_are_empty),
 		cmocka_unit_test(live_series_are_visited),

@@ -529,8 +529,8 @@ static void idl_refuses(void **state _unused_)
 		"interface a.b\ntype A (x__y: int)",
 		"interface a.b\ntype A (x_: int)",
 		"interface a.b\ntype A (x: [int]int)",
-		"interface a.b\ntype A (x: "
-		"[][][][][][][][][][][][][][][][][][][][][][][][][][][][][][][][][][][]int)",
+		("interface a.b\ntype A (x: "
+		 "[][][][][][][][][][][][][][][][][][][][][][][][][][][][][][][][][][][]int)"),
 	};
 
 	for (size_t n = 0; n < ELEMENTS_OF(texts); n++) {
