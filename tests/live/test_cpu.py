@@ -19,10 +19,12 @@ split = {}
 
 
 def normalized(name, object_name):
-    """One spelling for what both tools show: kernel symbols by name, what has no name by its object."""
+    """One spelling for what both tools show: kernel symbols by name, what has no name by its object.
+
+    glibc's debug file has two names for some functions, f and __GI_f: perf shows the longer one, stackd the other."""
     if name.startswith("[") or name == "[unknown]":
         return f"[{object_name}]"
-    return name.split("@")[0]
+    return name.split("@")[0].removeprefix("__GI_")
 
 
 def shares(weights):
