@@ -112,7 +112,7 @@ static void tell(const struct clusters *c, struct incident_state *s, enum cluste
 
 /* Follows the series that moved most. Gives whether they are back to what was expected of them: those that rose, as what fell because of
  * them is as a rule not back at once; all where nothing rose. */
-static bool observe_series(struct incident_state *s, cluster_observe_fn observe, void *userdata)
+static bool observe_series(struct clusters *c, struct incident_state *s, cluster_observe_fn observe, void *userdata)
 {
 	bool back = true, fell_back = true, rose = false;
 
@@ -132,10 +132,8 @@ static bool observe_series(struct incident_state *s, cluster_observe_fn observe,
 			back &= value <= level;
 		else
 			fell_back &= value >= level;
-		if (up && value > series->worst && series->worst > series->expected) {
-			s->i.size *= 1 + (value - series->worst) / (series->worst - series->expected) / MAX(s->i.n_series, 1U);
-			series->worst = value;
-		}
+		if (up && value > series->worst)
+			incident_grow(c, s, series, value);
 	}
 	return rose ? back : fell_back;
 }
@@ -155,7 +153,7 @@ static void settle(struct clusters *c, struct incident_state *s, uint64_t now_us
 
 static void follow(struct clusters *c, struct incident_state *s, uint64_t now_us, cluster_observe_fn observe, cluster_event_fn fn, void *userdata)
 {
-	bool back = observe_series(s, observe, userdata);
+	bool back = observe_series(c, s, observe, userdata);
 
 	s->quiet_ticks = back ? MIN(s->quiet_ticks + 1, QUIET_TICKS) : 0;
 	if (!s->settled && now_us >= s->i.opened_us + SETTLE_US)

@@ -83,6 +83,8 @@ enum cluster_label { CLUSTER_UNLABELLED, CLUSTER_REAL, CLUSTER_FALSE };
 struct cluster_series {
 	uint64_t id, stack_id; /* id 0: none */
 	uint8_t metric, type;
+	bool fresh;         /* its stack is a new one */
+	uint32_t paths;     /* what its stack passes through: bits of 1 << enum path (kind.h) */
 	uint64_t anomaly_id, since_us;
 	double expected, worst; /* metric's unit per second */
 };

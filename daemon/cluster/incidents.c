@@ -15,6 +15,8 @@
 #define MOVED_MIN 1e-6
 /* What is gone says less of the cause than what has come. */
 #define DOWN_SHARE 0.3
+/* "[libc.so.6+0x2718a]" is worth saying where there is nothing else. */
+#define NAMELESS_SHARE 0.05f
 
 static double cpus_worth(enum metric m, double per_second)
 {
@@ -153,13 +155,15 @@ static double series_moved(const struct cluster_series *s)
 }
 
 /* Gives how much more has moved than was known. */
-static double add_series(struct cluster_incident *i, const struct cluster_anomaly *a)
+static double add_series(struct cluster_incident *i, const struct cluster_anomaly *a, uint32_t paths)
 {
 	struct cluster_series new = {
 		.id = a->series_id,
 		.stack_id = a->stack_id,
 		.metric = (uint8_t)a->metric,
 		.type = a->type,
+		.fresh = a->fresh,
+		.paths = paths,
 		.anomaly_id = a->id,
 		.since_us = a->since_us,
 		.expected = a->expected,
@@ -198,9 +202,11 @@ static void add_name(struct incident_state *s, const char *name, float weight)
 {
 	uint32_t least = 0;
 
-	/* What is everywhere tells nothing. */
+	/* What is everywhere tells nothing, and what has no name little. */
 	if (!(weight > 0))
 		return;
+	if (name[0] == '[')
+		weight *= NAMELESS_SHARE;
 	for (uint32_t k = 0; k < s->n_names; k++) {
 		if (streq(s->names[k], name)) {
 			s->name_weights[k] += weight;
@@ -217,22 +223,50 @@ static void add_name(struct incident_state *s, const char *name, float weight)
 	s->name_weights[least] = weight;
 }
 
-static void add_evidence(struct incident_state *s, const struct cluster_anomaly *a, double moved, uint32_t paths)
+static void add_evidence(struct incident_state *s, enum metric m, bool up, double moved, uint32_t paths, bool fresh)
 {
 	struct kind_evidence *e = &s->evidence;
 
-	if (a->observed <= a->expected) {
-		e->down[a->metric] += moved;
-		s->i.down[a->metric] += moved;
+	s->i.size += moved;
+	if (!up) {
+		e->down[m] += moved;
+		s->i.down[m] += moved;
 		return;
 	}
-	e->up[a->metric] += moved;
-	s->i.up[a->metric] += moved;
+	e->up[m] += moved;
+	s->i.up[m] += moved;
 	for (enum path p = 0; p < PATH_N; p++)
 		if (paths & 1U << p)
-			e->path_up[a->metric][p] += moved;
-	if (a->fresh)
+			e->path_up[m][p] += moved;
+	if (fresh)
 		e->fresh_up += moved;
+}
+
+/* What began small may turn out to be something else. The class that it is in learns of it. */
+static void decide_kind(struct clusters *c, struct incident_state *s)
+{
+	enum cluster_kind kind = kind_of(&s->evidence), before = s->i.kind;
+	struct class_state *class = class_get(c, s->i.cluster);
+
+	if (kind == before || s->i.label != CLUSTER_UNLABELLED)
+		return;
+	s->i.kind = kind;
+	if (!class)
+		return;
+	class->votes[before] = MAX(class->votes[before] - 1, 0.0f);
+	class->votes[kind]++;
+	class_settle_kind(class);
+}
+
+void incident_grow(struct clusters *c, struct incident_state *s, struct cluster_series *series, double value)
+{
+	enum metric m = (enum metric)series->metric;
+	bool up = value > series->expected;
+	double before = series_moved(series);
+
+	series->worst = value;
+	add_evidence(s, m, up, MAX(series_moved(series) - before, 0), series->paths, series->fresh);
+	decide_kind(c, s);
 }
 
 struct incident_state *incident_join(struct clusters *c, const struct cluster_anomaly *a)
@@ -261,17 +295,16 @@ struct incident_state *incident_join(struct clusters *c, const struct cluster_an
 	best->i.n_anomalies++;
 	best->i.last_us = MAX(best->i.last_us, a->time_us);
 	best->i.score = MAX(best->i.score, isfinite(a->score) ? a->score : 0);
-	moved = MAX(add_series(&best->i, a), MOVED_MIN);
+	moved = MAX(add_series(&best->i, a, paths), MOVED_MIN);
 	add_workload(best, a, workload, moved);
-	best->i.size += moved;
 	best->quiet_ticks = 0;
-	add_evidence(best, a, moved, paths);
+	add_evidence(best, a->metric, a->observed > a->expected, moved, paths, a->fresh);
 
 	mass = (float)(a->observed > a->expected ? moved : moved * DOWN_SHARE);
 	vector_mix(&best->stacks, &best->stacks, best->mass / (best->mass + mass), &stack, mass / (best->mass + mass));
 	best->mass += mass;
 	for (size_t k = 0; k < a->n_frames; k++)
 		add_name(best, vector_frame_name(name, &a->frames[k]), mass * vector_frame_weight(&c->state->rarity, &a->frames[k], k, a->n_frames));
-	best->i.kind = kind_of(&best->evidence);
+	decide_kind(c, best);
 	return best;
 }

@@ -6,7 +6,7 @@
 #include "vector.h"
 
 #define STATE_MAGIC 0x726574736c636b73ULL
-#define STATE_VERSION 2U
+#define STATE_VERSION 3U
 #define ALIASES_MAX 128 /* ids of clusters that were merged into others */
 #define RECENT_MAX 4    /* incidents of a cluster by which it is seen to come apart */
 #define SIGNATURE_N (2 * METRIC_HITS)
@@ -74,6 +74,8 @@ struct signature signature_of(const struct kind_evidence *e);
 
 /* incidents.c: the open one that the anomaly joins, or a new one; NULL only when the anomaly says nothing. */
 struct incident_state *incident_join(struct clusters *c, const struct cluster_anomaly *a);
+/* A series of the incident has gone further than its anomalies told: value in the metric's unit per second. */
+void incident_grow(struct clusters *c, struct incident_state *s, struct cluster_series *series, double value);
 
 /* classes.c */
 void classes_index(struct clusters *c);

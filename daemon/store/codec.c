@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A section of a block: a list of (index, values), indices ascending, zeros left out, as a stream of bits.
  *
- *   head: number of entries, on-CPU period, the most common presences, for each metric the least code and
- *         the width of what is above it
- *   entry: distance to the last index (Rice), which metrics there are (2 bits, or 2 + 7), their codes
+ *   head: number of entries, on-CPU period, the most common shapes, for each metric the least code and the
+ *         width of what is above it, for all and for most of them
+ *   entry: distance to the last index (Rice), its shape (2 bits, or 2 + 8), its codes
+ *
+ * A shape is which metrics there are, and whether all of them lie where most of their metric's codes do: those
+ * take fewer bits. Codes grow with the logarithm of the value, and one that is far out costs itself only.
  *
  * A value is kept to a relative quantum: the leading bits of it, rounded; what rounding leaves over is
  * carried into the same metric's next value, so that sums over any window are exact to one quantum at either
@@ -11,27 +14,39 @@
  * the hits. */
 #include "internal.h"
 
-#define PRESENCE_BITS 7
+#define SHAPE_BITS 8
 #define TAG_BITS 2
-#define TAG_PLAIN SECTION_COMMON /* the presence follows; smaller tags stand for the common ones */
+#define TAG_PLAIN SECTION_COMMON /* the shape follows; smaller tags stand for the common ones */
 /* presence = on-CPU state + 5 x (bits of the four others) */
 enum { ONCPU_NONE, ONCPU_ALONE, ONCPU_HITS_ALONE, ONCPU_BOTH, ONCPU_DERIVED, ONCPU_STATES };
 #define PRESENCE_N (ONCPU_STATES * 16)
+/* shape = presence + PRESENCE_N when a code lies outside of the narrow range */
+#define SHAPE_N (2 * PRESENCE_N)
+enum { NARROW, WIDE };
 
 #define VALUE_MAX (1ULL << 56)
+#define NARROW_BITS 8 /* a range is looked at in so many parts, as a power of two */
+#define NARROW_BINS (1U << NARROW_BITS)
 #define RICE_ESCAPE 24 /* unary part that announces a plain number */
 
 struct section_head {
 	uint32_t n;
-	uint16_t base[METRIC_N];
-	uint8_t width[METRIC_N];
+	struct code_range range[2][METRIC_N]; /* NARROW, WIDE */
 	uint8_t mantissa, rice;
-	uint8_t common[SECTION_COMMON], reserved;
-	uint64_t period;
+	uint8_t common[SECTION_COMMON];
+	uint64_t period; /* 0 = there is none */
 };
 
-/* Worst case of an entry: escape and 20 bits of index, presence, six codes of 15 bits. */
-#define ENTRY_BITS_MAX (RICE_ESCAPE + 1 + REF_INDEX_BITS + TAG_BITS + PRESENCE_BITS + METRIC_N * 15)
+/* Bits of what the head holds; a base and a width for each metric that there is, twice when most codes take fewer bits. */
+#define N_BITS REF_INDEX_BITS
+#define SMALL_BITS 4 /* mantissa, Rice's parameter, widths */
+#define BASE_BITS 14
+#define PERIOD_BITS 56
+#define RANGE_BITS (BASE_BITS + SMALL_BITS)
+#define HEAD_BITS_MAX (N_BITS + 2 * SMALL_BITS + METRIC_N + SECTION_COMMON * SHAPE_BITS + 1 + PERIOD_BITS + METRIC_N * (2 * RANGE_BITS + 1))
+
+/* Worst case of an entry: escape and 20 bits of index, shape, six codes of 15 bits. */
+#define ENTRY_BITS_MAX (RICE_ESCAPE + 1 + REF_INDEX_BITS + TAG_BITS + SHAPE_BITS + METRIC_N * 15)
 #define TAIL_BYTES 8 /* a reader loads 8 bytes at a time */
 
 static const enum metric others[4] = { METRIC_BLOCKED, METRIC_RUNNABLE, METRIC_FAULTS_MINOR,
@@ -39,7 +54,7 @@ static const enum metric others[4] = { METRIC_BLOCKED, METRIC_RUNNABLE, METRIC_F
 
 size_t store_section_bound(uint32_t max)
 {
-	return sizeof(struct section_head) + ((size_t)max * ENTRY_BITS_MAX + 7) / 8 + 2 * TAIL_BYTES;
+	return ((size_t)max * ENTRY_BITS_MAX + HEAD_BITS_MAX + 7) / 8 + 2 * TAIL_BYTES;
 }
 
 /* ---- values and codes ---- */
@@ -87,6 +102,7 @@ struct writer {
 
 static void put(struct writer *w, uint64_t value, unsigned n)
 {
+	/* At most 7 bits are left from before, so that 57 fit. */
 	w->bits |= value << w->n;
 	w->n += n;
 	while (w->n >= 8) {
@@ -152,18 +168,18 @@ static void entry_codes(const struct accumulator *a, uint32_t i, unsigned mantis
 	} else {
 		state = ret->code[METRIC_ON_CPU] > 0 ? ONCPU_ALONE : ONCPU_NONE;
 	}
-	ret->presence = state + ONCPU_STATES * rest;
+	ret->shape = state + ONCPU_STATES * rest;
 }
 
-/* Which metrics an entry of this presence writes a code for. */
-static uint32_t coded(uint32_t presence)
+/* Which metrics an entry of this shape writes a code for. */
+static uint32_t coded(uint32_t shape)
 {
 	static const uint8_t oncpu[ONCPU_STATES] = {
 		[ONCPU_ALONE] = 1 << METRIC_ON_CPU, [ONCPU_HITS_ALONE] = 1 << METRIC_HITS,
 		[ONCPU_BOTH] = 1 << METRIC_ON_CPU | 1 << METRIC_HITS, [ONCPU_DERIVED] = 1 << METRIC_HITS,
 	};
 
-	return oncpu[presence % ONCPU_STATES] | presence / ONCPU_STATES << METRIC_BLOCKED;
+	return oncpu[shape % ONCPU_STATES] | shape % PRESENCE_N / ONCPU_STATES << METRIC_BLOCKED;
 }
 
 /* The time that most hits stand for, found by majority vote. */
@@ -184,25 +200,30 @@ static uint64_t find_period(const struct accumulator *a)
 	return period;
 }
 
-/* The presences that most entries have, the most common first. */
-static void find_common(const uint32_t counts[static PRESENCE_N], uint8_t common[static SECTION_COMMON])
+/* The shapes that most entries have, the most common first. */
+static void find_common(const uint32_t counts[static SHAPE_N], uint8_t common[static SECTION_COMMON])
 {
 	for (int k = 0; k < SECTION_COMMON; k++) {
 		uint32_t best = 0, most = 0;
 
-		for (uint32_t p = 1; p < PRESENCE_N; p++)
-			if (counts[p] > most && !memchr(common, (int)p, (size_t)k)) {
-				most = counts[p];
-				best = p;
+		for (uint32_t shape = 1; shape < SHAPE_N; shape++)
+			if (counts[shape] > most && !memchr(common, (int)shape, (size_t)k)) {
+				most = counts[shape];
+				best = shape;
 			}
 		common[k] = (uint8_t)best;
 	}
 }
 
-/* Codes everything that is touched, and finds out how it packs best. */
-static uint32_t measure(const struct accumulator *a, struct section_head *h, struct entry_codes *codes)
+static uint8_t width_of(uint32_t most)
 {
-	uint32_t least[METRIC_N], most[METRIC_N] = {}, counts[PRESENCE_N] = {}, n = 0, last = 0;
+	return most ? (uint8_t)(32 - __builtin_clz(most)) : 0;
+}
+
+/* Codes everything that is touched, and finds the range of each metric's codes. */
+static uint32_t measure(const struct accumulator *a, struct section_head *h, struct entry_codes *codes, uint32_t *ret_metrics)
+{
+	uint32_t least[METRIC_N], most[METRIC_N] = {}, n = 0, last = 0;
 
 	memset(least, 0xff, sizeof(least));
 	for (uint32_t i = next_touched(a, 0); i != UINT32_MAX; i = next_touched(a, i + 1)) {
@@ -210,54 +231,154 @@ static uint32_t measure(const struct accumulator *a, struct section_head *h, str
 
 		entry_codes(a, i, h->mantissa, h->period, e);
 		e->index = i;
-		if (e->presence == 0)
+		if (e->shape == 0)
 			continue;
-		for (uint32_t c = coded(e->presence); c; c &= c - 1) {
+		*ret_metrics |= coded(e->shape);
+		for (uint32_t c = coded(e->shape); c; c &= c - 1) {
 			uint32_t m = (uint32_t)__builtin_ctz(c);
 
 			least[m] = MIN(least[m], e->code[m]);
 			most[m] = MAX(most[m], e->code[m]);
 		}
-		counts[e->presence]++;
 		h->n++;
 		last = i;
 	}
 	for (int m = 0; m < METRIC_N; m++) {
-		uint32_t widest = most[m] > 0 ? most[m] - least[m] : 0;
-
-		h->base[m] = most[m] > 0 ? (uint16_t)least[m] : 0;
-		h->width[m] = widest ? (uint8_t)(32 - __builtin_clz(widest)) : 0;
+		if (most[m] == 0)
+			continue;
+		h->range[WIDE][m] = (struct code_range) { (uint16_t)least[m], width_of(most[m] - least[m]) };
 	}
-	find_common(counts, h->common);
 	/* Distances average last / n; Rice's parameter is the logarithm of about that. */
 	while (h->n > 0 && h->rice < 15 && (uint64_t)h->n << (h->rice + 1) <= last)
 		h->rice++;
 	return n;
 }
 
-static void put_presence(struct writer *w, uint32_t presence, const uint8_t common[static SECTION_COMMON])
+/* The part of a metric's range that packs all of its codes best: what is outside of it costs the whole width, and about
+ * as much again for the entry's other codes and a rarer shape. */
+static struct code_range narrowed(struct code_range all, const uint32_t bins[static NARROW_BINS], unsigned shift, uint32_t n)
+{
+	struct code_range best = all;
+	uint64_t least = (uint64_t)n * all.width;
+
+	for (unsigned width = shift; width < all.width; width++) {
+		uint32_t length = 1U << (width - shift), inside = 0;
+
+		for (uint32_t i = 0; i < NARROW_BINS; i++) {
+			uint64_t cost;
+
+			inside += bins[i];
+			if (i >= length)
+				inside -= bins[i - length];
+			if (i + 1 < length)
+				continue;
+			cost = (uint64_t)n * width + (uint64_t)(n - inside) * (all.width - width) * 2;
+			if (cost < least) {
+				least = cost;
+				best.width = (uint8_t)width;
+				best.base = (uint16_t)(all.base + ((i + 1 - length) << shift));
+			}
+		}
+	}
+	return best;
+}
+
+/* Finds where most of each metric's codes lie. */
+static void narrow(struct section_head *h, const struct entry_codes *codes, uint32_t n)
+{
+	uint32_t bins[METRIC_N][NARROW_BINS] = {}, counts[METRIC_N] = {};
+	unsigned shift[METRIC_N];
+
+	for (int m = 0; m < METRIC_N; m++)
+		shift[m] = (unsigned)MAX(h->range[WIDE][m].width - NARROW_BITS, 0);
+	for (uint32_t k = 0; k < n; k++)
+		for (uint32_t c = codes[k].shape ? coded(codes[k].shape) : 0; c; c &= c - 1) {
+			uint32_t m = (uint32_t)__builtin_ctz(c);
+
+			bins[m][(codes[k].code[m] - h->range[WIDE][m].base) >> shift[m]]++;
+			counts[m]++;
+		}
+	for (int m = 0; m < METRIC_N; m++)
+		h->range[NARROW][m] = narrowed(h->range[WIDE][m], bins[m], shift[m], counts[m]);
+}
+
+/* Tells entries with a code outside of the narrow ranges from the others. */
+static void shape(struct section_head *h, struct entry_codes *codes, uint32_t n)
+{
+	uint32_t counts[SHAPE_N] = {};
+
+	for (uint32_t k = 0; k < n; k++) {
+		struct entry_codes *e = &codes[k];
+
+		if (e->shape == 0)
+			continue;
+		for (uint32_t c = coded(e->shape); c; c &= c - 1) {
+			uint32_t m = (uint32_t)__builtin_ctz(c);
+			const struct code_range *range = &h->range[NARROW][m];
+
+			if (e->code[m] < range->base || (e->code[m] - range->base) >> range->width) {
+				e->shape += PRESENCE_N;
+				break;
+			}
+		}
+		counts[e->shape]++;
+	}
+	find_common(counts, h->common);
+}
+
+static void put_range(struct writer *w, struct code_range range)
+{
+	put(w, range.base, BASE_BITS);
+	put(w, range.width, SMALL_BITS);
+}
+
+static void put_head(struct writer *w, const struct section_head *h, uint32_t metrics)
+{
+	put(w, h->n, N_BITS);
+	put(w, h->mantissa, SMALL_BITS);
+	put(w, h->rice, SMALL_BITS);
+	put(w, metrics, METRIC_N);
+	for (int k = 0; k < SECTION_COMMON; k++)
+		put(w, h->common[k], SHAPE_BITS);
+	put(w, h->period > 0, 1);
+	if (h->period > 0)
+		put(w, h->period, PERIOD_BITS);
+	for (uint32_t m = 0; m < METRIC_N; m++) {
+		bool is_narrower = h->range[NARROW][m].width < h->range[WIDE][m].width;
+
+		if (!(metrics & 1U << m))
+			continue;
+		put_range(w, h->range[WIDE][m]);
+		put(w, is_narrower, 1);
+		if (is_narrower)
+			put_range(w, h->range[NARROW][m]);
+	}
+}
+
+static void put_shape(struct writer *w, uint32_t value, const uint8_t common[static SECTION_COMMON])
 {
 	for (uint32_t k = 0; k < SECTION_COMMON; k++)
-		if (common[k] == presence) {
+		if (common[k] == value) {
 			put(w, k, TAG_BITS);
 			return;
 		}
-	put(w, TAG_PLAIN | presence << TAG_BITS, TAG_BITS + PRESENCE_BITS);
+	put(w, TAG_PLAIN | value << TAG_BITS, TAG_BITS + SHAPE_BITS);
 }
 
 /* Writes an entry's codes and carries over what rounding leaves. */
 static uint32_t put_values(struct writer *w, struct accumulator *a, const struct section_head *h,
                            const struct entry_codes *e)
 {
-	uint32_t c = coded(e->presence), points = 0;
+	const struct code_range *ranges = h->range[e->shape >= PRESENCE_N];
+	uint32_t c = coded(e->shape), points = 0;
 
 	for (uint32_t m = 0; m < METRIC_N; m++) {
 		uint64_t kept = 0;
 
 		if (c & 1U << m) {
-			put(w, e->code[m] - h->base[m], h->width[m]);
+			put(w, e->code[m] - ranges[m].base, ranges[m].width);
 			kept = code_value(e->code[m], h->mantissa);
-		} else if (m == METRIC_ON_CPU && e->presence % ONCPU_STATES == ONCPU_DERIVED) {
+		} else if (m == METRIC_ON_CPU && e->shape % ONCPU_STATES == ONCPU_DERIVED) {
 			kept = code_value(e->code[METRIC_HITS], h->mantissa) * h->period;
 		}
 		points += kept > 0;
@@ -271,20 +392,22 @@ size_t store_section_encode(struct accumulator *a, unsigned mantissa, struct ent
                             unsigned char *out, uint32_t *points)
 {
 	struct section_head h = { .mantissa = (uint8_t)mantissa };
-	struct writer w = { .at = out + sizeof(h) };
-	uint32_t n, last = 0;
+	struct writer w = { .at = out };
+	uint32_t n, metrics = 0, last = 0;
 
-	h.period = find_period(a);
-	n = measure(a, &h, codes);
+	h.period = MIN(find_period(a), VALUE_MAX - 1);
+	n = measure(a, &h, codes, &metrics);
 	if (h.n == 0 && n == 0)
 		return 0;
-	memcpy(out, &h, sizeof(h));
+	narrow(&h, codes, n);
+	shape(&h, codes, n);
+	put_head(&w, &h, metrics);
 	for (uint32_t k = 0; k < n; k++) {
 		const struct entry_codes *e = &codes[k];
 
-		if (e->presence > 0) {
+		if (e->shape > 0) {
 			put_distance(&w, e->index - last - 1, h.rice);
-			put_presence(&w, e->presence, h.common);
+			put_shape(&w, e->shape, h.common);
 			last = e->index;
 		}
 		*points += put_values(&w, a, &h, e);
@@ -311,48 +434,67 @@ static inline uint64_t low_bits(uint64_t v, unsigned n)
 	return v & ((1ULL << n) - 1);
 }
 
-static uint32_t coded_bits(const struct section_reader *r, uint32_t presence)
+static uint32_t coded_bits(const struct section_reader *r, uint32_t shape)
 {
+	const struct code_range *ranges = r->range[shape >= PRESENCE_N];
 	uint32_t bits = 0;
 
-	for (uint32_t c = coded(presence); c; c &= c - 1)
-		bits += r->width[__builtin_ctz(c)];
+	for (uint32_t c = coded(shape); c; c &= c - 1)
+		bits += ranges[__builtin_ctz(c)].width;
 	return bits;
+}
+
+static uint64_t take(struct section_reader *r, unsigned n)
+{
+	uint64_t v = r->position <= r->limit ? low_bits(load(r, r->position), n) : 0;
+
+	r->position += n;
+	return v;
+}
+
+static struct code_range take_range(struct section_reader *r)
+{
+	uint16_t base = (uint16_t)take(r, BASE_BITS);
+
+	return (struct code_range) { base, (uint16_t)take(r, SMALL_BITS) };
 }
 
 int store_section_open(struct section_reader *r, const unsigned char *data, size_t size, uint32_t max)
 {
-	struct section_head h;
+	uint32_t metrics, left;
 
 	r->left = 0;
 	if (size == 0)
 		return 0;
-	if (size < sizeof(h) + TAIL_BYTES)
+	if (size <= TAIL_BYTES)
 		return -EBADMSG;
-	memcpy(&h, data, sizeof(h));
-	if (h.mantissa == 0 || h.mantissa > 8 || h.rice > 15 || h.n > max)
-		return -EBADMSG;
-	for (int m = 0; m < METRIC_N; m++) {
-		if (h.width[m] > 16)
-			return -EBADMSG;
-		r->base[m] = h.base[m];
-		r->width[m] = h.width[m];
-	}
-	for (int k = 0; k < SECTION_COMMON; k++) {
-		if (h.common[k] >= PRESENCE_N)
-			return -EBADMSG;
-		r->common[k] = h.common[k];
-		r->common_bits[k] = coded_bits(r, h.common[k]);
-	}
-	r->data = data + sizeof(h);
-	r->limit = (size - sizeof(h) - TAIL_BYTES) * 8;
+	r->data = data;
+	r->limit = (size - TAIL_BYTES) * 8;
 	r->position = 0;
+	left = (uint32_t)take(r, N_BITS);
+	r->mantissa = (uint8_t)take(r, SMALL_BITS);
+	r->rice = (uint8_t)take(r, SMALL_BITS);
+	metrics = (uint32_t)take(r, METRIC_N);
+	for (int k = 0; k < SECTION_COMMON; k++) {
+		r->common[k] = (uint32_t)take(r, SHAPE_BITS);
+		if (r->common[k] >= SHAPE_N)
+			return -EBADMSG;
+	}
+	r->period = take(r, 1) ? take(r, PERIOD_BITS) : 0;
+	memset(r->range, 0, sizeof(r->range));
+	for (uint32_t m = 0; m < METRIC_N; m++) {
+		if (!(metrics & 1U << m))
+			continue;
+		r->range[WIDE][m] = take_range(r);
+		r->range[NARROW][m] = take(r, 1) ? take_range(r) : r->range[WIDE][m];
+	}
+	if (r->mantissa == 0 || r->mantissa > 8 || left > max || r->position > r->limit)
+		return -EBADMSG;
+	for (int k = 0; k < SECTION_COMMON; k++)
+		r->common_bits[k] = coded_bits(r, r->common[k]);
 	r->index = 0;
-	r->left = h.n;
+	r->left = left;
 	r->max = max;
-	r->period = h.period;
-	r->mantissa = h.mantissa;
-	r->rice = h.rice;
 	return 0;
 }
 
@@ -380,16 +522,16 @@ bool store_section_next(struct section_reader *r, uint32_t *ret_index)
 	}
 	tag = (uint32_t)low_bits(bits, TAG_BITS);
 	if (tag != TAG_PLAIN) {
-		r->presence = r->common[tag];
+		r->shape = r->common[tag];
 		r->values_at = r->position;
 		r->position += r->common_bits[tag];
 	} else {
-		r->presence = (uint32_t)low_bits(bits >> TAG_BITS, PRESENCE_BITS);
-		if (r->presence >= PRESENCE_N)
+		r->shape = (uint32_t)low_bits(bits >> TAG_BITS, SHAPE_BITS);
+		if (r->shape >= SHAPE_N)
 			return false;
-		r->position += PRESENCE_BITS;
+		r->position += SHAPE_BITS;
 		r->values_at = r->position;
-		r->position += coded_bits(r, r->presence);
+		r->position += coded_bits(r, r->shape);
 	}
 	if (r->position > r->limit || distance >= r->max - r->index)
 		return false;
@@ -402,18 +544,16 @@ bool store_section_next(struct section_reader *r, uint32_t *ret_index)
 /* Adds the values of the entry that store_section_next() stepped to. */
 void store_section_add(const struct section_reader *r, uint64_t sums[static METRIC_N])
 {
-	uint64_t at = r->values_at, hits;
+	const struct code_range *ranges = r->range[r->shape >= PRESENCE_N], *hits = &ranges[METRIC_HITS];
+	uint64_t at = r->values_at;
 
-	for (uint32_t c = coded(r->presence); c; c &= c - 1) {
+	for (uint32_t c = coded(r->shape); c; c &= c - 1) {
 		uint32_t m = (uint32_t)__builtin_ctz(c);
 
-		sums[m] += code_value(r->base[m] + (uint32_t)low_bits(load(r, at), r->width[m]), r->mantissa);
-		at += r->width[m];
+		sums[m] += code_value(ranges[m].base + (uint32_t)low_bits(load(r, at), ranges[m].width), r->mantissa);
+		at += ranges[m].width;
 	}
-	if (r->presence % ONCPU_STATES != ONCPU_DERIVED)
-		return;
-	hits = code_value(r->base[METRIC_HITS] + (uint32_t)low_bits(load(r, at - r->width[METRIC_HITS]),
-	                                                            r->width[METRIC_HITS]),
-	                  r->mantissa);
-	sums[METRIC_ON_CPU] += hits * r->period;
+	if (r->shape % ONCPU_STATES == ONCPU_DERIVED)
+		sums[METRIC_ON_CPU] +=
+		        r->period * code_value(hits->base + (uint32_t)low_bits(load(r, at - hits->width), hits->width), r->mantissa);
 }

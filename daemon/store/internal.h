@@ -5,7 +5,7 @@
 
 #include "store.h"
 
-#define STORE_LAYOUT_VERSION 2
+#define STORE_LAYOUT_VERSION 3
 #define STORE_ARENA_MIN (1024 * 1024)
 
 /* Seeds that keep the hashes of different things apart. */
@@ -431,22 +431,27 @@ void store_accumulator_clear(struct accumulator *a);
 /* codec.c: a section is a list of (index, values) */
 #define SECTION_COMMON 3
 
+/* Codes from base on that fit in so many bits. */
+struct code_range {
+	uint16_t base;
+	uint16_t width;
+};
+
 struct section_reader {
 	const unsigned char *data;
 	uint64_t position, limit; /* bits */
 	uint64_t values_at;
-	uint32_t left, index, max, presence;
+	uint32_t left, index, max, shape;
 	uint64_t period;
-	uint32_t base[METRIC_N];
+	struct code_range range[2][METRIC_N];
 	uint32_t common[SECTION_COMMON], common_bits[SECTION_COMMON];
-	uint8_t width[METRIC_N];
 	uint8_t rice, mantissa;
 };
 
 /* An entry while it is being encoded. */
 struct entry_codes {
 	uint32_t index;
-	uint32_t presence; /* 0 = nothing to write */
+	uint32_t shape; /* 0 = nothing to write */
 	uint32_t code[METRIC_N];
 };
 

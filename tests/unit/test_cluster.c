@@ -289,20 +289,58 @@ static void a_stall_of_the_disk_is_one_incident(void **state)
 	world_free(w);
 }
 
-static void growth_is_told_once(void **state)
+static void growth_is_told_once_and_decides_the_kind_anew(void **state)
 {
 	struct world *w = world_new();
 	const char *path = "_start main serve handle price_basket";
+	uint64_t incident, class;
 
 	(void)state;
-	tell(w, "shop", path, METRIC_ON_CPU, 0.1 * CPU, 0, true);
+	incident = tell(w, "shop", path, METRIC_ON_CPU, 0.1 * CPU, 0, true);
 	ticks(w, 4);
 	assert_int_equal(w->last_opened.severity, CLUSTER_NOTICE);
+	assert_int_equal(w->last_opened.kind, CLUSTER_NEW_PATH);
+	class = class_of(w, incident).id;
 	for (unsigned i = 1; i <= 30; i++) {
 		w->values[hash64_string(path, hash64_string("shop", METRIC_ON_CPU)) % ELEMENTS_OF(w->values)] = 0.1 * i * CPU;
 		ticks(w, 1);
 	}
 	assert_int_equal(w->escalated, 1);
+	assert_int_equal(class_of(w, incident).id, class);
+	assert_int_equal(class_of(w, incident).kind, CLUSTER_CPU_SPIN);
+	assert_string_equal(class_of(w, incident).name, "CPU spin in price_basket");
+	world_free(w);
+}
+
+static void the_kind_that_an_expert_gave_stays(void **state)
+{
+	const enum cluster_kind kind = CLUSTER_SLOW_DOWN;
+	const char *path = "_start main serve handle price_basket";
+	struct world *w = world_new();
+	uint64_t incident;
+
+	(void)state;
+	incident = tell(w, "shop", path, METRIC_ON_CPU, 0.1 * CPU, 0, true);
+	ticks(w, 4);
+	assert_int_equal(clusters_label(w->c, incident, CLUSTER_REAL, &kind), 0);
+	w->values[hash64_string(path, hash64_string("shop", METRIC_ON_CPU)) % ELEMENTS_OF(w->values)] = 3 * CPU;
+	ticks(w, 2);
+	assert_int_equal(class_of(w, incident).kind, kind);
+	world_free(w);
+}
+
+static void a_cluster_is_named_by_what_has_a_name(void **state)
+{
+	struct world *w = world_new();
+	uint64_t incident;
+
+	(void)state;
+	incident = tell(w, "shop", "[libc.so.6+0x891f5] work burn [shop+0x1f0]", METRIC_ON_CPU, 3 * CPU, 0, true);
+	ticks(w, 4);
+	assert_string_equal(class_of(w, incident).name, "CPU spin in burn");
+	incident = tell(w, "mailer", "[mailer+0x10] [mailer+0x1f0]", METRIC_ON_CPU, 3 * CPU, 0, true);
+	ticks(w, 4);
+	assert_non_null(strstr(class_of(w, incident).name, "CPU spin in [mailer"));
 	world_free(w);
 }
 
@@ -764,7 +802,9 @@ int main(void)
 		cmocka_unit_test(what_moved_most_comes_first),
 		cmocka_unit_test(workers_of_one_service_are_one_incident),
 		cmocka_unit_test(a_stall_of_the_disk_is_one_incident),
-		cmocka_unit_test(growth_is_told_once),
+		cmocka_unit_test(growth_is_told_once_and_decides_the_kind_anew),
+		cmocka_unit_test(the_kind_that_an_expert_gave_stays),
+		cmocka_unit_test(a_cluster_is_named_by_what_has_a_name),
 		cmocka_unit_test(faults_of_known_cause_are_told_apart),
 		cmocka_unit_test(ids_come_from_names),
 		cmocka_unit_test(classes_that_come_together_are_merged),
