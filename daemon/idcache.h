@@ -44,6 +44,12 @@ static inline bool idcache_get(struct idcache *c, uint64_t key, uint64_t *ret)
 	return true;
 }
 
+/* For an idcache_get() that follows soon. */
+static inline void idcache_prefetch(const struct idcache *c, uint64_t key)
+{
+	map64_prefetch(c->young, key);
+}
+
 static inline size_t idcache_size(const struct idcache *c)
 {
 	return map64_size(c->young) + map64_size(c->old);

@@ -3,6 +3,7 @@
 
 #include <ev.h>
 #include <grp.h>
+#include <malloc.h>
 #include <math.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
@@ -477,6 +478,8 @@ static int start(struct manager *m)
 		if (r < 0)
 			log_warning("cannot get real-time priority: %s; the gate may open late under load", strerror(-r));
 	}
+	/* Reading the kernel's types took megabytes for a moment, and what is locked can't be given back. */
+	malloc_trim(0);
 	r = privileges_lock_memory();
 	if (r < 0)
 		log_warning("cannot lock all memory: %s; ticks may be late when the machine runs out of it", strerror(-r));

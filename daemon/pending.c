@@ -72,7 +72,7 @@ void pending_drop(struct pending_table *t, struct pending *entry)
 
 struct pending *pending_next(struct pending_table *t, uint32_t *cursor)
 {
-	while (*cursor < t->used) {
+	while (map64_size(t->index) > 0 && *cursor < t->used) {
 		struct pending *entry = &t->entries[(*cursor)++];
 
 		if (entry->key)

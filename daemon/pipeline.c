@@ -412,6 +412,13 @@ static void sink_sample(void *userdata, const struct collect_sample *sample)
 	account_or_put_off(p, sample->raw_id, &sample->process, sample->values, 0);
 }
 
+static void sink_soon(void *userdata, uint64_t raw_id)
+{
+	struct pipeline *p = userdata;
+
+	idcache_prefetch(&p->stacks, raw_id);
+}
+
 static void sink_wait(void *userdata, const struct collect_wait *wait)
 {
 	struct pipeline *p = userdata;
@@ -448,6 +455,7 @@ static const struct collect_sink sink = {
 	.begin = sink_begin,
 	.gate = sink_gate,
 	.sample = sink_sample,
+	.soon = sink_soon,
 	.wait = sink_wait,
 	.total = sink_total,
 	.loss = sink_loss,

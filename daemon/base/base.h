@@ -164,6 +164,8 @@ bool map64_get(const struct map64 *m, uint64_t key, uint64_t *ret);
 int map64_put(struct map64 *m, uint64_t key, uint64_t value);
 bool map64_remove(struct map64 *m, uint64_t key);
 void map64_clear(struct map64 *m);
+/* Fetches where the key is or would be into the CPU's cache, for a look-up that follows soon. */
+void map64_prefetch(const struct map64 *m, uint64_t key);
 size_t map64_size(const struct map64 *m);
 size_t map64_capacity(const struct map64 *m);
 /* Walks all entries in no order: start with *cursor = 0; gives false at the end. No changes meanwhile. */

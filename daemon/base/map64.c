@@ -125,6 +125,11 @@ void map64_clear(struct map64 *m)
 	m->size = 0;
 }
 
+void map64_prefetch(const struct map64 *m, uint64_t key)
+{
+	__builtin_prefetch(&m->slots[home(m, key)]);
+}
+
 size_t map64_size(const struct map64 *m)
 {
 	return m->size;

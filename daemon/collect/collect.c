@@ -446,6 +446,8 @@ int collect_reconfigure(struct collect *c, const struct collect_config *config)
 
 /* ---- tick ---- */
 
+#define SOON 8 /* samples ahead: memory takes as long as a few of them */
+
 static void report_samples(struct collect *c, const struct collect_sink *sink, void *userdata)
 {
 	for (uint32_t i = 0; i < c->drain.n_counts; i++) {
@@ -453,6 +455,8 @@ static void report_samples(struct collect *c, const struct collect_sink *sink, v
 		struct collect_sample sample = { .raw_id = c->drain.ids[i] };
 		uint64_t any = 0;
 
+		if (sink->soon && i + SOON < c->drain.n_counts)
+			sink->soon(userdata, c->drain.ids[i + SOON]);
 		if (count->waits)
 			threads_add_wait(&c->threads, c->drain.ids[i], &count->process, count->waits);
 		for (size_t m = 0; m < METRIC_N; m++)

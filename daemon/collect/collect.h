@@ -90,6 +90,8 @@ struct collect_sink {
 	void (*begin)(void *userdata, const struct collect_tick_info *info);
 	void (*gate)(void *userdata, const struct collect_gate_change *change);
 	void (*sample)(void *userdata, const struct collect_sample *sample);
+	/* May be NULL: the raw id of a sample that comes a few samples later, for who wants to fetch what it needs into the cache. */
+	void (*soon)(void *userdata, uint64_t raw_id);
 	void (*wait)(void *userdata, const struct collect_wait *wait);
 	void (*total)(void *userdata, const struct collect_total *total);
 	/* cause is a static string such as "counts-full"; n > 0 samples or events lost in this tick */

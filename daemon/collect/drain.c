@@ -15,6 +15,8 @@
 /* Keys read a tick to find stacks that were kept and never counted on (a wait that didn't end while we looked). */
 #define SWEEP_KEYS 256
 
+#define FETCH_AHEAD 16 /* look-ups: memory takes as long as a few of them */
+
 int drain_init(struct drain *d, const struct collect_config *config)
 {
 	*d = (struct drain){
@@ -203,6 +205,8 @@ void drain_evict(struct drain *d, int stacks_fd, const struct threads *t)
 	for (uint32_t i = 0; i < d->n_counts; i++) {
 		const struct stackd_process *process = &d->counts[i].process;
 
+		if (i + FETCH_AHEAD < d->n_counts)
+			map64_prefetch(d->last_seen, d->ids[i + FETCH_AHEAD]);
 		map64_put(d->last_seen, d->ids[i], seen_value(d->tick, process_mark(process->start_ns, process->tgid)));
 	}
 	sweep(d, stacks_fd);

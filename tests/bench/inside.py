@@ -6,7 +6,7 @@ import time
 from lib.daemon import Daemon, resident_kib
 from lib.workload import Workload
 
-NO_LIMIT = {"Collect": {"OffCPUStacksPerSec": 0, "MaxStacks": 65536, "MaxActiveStacks": 32768}}
+NO_LIMIT = {"Collect": {"OffCPUStacksPerSec": 0, "MaxStacks": 32768}}
 
 
 def median_ms(values):

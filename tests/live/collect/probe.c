@@ -82,7 +82,7 @@ static void on_loss(void *userdata _unused_, const char *cause, uint64_t n)
 	losses += n;
 }
 
-static const struct collect_sink sink = { on_begin, on_gate, on_sample, on_wait, on_total, on_loss };
+static const struct collect_sink sink = { .begin = on_begin, .gate = on_gate, .sample = on_sample, .wait = on_wait, .total = on_total, .loss = on_loss };
 static struct collect *collect;
 
 static void pause_ms(unsigned ms)
