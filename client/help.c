@@ -22,7 +22,8 @@ static void verbs(const struct options *o)
 	     "                      Say whether an incident was worth telling, and what it was\n"
 	     "  check               Answer as monitoring plug-ins do: 0 ok, 1 warning, 2 critical,\n"
 	     "                      3 unknown\n"
-	     "  flame               Print folded stacks, as flame graph tools take them\n"
+	     "  flame [FILE]        Print folded stacks, as flame graph tools take them; or draw them,\n"
+	     "                      those of FILE (\"-o x.svg\")\n"
 	     "  top                 Show the functions or stacks with most of a metric\n"
 	     "  stacks [ID]         List stacks, or show one: its frames, series and processes\n"
 	     "  processes           List processes with their exact totals\n"
@@ -52,6 +53,23 @@ static void filters(const struct options *o)
 	     "     --report         status: everything, for a bug report");
 }
 
+static void pictures(const struct options *o)
+{
+	heading(o, "What flame draws");
+	puts("  -o --output=FILE    Write there; the end of the name says the format: .folded, .txt,\n"
+	     "                      .svg, .html, .speedscope.json, .pb.gz (pprof), .json (d3)\n"
+	     "     --format=FORMAT  folded (the default), svg, html, speedscope, pprof, d3\n"
+	     "     --hot-cold       Wall time: on-CPU and off-CPU in one picture\n"
+	     "     --diff=A..B      What changed between two windows, each SINCE/UNTIL or SINCE/+SPAN\n"
+	     "     --diff=SPAN      The last SPAN and the one before it\n"
+	     "     --diff=FILE FILE Two files of folded stacks; needs no stackd\n"
+	     "     --anomaly=ID     What changed from the minute before an anomaly to its duration\n"
+	     "     --icicle         Callers above callees\n"
+	     "     --inverted       The same, as flamegraph.pl calls it\n"
+	     "     --width=PIXELS   From 320 to 16384, default 1200\n"
+	     "     --title=TEXT     In place of what was looked at");
+}
+
 static void output(const struct options *o)
 {
 	heading(o, "Output and others");
@@ -75,6 +93,7 @@ void help_show(const struct options *o)
 	printf("\n%sAsk stackd, the flight recorder for call stacks.%s\n", bold, end);
 	verbs(o);
 	filters(o);
+	pictures(o);
 	output(o);
 	puts("\nSee stackctl(1) for details.");
 }

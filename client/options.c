@@ -3,6 +3,7 @@
 
 #include <getopt.h>
 
+#include "render_svg.h"
 #include "timestamp.h"
 #include "wire.h"
 
@@ -23,6 +24,13 @@ enum {
 	ARG_BY,
 	ARG_FOR,
 	ARG_REPORT,
+	ARG_FORMAT,
+	ARG_DIFF,
+	ARG_ANOMALY,
+	ARG_HOT_COLD,
+	ARG_ICICLE,
+	ARG_WIDTH,
+	ARG_TITLE,
 };
 
 static const struct option long_options[] = {
@@ -50,6 +58,15 @@ static const struct option long_options[] = {
 	{ "follow", no_argument, NULL, 'f' },
 	{ "for", required_argument, NULL, ARG_FOR },
 	{ "report", no_argument, NULL, ARG_REPORT },
+	{ "format", required_argument, NULL, ARG_FORMAT },
+	{ "output", required_argument, NULL, 'o' },
+	{ "diff", required_argument, NULL, ARG_DIFF },
+	{ "anomaly", required_argument, NULL, ARG_ANOMALY },
+	{ "hot-cold", no_argument, NULL, ARG_HOT_COLD },
+	{ "icicle", no_argument, NULL, ARG_ICICLE },
+	{ "inverted", no_argument, NULL, ARG_ICICLE },
+	{ "width", required_argument, NULL, ARG_WIDTH },
+	{ "title", required_argument, NULL, ARG_TITLE },
 	{ NULL },
 };
 
@@ -57,7 +74,8 @@ const char *option_name(unsigned bits)
 {
 	static const char *const names[] = {
 		"--since", "--until", "--pid", "--unit", "--cgroup", "--comm", "--exe", "--metric",
-		"--type", "--stack", "--by", "--lines", "--follow", "--for", "--report",
+		"--type", "--stack", "--by", "--lines", "--follow", "--for", "--report", "--format",
+		"--output", "--diff", "--anomaly", "--hot-cold", "--icicle", "--width", "--title",
 	};
 	int bit = __builtin_ffs(bits);
 
@@ -201,6 +219,36 @@ static bool take_for(const char *value, uint64_t *ret_us)
 	return true;
 }
 
+static bool take_format(const char *value, enum flame_format *ret)
+{
+	if (format_from_string(value, ret) < 0) {
+		log_error("Unknown --format=%s: folded, svg, html, speedscope, pprof or d3.", value);
+		return false;
+	}
+	return true;
+}
+
+static bool take_anomaly(const char *value, uint64_t *ret)
+{
+	if (parse_u64(value, ret) < 0 || *ret == 0 || *ret > INT64_MAX) {
+		log_error("\"%s\" is no anomaly: a number, as \"stackctl anomalies\" lists them.", value);
+		return false;
+	}
+	return true;
+}
+
+static bool take_width(const char *value, unsigned *ret)
+{
+	uint64_t n;
+
+	if (parse_u64(value, &n) < 0 || n < SVG_WIDTH_LEAST || n > SVG_WIDTH_MOST) {
+		log_error("\"%s\" is no width: from %d to %d pixels.", value, SVG_WIDTH_LEAST, SVG_WIDTH_MOST);
+		return false;
+	}
+	*ret = n;
+	return true;
+}
+
 static bool take_json(const char *value, bool is_terminal, enum json_mode *ret)
 {
 	if (!value)
@@ -216,6 +264,40 @@ static bool take_json(const char *value, bool is_terminal, enum json_mode *ret)
 		return false;
 	}
 	return true;
+}
+
+/* How flame draws. */
+static bool take_picture(struct options *o, int c)
+{
+	switch (c) {
+	case ARG_FORMAT:
+		o->given |= OPTION_FORMAT;
+		return take_format(optarg, &o->format);
+	case 'o':
+		o->given |= OPTION_OUTPUT;
+		return take_name("--output", optarg, &o->output);
+	case ARG_DIFF:
+		o->given |= OPTION_DIFF;
+		return take_name("--diff", optarg, &o->diff);
+	case ARG_ANOMALY:
+		o->given |= OPTION_ANOMALY;
+		return take_anomaly(optarg, &o->anomaly);
+	case ARG_HOT_COLD:
+		o->given |= OPTION_HOT_COLD;
+		return true;
+	case ARG_ICICLE:
+		o->given |= OPTION_ICICLE;
+		return true;
+	case ARG_WIDTH:
+		o->given |= OPTION_WIDTH;
+		return take_width(optarg, &o->width);
+	case ARG_TITLE:
+		o->given |= OPTION_TITLE;
+		return take_name("--title", optarg, &o->title);
+	default:
+		/* getopt has said what is wrong. */
+		return false;
+	}
 }
 
 /* Options that select what is shown: not every verb takes them. */
@@ -268,8 +350,7 @@ static bool take_selection(struct options *o, int c)
 		o->given |= OPTION_REPORT;
 		return true;
 	default:
-		/* getopt has said what is wrong. */
-		return false;
+		return take_picture(o, c);
 	}
 }
 
@@ -310,13 +391,13 @@ static bool take_option(struct options *o, int c)
 
 bool options_parse(struct options *ret, int argc, char **argv, int *ret_first)
 {
-	struct options o = { .now_us = clock_realtime_us() };
+	struct options o = { .now_us = clock_realtime_us(), .width = SVG_WIDTH_DEFAULT };
 	const char *path = getenv("STACKD_SOCKET");
 	int c;
 
 	term_setup(&o.term);
 	o.socket = path && *path ? path : WIRE_SOCKET_PATH;
-	while ((c = getopt_long(argc, argv, "hqvljS:U:p:u:m:t:n:f", long_options, NULL)) >= 0)
+	while ((c = getopt_long(argc, argv, "hqvljS:U:p:u:m:t:n:fo:", long_options, NULL)) >= 0)
 		if (!take_option(&o, c)) {
 			if (c == '?')
 				log_error("Try \"stackctl --help\".");

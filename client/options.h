@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 
+#include "formats.h"
 #include "term.h"
 
 enum json_mode { JSON_OFF, JSON_SHORT, JSON_PRETTY };
@@ -22,6 +23,15 @@ enum option_bits {
 	OPTION_FOLLOW = 1 << 12,
 	OPTION_FOR = 1 << 13,
 	OPTION_REPORT = 1 << 14,
+	OPTION_FORMAT = 1 << 15,
+	OPTION_OUTPUT = 1 << 16,
+	OPTION_DIFF = 1 << 17,
+	OPTION_ANOMALY = 1 << 18,
+	OPTION_HOT_COLD = 1 << 19,
+	OPTION_ICICLE = 1 << 20,
+	OPTION_WIDTH = 1 << 21,
+	OPTION_TITLE = 1 << 22,
+	OPTION_PICTURE = OPTION_FORMAT | OPTION_OUTPUT | OPTION_ICICLE | OPTION_WIDTH | OPTION_TITLE,
 	OPTION_RANGE = OPTION_SINCE | OPTION_UNTIL,
 	OPTION_FILTER = OPTION_RANGE | OPTION_PID | OPTION_UNIT | OPTION_CGROUP | OPTION_COMM | OPTION_EXE,
 };
@@ -41,6 +51,10 @@ struct options {
 	const char *type; /* as on the wire: "level_shift" */
 	bool by_stack;
 	uint32_t lines;
+	enum flame_format format;
+	const char *output, *diff, *title;
+	uint64_t anomaly;
+	unsigned width; /* pixels */
 	uint64_t now_us;
 	struct term term;
 };

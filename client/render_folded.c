@@ -117,3 +117,44 @@ int folded_print(struct folded *f, const struct json *row, FILE *file)
 	fprintf(file, " %lld\n", (long long)value);
 	return 0;
 }
+
+/* ---- a tree ---- */
+
+struct lines {
+	FILE *file;
+	char **names; /* by frame */
+};
+
+static int print_stack(void *userdata, const struct flame *f, const uint32_t *path, size_t n)
+{
+	const struct lines *l = userdata;
+	const struct flame_node *leaf = &f->nodes[n > 0 ? path[n - 1] : 0];
+
+	for (size_t i = 0; i < n; i++) {
+		if (i > 0)
+			fputc(';', l->file);
+		fputs(l->names[f->nodes[path[i]].frame], l->file);
+	}
+	if (f->shape == FLAME_DIFF)
+		fprintf(l->file, " %llu", (unsigned long long)leaf->self[FLAME_BEFORE]);
+	fprintf(l->file, " %llu\n", (unsigned long long)leaf->self[FLAME_AFTER]);
+	return ferror(l->file) ? -EIO : 0;
+}
+
+int write_folded(const struct flame *f, FILE *file)
+{
+	struct lines l = { .file = file, .names = calloc(f->n_frames, sizeof(*l.names)) };
+	int r = l.names ? 0 : -ENOMEM;
+
+	for (size_t i = 0; r >= 0 && i < f->n_frames; i++) {
+		l.names[i] = folded_name(f->frames[i].name, f->frames[i].kind == FLAME_KERNEL ? "_[k]" : "");
+		if (!l.names[i])
+			r = -ENOMEM;
+	}
+	if (r >= 0)
+		r = flame_each_stack(f, print_stack, &l);
+	for (size_t i = 0; l.names && i < f->n_frames; i++)
+		free(l.names[i]);
+	free(l.names);
+	return r;
+}

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "call.h"
+#include "flame.h"
 
 struct folded;
 int folded_new(struct folded **ret);
@@ -13,6 +14,9 @@ DEFINE_CLEANUP(struct folded *, folded_free)
 int folded_add_frames(struct folded *f, const struct json *frames);
 /* -EBADMSG: an index points to no frame. */
 int folded_print(struct folded *f, const struct json *row, FILE *file);
+
+/* A whole tree; of a FLAME_DIFF "stack before after", as difffolded.pl writes it. -EIO: file can't be written. */
+int write_folded(const struct flame *f, FILE *file);
 
 /* A name as one frame of a folded line: no ";", no blanks, nothing that a terminal would act upon. The caller
  * frees. */
