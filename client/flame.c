@@ -125,6 +125,22 @@ static int remember(struct flame *f, uint64_t key, uint64_t value)
 	return 0;
 }
 
+/* name as it is shown; the caller owns it. */
+static int keep_name(struct flame *f, const char *name, char **ret)
+{
+	_cleanup_free_ char *escaped = text_escape(name, true);
+	size_t size;
+
+	if (!escaped)
+		return -ENOMEM;
+	size = strlen(escaped) + 1;
+	if (size > FLAME_NAMES_MAX - f->name_bytes)
+		return -E2BIG;
+	f->name_bytes += size;
+	*ret = TAKE_PTR(escaped);
+	return 0;
+}
+
 static int intern_object(struct flame *f, const char *object, uint32_t *ret)
 {
 	uint64_t key = hash64_string(object, SEED_OBJECT), known;
@@ -139,11 +155,10 @@ static int intern_object(struct flame *f, const char *object, uint32_t *ret)
 		return 0;
 	}
 	r = RESERVE(f->objects, f->objects_allocated, f->n_objects, 1, FLAME_FRAMES_MAX);
+	if (r >= 0)
+		r = keep_name(f, object, &f->objects[f->n_objects]);
 	if (r < 0)
 		return r;
-	f->objects[f->n_objects] = text_escape(object, true);
-	if (!f->objects[f->n_objects])
-		return -ENOMEM;
 	*ret = f->n_objects++;
 	return remember(f, key, *ret);
 }
@@ -166,11 +181,10 @@ int flame_intern(struct flame *f, const char *name, const char *object, enum fla
 		return 0;
 	}
 	r = RESERVE(f->frames, f->frames_allocated, f->n_frames, 1, FLAME_FRAMES_MAX);
+	if (r >= 0)
+		r = keep_name(f, name, &frame.name);
 	if (r < 0)
 		return r;
-	frame.name = text_escape(name, true);
-	if (!frame.name)
-		return -ENOMEM;
 	f->frames[f->n_frames] = frame;
 	*ret = f->n_frames++;
 	return remember(f, key, *ret);
@@ -192,7 +206,7 @@ int flame_add(struct flame *f, const uint32_t *frames, size_t n, enum flame_side
 	}
 	r = RESERVE(f->refs, f->refs_allocated, f->n_refs, n, FLAME_REFS_MAX);
 	if (r >= 0)
-		r = RESERVE(f->stacks, f->stacks_allocated, f->n_stacks, 1, FLAME_REFS_MAX);
+		r = RESERVE(f->stacks, f->stacks_allocated, f->n_stacks, 1, FLAME_STACKS_MAX);
 	if (r < 0)
 		return r;
 	s = &f->stacks[f->n_stacks++];

@@ -11,10 +11,12 @@
 
 #include "base.h"
 
-#define FLAME_DEPTH_MAX 1024               /* frames of a stack; what is further in is cut off */
-#define FLAME_FRAMES_MAX (1024 * 1024)     /* different frames */
-#define FLAME_REFS_MAX (32 * 1024 * 1024)  /* frames of all stacks together: 128 MiB */
-#define FLAME_NODES_MAX (4 * 1024 * 1024)  /* 256 MiB */
+#define FLAME_DEPTH_MAX 1024                /* frames of a stack; what is further in is cut off */
+#define FLAME_FRAMES_MAX (1024 * 1024)      /* different frames */
+#define FLAME_NAMES_MAX (256 * 1024 * 1024) /* bytes of the names of frames and objects */
+#define FLAME_STACKS_MAX (8 * 1024 * 1024)  /* 256 MiB */
+#define FLAME_REFS_MAX (32 * 1024 * 1024)   /* frames of all stacks together: 128 MiB */
+#define FLAME_NODES_MAX (4 * 1024 * 1024)   /* 256 MiB */
 
 /* Where a frame's code is; a graph is coloured by it. */
 enum flame_kind {
@@ -67,6 +69,7 @@ struct flame {
 	size_t n_frames, frames_allocated;
 	char **objects;
 	size_t n_objects, objects_allocated;
+	size_t name_bytes; /* of frames and objects */
 	struct map64 *ids; /* hash of a frame or of an object -> its index */
 	uint32_t *refs;
 	size_t n_refs, refs_allocated;
@@ -83,9 +86,10 @@ struct flame *flame_free(struct flame *f); /* accepts NULL, returns NULL */
 DEFINE_CLEANUP(struct flame *, flame_free)
 
 /* The number of a frame. Frames of the same name, object and kind are one. object: "" for none. -E2BIG:
- * FLAME_FRAMES_MAX. */
+ * FLAME_FRAMES_MAX or FLAME_NAMES_MAX. */
 int flame_intern(struct flame *f, const char *name, const char *object, enum flame_kind kind, uint32_t *ret);
-/* frames: outermost first. The same stack may come again: values add up. -E2BIG: FLAME_REFS_MAX. */
+/* frames: outermost first. The same stack may come again: values add up. -E2BIG: FLAME_REFS_MAX or
+ * FLAME_STACKS_MAX. */
 int flame_add(struct flame *f, const uint32_t *frames, size_t n, enum flame_side side, uint64_t value);
 /* Multiplies one side of all stacks, to compare windows of different length. */
 void flame_scale(struct flame *f, enum flame_side side, double factor);

@@ -1,6 +1,6 @@
 (function () {
 "use strict";
-const ROW = 17, MARGIN = 10, PADDING = 3, GAP = 0.6, GAP_FROM = 3;
+const ROW = 17, MARGIN = 10, PADDING = 3, GAP = 0.6, GAP_FROM = 3, THIN = 10;
 const svg = document.getElementById("flame");
 const by = id => document.getElementById(id);
 const total = Number(svg.dataset.total) || 1, rows = Number(svg.dataset.rows), top = Number(svg.dataset.top);
@@ -41,6 +41,7 @@ function place() {
 			continue;
 		const x = parent ? MARGIN : MARGIN + (f.x - shown.x) * scale, w = parent ? inner : f.w * scale;
 		const y = top + ROW * (icicle ? f.d : rows - 1 - f.d);
+		f.g.classList.toggle("thin", w < THIN);
 		f.rect.setAttribute("x", x.toFixed(2));
 		f.rect.setAttribute("width", (w > GAP_FROM ? w - GAP : w).toFixed(2));
 		f.rect.setAttribute("y", y);

@@ -69,25 +69,37 @@ static int intern_line(struct flame *f, char *line, uint32_t frames[static FLAME
 	return 0;
 }
 
-/* The next line that says something. 0: there is none. */
-static int next_line(FILE *file, char **line, size_t *allocated, struct folded_error *error)
+/* The next line, without its end. 0: there is none. Not getline(), which keeps whatever comes before the next
+ * newline, and there may be none. */
+static int read_line(FILE *file, char line[static LINE_MAX_BYTES + 1], const char **ret_reason)
 {
-	for (;;) {
-		ssize_t n;
+	size_t n = 0;
+	int c;
 
-		errno = 0;
-		n = getline(line, allocated, file);
-		if (n < 0)
-			return ferror(file) || errno == ENOMEM ? negative_errno() : 0;
-		error->line++;
-		error->reason = n > LINE_MAX_BYTES              ? "the line is longer than 1 MiB"
-				: memchr(*line, 0, (size_t)n) ? "it is not text"
-							      : NULL;
-		if (error->reason)
+	errno = 0;
+	while ((c = getc_unlocked(file)) != EOF && c != '\n') {
+		if (!c || n == LINE_MAX_BYTES) {
+			*ret_reason = c ? "the line is longer than 1 MiB" : "it is not text";
 			return -EBADMSG;
-		if ((*line)[strspn(*line, " \t\r\n\v\f")])
-			return 1;
+		}
+		line[n++] = c;
 	}
+	line[n] = 0;
+	if (ferror(file))
+		return negative_errno();
+	return c != EOF || n > 0;
+}
+
+/* The next line that says something. 0: there is none. */
+static int next_line(FILE *file, char line[static LINE_MAX_BYTES + 1], struct folded_error *error)
+{
+	int r;
+
+	do {
+		error->line++;
+		r = read_line(file, line, &error->reason);
+	} while (r > 0 && !line[strspn(line, " \t\r\v\f")]);
+	return r;
 }
 
 static size_t count_values(const char *line)
@@ -105,12 +117,14 @@ static int read_all(struct flame *f, FILE *file, size_t n_values, enum flame_sid
                     struct folded_error *ret_error)
 {
 	uint32_t frames[FLAME_DEPTH_MAX];
-	_cleanup_free_ char *line = NULL;
-	size_t allocated = 0, n;
+	_cleanup_free_ char *line = malloc(LINE_MAX_BYTES + 1);
+	size_t n;
 	int r;
 
 	*ret_error = (struct folded_error) {};
-	while ((r = next_line(file, &line, &allocated, ret_error)) > 0) {
+	if (!line)
+		return -ENOMEM;
+	while ((r = next_line(file, line, ret_error)) > 0) {
 		uint64_t values[2] = {};
 
 		if (n_values == 0)

@@ -162,8 +162,10 @@ static int write_sample(void *userdata, const struct flame *f, const uint32_t *p
 {
 	struct pprof *p = userdata;
 	const struct flame_node *leaf = &f->nodes[n > 0 ? path[n - 1] : 0];
-	/* A process is no function, but a label; alone, it is all there is. */
-	size_t first = n > 1 && is_process(f, path[0]) ? 1 : 0;
+	bool labelled = n > 1 && is_process(f, path[0]);
+	/* A process is no function, but a label; alone, it is all there is. A file doesn't say whether stacks begin
+	 * with a process, and no function may be lost. */
+	size_t first = labelled && p->meta->metric < METRIC_ALL_N ? 1 : 0;
 
 	for (size_t i = n; i-- > first;)
 		put_varint(&p->inner, (uint64_t)f->nodes[path[i]].frame + 1);
@@ -172,7 +174,7 @@ static int write_sample(void *userdata, const struct flame *f, const uint32_t *p
 		put_varint(&p->inner, leaf->self[FLAME_BEFORE]);
 	put_varint(&p->inner, leaf->self[FLAME_AFTER]);
 	put_inner(&p->message, SAMPLE_VALUES, &p->inner);
-	if (first > 0) {
+	if (labelled) {
 		put_number(&p->inner, LABEL_KEY, STRING_PROCESS);
 		put_number(&p->inner, LABEL_STR, p->names + f->nodes[path[0]].frame);
 		put_inner(&p->message, SAMPLE_LABEL, &p->inner);

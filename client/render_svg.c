@@ -16,6 +16,7 @@
 #define GAP 0.6            /* pixels between neighbours, where they are wide enough */
 #define GAP_FROM 3.0
 #define LEAST_PIXELS 0.1   /* narrower ones aren't shown */
+#define THIN_PIXELS 10.0   /* a dashed edge would be all that is seen of a narrower one */
 
 struct picture {
 	const struct flame *flame;
@@ -67,9 +68,10 @@ size_t svg_choose(const struct flame *f, unsigned pixels, uint64_t *ret_width)
 
 	for (;; least = MAX(2 * least, 1.0)) {
 		uint64_t width = MAX((uint64_t)ceil(least), (uint64_t)1);
-		size_t n = 0;
+		size_t n = 1;
 
-		for (size_t i = 0; i < f->n_nodes; i++)
+		/* Ends: sums saturate at INT64_MAX, above which there is "all" only. */
+		for (size_t i = 1; i < f->n_nodes; i++)
 			n += f->nodes[i].width >= width;
 		if (n <= SVG_FRAMES_MAX) {
 			*ret_width = width;
@@ -217,7 +219,7 @@ static void put_frame(const struct picture *p, size_t i, uint64_t at)
 	const char *class = "f";
 
 	if (p->flame->shape == FLAME_DIFF && i > 0 && n->total[FLAME_AFTER] == 0)
-		class = "f gone";
+		class = width < THIN_PIXELS ? "f gone thin" : "f gone";
 	fprintf(p->file, "<g class=\"%s\" data-x=\"%llu\" data-w=\"%llu\" data-d=\"%u\" data-n=\"", class,
 	        (unsigned long long)at, (unsigned long long)n->width, n->depth);
 	put_xml(p->file, name);
@@ -244,7 +246,7 @@ static void put_frames(const struct picture *p)
 
 		next[n->depth] = at + n->width;
 		next[n->depth + 1] = at;
-		if (n->width < p->least) {
+		if (n->width < p->least && i > 0) {
 			/* None of its callees is wider. */
 			i = n->end;
 			continue;
@@ -380,7 +382,7 @@ int write_html(const struct flame *f, const struct flame_meta *m, const struct s
 	/* The policy makes sure that a hostile name could fetch nothing even if it came to be taken for markup. */
 	fputs("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
 	      "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
-	      "script-src 'unsafe-inline'\">\n<title>",
+	      "script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'\">\n<title>",
 	      file);
 	put_xml(file, m->title);
 	fprintf(file, "</title>\n<style>\n%s</style>\n</head>\n<body>\n<header>\n<h1>", flame_css);

@@ -20,7 +20,7 @@ struct svg_style {
 int write_svg(const struct flame *f, const struct flame_meta *m, const struct svg_style *style, FILE *file);
 int write_html(const struct flame *f, const struct flame_meta *m, const struct svg_style *style, FILE *file);
 
-/* Frames that a picture shows: those at least *ret_width (of struct flame_node) wide; at most SVG_FRAMES_MAX of
- * them, so that a viewer stays quick. */
+/* Frames that a picture shows: those at least *ret_width (of struct flame_node) wide, and "all"; at most
+ * SVG_FRAMES_MAX of them, so that a viewer stays quick. */
 #define SVG_FRAMES_MAX 16000
 size_t svg_choose(const struct flame *f, unsigned pixels, uint64_t *ret_width);

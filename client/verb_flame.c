@@ -93,6 +93,10 @@ static int flame_folded(const struct options *o)
 
 	if (!output_open(&out, o->output) || !stream_folded(o, out.file, &n))
 		return EXIT_FAILURE;
+	if (n == 0 && out.path) {
+		log_error("Nothing was recorded of that: there is nothing to write.");
+		return EXIT_FAILURE;
+	}
 	if (n == 0 && !o->quiet)
 		log_notice("Nothing was recorded of that.");
 	return output_commit(&out) ? EXIT_SUCCESS : EXIT_FAILURE;
