@@ -2,12 +2,12 @@
 #include "flame_query.h"
 
 #include "call.h"
+#include "flame_scope.h"
 #include "read_folded.h"
 #include "timestamp.h"
 
 #define DEFAULT_WINDOW_US (15 * 60 * USEC_PER_SEC) /* stackd's own */
 #define SETTLED_US (2 * USEC_PER_SEC)              /* the last moments may not have been drained yet */
-#define BESIDE_ANOMALY_US (60 * USEC_PER_SEC)      /* what an anomaly keeps in stackd's store before and after it */
 #define PROCESSES_MOST 10000                       /* as many as stackd gives */
 
 /* Of a reply, how its figures came about. */
@@ -194,15 +194,19 @@ static char *filter_text(const struct options *o)
 	return text;
 }
 
-static int set_title(struct flame_meta *meta, const struct options *o, const char *what)
+/* more: programs beside the one of o */
+static int set_title(struct flame_meta *meta, const struct options *o, size_t more, const char *what)
 {
 	_cleanup_free_ char *filter = filter_text(o), *title = NULL;
+	char others[FORMAT_MAX] = "";
 
 	if (!filter)
 		return -ENOMEM;
+	if (more > 0)
+		snprintf(others, sizeof(others), " and %zu more", more);
 	if (o->given & OPTION_TITLE)
 		title = strdup(o->title);
-	else if (asprintf(&title, "%s%s%s", what, *filter ? "" : ", all processes", filter) < 0)
+	else if (asprintf(&title, "%s%s%s%s", what, *filter ? "" : ", all processes", filter, others) < 0)
 		title = NULL;
 	if (!title)
 		return -ENOMEM;
@@ -273,7 +277,7 @@ bool flame_of_window(struct flame **ret, struct flame_meta *meta, const struct o
 	if (!take(&in, o))
 		return false;
 	set_window(meta, metric_of(o), &in.provenance);
-	r = set_title(meta, o, metric_to_string(metric_of(o)));
+	r = set_title(meta, o, 0, metric_to_string(metric_of(o)));
 	if (r >= 0)
 		r = note_window(meta, "", &in.provenance);
 	return tell(r) && finish(ret, &f, meta);
@@ -358,7 +362,7 @@ bool flame_of_hot_cold(struct flame **ret, struct flame_meta *meta, const struct
 	if (!good || !tell(r))
 		return false;
 	set_window(meta, METRIC_OFF_CPU, &in.provenance);
-	r = set_title(meta, o, "on-cpu and off-cpu");
+	r = set_title(meta, o, 0, "on-cpu and off-cpu");
 	if (r >= 0)
 		r = note_window(meta, "", &in.provenance);
 	if (r >= 0)
@@ -368,7 +372,8 @@ bool flame_of_hot_cold(struct flame **ret, struct flame_meta *meta, const struct
 
 /* ---- two windows ---- */
 
-static bool diff_windows(struct flame **ret, struct flame_meta *meta, const struct options *o,
+/* Asks n questions of each window, the first of which the title tells. */
+static bool diff_windows(struct flame **ret, struct flame_meta *meta, const struct options *o, size_t n,
                          const struct time_window windows[static 2], const char *what)
 {
 	_cleanup_(flame_freep) struct flame *f = NULL;
@@ -379,19 +384,23 @@ static bool diff_windows(struct flame **ret, struct flame_meta *meta, const stru
 	if (!tell(flame_new(&f, FLAME_DIFF)))
 		return false;
 	for (size_t side = 0; side < 2; side++) {
-		struct intake in = { .flame = f, .side = side };
-		struct options window = *o;
+		struct intake in = {};
 
-		window.given |= OPTION_RANGE;
-		window.since_us = windows[side].since_us;
-		window.until_us = windows[side].until_us;
-		if (!take(&in, &window))
-			return false;
+		for (size_t i = 0; i < n; i++) {
+			struct options window = o[i];
+
+			window.given |= OPTION_RANGE;
+			window.since_us = windows[side].since_us;
+			window.until_us = windows[side].until_us;
+			in = (struct intake) { .flame = f, .side = side };
+			if (!take(&in, &window))
+				return false;
+		}
 		provenances[side] = in.provenance;
 		lengths[side] = (double)in.provenance.until_us - in.provenance.since_us;
 	}
 	set_window(meta, metric_of(o), &provenances[FLAME_AFTER]);
-	r = set_title(meta, o, what);
+	r = set_title(meta, o, n - 1, what);
 	if (r >= 0)
 		r = note_window(meta, "before: ", &provenances[FLAME_BEFORE]);
 	if (r >= 0)
@@ -415,75 +424,23 @@ bool flame_of_windows(struct flame **ret, struct flame_meta *meta, const struct 
 		return false;
 	}
 	snprintf(what, sizeof(what), "%s, before and after", metric_to_string(metric_of(o)));
-	return diff_windows(ret, meta, o, windows, what);
+	return diff_windows(ret, meta, o, 1, windows, what);
 }
 
-/* ---- an anomaly ---- */
-
-static bool find_anomaly(const struct options *o, struct json **ret_root, const struct json **ret)
-{
-	_cleanup_(json_writer_freep) struct json_writer *parameters = call_parameters();
-	_cleanup_(json_freep) struct json *root = NULL;
-	const struct json *anomalies;
-	struct fields f = {};
-
-	if (!parameters)
-		return false;
-	json_put_int(parameters, "limit", LINES_ALL);
-	if (!call_joined(&root, o, "ListAnomalies", parameters))
-		return false;
-	anomalies = field_array(&f, root, "anomalies");
-	for (size_t i = 0; i < json_length(anomalies); i++)
-		if ((uint64_t)field_int(&f, json_at(anomalies, i), "id") == o->anomaly) {
-			*ret = json_at(anomalies, i);
-			*ret_root = TAKE_PTR(root);
-			return fields_are_good(&f);
-		}
-	if (fields_are_good(&f))
-		log_error("No such anomaly is kept: %llu. See: stackctl anomalies",
-		          (unsigned long long)o->anomaly);
-	return false;
-}
+/* ---- an anomaly, an incident ---- */
 
 bool flame_of_anomaly(struct flame **ret, struct flame_meta *meta, const struct options *o)
 {
-	_cleanup_(json_freep) struct json *root = NULL;
-	const struct json *anomaly = NULL;
-	struct time_window windows[2];
-	struct options about = *o;
-	uint64_t seen_us, since_us;
-	char what[2 * FORMAT_MAX];
-	const char *type;
-	struct fields f = {};
+	_cleanup_scope_ struct flame_scope s = {};
 
-	if (!find_anomaly(o, &root, &anomaly))
-		return false;
-	seen_us = field_int(&f, anomaly, "time_us");
-	since_us = MIN((uint64_t)field_int(&f, anomaly, "since_us"), seen_us);
-	type = field_string(&f, anomaly, "type");
-	if (!(o->given & OPTION_METRIC))
-		about.metric = field_metric(&f, anomaly, "metric");
-	about.unit = field_string(&f, anomaly, "unit");
-	about.cgroup = field_string(&f, anomaly, "cgroup");
-	about.exe = field_string(&f, anomaly, "exe");
-	if (!fields_are_good(&f))
-		return false;
-	about.given |= OPTION_METRIC;
-	/* Its workload, unless something else is asked for. */
-	if (!(o->given & (OPTION_PID | OPTION_UNIT | OPTION_CGROUP | OPTION_COMM | OPTION_EXE)))
-		about.given |= (*about.unit ? OPTION_UNIT : *about.cgroup ? OPTION_CGROUP : 0) |
-		               (*about.exe ? OPTION_EXE : 0);
-	if (!(about.given & OPTION_UNIT))
-		about.unit = NULL;
-	if (!(about.given & OPTION_CGROUP))
-		about.cgroup = NULL;
-	if (!(about.given & OPTION_EXE))
-		about.exe = NULL;
-	windows[0] = (struct time_window) { since_us - MIN(since_us, BESIDE_ANOMALY_US), since_us };
-	windows[1] = (struct time_window) { since_us, MAX(MIN(seen_us + BESIDE_ANOMALY_US, o->now_us), since_us + 1) };
-	snprintf(what, sizeof(what), "%s, before and during anomaly %llu (%.32s)",
-	         metric_to_string(about.metric), (unsigned long long)o->anomaly, type);
-	return diff_windows(ret, meta, &about, windows, what);
+	return scope_of_anomaly(&s, o) && diff_windows(ret, meta, s.about, s.n, s.windows, s.what);
+}
+
+bool flame_of_incident(struct flame **ret, struct flame_meta *meta, const struct options *o)
+{
+	_cleanup_scope_ struct flame_scope s = {};
+
+	return scope_of_incident(&s, o) && diff_windows(ret, meta, s.about, s.n, s.windows, s.what);
 }
 
 /* ---- files ---- */

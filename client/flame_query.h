@@ -10,8 +10,9 @@ bool flame_of_window(struct flame **ret, struct flame_meta *meta, const struct o
 bool flame_of_hot_cold(struct flame **ret, struct flame_meta *meta, const struct options *o);
 /* o->diff: "SINCE/UNTIL..SINCE/UNTIL", or a time span: the last and the one before. */
 bool flame_of_windows(struct flame **ret, struct flame_meta *meta, const struct options *o);
-/* o->anomaly: the minute before it, and from its beginning to a minute after it was seen. */
+/* As flame_scope.h says. */
 bool flame_of_anomaly(struct flame **ret, struct flame_meta *meta, const struct options *o);
+bool flame_of_incident(struct flame **ret, struct flame_meta *meta, const struct options *o);
 bool flame_of_file(struct flame **ret, struct flame_meta *meta, const struct options *o, const char *path);
 bool flame_of_files(struct flame **ret, struct flame_meta *meta, const struct options *o, const char *before,
                     const char *after);

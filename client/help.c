@@ -64,6 +64,8 @@ static void pictures(const struct options *o)
 	     "     --diff=SPAN      The last SPAN and the one before it\n"
 	     "     --diff=FILE FILE Two files of folded stacks; needs no stackd\n"
 	     "     --anomaly=ID     What changed from the minute before an anomaly to its duration\n"
+	     "     --incident=ID    The same for an incident, in its programs and its metric\n"
+	     "     --cluster=ID     The same for the latest incident of a cluster\n"
 	     "     --icicle         Callers above callees\n"
 	     "     --inverted       The same, as flamegraph.pl calls it\n"
 	     "     --width=PIXELS   From 320 to 16384, default 1200\n"

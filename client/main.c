@@ -21,7 +21,7 @@ static const struct verb {
 	{ "label", 0, 3, verb_label },
 	{ "check", 0, 0, verb_check },
 	{ "flame",
-	  OPTION_FILTER | OPTION_METRIC | OPTION_STACK | OPTION_PICTURE | OPTION_DIFF | OPTION_ANOMALY | OPTION_HOT_COLD,
+	  OPTION_FILTER | OPTION_METRIC | OPTION_STACK | OPTION_PICTURE | OPTION_CHANGED | OPTION_HOT_COLD,
 	  1, verb_flame },
 	{ "top", OPTION_FILTER | OPTION_METRIC | OPTION_BY | OPTION_LINES, 0, verb_top },
 	{ "stacks", OPTION_FILTER | OPTION_METRIC | OPTION_LINES, 1, verb_stacks },

@@ -27,6 +27,8 @@ enum {
 	ARG_FORMAT,
 	ARG_DIFF,
 	ARG_ANOMALY,
+	ARG_INCIDENT,
+	ARG_CLUSTER,
 	ARG_HOT_COLD,
 	ARG_ICICLE,
 	ARG_WIDTH,
@@ -62,6 +64,8 @@ static const struct option long_options[] = {
 	{ "output", required_argument, NULL, 'o' },
 	{ "diff", required_argument, NULL, ARG_DIFF },
 	{ "anomaly", required_argument, NULL, ARG_ANOMALY },
+	{ "incident", required_argument, NULL, ARG_INCIDENT },
+	{ "cluster", required_argument, NULL, ARG_CLUSTER },
 	{ "hot-cold", no_argument, NULL, ARG_HOT_COLD },
 	{ "icicle", no_argument, NULL, ARG_ICICLE },
 	{ "inverted", no_argument, NULL, ARG_ICICLE },
@@ -76,6 +80,7 @@ const char *option_name(unsigned bits)
 		"--since", "--until", "--pid", "--unit", "--cgroup", "--comm", "--exe", "--metric",
 		"--type", "--stack", "--by", "--lines", "--follow", "--for", "--report", "--format",
 		"--output", "--diff", "--anomaly", "--hot-cold", "--icicle", "--width", "--title",
+		"--incident", "--cluster",
 	};
 	int bit = __builtin_ffs(bits);
 
@@ -228,13 +233,18 @@ static bool take_format(const char *value, enum flame_format *ret)
 	return true;
 }
 
-static bool take_anomaly(const char *value, uint64_t *ret)
+static bool take_number(const char *value, const char *what, const char *verb, uint64_t *ret)
 {
 	if (parse_u64(value, ret) < 0 || *ret == 0 || *ret > INT64_MAX) {
-		log_error("\"%s\" is no anomaly: a number, as \"stackctl anomalies\" lists them.", value);
+		log_error("\"%s\" is no %s: a number, as \"stackctl %s\" lists them.", value, what, verb);
 		return false;
 	}
 	return true;
+}
+
+bool parse_incident_id(const char *s, uint64_t *ret)
+{
+	return take_number(s, "incident", "incidents", ret);
 }
 
 static bool take_width(const char *value, unsigned *ret)
@@ -281,7 +291,13 @@ static bool take_picture(struct options *o, int c)
 		return take_name("--diff", optarg, &o->diff);
 	case ARG_ANOMALY:
 		o->given |= OPTION_ANOMALY;
-		return take_anomaly(optarg, &o->anomaly);
+		return take_number(optarg, "anomaly", "anomalies", &o->anomaly);
+	case ARG_INCIDENT:
+		o->given |= OPTION_INCIDENT;
+		return parse_incident_id(optarg, &o->incident);
+	case ARG_CLUSTER:
+		o->given |= OPTION_CLUSTER;
+		return parse_cluster_id(optarg, &o->cluster);
 	case ARG_HOT_COLD:
 		o->given |= OPTION_HOT_COLD;
 		return true;

@@ -31,7 +31,11 @@ enum option_bits {
 	OPTION_ICICLE = 1 << 20,
 	OPTION_WIDTH = 1 << 21,
 	OPTION_TITLE = 1 << 22,
+	OPTION_INCIDENT = 1 << 23,
+	OPTION_CLUSTER = 1 << 24,
 	OPTION_PICTURE = OPTION_FORMAT | OPTION_OUTPUT | OPTION_ICICLE | OPTION_WIDTH | OPTION_TITLE,
+	/* Each asks flame for what changed; together they make no sense. */
+	OPTION_CHANGED = OPTION_DIFF | OPTION_ANOMALY | OPTION_INCIDENT | OPTION_CLUSTER,
 	OPTION_RANGE = OPTION_SINCE | OPTION_UNTIL,
 	OPTION_FILTER = OPTION_RANGE | OPTION_PID | OPTION_UNIT | OPTION_CGROUP | OPTION_COMM | OPTION_EXE,
 };
@@ -53,7 +57,7 @@ struct options {
 	uint32_t lines;
 	enum flame_format format;
 	const char *output, *diff, *title;
-	uint64_t anomaly;
+	uint64_t anomaly, incident, cluster;
 	unsigned width; /* pixels */
 	uint64_t now_us;
 	struct term term;
@@ -66,6 +70,7 @@ bool options_parse(struct options *ret, int argc, char **argv, int *ret_first);
 /* "--since" for the lowest bit of set that is in bits. */
 const char *option_name(unsigned bits);
 
-/* Validate a stack's or a cluster's id as a person types it, and say what is wrong. */
+/* Validate a stack's, a cluster's or an incident's id as a person types it, and say what is wrong. */
 bool parse_stack_id(const char *s, uint64_t *ret);
 bool parse_cluster_id(const char *s, uint64_t *ret);
+bool parse_incident_id(const char *s, uint64_t *ret);

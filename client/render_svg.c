@@ -313,8 +313,9 @@ static void put_head(const struct picture *p)
 	fprintf(p->file,
 	        "<text class=\"button\" id=\"reset\" x=\"%.0f\" y=\"24\">Reset zoom</text>\n"
 	        "<text class=\"button\" id=\"flip\" x=\"%.0f\" y=\"24\">Flip</text>\n"
-	        "<text class=\"button right\" id=\"search\" x=\"%.0f\" y=\"24\">Search</text>\n",
-	        MARGIN, MARGIN + 90, width - MARGIN);
+	        "<text class=\"button right\" id=\"search\" x=\"%.0f\" y=\"24\">Search</text>\n"
+	        "<text class=\"right\" id=\"matched\" x=\"%.0f\" y=\"%.0f\"></text>\n",
+	        MARGIN, MARGIN + 90, width - MARGIN, width - MARGIN, HEAD + 8);
 }
 
 static void prepare(struct picture *p)
@@ -349,10 +350,7 @@ static void put_picture(const struct picture *p)
 	if (!p->in_page)
 		put_head(p);
 	put_frames(p);
-	fprintf(p->file,
-	        "<text id=\"details\" x=\"%.0f\" y=\"%.0f\"></text>\n"
-	        "<text class=\"right\" id=\"matched\" x=\"%.0f\" y=\"%.0f\"></text>\n",
-	        MARGIN, bottom + 17, p->style->width - MARGIN, bottom + 17);
+	fprintf(p->file, "<text id=\"details\" x=\"%.0f\" y=\"%.0f\"></text>\n", MARGIN, bottom + 17);
 	put_legend(p, bottom + 36);
 	if (p->left_out > 0)
 		fprintf(p->file,

@@ -112,6 +112,8 @@ static bool read_flame(struct flame **ret, struct flame_meta *meta, const struct
 		return flame_of_windows(ret, meta, o);
 	if (o->given & OPTION_ANOMALY)
 		return flame_of_anomaly(ret, meta, o);
+	if (o->given & (OPTION_INCIDENT | OPTION_CLUSTER))
+		return flame_of_incident(ret, meta, o);
 	if (o->given & OPTION_HOT_COLD)
 		return flame_of_hot_cold(ret, meta, o);
 	return flame_of_window(ret, meta, o);
@@ -195,20 +197,22 @@ static bool exclude(const struct options *o, unsigned a, unsigned b)
 
 static bool options_fit(const struct options *o, const char *file)
 {
-	static const unsigned from_stackd = OPTION_FILTER | OPTION_METRIC | OPTION_STACK | OPTION_ANOMALY | OPTION_HOT_COLD;
+	static const unsigned from_stackd = OPTION_FILTER | OPTION_METRIC | OPTION_STACK | (OPTION_CHANGED & ~OPTION_DIFF) | OPTION_HOT_COLD;
+	static const unsigned drawn = OPTION_PICTURE | OPTION_CHANGED | OPTION_HOT_COLD;
 
 	if (file && o->given & from_stackd) {
 		log_error("A saved file has no %s to choose by.", option_name(o->given & from_stackd) + 2);
 		return false;
 	}
-	if (o->json != JSON_OFF && (file || o->given & (OPTION_PICTURE | OPTION_DIFF | OPTION_ANOMALY | OPTION_HOT_COLD))) {
+	if (o->json != JSON_OFF && (file || o->given & drawn)) {
 		log_error("--json gives stackd's own answer, and does not take %s.",
-		          file ? "a file"
-		               : option_name(o->given & (OPTION_PICTURE | OPTION_DIFF | OPTION_ANOMALY | OPTION_HOT_COLD)));
+		          file ? "a file" : option_name(o->given & drawn));
 		return false;
 	}
-	return exclude(o, OPTION_DIFF, OPTION_RANGE | OPTION_ANOMALY | OPTION_HOT_COLD) &&
-	       exclude(o, OPTION_ANOMALY, OPTION_RANGE | OPTION_HOT_COLD) &&
+	return exclude(o, OPTION_DIFF, OPTION_CHANGED & ~OPTION_DIFF) &&
+	       exclude(o, OPTION_ANOMALY, OPTION_INCIDENT | OPTION_CLUSTER) &&
+	       exclude(o, OPTION_INCIDENT, OPTION_CLUSTER) &&
+	       exclude(o, OPTION_CHANGED, OPTION_RANGE | OPTION_HOT_COLD) &&
 	       exclude(o, OPTION_HOT_COLD, OPTION_METRIC | OPTION_STACK);
 }
 
@@ -225,7 +229,7 @@ int verb_flame(const struct options *o, char **args)
 	}
 	if (!choose_format(o, &format))
 		return EXIT_FAILURE;
-	if (format == FORMAT_FOLDED && !args[0] && !(o->given & (OPTION_DIFF | OPTION_ANOMALY | OPTION_HOT_COLD)))
+	if (format == FORMAT_FOLDED && !args[0] && !(o->given & (OPTION_CHANGED | OPTION_HOT_COLD)))
 		return flame_folded(o);
 	return draw(o, format, args[0]);
 }

@@ -170,16 +170,8 @@ static bool show_incident(const struct options *o, const struct json *i)
 	json_get_string(i, "cluster", &cluster);
 	printf("%*s: %s\n", LABEL_WIDTH, "Cluster", cluster);
 	printf("%*s: %s\n", LABEL_WIDTH, "Label", field_string(&f, i, "label"));
+	printf("%*s: stackctl flame --incident %lld -o %lld.svg\n", LABEL_WIDTH, "Picture", field_int(&f, i, "id"), field_int(&f, i, "id"));
 	return fields_are_good(&f);
-}
-
-static bool parse_incident_id(const char *s, uint64_t *ret)
-{
-	if (parse_u64(s, ret) < 0 || *ret == 0) {
-		log_error("\"%s\" is no incident: a number, as \"stackctl incidents\" lists them.", s);
-		return false;
-	}
-	return true;
 }
 
 int verb_incidents(const struct options *o, char **args)
@@ -282,6 +274,7 @@ static bool show_cluster(const struct options *o, const struct json *c)
 		printf("%*s: until %s\n", LABEL_WIDTH, "Muted", json_get_u64(c, "muted_until_us", &until_us) > 0 ? time_format_long(until, until_us) : "unmuted");
 	show_list(o, "Where", field_array(&f, c, "units"));
 	show_list(o, "Functions", field_array(&f, c, "common"));
+	printf("%*s: stackctl flame --cluster %s -o cluster.svg\n", LABEL_WIDTH, "Picture", field_string(&f, c, "id"));
 	if (remedy) {
 		put_text(o, "Remedy", field_string(&f, remedy, "name"));
 		put_text(o, "", field_string(&f, remedy, "explain"));

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 
-from fake_stackd import HEALTHY, HOSTILE, NOW_US, PROCESS, WINDOW, Close, anomaly, flame, frame, reply
+from fake_stackd import HEALTHY, HOSTILE, NOW_US, PROCESS, WINDOW, Close, anomaly, cluster, flame, frame, incident, reply
 from harness import DIRECTORY, ENVIRONMENT, SOCKET, STACKCTL, TIMEOUT, FakeStackd, bad, good, in_terminal, main, run, test
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -123,6 +123,10 @@ def options_that_exclude_each_other():
         "--diff=5min", "-S10m"
     )
     assert "--diff and --anomaly can't" in refused("--diff=5min", "--anomaly=1")
+    assert "--incident and --cluster can't" in refused("--incident=1", "--cluster=00000000000000c1")
+    assert "--anomaly and --incident can't" in refused("--incident=1", "--anomaly=1")
+    assert "--incident and --hot-cold can't" in refused("--incident=1", "--hot-cold")
+    assert "is no incident" in refused("--incident=0") and "is no cluster" in refused("--cluster=7")
     assert "--hot-cold and --metric can't" in refused("--hot-cold", "-mhits")
     assert "A saved file has no unit" in refused("x.folded", "-u", "a")
     assert "--json gives stackd's own answer, and does not take --hot-cold" in refused("--json", "--hot-cold")
@@ -454,6 +458,90 @@ def before_and_during_an_anomaly():
     calls = [c[1] for c in done.calls if c[0] == "GetFlame"]
     assert calls[0]["metric"] == "hits" and set(calls[0]["filter"]) == {"pid", "since_us", "until_us"}
     assert "No such anomaly is kept: 8" in bad("flame", "--anomaly=8", answers=answers)
+
+
+def programs(*rows_):
+    return [{"unit": u, "cgroup": c, "exe": e, "comm": "x", "uid": 0} for u, c, e in rows_]
+
+
+def asked_of(calls):
+    """(the filters without times, the windows) of what was asked by GetFlame."""
+    filters = [c[1]["filter"] for c in calls if c[0] == "GetFlame"]
+    times = [(f.pop("since_us"), f.pop("until_us")) for f in filters]
+    return filters, times
+
+
+@test
+def before_and_during_an_incident():
+    opened, closed = NOW_US - 600 * 10**6, NOW_US - 480 * 10**6
+    answers = {
+        "ListIncidents": [reply(incidents=[incident()])],
+        # It had begun 20 s before it was told.
+        "ListAnomalies": [reply(anomalies=[anomaly(9), anomaly(42, since_us=opened - 20 * 10**6)], missed=0)],
+    }
+    done = good("flame", "--incident=7", "--format=svg", answers=answers)
+    assert [c[1] for c in done.calls if c[0] == "ListIncidents"] == [{"id": 7}]
+    assert [c[1]["metric"] for c in done.calls if c[0] == "GetFlame"] == ["blocked"] * 2
+    filters, times = asked_of(done.calls)
+    assert filters == [{"unit": "shop.service", "exe": "/usr/bin/shop"}] * 2
+    assert times == [(opened - 80 * 10**6, opened - 20 * 10**6), (opened - 20 * 10**6, closed)]
+    title = "blocked, before and during incident 7 (lock contention in pool_get), shop.service, /usr/bin/shop"
+    assert lint(done.stdout).find(SVG + "title").text == title
+    # When its anomaly is forgotten, it began when it opened; it goes on; somebody asks for something else.
+    answers = {
+        "ListIncidents": [reply(incidents=[incident(closed=False)])],
+        "ListAnomalies": [reply(anomalies=[], missed=0)],
+    }
+    done = good("flame", "--incident=7", "-p12", "-m", "on-cpu", answers=answers)
+    filters, ((_, middle), (since, until)) = asked_of(done.calls)
+    assert filters == [{"pid": 12}] * 2 and middle == since == opened and until > NOW_US - 10**6
+    assert {c[1].get("metric") for c in done.calls if c[0] == "GetFlame"} == {"on_cpu"}
+    err = bad("flame", "--incident=8", answers={"ListIncidents": [reply(incidents=[])]})
+    assert "No such incident is kept: 8" in err
+
+
+@test
+def programs_of_an_incident_are_counted_once():
+    def asked(*rows_):
+        answers = {
+            "ListIncidents": [reply(incidents=[incident(workloads=programs(*rows_))])],
+            "ListAnomalies": [reply(anomalies=[], missed=0)],
+        }
+        done = good("flame", "--incident=7", "--format=svg", answers=answers)
+        filters, times = asked_of(done.calls)
+        half = len(filters) // 2
+        assert filters[:half] == filters[half:] and len(set(times[:half])) == len(set(times[half:])) == 1
+        tree = json.loads(good("flame", "--incident=7", "--format=d3", answers=answers).out)
+        assert tree["after"] == 700 * half, "every answer is summed up"
+        return filters[:half], lint(done.stdout).find(SVG + "title").text
+
+    a = ("a.service", "/s/a.service", "/bin/a")
+    assert asked(a, a)[0] == [{"unit": "a.service", "exe": "/bin/a"}]
+    filters, title = asked(a, ("b.service", "/s/b.service", "/bin/a"), ("", "/t", "/bin/c"))
+    assert [sorted(f.values()) for f in filters] == [
+        ["/bin/a", "a.service"],
+        ["/bin/a", "b.service"],
+        ["/bin/c", "/t"],
+    ]
+    assert title.endswith("a.service, /bin/a and 2 more"), title
+    # Whichever comes first, the wider one is asked for; "/t" is not within "/tt".
+    for pair in [[("", "/t/x", "/bin/c"), ("", "/t", "/bin/c")], [("", "/t", "/bin/c"), ("", "/t/x", "/bin/c")]]:
+        assert asked(*pair)[0] == [{"cgroup": "/t", "exe": "/bin/c"}]
+    assert len(asked(("", "/tt", "/bin/c"), ("", "/t", "/bin/c"))[0]) == 2
+    assert len(asked(("", "/t/x", "/bin/d"), ("", "/t", "/bin/c"))[0]) == 2
+    assert asked(a, ("", "/s", "/bin/a"))[0] == [{"cgroup": "/s", "exe": "/bin/a"}]
+
+
+@test
+def latest_of_a_cluster():
+    rows_ = [incident(5, opened_us=NOW_US - 9000 * 10**6, closed_us=NOW_US - 8000 * 10**6), incident(7), incident(3, opened_us=1)]
+    answers = {"GetCluster": [reply(cluster=cluster(), incidents=rows_)], "ListAnomalies": [reply(anomalies=[], missed=0)]}
+    done = good("flame", "--cluster=00000000000000c1", answers=answers)
+    assert [c[1] for c in done.calls if c[0] == "GetCluster"] == [{"cluster": "00000000000000c1"}]
+    assert asked_of(done.calls)[1][1] == (NOW_US - 600 * 10**6, NOW_US - 480 * 10**6)
+    assert re.fullmatch(r"(\S+ \d+ \d+\n)+", done.out), done.out
+    err = bad("flame", "--cluster=00000000000000c1", answers={"GetCluster": [reply(cluster=cluster(), incidents=[])]})
+    assert "None of the incidents of cluster 00000000000000c1" in err
 
 
 @test
