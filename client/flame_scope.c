@@ -179,23 +179,19 @@ static bool find_incident(const struct options *o, struct json **ret_root, const
 	return *ret;
 }
 
-/* When it began: an incident opens when the first anomaly is seen, which had begun before. */
-static bool find_beginning(const struct options *o, const struct json *moved, uint64_t *since_us)
+/* When what moved most began to: an incident opens when its first anomaly is seen, which had begun before. The others don't
+ * count, since what came along may have begun long ago. */
+static bool find_beginning(const struct options *o, const struct json *most, uint64_t *since_us)
 {
 	_cleanup_(json_freep) struct json *root = NULL;
-	const struct json *list;
+	const struct json *list, *anomaly;
 	struct fields f = {};
 
-	if (json_length(moved) == 0)
-		return true;
 	if (!list_anomalies(o, &root, &list))
 		return false;
-	for (size_t i = 0; i < json_length(moved); i++) {
-		const struct json *a = find_anomaly(list, field_int(&f, json_at(moved, i), "anomaly"), &f);
-
-		if (a)
-			*since_us = MIN(*since_us, (uint64_t)field_int(&f, a, "since_us"));
-	}
+	anomaly = find_anomaly(list, field_int(&f, most, "anomaly"), &f);
+	if (anomaly)
+		*since_us = MIN(*since_us, (uint64_t)field_int(&f, anomaly, "since_us"));
 	return fields_are_good(&f);
 }
 
@@ -222,7 +218,7 @@ bool scope_of_incident(struct flame_scope *ret, const struct options *o)
 		until_us = MIN((uint64_t)closed_us, until_us);
 	if (json_length(moved) > 0)
 		metric = field_metric(&f, json_at(moved, 0), "metric");
-	if (!fields_are_good(&f) || !find_beginning(o, moved, &since_us))
+	if (!fields_are_good(&f) || (json_length(moved) > 0 && !find_beginning(o, json_at(moved, 0), &since_us)))
 		return false;
 	set_windows(&s, since_us, until_us);
 	base = about_metric(o, metric);

@@ -21,6 +21,6 @@ void flame_scope_done(struct flame_scope *s);
 
 /* o->anomaly: the minute before it, and from its beginning to a minute after it was seen, in its program. */
 bool scope_of_anomaly(struct flame_scope *ret, const struct options *o);
-/* o->incident, or the latest of o->cluster: the minute before it, and from its beginning to its end or now, in its
- * programs, in the metric that moved most. */
+/* o->incident, or the latest of o->cluster: the minute before what moved most began to, and from then to its
+ * end or now, in its programs, in that metric. */
 bool scope_of_incident(struct flame_scope *ret, const struct options *o);

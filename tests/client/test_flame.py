@@ -473,11 +473,14 @@ def asked_of(calls):
 
 @test
 def before_and_during_an_incident():
+    (moved,) = incident()["moved"]
     opened, closed = NOW_US - 600 * 10**6, NOW_US - 480 * 10**6
     answers = {
-        "ListIncidents": [reply(incidents=[incident()])],
-        # It had begun 20 s before it was told.
-        "ListAnomalies": [reply(anomalies=[anomaly(9), anomaly(42, since_us=opened - 20 * 10**6)], missed=0)],
+        "ListIncidents": [reply(incidents=[incident(moved=[moved, {**moved, "anomaly": 9, "metric": "runnable"}])])],
+        # What moved most had begun 20 s before it was told; what came along, an hour before.
+        "ListAnomalies": [
+            reply(anomalies=[anomaly(9, since_us=opened - 3600 * 10**6), anomaly(42, since_us=opened - 20 * 10**6)], missed=0)
+        ],
     }
     done = good("flame", "--incident=7", "--format=svg", answers=answers)
     assert [c[1] for c in done.calls if c[0] == "ListIncidents"] == [{"id": 7}]
