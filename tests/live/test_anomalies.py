@@ -92,6 +92,34 @@ def test_stackctl():
     check("ask_backend" in folded, "the flame graph does not have it")
 
 
+def grown(*args):
+    """By how much on-CPU time in the loop grew, of "stack before after"."""
+    before = after = 0
+    for line in daemon.stackctl("flame", "--metric", "on-cpu", *args).stdout.splitlines():
+        stack, *values = line.rsplit(" ", 2)
+        if stack.startswith("wl_server;") and "ask_backend" in stack:
+            before, after = before + int(values[0]), after + int(values[1])
+    note(f"{args}: {before / 1e9:.2f} s before, {after / 1e9:.2f} s during")
+    return after - before
+
+
+def test_change_is_drawn():
+    """The loop takes more of the time during the trouble than of the minute before: less than that was steady."""
+    found = [
+        i
+        for reply in daemon.replies("ListIncidents", {}, more=False)
+        for i in reply["incidents"]
+        if any(m["anomaly"] == state["anomaly"]["id"] or "ask_backend" in str(m["frames"]) for m in i["moved"])
+    ]
+    for incident in found:
+        note(daemon.stackctl("incidents", incident["id"]).stdout)
+    check(found, "no incident is about it")
+    check(grown("--anomaly", state["anomaly"]["id"]) > 0, "the picture of the anomaly does not show it grow")
+    check(grown("--incident", found[0]["id"]) > 0, "the picture of the incident does not show it grow")
+    if "cluster" in found[0]:
+        check(grown("--cluster", found[0]["cluster"]) > 0, "the picture of the cluster does not show it grow")
+
+
 def test_ends():
     server = state["server"]
     server.signal(signal.SIGUSR2)
@@ -114,6 +142,7 @@ run(
         ("a spin is told within 10 s", test_spin_is_told),
         ("the right process and stack are told", test_right_stack),
         ("stackctl anomalies and flame show it", test_stackctl),
+        ("what changed is drawn", test_change_is_drawn),
         ("it ends when the trouble ends", test_ends),
     ],
     setup=set_up,
