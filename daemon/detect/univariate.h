@@ -3,7 +3,7 @@
  * value. For the few streams that sum up a machine; series of stacks, of which there are tens of thousands, have
  * model.h.
  *
- *     value ─▶ 8 views (views.h) ─▶ each calibrated by its own events (rarity.h), by rises and falls apart and together,
+ *     value ─▶ 7 views (views.h) ─▶ each calibrated by its own events (rarity.h), by rises and falls apart and together,
  *     in a short and a long memory ─▶ -log10 of the events as large that are remembered, its mean over all ─▶ refractory
  *
  * The mean over views is a product of what are not quite p-values (Fisher 1925), not the least of them: what is really out

@@ -6,8 +6,7 @@
 /* In values. */
 #define SLOW 1000
 #define FAST 8
-#define WINDOW 16
-#define SPREAD VIEW_WINDOW_MAX
+#define WINDOW VIEW_WINDOW_LENGTH
 #define RESIDUAL_SMOOTH 12
 #define DAY_MEMORY 84  /* of an hour of the day: a week of values that come every five minutes */
 #define WEEK_MEMORY 48 /* of an hour of the week: four weeks of such */
@@ -21,10 +20,9 @@
 const char *view_to_string(enum view v)
 {
 	static const char *const names[VIEW_N] = {
-		[VIEW_FAST] = "fast",     [VIEW_DIFFERENCE] = "difference",
-		[VIEW_WINDOW] = "window", [VIEW_BURST] = "burst",
-		[VIEW_SPREAD] = "spread", [VIEW_SHAPE] = "shape",
-		[VIEW_RANGE] = "range",   [VIEW_SEASON] = "season",
+		[VIEW_FAST] = "fast",   [VIEW_DIFFERENCE] = "difference", [VIEW_WINDOW] = "window",
+		[VIEW_BURST] = "burst", [VIEW_SHAPE] = "shape",           [VIEW_RANGE] = "range",
+		[VIEW_SEASON] = "season",
 	};
 
 	return v < VIEW_N ? names[v] : NULL;
@@ -74,28 +72,28 @@ static double stretch(struct value_range *r, double x)
 /* The value that came so many before the newest. */
 static double back(const struct views *w, unsigned ago)
 {
-	return w->ring[(w->n - 1 - ago) % VIEW_WINDOW_MAX];
+	return w->ring[(w->n - 1 - ago) % VIEW_WINDOW_LENGTH];
 }
 
-static double mean_of_last(const struct views *w, unsigned n)
+static double mean_of_window(const struct views *w)
 {
 	double sum = 0;
 
-	for (unsigned i = 0; i < n; i++)
+	for (unsigned i = 0; i < WINDOW; i++)
 		sum += back(w, i);
-	return sum / n;
+	return sum / WINDOW;
 }
 
-static double variance_of_last(const struct views *w, unsigned n, double mean)
+static double variance_of_window(const struct views *w, double mean)
 {
 	double sum = 0;
 
-	for (unsigned i = 0; i < n; i++) {
+	for (unsigned i = 0; i < WINDOW; i++) {
 		double d = departure(back(w, i), mean);
 
 		sum += d * d;
 	}
-	return sum / n;
+	return sum / WINDOW;
 }
 
 static void look_at_windows(struct views *w, double ret[static VIEW_N])
@@ -104,9 +102,9 @@ static void look_at_windows(struct views *w, double ret[static VIEW_N])
 
 	if (w->n <= WINDOW)
 		return;
-	mean = mean_of_last(w, WINDOW);
+	mean = mean_of_window(w);
 	ret[VIEW_WINDOW] = in_terms_of(departure(mean, w->slow.mean), usual);
-	variance = variance_of_last(w, WINDOW, mean) + VARIANCE_LITTLE * usual * usual;
+	variance = variance_of_window(w, mean) + VARIANCE_LITTLE * usual * usual;
 	if (variance > 0) {
 		double l = log(variance);
 
@@ -114,10 +112,6 @@ static void look_at_windows(struct views *w, double ret[static VIEW_N])
 			ret[VIEW_BURST] = l - w->log_variance.mean;
 		learn_mean(&w->log_variance, SLOW, l);
 	}
-	if (w->n <= SPREAD)
-		return;
-	mean = mean_of_last(w, SPREAD);
-	ret[VIEW_SPREAD] = in_terms_of(sqrt(variance_of_last(w, SPREAD, mean)), usual);
 }
 
 static double distance(const double a[static SHAPE_LENGTH], const double b[static SHAPE_LENGTH])
@@ -209,7 +203,7 @@ void views_add(struct views *w, uint64_t time_us, double value, double ret[stati
 	double step = w->n > 0 ? value - back(w, 0) : 0;
 
 	memset(ret, 0, VIEW_N * sizeof(*ret));
-	w->ring[w->n++ % VIEW_WINDOW_MAX] = value;
+	w->ring[w->n++ % VIEW_WINDOW_LENGTH] = value;
 	if (w->n > 1) {
 		ret[VIEW_FAST] = in_terms_of(departure(value, w->fast.mean), w->deviation.mean);
 		ret[VIEW_DIFFERENCE] = in_terms_of(step, w->step.mean);

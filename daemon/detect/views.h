@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* One stream of values seen in eight ways. Each view says by how much the newest value departs from what the stream
+/* One stream of values seen in seven ways. Each view says by how much the newest value departs from what the stream
  * was, signed, in proportion to what it usually varies by; how rare such a departure is, is rarity.h's to say. A
  * value is looked at before it is learnt.
  *
@@ -7,7 +7,6 @@
  *            ├─▶ difference     against the value before
  *            ├─▶ window         mean of the last 16, against the slow mean
  *            ├─▶ burst          logarithm of the variance of the last 16, against its mean
- *            ├─▶ spread         standard deviation of the last 64
  *            ├─▶ shape          the last 8 as a vector, against those remembered
  *            ├─▶ range          beyond all values so far
  *            └─▶ season         minus what this hour of the week, else of the day, usually has; the last 12's mean
@@ -24,7 +23,6 @@ enum view {
 	VIEW_DIFFERENCE,
 	VIEW_WINDOW,
 	VIEW_BURST,
-	VIEW_SPREAD,
 	VIEW_SHAPE,
 	VIEW_RANGE,
 	VIEW_SEASON,
@@ -32,7 +30,7 @@ enum view {
 };
 const char *view_to_string(enum view v);
 
-#define VIEW_WINDOW_MAX 64
+#define VIEW_WINDOW_LENGTH 16
 #define SHAPE_LENGTH 8
 #define SHAPES 32
 #define HOURS_OF_DAY 24
@@ -57,7 +55,7 @@ struct shape {
 /* No pointer, so that the owner may move it, store it and bring it back. Zeroed memory is a stream without values. */
 struct views {
 	uint64_t n; /* values so far */
-	double ring[VIEW_WINDOW_MAX];
+	double ring[VIEW_WINDOW_LENGTH];
 	struct fading_mean slow, fast, deviation, step, log_variance, residual_smooth, residual_deviation;
 	struct value_range range;
 	uint32_t n_shapes;
