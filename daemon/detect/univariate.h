@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Anomalies of one stream of numbers, of which nothing is known: no threshold, no training, no look-ahead, O(1) a
- * value. For the few streams that sum up a machine; series of stacks, of which there are tens of thousands, have
- * model.h.
+ * value, 20 KiB. The daemon's series of stacks, of which there are tens of thousands, have model.h instead; what the
+ * two have in common and what not: docs/detection.md.
  *
  *     value ─▶ 7 views (views.h) ─▶ each calibrated by its own events (rarity.h), by rises and falls apart and together,
  *     in a short and a long memory ─▶ -log10 of the events as large that are remembered, its mean over all ─▶ refractory

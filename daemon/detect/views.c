@@ -8,8 +8,7 @@
 #define FAST 8
 #define WINDOW VIEW_WINDOW_LENGTH
 #define RESIDUAL_SMOOTH 12
-#define DAY_MEMORY 84  /* of an hour of the day: a week of values that come every five minutes */
-#define WEEK_MEMORY 48 /* of an hour of the week: four weeks of such */
+#define HOUR_MEMORY 48 /* of an hour of the week: four weeks of such */
 
 #define RESONANCE 0.05  /* of the range: what is nearer is the same shape */
 #define SHAPE_STEP 0.05 /* by how much a shape moves to one like it */
@@ -173,28 +172,19 @@ static double look_at_shape(struct views *w)
 	return novelty;
 }
 
-static void learn_hour(double *mean, uint16_t *n, uint16_t memory, double x)
-{
-	if (*n < memory)
-		(*n)++;
-	*mean += (x - *mean) / *n;
-}
-
 static double look_at_season(struct views *w, uint64_t time_us, double x)
 {
-	uint64_t hour = time_us / (3600 * USEC_PER_SEC);
-	size_t d = hour % HOURS_OF_DAY, k = hour % HOURS_OF_WEEK;
+	struct fading_mean *hour = &w->week[time_us / (3600 * USEC_PER_SEC) % HOURS_OF_WEEK];
 	double seen = 0;
 
-	if (w->week_n[k] > 0 || w->day_n[d] > 1) {
-		double r = departure(x, w->week_n[k] > 0 ? w->week[k] : w->day[d]);
+	if (hour->n > 0) {
+		double r = departure(x, hour->mean);
 
 		learn_mean(&w->residual_smooth, RESIDUAL_SMOOTH, r);
 		seen = in_terms_of(w->residual_smooth.mean, w->residual_deviation.mean);
 		learn_mean(&w->residual_deviation, SLOW, fabs(r));
 	}
-	learn_hour(&w->day[d], &w->day_n[d], DAY_MEMORY, x);
-	learn_hour(&w->week[k], &w->week_n[k], WEEK_MEMORY, x);
+	learn_mean(hour, HOUR_MEMORY, x);
 	return seen;
 }
 

@@ -9,7 +9,7 @@
  *            ├─▶ burst          logarithm of the variance of the last 16, against its mean
  *            ├─▶ shape          the last 8 as a vector, against those remembered
  *            ├─▶ range          beyond all values so far
- *            └─▶ season         minus what this hour of the week, else of the day, usually has; the last 12's mean
+ *            └─▶ season         against what this hour of the week usually has, mean of the last 12
  *
  * shape is the novelty of adaptive resonance (Carpenter, Grossberg 1987): a vector that resonates with none of the
  * remembered ones is new, and is remembered in place of the one that resonated least, whose count it inherits
@@ -33,7 +33,6 @@ const char *view_to_string(enum view v);
 #define VIEW_WINDOW_LENGTH 16
 #define SHAPE_LENGTH 8
 #define SHAPES 32
-#define HOURS_OF_DAY 24
 #define HOURS_OF_WEEK 168
 
 /* A mean over the last so many values; over all of them while they are fewer. */
@@ -60,8 +59,7 @@ struct views {
 	struct value_range range;
 	uint32_t n_shapes;
 	struct shape shapes[SHAPES];
-	double day[HOURS_OF_DAY], week[HOURS_OF_WEEK];
-	uint16_t day_n[HOURS_OF_DAY], week_n[HOURS_OF_WEEK];
+	struct fading_mean week[HOURS_OF_WEEK];
 };
 
 /* Looks at a value, which is finite and of a magnitude of at most VIEW_VALUE_MAX, and learns it. ret[]: 0 = nothing

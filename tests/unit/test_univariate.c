@@ -10,6 +10,7 @@
 
 #include "rarity.h"
 #include "univariate.h"
+#include "views.h"
 
 #define STEP_US (300 * USEC_PER_SEC)
 #define N 4000
@@ -118,6 +119,50 @@ static void test_the_usual_at_the_wrong_hour_is(void **state)
 	for (unsigned i = 0; i < 144; i++)
 		most = MAX(most, feed(s, 100 - 5 * daily(s) + noise(s)));
 	assert_true(most >= WORTH_A_LOOK);
+}
+
+/* Looks at what the views give, so that none is there in vain. */
+static void test_each_view_sees_its_own(void **state)
+{
+	struct stream *s = *state;
+	struct views *w = calloc(1, sizeof(*w));
+	double seen[VIEW_N], most_before = 0, most = 0;
+
+	assert_non_null(w);
+	for (unsigned i = 0; i < N; i++) {
+		s->time_us += STEP_US;
+		/* spikes now and then, so that the range is known */
+		views_add(w, s->time_us, 100 + (i % 500 == 499 ? 50 : 0) + noise(s), seen);
+		if (i > N / 2 && i % 500 > 20 && i % 500 < 499)
+			most_before = MAX(most_before, seen[VIEW_BURST]);
+	}
+	/* within the range, but the variance is another */
+	for (unsigned i = 0; i < 16; i++) {
+		s->time_us += STEP_US;
+		views_add(w, s->time_us, 100 + (i % 2 ? 20 : -1) + noise(s), seen);
+		most = MAX(most, seen[VIEW_BURST]);
+	}
+	assert_true(most > most_before + 1);
+	/* a step up: what the last value, the last 8 and 16 were, and the hour usually is, is less */
+	for (unsigned i = 0; i < 600; i++) {
+		s->time_us += STEP_US;
+		views_add(w, s->time_us, 100 + noise(s), seen);
+	}
+	views_add(w, s->time_us, 140, seen);
+	assert_true(seen[VIEW_DIFFERENCE] > 3);
+	assert_true(seen[VIEW_FAST] > 3);
+	assert_true(seen[VIEW_SEASON] > 0);
+	for (unsigned i = 0; i < 7; i++)
+		views_add(w, s->time_us, 140, seen);
+	assert_true(seen[VIEW_WINDOW] > 3);
+	assert_true(seen[VIEW_SEASON] > 3);
+	assert_true(seen[VIEW_SHAPE] > 0.05);
+	assert_float_equal(seen[VIEW_RANGE], 0, 0);
+	views_add(w, s->time_us, 300, seen);
+	assert_true(seen[VIEW_RANGE] > 1);
+	views_add(w, s->time_us, 0, seen);
+	assert_true(seen[VIEW_RANGE] < -0.3 && seen[VIEW_DIFFERENCE] < -3);
+	free(w);
 }
 
 static void test_spikes_that_recur_are_soon_usual(void **state)
@@ -271,6 +316,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_what_is_usual_is_rarely_worth_a_look, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_spike_a_drop_and_a_shift_are, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_the_usual_at_the_wrong_hour_is, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_each_view_sees_its_own, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_spikes_that_recur_are_soon_usual, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_an_excursion_is_told_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_constants_are_silent, setup, teardown),
