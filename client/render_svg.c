@@ -12,6 +12,8 @@
 #define HEAD 34.0          /* the title's */
 #define FOOT 46.0          /* what is under the pointer, and the legend */
 #define GLYPH 7.23         /* pixels of a character of 12 px, monospaced */
+#define TITLE_GLYPH 10.24  /* of 17 px */
+#define SEARCH_WIDTH 60.0  /* of that button, with the space before it */
 #define PADDING 3.0
 #define GAP 0.6            /* pixels between neighbours, where they are wide enough */
 #define GAP_FROM 3.0
@@ -183,10 +185,10 @@ static void put_tip(const struct picture *p, size_t i)
 	fputs("</title>", p->file);
 }
 
-/* As much of the name as fits; the script does the same when widths change. */
-static void put_label(const struct picture *p, const char *name, double pixels)
+/* As much of the text as fits; the script does the same to names when widths change. */
+static void put_label(const struct picture *p, const char *name, double pixels, double glyph)
 {
-	double room = (pixels - 2 * PADDING) / GLYPH;
+	double room = (pixels - 2 * PADDING) / glyph;
 	size_t fits = room > 0 ? (size_t)room : 0, n = 0, characters = 0;
 
 	for (const char *s = name; *s; s++)
@@ -229,7 +231,7 @@ static void put_frame(const struct picture *p, size_t i, uint64_t at)
 	        width > GAP_FROM ? width - GAP : width, FRAME_HEIGHT);
 	put_colour(p->file, colour_of(p, i));
 	fprintf(p->file, "\"/><text x=\"%.2f\" y=\"%.1f\">", x + PADDING, y + 12);
-	put_label(p, name, width);
+	put_label(p, name, width, GLYPH);
 	fputs("</text></g>\n", p->file);
 }
 
@@ -270,10 +272,11 @@ static void put_legend_item(const struct picture *p, double *x, double y, struct
 static void put_legend(const struct picture *p, double y)
 {
 	static const char *const names[FLAME_KINDS] = {
-		[FLAME_KERNEL] = "kernel", [FLAME_LIBRARY] = "library", [FLAME_PROGRAM] = "program",
-		[FLAME_JIT] = "JIT",       [FLAME_UNKNOWN] = "unknown",
+		[FLAME_ON_CPU] = "on-CPU:",   [FLAME_OFF_CPU] = "off-CPU:", [FLAME_KERNEL] = "kernel",
+		[FLAME_LIBRARY] = "library", [FLAME_PROGRAM] = "program",  [FLAME_JIT] = "JIT",
+		[FLAME_UNKNOWN] = "unknown",
 	};
-	bool used[FLAME_KINDS] = {};
+	bool used[2][FLAME_KINDS] = {}; /* hot, cold */
 	double x = MARGIN;
 
 	fputs("<g class=\"legend\">\n", p->file);
@@ -283,39 +286,36 @@ static void put_legend(const struct picture *p, double y)
 		put_legend_item(p, &x, y, diff_colour(2, 1), "less");
 		put_legend_item(p, &x, y, diff_colour(1, 0), "gone (dashed)");
 	} else {
-		if (p->flame->shape == FLAME_HOT_COLD) {
-			put_legend_item(p, &x, y, kind_colours[FLAME_ON_CPU], "on-CPU");
-			put_legend_item(p, &x, y, cold_colours[FLAME_OFF_CPU], "off-CPU; by kind:");
-		}
 		for (size_t i = 0; i < p->flame->n_nodes; i++)
-			used[flame_frame_of(p->flame, i)->kind] = true;
-		for (enum flame_kind k = FLAME_KERNEL; k < FLAME_KINDS; k++)
-			if (used[k])
-				put_legend_item(p, &x, y, kind_colours[k], names[k]);
+			used[p->flame->shape == FLAME_HOT_COLD && p->flame->nodes[i].cold][flame_frame_of(p->flame, i)->kind] = true;
+		for (size_t cold = 0; cold < 2; cold++)
+			for (enum flame_kind k = FLAME_ON_CPU; k < FLAME_KINDS; k++)
+				if (used[cold][k])
+					put_legend_item(p, &x, y, cold ? cold_colours[k] : kind_colours[k], names[k]);
 	}
 	fputs("</g>\n", p->file);
 }
 
 static void put_head(const struct picture *p)
 {
-	double width = p->style->width;
+	double width = p->style->width, y = HEAD + LINE * p->meta->n_notes + 8;
 
 	fprintf(p->file, "<text class=\"title\" x=\"%.0f\" y=\"24\">", width / 2);
-	put_xml(p->file, p->meta->title);
+	put_label(p, p->meta->title, width, TITLE_GLYPH);
 	fputs("</text>\n", p->file);
 	for (size_t i = 0; i < p->meta->n_notes; i++) {
 		fprintf(p->file, "<text class=\"note\" x=\"%.0f\" y=\"%.0f\">", width / 2,
 		        HEAD + LINE * i + 8);
-		put_xml(p->file, p->meta->notes[i]);
+		put_label(p, p->meta->notes[i], width, GLYPH);
 		fputs("</text>\n", p->file);
 	}
 	/* They do something only where the script runs, which shows them. */
 	fprintf(p->file,
-	        "<text class=\"button\" id=\"reset\" x=\"%.0f\" y=\"24\">Reset zoom</text>\n"
-	        "<text class=\"button\" id=\"flip\" x=\"%.0f\" y=\"24\">Flip</text>\n"
-	        "<text class=\"button right\" id=\"search\" x=\"%.0f\" y=\"24\">Search</text>\n"
+	        "<text class=\"button\" id=\"reset\" x=\"%.0f\" y=\"%.0f\">Reset zoom</text>\n"
+	        "<text class=\"button\" id=\"flip\" x=\"%.0f\" y=\"%.0f\">Flip</text>\n"
+	        "<text class=\"button right\" id=\"search\" x=\"%.0f\" y=\"%.0f\">Search</text>\n"
 	        "<text class=\"right\" id=\"matched\" x=\"%.0f\" y=\"%.0f\"></text>\n",
-	        MARGIN, MARGIN + 90, width - MARGIN, width - MARGIN, HEAD + 8);
+	        MARGIN, y, MARGIN + 90, y, width - MARGIN, y, width - MARGIN - SEARCH_WIDTH, y);
 }
 
 static void prepare(struct picture *p)
@@ -326,7 +326,7 @@ static void prepare(struct picture *p)
 	for (size_t i = 0; i < p->flame->n_nodes; i++)
 		if (p->flame->nodes[i].width >= p->least || i == 0)
 			p->rows = MAX(p->rows, p->flame->nodes[i].depth + 1U);
-	p->top = p->in_page ? MARGIN : HEAD + LINE * p->meta->n_notes + MARGIN;
+	p->top = p->in_page ? MARGIN : HEAD + LINE * (p->meta->n_notes + 1) + MARGIN;
 	p->height = p->top + ROW * p->rows + FOOT;
 	p->scale = (p->style->width - 2 * MARGIN) / MAX(p->flame->nodes[0].width, (uint64_t)1);
 }

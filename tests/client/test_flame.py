@@ -152,6 +152,10 @@ def picture_says_what_it_is_of():
     tips = {f[0]: f[4] for f in frames_of(svg)}
     assert tips["vfs_read"] == "vfs_read ([kernel]): 500ns, 71.43%", tips
     assert tips["all"] == "all: 700ns, 100.00%"
+    # A title that is too long is cut to what fits, but not the document's.
+    svg = lint(drawn("a.svg", "--title", "<&>" + "é" * 300, "--width", "400"))
+    title, shown = svg.find(SVG + "title").text, next(svg.iter(SVG + "text")).text
+    assert title == "<&>" + "é" * 300 and shown.startswith("<&>éé") and shown.endswith("é…") and len(shown) < 40, shown
     assert lint(drawn("a.svg", "--title", "A <b> & c")).find(SVG + "title").text == "A <b> & c"
     for text in (drawn("a.svg").decode(), drawn("a.html").decode()):
         assert not re.search(r"(\bsrc=|href|@import|url\()", text), "something is loaded from elsewhere"
@@ -599,6 +603,14 @@ def hot_and_cold_are_exact():
     # main of app, off and on; main of gone, on: the same function has one colour hot and another cold.
     colours = [g.find(SVG + "rect").get("fill") for g in lint(svg.encode()).iter(SVG + "g") if g.get("data-n") == "main"]
     assert len(colours) == 3 and colours[1] == colours[2] != colours[0], colours
+    # Each shade is in the legend: hot ones, then cold ones.
+    (legend,) = [g for g in lint(svg.encode()).iter(SVG + "g") if g.get("class") == "legend"]
+    items = list(zip([t.text for t in legend.iter(SVG + "text")], [r.get("fill") for r in legend.iter(SVG + "rect")]))
+    assert [name for name, _ in items] == [
+        *("on-CPU:", "program", "unknown"),
+        *("off-CPU:", "kernel", "library", "program", "unknown"),
+    ], items
+    assert len({colour for _, colour in items}) == len(items), items
 
 
 @test
