@@ -93,6 +93,8 @@ struct mm_struct {
 	struct file *exe_file;
 	struct rw_semaphore mmap_lock;
 	struct percpu_counter rss_stat[4]; /* since 6.2 */
+	unsigned long total_vm; /* pages */
+	unsigned long brk;
 };
 
 /* As it was before 6.2. */

@@ -16,6 +16,8 @@ enum stackd_metric {
 	STACKD_FAULTS_MINOR,
 	STACKD_FAULTS_MAJOR,
 	STACKD_HITS,
+	STACKD_BRK, /* this and what follows: signed, bytes */
+	STACKD_MMAP,
 	STACKD_METRICS,
 };
 
@@ -35,6 +37,7 @@ _Static_assert(sizeof(struct stackd_process) == 48, "shared with the daemon");
 #define STACKD_STACK_TRUNCATED 1u
 #define STACKD_STACK_SWITCH 2u /* taken while switching, so that the innermost frames are ours and the scheduler's */
 #define STACKD_STACK_FRAME_POINTERS 4u /* user frames were found by frame pointers, wholly or in part: they may lie */
+#define STACKD_STACK_HOOK 8u /* taken in a function that is there for tracing only, which is left out with what is inside it */
 #define STACKD_STACK_END_SHIFT 8       /* from here on: enum stackd_unwind_end (unwind_maps.h) of the user part */
 
 /* Value of the stacks map; the key is the raw id. */
@@ -53,7 +56,7 @@ struct stackd_count {
 	__u64 values[STACKD_METRICS];
 	__s64 waits;     /* threads that exited out of a reported wait, negative */
 };
-_Static_assert(sizeof(struct stackd_count) == 48 + 48 + 8, "shared with the daemon");
+_Static_assert(sizeof(struct stackd_count) == 48 + 64 + 8, "shared with the daemon");
 
 /* Value of the exits maps: what the threads of a process that exited in this tick had not yet been counted for. */
 struct stackd_exit_key {
@@ -132,7 +135,10 @@ struct stackd_control {
 	__u32 possible_cpus;
 	__u32 stack_depth;       /* frames at which the kernel ends a walk */
 	__u32 unwind_depth;      /* user frames at which a walk ends; at most STACKD_USER_FRAMES */
-	__u32 pad;
+	/* memory */
+	__u32 memory_budget;     /* stacks walked a second and CPU before changes are drawn by their size; 0 = all */
+	__u32 memory_session;    /* what was noted of an address space in an earlier session is not continued */
+	__u32 page_size;
 	/* The run queues' clock less CLOCK_MONOTONIC: the most that this tick has seen, and what the last tick gave. A stale clock
 	 * only makes it less. 0: not known. */
 	__s64 clock_ahead_seen_ns, clock_ahead_ns;

@@ -40,7 +40,7 @@ struct {
 } losses SEC(".maps");
 
 /* Each program has its own slot, because an interrupt's program may run on top of another context's. */
-enum scratch_slot { SCRATCH_PERF, SCRATCH_SWITCH, SCRATCH_CLOCK, SCRATCH_FORK, SCRATCH_ITERATOR, SCRATCH_N };
+enum scratch_slot { SCRATCH_PERF, SCRATCH_SWITCH, SCRATCH_CLOCK, SCRATCH_FORK, SCRATCH_ITERATOR, SCRATCH_MAPS, SCRATCH_N };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -109,7 +109,7 @@ static __noinline u64 stack_hash(struct stackd_stack *stack)
 	u32 i;
 
 	/* A walk that ended early is another stack than a whole one of the same frames. */
-	hash = mix(hash, (u64)(stack->flags & ~STACKD_STACK_SWITCH) << 32 | (u64)stack->n_kernel << 16 | stack->n_user);
+	hash = mix(hash, (u64)(stack->flags & ~(STACKD_STACK_SWITCH | STACKD_STACK_HOOK)) << 32 | (u64)stack->n_kernel << 16 | stack->n_user);
 	for (i = 0; i < STACKD_KERNEL_FRAMES; i++) {
 		if (i >= stack->n_kernel)
 			break;
@@ -152,6 +152,8 @@ static __always_inline u64 stack_capture(void *ctx, u32 slot, struct task_struct
 	stack->flags = stack->n_kernel == STACKD_KERNEL_FRAMES ? STACKD_STACK_TRUNCATED : 0;
 	if (slot == SCRATCH_SWITCH)
 		stack->flags |= STACKD_STACK_SWITCH;
+	if (slot == SCRATCH_MAPS)
+		stack->flags |= STACKD_STACK_HOOK;
 	process_fill(&stack->process, task);
 	if (!(task->flags & PF_KTHREAD))
 		unwind_current(ctx, slot, task, stack);
@@ -167,21 +169,26 @@ static __always_inline struct stackd_count *count_find(u32 half, u64 *id)
 	return half ? bpf_map_lookup_elem(&counts_1, id) : bpf_map_lookup_elem(&counts_0, id);
 }
 
+static const struct stackd_count no_count;
+
 /* The entry of this id in the half that is written now, made if need be; NULL when there is no room. */
 static __always_inline struct stackd_count *count_get(u64 id, struct task_struct *task)
 {
 	u32 half = current_half();
-	struct stackd_count *count = count_find(half, &id), fresh = {};
+	struct stackd_count *count = count_find(half, &id);
 
 	if (count)
 		return count;
-	process_fill(&fresh.process, task);
 	if (half)
-		bpf_map_update_elem(&counts_1, &id, &fresh, BPF_NOEXIST);
+		bpf_map_update_elem(&counts_1, &id, &no_count, BPF_NOEXIST);
 	else
-		bpf_map_update_elem(&counts_0, &id, &fresh, BPF_NOEXIST);
+		bpf_map_update_elem(&counts_0, &id, &no_count, BPF_NOEXIST);
 	count = count_find(half, &id);
-	if (!count)
+	if (!count) {
 		lose(LOSS_COUNTS_FULL, 1);
+		return 0;
+	}
+	/* In place, because it is too large for the stack; nobody reads it before the half is drained. */
+	process_fill(&count->process, task);
 	return count;
 }

@@ -472,11 +472,18 @@ uint64_t field_value(const struct json *values, enum metric m)
 		[METRIC_FAULTS_MINOR] = "faults_minor",
 		[METRIC_FAULTS_MAJOR] = "faults_major",
 		[METRIC_HITS] = "hits",
+		[METRIC_BRK] = "brk",
+		[METRIC_MMAP] = "mmap",
 	};
 	uint64_t v = 0;
+	int64_t change = 0;
 
 	if (m == METRIC_OFF_CPU)
 		return field_value(values, METRIC_BLOCKED) + field_value(values, METRIC_RUNNABLE);
+	if (metric_is_signed(m)) {
+		json_get_int(values, keys[m], &change);
+		return (uint64_t)change;
+	}
 	json_get_u64(values, keys[m], &v);
 	return v;
 }

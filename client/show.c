@@ -120,6 +120,8 @@ char *format_count(char buf[static FORMAT_MAX], uint64_t n)
 
 char *format_rate(char buf[static FORMAT_MAX], enum metric m, double per_second)
 {
+	if (metric_is_signed(m))
+		return strcat(format_metric(buf, m, (uint64_t)(int64_t)MAX(MIN(round(per_second), 1e18), -1e18)), "/s");
 	if (!(per_second >= 0))
 		per_second = 0;
 	if (per_second < 10 && !streq(metric_unit(m), "ns"))

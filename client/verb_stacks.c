@@ -63,10 +63,21 @@ static bool print_table(struct table *t)
 
 /* ---- the list ---- */
 
-/* "inner < caller < its caller" */
-static void add_names(struct table *t, const struct json *frames, bool truncated, struct fields *f)
+/* How many frames are left without those of the kernel; all where there are no others. */
+static size_t without_kernel(const struct json *frames, struct fields *f)
 {
-	size_t n = json_length(frames), shown = MIN(n, (size_t)CALLERS_SHOWN + 1), size;
+	size_t n = json_length(frames);
+
+	while (n > 0 && streq(field_string(f, json_at(frames, n - 1), "kind"), "kernel"))
+		n--;
+	return n > 0 ? n : json_length(frames);
+}
+
+/* "inner < caller < its caller". How the kernel came to change memory says little: there it begins with the program. */
+static void add_names(struct table *t, enum metric m, const struct json *frames, bool truncated, struct fields *f)
+{
+	size_t n = metric_is_signed(m) ? without_kernel(frames, f) : json_length(frames);
+	size_t shown = MIN(n, (size_t)CALLERS_SHOWN + 1), size;
 	_cleanup_free_ char *text = NULL;
 	_cleanup_fclose_ FILE *file = open_memstream(&text, &size);
 
@@ -112,7 +123,7 @@ static int list_stacks(const struct options *o)
 
 		table_cell(t, COLOUR_GREY, field_string(&f, row, "stack"));
 		table_cell(t, COLOUR_NONE, format_metric(buf, m, value));
-		add_names(t, field_array(&f, row, "frames"), field_bool(&f, row, "truncated"), &f);
+		add_names(t, m, field_array(&f, row, "frames"), field_bool(&f, row, "truncated"), &f);
 	}
 	if (!fields_are_good(&f))
 		return EXIT_FAILURE;
@@ -156,8 +167,8 @@ static size_t spark_width(const struct term *term)
 	return MIN(MAX(columns, (size_t)SPARK_BESIDE + SPARK_LEAST) - SPARK_BESIDE, (size_t)SPARK_MAX);
 }
 
-/* The metric's rate per second in n equal parts of the window. Steps are of different lengths; each counts in
- * every part that it reaches into. Gives the largest. */
+/* The metric's rate per second in n equal parts of the window, without its sign. Steps are of different lengths; each counts in
+ * every part that it reaches into. Gives the largest, with its sign. */
 static double make_series(const struct json *points, enum metric m, uint64_t since_us, uint64_t until_us,
                           double ret[static SPARK_MAX], size_t n, struct fields *f)
 {
@@ -169,11 +180,14 @@ static double make_series(const struct json *points, enum metric m, uint64_t sin
 		double step_us = (double)field_int(f, point, "step_s") * USEC_PER_SEC;
 		double end = (double)field_int(f, point, "time_us") - since_us;
 		double begin = MAX(end - step_us, 0.0), rate;
+		uint64_t value;
 
 		if (step_us <= 0 || end <= 0)
 			continue;
-		rate = field_value(json_get(point, "values"), m) / (step_us / USEC_PER_SEC);
-		most = MAX(most, rate);
+		value = field_value(json_get(point, "values"), m);
+		rate = metric_magnitude(m, value) / (step_us / USEC_PER_SEC);
+		if (rate > fabs(most))
+			most = metric_magnitude(m, value) == value ? rate : -rate;
 		for (size_t k = MIN(begin / part_us, (double)n); k < n && k * part_us < end; k++) {
 			double share = MIN(end, (k + 1) * part_us) - MAX(begin, k * part_us);
 
@@ -203,7 +217,7 @@ static bool show_values(const struct options *o, const struct json *reply, const
 		char buf[FORMAT_MAX];
 
 		most = make_series(points, m, since_us, until_us, series, width, f);
-		if (most <= 0 && field_value(values, m) == 0)
+		if (most == 0 && field_value(values, m) == 0)
 			continue;
 		spark = sparkline(series, width, o->term.utf8);
 		table_cell(t, COLOUR_NONE, metric_to_string(m));

@@ -48,6 +48,8 @@ static int show_top(const struct options *o, const struct json *reply)
 	m = field_metric(&f, reply, "metric");
 	window = field_object(&f, reply, "window");
 	total = field_int(&f, reply, "total");
+	if (metric_is_signed(m)) /* what grew and what was released are no parts of a whole */
+		total = 0;
 	rows = field_array(&f, reply, "rows");
 	if (!fields_are_good(&f))
 		return EXIT_FAILURE;

@@ -64,6 +64,8 @@ static struct collect_config collect_config(const struct conf *c)
 		.fault_hz = c->fault_hz,
 		.fault_baseline_hz = c->fault_baseline_hz,
 		.offcpu_stacks_per_sec = c->offcpu_stacks,
+		.memory_stacks_per_sec = c->memory_stacks,
+		.memory_baseline_stacks_per_sec = c->memory_baseline_stacks,
 		.open_above = c->open_above,
 		.close_below = c->close_below,
 		.close_after_us = c->close_after_us,

@@ -147,7 +147,12 @@ int query_copy(const struct query *q, struct query *ret);
 void query_done(struct query *q);
 /* The sums of what matches, by stack and, if by_comm, command name. */
 int query_sum(struct session *s, const struct query *q, enum metric metric, bool by_comm, struct table *t);
-uint64_t metric_value(const uint64_t values[static METRIC_N], enum metric m);
+static inline uint64_t magnitude(int64_t v)
+{
+	return v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
+}
+/* By how much, and of a signed metric which way. */
+int64_t metric_value(const uint64_t values[static METRIC_N], enum metric m);
 
 /* ---- render.c ---- */
 
@@ -192,7 +197,7 @@ void put_frames(struct json_writer *w, const char *key, const struct stack *stac
 struct row {
 	uint64_t key;    /* what is summed by: a stack's id, a process' ref */
 	char comm[16];   /* second part of the key; "" when only the first one counts */
-	uint64_t total;
+	int64_t total;
 	size_t values;   /* index into the table's values */
 };
 
@@ -205,13 +210,13 @@ struct table {
 	uint64_t (*values)[METRIC_N];
 	size_t n, size;
 	struct map64 *index;
-	uint64_t overflow, total; /* total: of all, overflow included */
+	int64_t overflow, total; /* total: of all, overflow included */
 };
 void table_done(struct table *t);
 /* Adds to the row of key. -ENOMEM. */
 int table_add(struct table *t, uint64_t key, const char *comm, enum metric metric,
               const uint64_t values[static METRIC_N]);
-/* The largest total first, equal ones in order of key. Ends adding: the index is freed. */
+/* The largest total first, whatever its sign, equal ones in order of key. Ends adding: the index is freed. */
 void table_sort(struct table *t);
 size_t table_limit(const struct api *a); /* what there is room for now */
 

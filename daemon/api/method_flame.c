@@ -71,7 +71,7 @@ static int write_row(struct flame *f, struct json_writer *w, const struct row *r
 
 	json_open_object(w);
 	json_put_id(w, "stack", row->key);
-	json_put_u64(w, "value", row->total);
+	json_put_int(w, "value", row->total);
 	json_put_bool(w, "truncated", f->stack.truncated);
 	json_put_string(w, "comm", row->comm);
 	json_key(w, "frames");
@@ -100,7 +100,7 @@ static int write_overflow(struct flame *f, struct json_writer *w)
 		return r;
 	json_open_object(w);
 	json_put_id(w, "stack", 0);
-	json_put_u64(w, "value", f->table.overflow);
+	json_put_int(w, "value", f->table.overflow);
 	json_put_bool(w, "truncated", true);
 	json_put_string(w, "comm", "");
 	json_key(w, "frames");
@@ -123,7 +123,7 @@ static int write_rows(struct session *s, struct flame *f, struct json_writer *w)
 	}
 	/* It fits after any page: these end at less than half of what a message may have, or after one row.
 	 */
-	if (r >= 0 && f->next == f->table.n && f->table.overflow > 0) {
+	if (r >= 0 && f->next == f->table.n && f->table.overflow != 0) {
 		r = write_overflow(f, w);
 		f->next++;
 	}
@@ -139,7 +139,7 @@ static enum produce_result flame_produce(struct session *s)
 
 	put_metric(w, "metric", f->metric);
 	put_window(w, &f->window);
-	json_put_u64(w, "total", f->table.total);
+	json_put_int(w, "total", f->table.total);
 	json_key(w, "stacks");
 	json_open_array(w);
 	f->n_fresh = f->fresh_bytes = 0;
@@ -154,7 +154,7 @@ static enum produce_result flame_produce(struct session *s)
 	for (size_t i = 0; i < f->n_fresh; i++)
 		write_frame(w, &f->fresh[i]);
 	json_close_array(w);
-	more = f->next < f->table.n + (f->table.overflow > 0);
+	more = f->next < f->table.n + (f->table.overflow != 0);
 	return session_reply_end(s, more) && more ? PRODUCE_MORE : PRODUCE_DONE;
 }
 

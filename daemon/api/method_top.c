@@ -7,7 +7,7 @@
 
 struct function {
 	struct store_frame frame; /* the names are the store's, in what is sent our own */
-	uint64_t self, total;
+	int64_t self, total;
 	size_t seen; /* the last stack that it was counted for, from 1 */
 };
 
@@ -41,7 +41,7 @@ static int get_function(struct functions *f, const struct store_frame *frame, st
 }
 
 /* However often a function is in a stack, the stack counts for it once. */
-static int add_stack(struct functions *f, const struct stack *stack, uint64_t value, size_t number)
+static int add_stack(struct functions *f, const struct stack *stack, int64_t value, size_t number)
 {
 	struct function *function;
 	int r;
@@ -63,10 +63,10 @@ static int compare_functions(const void *a, const void *b)
 {
 	const struct function *x = a, *y = b;
 
-	if (x->self != y->self)
-		return x->self > y->self ? -1 : 1;
-	if (x->total != y->total)
-		return x->total > y->total ? -1 : 1;
+	if (magnitude(x->self) != magnitude(y->self))
+		return magnitude(x->self) > magnitude(y->self) ? -1 : 1;
+	if (magnitude(x->total) != magnitude(y->total))
+		return magnitude(x->total) > magnitude(y->total) ? -1 : 1;
 	return strcmp(x->frame.display, y->frame.display);
 }
 
@@ -139,7 +139,7 @@ static void put_head(struct session *s _unused_, struct listing *l, struct json_
 {
 	put_metric(w, "metric", l->metric);
 	put_window(w, &l->window);
-	json_put_u64(w, "total", l->table.total);
+	json_put_int(w, "total", l->table.total);
 }
 
 static size_t load_function(struct session *s _unused_, struct listing *l, size_t i)
@@ -158,8 +158,8 @@ static void write_function(struct session *s _unused_, struct listing *l, struct
 	json_key(w, "frames");
 	json_open_array(w);
 	json_close_array(w);
-	json_put_u64(w, "self", f->items[i].self);
-	json_put_u64(w, "total", f->items[i].total);
+	json_put_int(w, "self", f->items[i].self);
+	json_put_int(w, "total", f->items[i].total);
 	json_close_object(w);
 }
 
@@ -179,8 +179,8 @@ static void write_stack(struct session *s _unused_, struct listing *l, struct js
 	json_key(w, "frame");
 	write_frame(w, &l->stack.frames[0]);
 	put_frames(w, "frames", &l->stack);
-	json_put_u64(w, "self", row->total);
-	json_put_u64(w, "total", row->total);
+	json_put_int(w, "self", row->total);
+	json_put_int(w, "total", row->total);
 	json_close_object(w);
 }
 

@@ -90,9 +90,9 @@ bool parse_limit(struct session *s, const struct json *parameters, uint32_t leas
 	return true;
 }
 
-uint64_t metric_value(const uint64_t values[static METRIC_N], enum metric m)
+int64_t metric_value(const uint64_t values[static METRIC_N], enum metric m)
 {
-	return m == METRIC_OFF_CPU ? values[METRIC_BLOCKED] + values[METRIC_RUNNABLE] : values[m];
+	return (int64_t)(m == METRIC_OFF_CPU ? values[METRIC_BLOCKED] + values[METRIC_RUNNABLE] : values[m]);
 }
 
 bool query_stack(struct session *s, const struct json *parameters, bool absent_ok, struct query *q)

@@ -17,6 +17,8 @@ const char *metric_name(enum metric m)
 		[METRIC_FAULTS_MINOR] = "faults_minor",
 		[METRIC_FAULTS_MAJOR] = "faults_major",
 		[METRIC_HITS] = "hits",
+		[METRIC_BRK] = "brk",
+		[METRIC_MMAP] = "mmap",
 		[METRIC_OFF_CPU] = "off_cpu",
 	};
 
@@ -38,7 +40,9 @@ void put_values(struct json_writer *w, const char *key, const uint64_t values[st
 	json_key(w, key);
 	json_open_object(w);
 	for (enum metric m = 0; m < METRIC_N; m++)
-		if (values[m] > 0)
+		if (metric_is_signed(m) && values[m] != 0)
+			json_put_int(w, metric_name(m), (int64_t)values[m]);
+		else if (values[m] > 0)
 			json_put_u64(w, metric_name(m), values[m]);
 	json_close_object(w);
 }

@@ -109,7 +109,7 @@ static int find_row(struct table *t, uint64_t key, const char *comm, size_t *ret
 int table_add(struct table *t, uint64_t key, const char *comm, enum metric metric,
               const uint64_t values[static METRIC_N])
 {
-	uint64_t value = metric_value(values, metric);
+	int64_t value = metric_value(values, metric);
 	size_t at;
 	int r;
 
@@ -131,8 +131,10 @@ static int compare_rows(const void *a, const void *b)
 {
 	const struct row *x = a, *y = b;
 
-	if (x->total != y->total)
-		return x->total > y->total ? -1 : 1;
+	uint64_t more = magnitude(x->total), less = magnitude(y->total);
+
+	if (more != less)
+		return more > less ? -1 : 1;
 	if (x->key != y->key)
 		return x->key < y->key ? -1 : 1;
 	return strcmp(x->comm, y->comm);

@@ -125,6 +125,8 @@ enum metric {
 	METRIC_FAULTS_MINOR, /* faults */
 	METRIC_FAULTS_MAJOR, /* faults */
 	METRIC_HITS,         /* hits: how often a stack was seen on-CPU, without weight */
+	METRIC_BRK,          /* bytes, signed: grown less released */
+	METRIC_MMAP,         /* bytes, signed, without what brk did */
 	METRIC_N,            /* what the store keeps */
 	METRIC_OFF_CPU = METRIC_N, /* ns: blocked + runnable, derived */
 	METRIC_ALL_N,
@@ -134,8 +136,18 @@ enum metric {
 const char *metric_to_string(enum metric m);
 /* Takes "-" and "_" alike. Gives -EINVAL for anything else. */
 int metric_from_string(const char *s, enum metric *ret);
-/* "ns", "faults", "hits" */
+/* "ns", "faults", "hits", "bytes" */
 const char *metric_unit(enum metric m);
+/* Whether its values are int64_t, in two's complement where uint64_t is what holds values. */
+static inline bool metric_is_signed(enum metric m)
+{
+	return m >= METRIC_BRK && m <= METRIC_MMAP;
+}
+/* How much of it there is, whichever way it went. */
+static inline uint64_t metric_magnitude(enum metric m, uint64_t value)
+{
+	return metric_is_signed(m) && (int64_t)value < 0 ? 0 - value : value;
+}
 
 /* ---- parsing and formatting of quantities ---- */
 
@@ -150,7 +162,7 @@ int parse_timespan(const char *s, uint64_t *ret_us); /* systemd.time(7): "10m", 
 /* Each writes into buf and returns it. */
 char *format_timespan(char buf[static FORMAT_MAX], uint64_t us);               /* "1h 30min", "2.5s", "12ms" */
 char *format_size(char buf[static FORMAT_MAX], uint64_t bytes);                /* "64M", "1.5G" */
-char *format_metric(char buf[static FORMAT_MAX], enum metric m, uint64_t value); /* "1.25s", "3.1k faults" */
+char *format_metric(char buf[static FORMAT_MAX], enum metric m, uint64_t value); /* "1.25s", "3.1k faults", "-1.50MiB" */
 
 /* ---- a bounded hash table from 64-bit key to 64-bit value ---- */
 

@@ -10,6 +10,8 @@ static const struct {
 	[METRIC_FAULTS_MINOR] = { "faults-minor", "faults" },
 	[METRIC_FAULTS_MAJOR] = { "faults-major", "faults" },
 	[METRIC_HITS] = { "hits", "hits" },
+	[METRIC_BRK] = { "brk", "bytes" },
+	[METRIC_MMAP] = { "mmap", "bytes" },
 	[METRIC_OFF_CPU] = { "off-cpu", "ns" },
 };
 
@@ -41,26 +43,35 @@ int metric_from_string(const char *s, enum metric *ret)
 	return -EINVAL;
 }
 
+struct scale {
+	const char *names[6]; /* ends with NULL */
+	double step;
+};
+
+static const struct scale *scale_of(const char *unit)
+{
+	static const struct scale time = { { "ns", "us", "ms", "s" }, 1000 }, count = { { "", "k", "M", "G", "T" }, 1000 },
+	                          size = { { "B", "KiB", "MiB", "GiB", "TiB" }, 1024 };
+
+	return unit && streq(unit, "ns") ? &time : unit && streq(unit, "bytes") ? &size : &count;
+}
+
 char *format_metric(char buf[static FORMAT_MAX], enum metric m, uint64_t value)
 {
-	static const char *const ns_units[] = { "ns", "us", "ms", "s" };
-	static const char *const count_units[] = { "", "k", "M", "G", "T" };
-	bool ns = (unsigned) m < METRIC_ALL_N && streq(metrics[m].unit, "ns");
-	size_t n_units = ns ? ELEMENTS_OF(ns_units) : ELEMENTS_OF(count_units), unit = 0;
-	double v = value;
+	const char *unit = metric_unit(m), *sign = metric_is_signed(m) && (int64_t)value < 0 ? "-" : "";
+	const struct scale *scale = scale_of(unit);
+	double v = (double)metric_magnitude(m, value);
+	size_t i = 0;
 
-	while (v >= 999.5 && unit + 1 < n_units) {
-		v /= 1000;
-		unit++;
+	while (v >= 999.5 && scale->names[i + 1]) {
+		v /= scale->step;
+		i++;
 	}
-	if (unit == 0)
-		snprintf(buf, FORMAT_MAX, "%.0f%s", v, ns ? "ns" : "");
-	else
-		snprintf(buf, FORMAT_MAX, "%.*f%s", v < 9.995 ? 2 : v < 99.95 ? 1 : 0, v, ns ? ns_units[unit] : count_units[unit]);
-	if (!ns && (unsigned) m < METRIC_ALL_N) {
+	snprintf(buf, FORMAT_MAX, "%s%.*f%s", sign, i == 0 || v >= 99.95 ? 0 : v < 9.995 ? 2 : 1, v, scale->names[i]);
+	if (unit && scale->names[0][0] == 0) {
 		size_t at = strlen(buf);
 
-		snprintf(buf + at, FORMAT_MAX - at, " %s", metrics[m].unit);
+		snprintf(buf + at, FORMAT_MAX - at, " %s", unit);
 	}
 	return buf;
 }

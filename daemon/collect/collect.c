@@ -46,9 +46,12 @@ struct collect {
 	uint64_t skipped;          /* programs_skipped() at the last tick */
 	uint32_t crossed_running;  /* from the ring buffer; 0: nothing */
 	uint64_t switch_failures;  /* sched_switch could not be attached since the last tick */
+	uint64_t maps_failures;    /* the same for the lock of address spaces */
+	bool maps_seen;
 	uint64_t flips_unsettled;
 	bool settled;              /* the last tick's flip */
 	char oncpu_source[64], faults_source[64];
+	const char *memory_source;
 };
 
 static const char *const loss_names[LOSS_N] = {
@@ -137,6 +140,12 @@ static uint32_t fault_hz(const struct collect *c)
 	return c->activity == FULL ? c->config.fault_hz : c->activity == BASELINE ? c->config.fault_baseline_hz : 0;
 }
 
+/* Per second and CPU; 0: no limit. */
+static uint32_t memory_budget(const struct collect *c)
+{
+	return c->activity == FULL ? c->config.memory_stacks_per_sec : c->config.memory_baseline_stacks_per_sec;
+}
+
 /* Full rate needs a place for the state of every task, also of those that started since the last tick. */
 static void make_task_states(struct collect *c)
 {
@@ -160,6 +169,27 @@ static void follow_switches(struct collect *c)
 		return;
 	}
 	make_task_states(c);
+}
+
+/* Where page faults take the lock of the address space, seeing it costs at every fault: there only while the gate is open. */
+static void follow_maps(struct collect *c)
+{
+	bool wanted = c->programs.maps_offered && (c->activity == FULL || (c->activity == BASELINE && c->programs.maps_cheap));
+	int r;
+
+	if (!wanted) {
+		programs_detach_maps(&c->programs);
+		c->maps_seen = false;
+	} else if (!c->maps_seen) {
+		c->control->memory_session++;
+		r = programs_attach_maps(&c->programs);
+		c->maps_seen = r >= 0;
+		if (r < 0 && !c->maps_failures++)
+			log_warning("The lock of address spaces can't be attached to: %s", strerror(-r));
+	}
+	c->memory_source = !c->programs.maps_offered ? "none: no tracepoints mmap_lock"
+	                   : c->programs.maps_cheap ? "tp_btf mmap_lock (brk, mmap)"
+	                                            : "tp_btf mmap_lock (brk, mmap), while the gate is open";
 }
 
 /* The accounts of a time in which nobody looked are not of the next tick, and no wait lasts through it. */
@@ -202,6 +232,7 @@ static void apply_rates(struct collect *c)
 	c->control->gap_ns = GAP_PERIODS * MAX(period, c->control->period_ns);
 	c->control->period_ns = period;
 	c->control->walk_budget = budget ? MAX(budget / WALK_WINDOWS_PER_SEC, 1U) : 0;
+	c->control->memory_budget = memory_budget(c);
 	perf_events_set_clock(&c->events, hz);
 	apply_fault_rates(c);
 	if (c->programs.oncpu == ONCPU_BY_PERF)
@@ -226,6 +257,7 @@ static void follow_gate(struct collect *c)
 		come_back(c);
 	apply_rates(c);
 	follow_switches(c);
+	follow_maps(c);
 	if (wanted == DARK)
 		go_dark(c);
 }
@@ -334,8 +366,8 @@ static int first_visit(struct collect *c)
 
 static void log_choices(const struct collect *c)
 {
-	log_info("Load: %s; on-CPU: %s; off-CPU: tp_btf sched_switch; faults: %s; totals: %s", c->programs.load_source,
-	         c->oncpu_source, c->faults_source,
+	log_info("Load: %s; on-CPU: %s; off-CPU: tp_btf sched_switch; faults: %s; memory: %s; totals: %s", c->programs.load_source,
+	         c->oncpu_source, c->faults_source, c->memory_source,
 	         c->programs.sleepable_iterator ? "iter.s/task" : "iter/task (long waits without user frames)");
 }
 
@@ -368,6 +400,7 @@ static int start(struct collect *c, struct helper *helper)
 	possible = (uint32_t)c->drain.n_cpus;
 	c->control->possible_cpus = MIN(possible, (uint32_t)STACKD_CPUS_MAX);
 	c->control->stack_depth = stack_depth();
+	c->control->page_size = (uint32_t)sysconf(_SC_PAGESIZE);
 	c->control->unwind_depth = MIN(c->config.unwind_depth, (uint32_t)STACKD_USER_FRAMES);
 	c->control->gate_interval_ns = GATE_INTERVAL_NS * (1 + possible / GATE_CPUS_PER_INTERVAL);
 	r = first_visit(c);
@@ -384,6 +417,7 @@ static int start(struct collect *c, struct helper *helper)
 	gate_init(&c->gate, &c->config);
 	c->activity = wanted_activity(c);
 	apply_rates(c);
+	follow_maps(c);
 	if (c->activity == DARK)
 		go_dark(c);
 	arm_gate(c);
@@ -485,10 +519,11 @@ static void report_losses(struct collect *c, const struct collect_sink *sink, vo
 	report_loss(sink, userdata, "waits-full", c->threads.lost_waits);
 	report_loss(sink, userdata, "perf-event-failed", c->events.failed);
 	report_loss(sink, userdata, "switch-not-attached", c->switch_failures);
+	report_loss(sink, userdata, "maps-not-attached", c->maps_failures);
 	report_loss(sink, userdata, "flip-unsettled", c->drain.unsettled - c->flips_unsettled);
 	c->skipped = skipped;
 	c->threads.lost_processes = c->threads.lost_waits = 0;
-	c->events.failed = c->switch_failures = 0;
+	c->events.failed = c->switch_failures = c->maps_failures = 0;
 	c->flips_unsettled = c->drain.unsettled;
 }
 
@@ -586,6 +621,8 @@ int collect_frames(struct collect *c, uint64_t raw_id, struct collect_frames *re
 	memcpy(ret->kernel, stack.kernel, ret->n_kernel * sizeof ret->kernel[0]);
 	if (stack.flags & STACKD_STACK_SWITCH)
 		ret->n_kernel = frames_without_switch(ret->kernel, ret->n_kernel, c->programs.sched_start, c->programs.sched_end);
+	if (stack.flags & STACKD_STACK_HOOK)
+		ret->n_kernel = frames_without_hook(ret->kernel, ret->n_kernel, c->programs.hooks, ELEMENTS_OF(c->programs.hooks));
 	memcpy(ret->user, stack.user, ret->n_user * sizeof ret->user[0]);
 	return 0;
 }
@@ -636,6 +673,7 @@ void collect_get_status(const struct collect *c, struct collect_status *ret)
 		.oncpu_source = c->oncpu_source,
 		.offcpu_source = "tp_btf sched_switch",
 		.faults_source = c->faults_source,
+		.memory_source = c->memory_source,
 		.totals_source = c->programs.sleepable_iterator ? "iter.s/task" : "iter/task",
 		.online_cpus = c->control->online_cpus,
 		.stacks = (uint32_t)MIN(map64_size(c->drain.last_seen), c->config.max_stacks),

@@ -24,6 +24,9 @@ struct collect_config {
 	uint32_t fault_baseline_hz;     /* the same, gate closed */
 	uint32_t offcpu_stacks_per_sec; /* stacks walked a second and CPU at switches, beyond which waits are
 	                                   sampled at random with weights; 0 = no limit */
+	uint32_t memory_stacks_per_sec; /* changes of memory walked a second and CPU, gate open, beyond which they are
+	                                   drawn by their size; 0 = no limit */
+	uint32_t memory_baseline_stacks_per_sec; /* the same, gate closed */
 	double open_above;              /* runnable tasks per online CPU; 5.0 */
 	double close_below;             /* 4.0 */
 	uint64_t close_after_us;        /* load must stay below close_below this long */
@@ -172,6 +175,7 @@ struct collect_status {
 	const char *oncpu_source;    /* "perf_event cpu-clock 49 Hz", "update_rq_clock (kprobe)", ... */
 	const char *offcpu_source;
 	const char *faults_source;
+	const char *memory_source;
 	const char *totals_source;
 	uint32_t online_cpus;
 	uint32_t stacks, stacks_max; /* raw stacks in the kernel map */

@@ -17,7 +17,9 @@ _Static_assert((int)STACKD_METRICS == (int)METRIC_N && (int)STACKD_HITS == (int)
                (int)STACKD_ON_CPU == (int)METRIC_ON_CPU && (int)STACKD_BLOCKED == (int)METRIC_BLOCKED &&
                (int)STACKD_RUNNABLE == (int)METRIC_RUNNABLE &&
                (int)STACKD_FAULTS_MINOR == (int)METRIC_FAULTS_MINOR &&
-               (int)STACKD_FAULTS_MAJOR == (int)METRIC_FAULTS_MAJOR, "one enumeration on both sides");
+               (int)STACKD_FAULTS_MAJOR == (int)METRIC_FAULTS_MAJOR &&
+               (int)STACKD_BRK == (int)METRIC_BRK && (int)STACKD_MMAP == (int)METRIC_MMAP,
+               "one enumeration on both sides");
 _Static_assert(STACKD_KERNEL_FRAMES == COLLECT_KERNEL_FRAMES_MAX && STACKD_USER_FRAMES == COLLECT_USER_FRAMES_MAX,
                "one limit on both sides");
 
@@ -32,6 +34,12 @@ struct halves {
 	int counts[2], exits[2], losses; /* map descriptors, borrowed */
 };
 
+/* A function of the kernel that is there for tracing only. */
+struct hook {
+	const char *name;
+	uint64_t start, end; /* 0: unknown */
+};
+
 struct programs {
 	struct stackd_bpf *skel;
 	struct halves halves;
@@ -41,17 +49,27 @@ struct programs {
 	bool exit_attached;
 	const char *load_source;
 	uint64_t sched_start, sched_end; /* the kernel's scheduling functions (.sched.text); 0: unknown */
+	struct hook hooks[1];
 	struct bpf_link *switch_links[3];
+	struct bpf_link *maps_links[2];
+	bool maps_offered;         /* the kernel has tracepoints in the lock of an address space */
+	bool maps_with_path;       /* of a cgroup, which they pass then */
+	bool maps_cheap;           /* page faults do without that lock */
 };
 
 int programs_load(struct programs *p, const struct collect_config *config);
 void programs_unload(struct programs *p);
+/* Leaves out the frame of such a function and those inside it. Returns the new n. */
+size_t frames_without_hook(uint64_t *frames, size_t n, const struct hook *hooks, size_t n_hooks);
 /* Leaves out the frames of a stack taken at a switch that the stack of a waiting thread doesn't have: our program's and
  * those of .sched.text, which the kernel skips there. So a wait has one stack, whoever walked it. Returns the new n. */
 size_t frames_without_switch(uint64_t *frames, size_t n, uint64_t sched_start, uint64_t sched_end);
 /* sched_switch and what goes with it; attached only while the gate is open. */
 int programs_attach_switch(struct programs *p);
 void programs_detach_switch(struct programs *p);
+/* The lock of address spaces, at which brk and mmap are seen. */
+int programs_attach_maps(struct programs *p);
+void programs_detach_maps(struct programs *p);
 uint64_t programs_map_bytes(const struct programs *p);
 uint64_t programs_run_ns(const struct programs *p);
 /* Runs of our programs that the kernel skipped because one was running already, since start. */

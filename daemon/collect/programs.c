@@ -2,6 +2,7 @@
 /* Loads and attaches what this kernel allows. What may be missing is found by trying, in order of preference. */
 #include <bpf/btf.h>
 #include <fcntl.h>
+#include <inttypes.h>
 
 #include "internal.h"
 #include "stackd.skel.h"
@@ -23,8 +24,14 @@ enum {
 	WISH_ONCPU_KPROBE,
 	WISH_SLEEPABLE,
 	WISH_PLAIN,
+	WISH_MAPS_LOCK,
+	WISH_MAPS_LOCK_WITH_PATH,
+	WISH_MAPS_UNLOCK,
 	WISH_N,
 };
+
+/* Where the tracepoints of memory are called. */
+static const struct hook hooks[] = { { .name = "__mmap_lock_do_trace_released" } };
 
 static char refused_program[64];
 
@@ -55,7 +62,37 @@ static bool has_tracepoint(const struct btf *btf, const char *name)
 	return btf__find_by_name_kind(btf, type, BTF_KIND_TYPEDEF) > 0;
 }
 
-static int make_wishes(struct wish wishes[static WISH_N], const struct collect_config *config)
+/* How many arguments a tracepoint has; 0: there is no such one. */
+static unsigned tracepoint_arguments(const struct btf *btf, const char *name)
+{
+	const struct btf_type *type;
+	char typedef_name[64];
+	int id;
+
+	snprintf(typedef_name, sizeof typedef_name, "btf_trace_%s", name);
+	id = btf__find_by_name_kind(btf, typedef_name, BTF_KIND_TYPEDEF);
+	if (id < 0)
+		return 0;
+	type = btf__type_by_id(btf, btf__type_by_id(btf, (uint32_t)id)->type);
+	if (!btf_is_ptr(type))
+		return 0;
+	type = btf__type_by_id(btf, type->type);
+	/* The first is the tracepoint's own. */
+	return btf_is_func_proto(type) && btf_vlen(type) > 0 ? btf_vlen(type) - 1U : 0;
+}
+
+/* The lock of an address space, with or without a cgroup's path among the arguments. */
+static void look_at_maps(struct programs *p, const struct btf *btf)
+{
+	unsigned released = tracepoint_arguments(btf, "mmap_lock_released"),
+	         acquired = tracepoint_arguments(btf, "mmap_lock_acquire_returned");
+
+	p->maps_offered = acquired == released + 1 && (released == 2 || released == 3);
+	p->maps_with_path = released == 3;
+	p->maps_cheap = btf__find_by_name_kind(btf, "lock_vma_under_rcu", BTF_KIND_FUNC) > 0;
+}
+
+static int make_wishes(struct wish wishes[static WISH_N], struct programs *p, const struct collect_config *config)
 {
 	struct btf *btf = btf__load_vmlinux_btf();
 	bool clock_typed, pelt, nr_running, hook = config->oncpu_source == ONCPU_UPDATE_RQ_CLOCK;
@@ -66,6 +103,7 @@ static int make_wishes(struct wish wishes[static WISH_N], const struct collect_c
 		log_error("The kernel offers no BTF (/sys/kernel/btf/vmlinux): %s", strerror(-r));
 		return r;
 	}
+	look_at_maps(p, btf);
 	pelt = has_tracepoint(btf, "pelt_cfs_tp");
 	nr_running = has_tracepoint(btf, "sched_update_nr_running_tp");
 	clock_typed = btf__find_by_name_kind(btf, "update_rq_clock", BTF_KIND_FUNC) > 0;
@@ -80,6 +118,9 @@ static int make_wishes(struct wish wishes[static WISH_N], const struct collect_c
 		[WISH_ONCPU_KPROBE] = { "on_cpu_kprobe", hook, "perf events are used" },
 		[WISH_SLEEPABLE] = { "visit_tasks_sleepable", true, "long waits have kernel stacks only" },
 		[WISH_PLAIN] = { "visit_tasks", false, "there are no totals" },
+		[WISH_MAPS_LOCK] = { "on_mmap_lock", p->maps_offered && !p->maps_with_path, "brk and mmap are not seen" },
+		[WISH_MAPS_LOCK_WITH_PATH] = { "on_mmap_lock_with_path", p->maps_offered && p->maps_with_path, "brk and mmap are not seen" },
+		[WISH_MAPS_UNLOCK] = { "on_mmap_unlock", p->maps_offered, "brk and mmap are not seen" },
 	};
 
 	memcpy(wishes, made, sizeof made);
@@ -113,7 +154,7 @@ static int open_once(struct stackd_bpf **ret, const struct collect_config *confi
 }
 
 /* Loads everything that is wished for; takes back the wish that the kernel refuses, and tries again. */
-static int load_wishes(struct stackd_bpf **ret, const struct collect_config *config, struct wish wishes[static WISH_N])
+static int load_wishes(struct programs *p, const struct collect_config *config, struct wish wishes[static WISH_N])
 {
 	for (;;) {
 		struct stackd_bpf *skel;
@@ -127,7 +168,7 @@ static int load_wishes(struct stackd_bpf **ret, const struct collect_config *con
 		refused_program[0] = 0;
 		r = stackd_bpf__load(skel);
 		if (r == 0) {
-			*ret = skel;
+			p->skel = skel;
 			return 0;
 		}
 		stackd_bpf__destroy(skel);
@@ -224,19 +265,52 @@ static int attach_tasks(struct programs *p)
 	return 0;
 }
 
-static void find_sched_text(struct programs *p)
+/* The function that begins there ends where the next symbol is. */
+static void find_hook(struct hook *hook, uint64_t address, const char *name)
+{
+	if (strcmp(name, hook->name) == 0)
+		hook->start = address;
+}
+
+static void find_hook_end(struct hook *hook, uint64_t address)
+{
+	if (hook->start && address > hook->start && (!hook->end || address < hook->end))
+		hook->end = address;
+}
+
+static void find_kernel_text(struct programs *p)
 {
 	_cleanup_fclose_ FILE *f = fopen("/proc/kallsyms", "re");
-	char line[512];
+	char line[512], name[128];
+	uint64_t address;
 
-	while (f && !p->sched_end && fgets(line, sizeof line, f)) {
-		if (strstr(line, " __sched_text_start"))
-			p->sched_start = strtoull(line, NULL, 16);
-		else if (strstr(line, " __sched_text_end"))
-			p->sched_end = strtoull(line, NULL, 16);
+	memcpy(p->hooks, hooks, sizeof p->hooks);
+	while (f && fgets(line, sizeof line, f)) {
+		if (sscanf(line, "%" SCNx64 " %*c %127s", &address, name) != 2)
+			continue;
+		if (strcmp(name, "__sched_text_start") == 0)
+			p->sched_start = address;
+		else if (strcmp(name, "__sched_text_end") == 0)
+			p->sched_end = address;
+		/* The kernel lists its own functions in order of their addresses, modules behind them. */
+		for (size_t i = 0; i < ELEMENTS_OF(p->hooks); i++) {
+			find_hook(&p->hooks[i], address, name);
+			find_hook_end(&p->hooks[i], address);
+		}
 	}
 	if (!p->sched_start || !p->sched_end)
 		log_info("kallsyms doesn't say where the scheduler's functions are: long and short waits have different stacks");
+}
+
+size_t frames_without_hook(uint64_t *frames, size_t n, const struct hook *all, size_t n_hooks)
+{
+	for (size_t i = 0; i < n; i++)
+		for (size_t k = 0; k < n_hooks; k++)
+			if (frames[i] >= all[k].start && frames[i] < all[k].end && i + 1 < n) {
+				memmove(frames, frames + i + 1, (n - i - 1) * sizeof *frames);
+				return n - i - 1;
+			}
+	return n;
 }
 
 size_t frames_without_switch(uint64_t *frames, size_t n, uint64_t sched_start, uint64_t sched_end)
@@ -261,12 +335,13 @@ int programs_load(struct programs *p, const struct collect_config *config)
 
 	*p = (struct programs){};
 	libbpf_set_print(on_libbpf_message);
-	r = make_wishes(wishes, config);
+	r = make_wishes(wishes, p, config);
 	if (r < 0)
 		return r;
-	r = load_wishes(&p->skel, config, wishes);
+	r = load_wishes(p, config, wishes);
 	if (r < 0)
 		return r;
+	p->maps_offered = wishes[p->maps_with_path ? WISH_MAPS_LOCK_WITH_PATH : WISH_MAPS_LOCK].wanted && wishes[WISH_MAPS_UNLOCK].wanted;
 	p->halves = (struct halves){
 		.control = &p->skel->bss->control,
 		.guards = p->skel->bss->guards,
@@ -279,7 +354,7 @@ int programs_load(struct programs *p, const struct collect_config *config)
 		programs_unload(p);
 		return r;
 	}
-	find_sched_text(p);
+	find_kernel_text(p);
 	attach_load(p);
 	attach_oncpu(p, config);
 	return 0;
@@ -288,9 +363,35 @@ int programs_load(struct programs *p, const struct collect_config *config)
 void programs_unload(struct programs *p)
 {
 	programs_detach_switch(p);
+	programs_detach_maps(p);
 	if (p->skel)
 		stackd_bpf__destroy(p->skel);
 	p->skel = NULL;
+}
+
+static void detach_in_order(struct bpf_link **links, size_t n)
+{
+	while (n-- > 0) {
+		bpf_link__destroy(links[n]);
+		links[n] = NULL;
+	}
+}
+
+/* All or none. */
+static int attach_in_order(struct bpf_program *const *order, struct bpf_link **links, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (links[i])
+			continue;
+		links[i] = bpf_program__attach(order[i]);
+		if (!links[i]) {
+			int r = negative_errno();
+
+			detach_in_order(links, n);
+			return r;
+		}
+	}
+	return 0;
 }
 
 int programs_attach_switch(struct programs *p)
@@ -299,26 +400,30 @@ int programs_attach_switch(struct programs *p)
 	struct bpf_program *order[] = { p->skel->progs.on_wakeup, p->skel->progs.on_fork, p->skel->progs.on_switch };
 
 	_Static_assert(ELEMENTS_OF(order) == ELEMENTS_OF(p->switch_links), "one link each");
-	for (size_t i = 0; i < ELEMENTS_OF(order); i++) {
-		if (p->switch_links[i])
-			continue;
-		p->switch_links[i] = bpf_program__attach(order[i]);
-		if (!p->switch_links[i]) {
-			int r = negative_errno();
-
-			programs_detach_switch(p);
-			return r;
-		}
-	}
-	return 0;
+	return attach_in_order(order, p->switch_links, ELEMENTS_OF(order));
 }
 
 void programs_detach_switch(struct programs *p)
 {
-	for (size_t i = ELEMENTS_OF(p->switch_links); i-- > 0;) {
-		bpf_link__destroy(p->switch_links[i]);
-		p->switch_links[i] = NULL;
-	}
+	detach_in_order(p->switch_links, ELEMENTS_OF(p->switch_links));
+}
+
+int programs_attach_maps(struct programs *p)
+{
+	struct bpf_program *order[] = {
+		p->skel->progs.on_mmap_unlock,
+		p->maps_with_path ? p->skel->progs.on_mmap_lock_with_path : p->skel->progs.on_mmap_lock,
+	};
+
+	_Static_assert(ELEMENTS_OF(order) == ELEMENTS_OF(p->maps_links), "one link each");
+	if (!p->maps_offered)
+		return -EOPNOTSUPP;
+	return attach_in_order(order, p->maps_links, ELEMENTS_OF(order));
+}
+
+void programs_detach_maps(struct programs *p)
+{
+	detach_in_order(p->maps_links, ELEMENTS_OF(p->maps_links));
 }
 
 static uint64_t map_memlock(const struct bpf_map *map)
@@ -369,7 +474,8 @@ uint64_t programs_skipped(const struct programs *p)
 {
 	const struct bpf_program *counted[] = {
 		p->skel->progs.on_switch, p->skel->progs.on_wakeup, p->skel->progs.on_fork, p->skel->progs.on_exit,
-		p->skel->progs.on_free, p->skel->progs.on_cpu_fentry, p->skel->progs.on_cpu_kprobe,
+		p->skel->progs.on_free, p->skel->progs.on_cpu_fentry, p->skel->progs.on_cpu_kprobe, p->skel->progs.on_mmap_unlock,
+		p->skel->progs.on_mmap_lock, p->skel->progs.on_mmap_lock_with_path,
 	};
 	struct bpf_prog_info info;
 	uint64_t sum = 0;

@@ -27,6 +27,8 @@ struct conf {
 	uint32_t fault_hz;            /* FaultHz=199, 1..10000 */
 	uint32_t fault_baseline_hz;   /* FaultBaselineHz=11, 0..1000 */
 	uint32_t offcpu_stacks;       /* OffCPUStacksPerSec=2000, 0 = no limit */
+	uint32_t memory_stacks;       /* MemoryStacksPerSec=100, 0 = no limit */
+	uint32_t memory_baseline_stacks; /* MemoryBaselineStacksPerSec=20, 0 = no limit */
 	uint32_t max_stacks;          /* MaxStacks=16384, 1024..1048576 */
 	uint32_t max_counts;          /* MaxActiveStacks=16384 */
 	uint32_t max_processes;       /* MaxProcesses=16384 */

@@ -28,6 +28,8 @@ const struct conf_key conf_keys[] = {
 	KEY("Collect", "FaultHz", CONF_COUNT, fault_hz, "199", RANGE(1, 10000)),
 	KEY("Collect", "FaultBaselineHz", CONF_COUNT, fault_baseline_hz, "11", RANGE(0, 1000)),
 	KEY("Collect", "OffCPUStacksPerSec", CONF_COUNT, offcpu_stacks, "2000", RANGE(0, 1000000)),
+	KEY("Collect", "MemoryStacksPerSec", CONF_COUNT, memory_stacks, "100", RANGE(0, 1000000)),
+	KEY("Collect", "MemoryBaselineStacksPerSec", CONF_COUNT, memory_baseline_stacks, "20", RANGE(0, 1000000)),
 	KEY("Collect", "MaxStacks", CONF_COUNT, max_stacks, "16384", RANGE(1024, 1048576), RESTART),
 	KEY("Collect", "MaxActiveStacks", CONF_COUNT, max_counts, "16384", RANGE(1024, 1048576), RESTART),
 	KEY("Collect", "MaxProcesses", CONF_COUNT, max_processes, "16384", RANGE(256, 1048576), RESTART),

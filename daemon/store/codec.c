@@ -3,37 +3,40 @@
  *
  *   head: number of entries, on-CPU period, the most common shapes, for each metric the least code and the
  *         width of what is above it, for all and for most of them
- *   entry: distance to the last index (Rice), its shape (2 bits, or 2 + 8), its codes
+ *   entry: distance to the last index (Rice), its shape (2 bits, or 2 + 10), its codes
  *
  * A shape is which metrics there are, and whether all of them lie where most of their metric's codes do: those
  * take fewer bits. Codes grow with the logarithm of the value, and one that is far out costs itself only.
  *
- * A value is kept to a relative quantum: the leading bits of it, rounded; what rounding leaves over is
- * carried into the same metric's next value, so that sums over any window are exact to one quantum at either
+ * A value is kept to a relative quantum: the leading bits of it, rounded, and the sign below them where the metric
+ * has one; what rounding leaves over is carried into the same metric's next value, so that sums over any window are exact to one quantum at either
  * end. On-CPU time that is the number of hits times the period, as timer samples are, costs nothing beyond
  * the hits. */
 #include "internal.h"
 
-#define SHAPE_BITS 8
+#define SHAPE_BITS 10
 #define TAG_BITS 2
 #define TAG_PLAIN SECTION_COMMON /* the shape follows; smaller tags stand for the common ones */
-/* presence = on-CPU state + 5 x (bits of the four others) */
+/* presence = on-CPU state + 5 x (bits of the others) */
 enum { ONCPU_NONE, ONCPU_ALONE, ONCPU_HITS_ALONE, ONCPU_BOTH, ONCPU_DERIVED, ONCPU_STATES };
-#define PRESENCE_N (ONCPU_STATES * 16)
+#define OTHERS (METRIC_N - 2)
+#define PRESENCE_N (ONCPU_STATES << OTHERS)
 /* shape = presence + PRESENCE_N when a code lies outside of the narrow range */
 #define SHAPE_N (2 * PRESENCE_N)
+_Static_assert(SHAPE_N <= 1 << SHAPE_BITS, "every shape fits");
 enum { NARROW, WIDE };
 
 #define VALUE_MAX (1ULL << 56)
 #define NARROW_BITS 8 /* a range is looked at in so many parts, as a power of two */
 #define NARROW_BINS (1U << NARROW_BITS)
-#define RICE_ESCAPE 24 /* unary part that announces a plain number */
+#define RICE_ESCAPE 24 /* unary part that announces a plain number; with that, tag and shape it is read at once */
+_Static_assert(RICE_ESCAPE + 1 + REF_INDEX_BITS + 2 + SHAPE_BITS <= 57, "a load gives at least so many bits");
 
 struct section_head {
 	uint32_t n;
 	struct code_range range[2][METRIC_N]; /* NARROW, WIDE */
 	uint8_t mantissa, rice;
-	uint8_t common[SECTION_COMMON];
+	uint16_t common[SECTION_COMMON];
 	uint64_t period; /* 0 = there is none */
 };
 
@@ -45,12 +48,13 @@ struct section_head {
 #define RANGE_BITS (BASE_BITS + SMALL_BITS)
 #define HEAD_BITS_MAX (N_BITS + 2 * SMALL_BITS + METRIC_N + SECTION_COMMON * SHAPE_BITS + 1 + PERIOD_BITS + METRIC_N * (2 * RANGE_BITS + 1))
 
-/* Worst case of an entry: escape and 20 bits of index, shape, six codes of 15 bits. */
+/* Worst case of an entry: escape and 20 bits of index, shape, codes of 15 bits. */
 #define ENTRY_BITS_MAX (RICE_ESCAPE + 1 + REF_INDEX_BITS + TAG_BITS + SHAPE_BITS + METRIC_N * 15)
 #define TAIL_BYTES 8 /* a reader loads 8 bytes at a time */
 
-static const enum metric others[4] = { METRIC_BLOCKED, METRIC_RUNNABLE, METRIC_FAULTS_MINOR,
-	                               METRIC_FAULTS_MAJOR };
+/* All but those of on-CPU time, in the order of their bits in a presence. */
+static const enum metric others[OTHERS] = { METRIC_BLOCKED, METRIC_RUNNABLE, METRIC_FAULTS_MINOR, METRIC_FAULTS_MAJOR,
+	                                    METRIC_BRK, METRIC_MMAP };
 
 size_t store_section_bound(uint32_t max)
 {
@@ -90,6 +94,24 @@ static uint64_t quantum(uint32_t code, unsigned mantissa)
 	uint32_t e = code >> mantissa;
 
 	return e == 0 ? 1 : 1ULL << (e - 1);
+}
+
+/* The code of a value as it is written; 0 is the code of 0 only. */
+static uint32_t code_of_metric(enum metric m, int64_t v, unsigned mantissa)
+{
+	uint32_t code = code_of(v < 0 ? 0 - (uint64_t)v : (uint64_t)v, mantissa);
+
+	return metric_is_signed(m) && code > 0 ? code << 1 | (v < 0) : code;
+}
+
+static uint64_t metric_code_value(enum metric m, uint32_t code, unsigned mantissa)
+{
+	uint64_t v;
+
+	if (!metric_is_signed(m))
+		return code_value(code, mantissa);
+	v = code_value(code >> 1, mantissa);
+	return code & 1 ? 0 - v : v;
 }
 
 /* ---- writing ---- */
@@ -140,22 +162,32 @@ static uint32_t next_touched(const struct accumulator *a, uint32_t from)
 	return UINT32_MAX;
 }
 
-static uint64_t with_residual(const struct accumulator *a, uint32_t i, enum metric m)
+/* A gathered value within what can be kept. */
+static int64_t bounded(const struct accumulator *a, uint32_t i, enum metric m)
 {
-	int64_t v = (int64_t)MIN(a->values[i][m], VALUE_MAX) + a->residuals[i][m];
+	int64_t v = (int64_t)a->values[i][m], most = (int64_t)VALUE_MAX;
 
-	return v > 0 ? (uint64_t)v : 0;
+	if (!metric_is_signed(m))
+		return (int64_t)MIN(a->values[i][m], VALUE_MAX);
+	return MAX(MIN(v, most), -most);
+}
+
+static int64_t with_residual(const struct accumulator *a, uint32_t i, enum metric m)
+{
+	int64_t v = bounded(a, i, m) + a->residuals[i][m];
+
+	return metric_is_signed(m) ? v : MAX(v, (int64_t)0);
 }
 
 static void entry_codes(const struct accumulator *a, uint32_t i, unsigned mantissa, uint64_t period,
                         struct entry_codes *ret)
 {
-	uint64_t oncpu = with_residual(a, i, METRIC_ON_CPU);
+	uint64_t oncpu = (uint64_t)with_residual(a, i, METRIC_ON_CPU);
 	uint32_t rest = 0, state;
 
 	for (int m = 0; m < METRIC_N; m++)
-		ret->code[m] = code_of(with_residual(a, i, m), mantissa);
-	for (int k = 0; k < 4; k++)
+		ret->code[m] = code_of_metric(m, with_residual(a, i, m), mantissa);
+	for (int k = 0; k < OTHERS; k++)
 		rest |= (ret->code[others[k]] > 0) << k;
 	if (ret->code[METRIC_HITS] > 0) {
 		uint64_t hits = code_value(ret->code[METRIC_HITS], mantissa), derived;
@@ -179,7 +211,11 @@ static uint32_t coded(uint32_t shape)
 		[ONCPU_BOTH] = 1 << METRIC_ON_CPU | 1 << METRIC_HITS, [ONCPU_DERIVED] = 1 << METRIC_HITS,
 	};
 
-	return oncpu[shape % ONCPU_STATES] | shape % PRESENCE_N / ONCPU_STATES << METRIC_BLOCKED;
+	uint32_t rest = shape % PRESENCE_N / ONCPU_STATES;
+
+	/* Hits lie between the others, on-CPU time before them. */
+	return oncpu[shape % ONCPU_STATES] | (rest & ((1U << (METRIC_HITS - METRIC_BLOCKED)) - 1)) << METRIC_BLOCKED |
+	       rest >> (METRIC_HITS - METRIC_BLOCKED) << METRIC_BRK;
 }
 
 /* The time that most hits stand for, found by majority vote. */
@@ -201,17 +237,17 @@ static uint64_t find_period(const struct accumulator *a)
 }
 
 /* The shapes that most entries have, the most common first. */
-static void find_common(const uint32_t counts[static SHAPE_N], uint8_t common[static SECTION_COMMON])
+static void find_common(const uint32_t counts[static SHAPE_N], uint16_t common[static SECTION_COMMON])
 {
 	for (int k = 0; k < SECTION_COMMON; k++) {
 		uint32_t best = 0, most = 0;
 
 		for (uint32_t shape = 1; shape < SHAPE_N; shape++)
-			if (counts[shape] > most && !memchr(common, (int)shape, (size_t)k)) {
+			if (counts[shape] > most && !(k > 0 && common[0] == shape) && !(k > 1 && common[1] == shape)) {
 				most = counts[shape];
 				best = shape;
 			}
-		common[k] = (uint8_t)best;
+		common[k] = (uint16_t)best;
 	}
 }
 
@@ -355,7 +391,7 @@ static void put_head(struct writer *w, const struct section_head *h, uint32_t me
 	}
 }
 
-static void put_shape(struct writer *w, uint32_t value, const uint8_t common[static SECTION_COMMON])
+static void put_shape(struct writer *w, uint32_t value, const uint16_t common[static SECTION_COMMON])
 {
 	for (uint32_t k = 0; k < SECTION_COMMON; k++)
 		if (common[k] == value) {
@@ -377,12 +413,12 @@ static uint32_t put_values(struct writer *w, struct accumulator *a, const struct
 
 		if (c & 1U << m) {
 			put(w, e->code[m] - ranges[m].base, ranges[m].width);
-			kept = code_value(e->code[m], h->mantissa);
+			kept = metric_code_value(m, e->code[m], h->mantissa);
 		} else if (m == METRIC_ON_CPU && e->shape % ONCPU_STATES == ONCPU_DERIVED) {
 			kept = code_value(e->code[METRIC_HITS], h->mantissa) * h->period;
 		}
-		points += kept > 0;
-		a->residuals[e->index][m] += (int64_t)MIN(a->values[e->index][m], VALUE_MAX) - (int64_t)kept;
+		points += kept != 0;
+		a->residuals[e->index][m] += bounded(a, e->index, m) - (int64_t)kept;
 	}
 	return points;
 }
@@ -544,16 +580,17 @@ bool store_section_next(struct section_reader *r, uint32_t *ret_index)
 /* Adds the values of the entry that store_section_next() stepped to. */
 void store_section_add(const struct section_reader *r, uint64_t sums[static METRIC_N])
 {
-	const struct code_range *ranges = r->range[r->shape >= PRESENCE_N], *hits = &ranges[METRIC_HITS];
+	const struct code_range *ranges = r->range[r->shape >= PRESENCE_N];
+	bool derived = r->shape % ONCPU_STATES == ONCPU_DERIVED;
 	uint64_t at = r->values_at;
 
 	for (uint32_t c = coded(r->shape); c; c &= c - 1) {
 		uint32_t m = (uint32_t)__builtin_ctz(c);
+		uint64_t v = metric_code_value(m, ranges[m].base + (uint32_t)low_bits(load(r, at), ranges[m].width), r->mantissa);
 
-		sums[m] += code_value(ranges[m].base + (uint32_t)low_bits(load(r, at), ranges[m].width), r->mantissa);
+		sums[m] += v;
+		if (derived && m == METRIC_HITS)
+			sums[METRIC_ON_CPU] += v * r->period;
 		at += ranges[m].width;
 	}
-	if (r->shape % ONCPU_STATES == ONCPU_DERIVED)
-		sums[METRIC_ON_CPU] +=
-		        r->period * code_value(hits->base + (uint32_t)low_bits(load(r, at - hits->width), hits->width), r->mantissa);
 }

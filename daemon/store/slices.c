@@ -380,19 +380,20 @@ int store_add_total(struct store *s, store_ref process, const uint64_t values[st
 
 /* ---- the detector's view ---- */
 
-/* How much of a series' tick one slice has: the largest share of any metric. */
+/* How much of a series' tick one slice has: the largest share of any metric. Of a signed one, what processes did may cancel out:
+ * then the share is a whole. */
 static double share(const struct store *s, uint32_t slice, const uint64_t sums[static METRIC_N])
 {
 	const uint64_t *values = s->steps[0].sections[SECTION_SLICES].values[slice];
 	double most = 0;
 
 	for (int m = 0; m < METRIC_N; m++) {
-		uint64_t v = values[m];
+		uint64_t v = metric_magnitude(m, values[m]), sum = metric_magnitude(m, sums[m]);
 
 		if (m == METRIC_BLOCKED)
 			v += (uint64_t)store_wait_threads(s, slice) * s->tick_duration_ns;
 		if (v > 0)
-			most = MAX(most, (double)v / (double)sums[m]);
+			most = MAX(most, v < sum ? (double)v / (double)sum : 1.0);
 	}
 	return most;
 }

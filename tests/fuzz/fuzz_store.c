@@ -39,7 +39,7 @@ static void write_tick(struct store *s, uint64_t t)
 			                   .exe = k % 3 ? "/usr/bin/app" : "",
 			                   .unit = "app.service",
 			                   .cgroup = "/a" };
-		uint64_t values[METRIC_N] = { k * 20408163, t * 100003, k % 2 ? 12345678 : 0, k, 0, k };
+		uint64_t values[METRIC_N] = { k * 20408163, t * 100003, k % 2 ? 12345678 : 0, k, 0, k, t % 3 ? 0 - k * 4096 : 0, (k % 2 ? t : 0 - t) << 20 };
 		store_ref process, stack;
 
 		if (store_intern_process(s, &p, &process) < 0 ||

@@ -277,6 +277,23 @@ static void tables_are_bounded(void **state _unused_)
 	assert_int_equal(t.total, 2 * (1000 * 999 / 2 + 1000));
 }
 
+/* What changed most comes first, either way. */
+static void signed_rows_go_by_size(void **state _unused_)
+{
+	static const int64_t changes[] = { 5, -7, 0, 7, -100 }, sorted[] = { -100, -7, 7, 5, 0 };
+	_cleanup_(table_done) struct table t = { .limit = 300 };
+
+	for (unsigned i = 0; i < ELEMENTS_OF(changes); i++) {
+		uint64_t values[METRIC_N] = { [METRIC_MMAP] = (uint64_t)changes[i] };
+
+		assert_int_equal(table_add(&t, i, "", METRIC_MMAP, values), 0);
+	}
+	table_sort(&t);
+	for (unsigned i = 0; i < ELEMENTS_OF(sorted); i++)
+		assert_true(t.rows[i].total == sorted[i]);
+	assert_true(t.total == -95);
+}
+
 static void numbers_are_bounded(void **state _unused_)
 {
 	_cleanup_(numbers_done) struct numbers n = { .max = 1000 };
@@ -473,6 +490,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(tables_are_bounded),
+		cmocka_unit_test(signed_rows_go_by_size),
 		cmocka_unit_test(numbers_are_bounded),
 		cmocka_unit_test_setup_teardown(flame_says_what_it_cut, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_evicted_meanwhile_is_said, setup, teardown),

@@ -75,6 +75,10 @@ static void test_format(void **state _unused_)
 	assert_string_equal(format_metric(buf, METRIC_ON_CPU, 1250000000), "1.25s");
 	assert_string_equal(format_metric(buf, METRIC_ON_CPU, 999), "999ns");
 	assert_string_equal(format_metric(buf, METRIC_FAULTS_MINOR, 3100), "3.10k faults");
+	assert_string_equal(format_metric(buf, METRIC_MMAP, 512), "512B");
+	assert_string_equal(format_metric(buf, METRIC_MMAP, (uint64_t)-12 << 20), "-12.0MiB");
+	assert_string_equal(format_metric(buf, METRIC_BRK, (uint64_t)1 << 50), "1024TiB");
+	assert_string_equal(format_metric(buf, METRIC_BRK, (uint64_t)INT64_MIN), "-8388608TiB");
 }
 
 static void test_metric_names(void **state _unused_)

@@ -458,6 +458,7 @@ static void test_rates(void **state _unused_)
 	assert_string_equal(format_rate(buf, METRIC_FAULTS_MINOR, 3100), "3.10k faults/s");
 	assert_string_equal(format_rate(buf, METRIC_FAULTS_MAJOR, 0.25), "0.25 faults/s");
 	assert_string_equal(format_rate(buf, METRIC_ON_CPU, -1), "0ns/s");
+	assert_string_equal(format_rate(buf, METRIC_BRK, -4096), "-4.00KiB/s");
 }
 
 static void test_sparkline(void **state _unused_)

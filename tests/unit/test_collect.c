@@ -213,6 +213,19 @@ static void test_switch_frames(void **state _unused_)
 	assert_int_equal(none[0], 900);
 }
 
+static void test_frames_without_hook(void **state _unused_)
+{
+	const struct hook hooks[] = { { "unknown", 0, 0 }, { "hook", 100, 200 } };
+	uint64_t frames[] = { 900, 150, 300, 400 }, none[] = { 99, 200, 0 }, only[] = { 100 };
+
+	assert_int_equal(frames_without_hook(frames, 4, hooks, 2), 2);
+	assert_int_equal(frames[0], 300);
+	assert_int_equal(frames[1], 400);
+	assert_int_equal(frames_without_hook(none, 3, hooks, 2), 3);
+	assert_int_equal(frames_without_hook(only, 1, hooks, 2), 1);
+	assert_int_equal(frames_without_hook(frames, 0, hooks, 2), 0);
+}
+
 /* ---- totals and waits ---- */
 
 static struct {
@@ -324,6 +337,7 @@ int main(void)
 		cmocka_unit_test(test_fault_periods),
 		cmocka_unit_test(test_eviction),
 		cmocka_unit_test(test_switch_frames),
+		cmocka_unit_test(test_frames_without_hook),
 		cmocka_unit_test(test_totals),
 		cmocka_unit_test(test_waits),
 	};

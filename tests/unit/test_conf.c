@@ -119,6 +119,8 @@ static void defaults_are_those_of_the_manual(void **state _unused_)
 	assert_int_equal(c.fault_hz, 199);
 	assert_int_equal(c.fault_baseline_hz, 11);
 	assert_int_equal(c.offcpu_stacks, 2000);
+	assert_int_equal(c.memory_stacks, 100);
+	assert_int_equal(c.memory_baseline_stacks, 20);
 	assert_int_equal(c.max_stacks, 16384);
 	assert_int_equal(c.max_counts, 16384);
 	assert_int_equal(c.max_processes, 16384);
