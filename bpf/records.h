@@ -25,6 +25,7 @@ enum stackd_metric {
 
 struct stackd_process {
 	__u64 start_ns;  /* start_boottime of the leader */
+	__u64 seen_ns;   /* CLOCK_MONOTONIC: a moment in which it was what the rest says */
 	__u64 cgroup_id;
 	__u32 tgid;
 	__u32 exec_id;
@@ -32,7 +33,7 @@ struct stackd_process {
 	__u32 flags;     /* STACKD_PROCESS_... */
 	char comm[16];
 };
-_Static_assert(sizeof(struct stackd_process) == 48, "shared with the daemon");
+_Static_assert(sizeof(struct stackd_process) == 56, "shared with the daemon");
 
 #define STACKD_STACK_TRUNCATED 1u
 #define STACKD_STACK_SWITCH 2u /* taken while switching, so that the innermost frames are ours and the scheduler's */
@@ -48,7 +49,7 @@ struct stackd_stack {
 	__u64 kernel[STACKD_KERNEL_FRAMES]; /* innermost first, as user[] */
 	__u64 user[STACKD_USER_FRAMES];     /* all but the innermost: the address behind the one in question, as a call leaves it */
 };
-_Static_assert(sizeof(struct stackd_stack) == 48 + 8 + 8 * (48 + 128), "shared with the daemon");
+_Static_assert(sizeof(struct stackd_stack) == 56 + 8 + 8 * (48 + 128), "shared with the daemon");
 
 /* Value of the counts maps; the key is the raw id. */
 struct stackd_count {
@@ -56,7 +57,7 @@ struct stackd_count {
 	__u64 values[STACKD_METRICS];
 	__s64 waits;     /* threads that exited out of a reported wait, negative */
 };
-_Static_assert(sizeof(struct stackd_count) == 48 + 64 + 8, "shared with the daemon");
+_Static_assert(sizeof(struct stackd_count) == 56 + 64 + 8, "shared with the daemon");
 
 /* Value of the exits maps: what the threads of a process that exited in this tick had not yet been counted for. */
 struct stackd_exit_key {
@@ -71,7 +72,7 @@ struct stackd_exit {
 	__u32 ended;     /* no thread is left */
 	__u32 pad;
 };
-_Static_assert(sizeof(struct stackd_exit) == 48 + 48, "shared with the daemon");
+_Static_assert(sizeof(struct stackd_exit) == 56 + 48, "shared with the daemon");
 
 /* One line of the task iterator: a thread about which there is something to say. */
 struct stackd_thread {
@@ -82,7 +83,7 @@ struct stackd_thread {
 	__s32 wait_delta;
 	__u32 live;      /* live threads of its process */
 };
-_Static_assert(sizeof(struct stackd_thread) == 48 + 48 + 8, "shared with the daemon");
+_Static_assert(sizeof(struct stackd_thread) == 56 + 48 + 8, "shared with the daemon");
 
 /* Sent through the ring buffer when the load crosses the threshold of an armed gate. */
 struct stackd_gate_event {

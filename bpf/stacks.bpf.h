@@ -88,6 +88,7 @@ static __always_inline void process_fill(struct stackd_process *process, struct 
 	struct task_struct *leader = task->group_leader;
 
 	process->start_ns = leader->start_boottime;
+	process->seen_ns = bpf_ktime_get_ns();
 	process->exec_id = leader->self_exec_id;
 	process->tgid = task->tgid;
 	process->flags = task->flags & PF_KTHREAD ? STACKD_PROCESS_KTHREAD : 0;

@@ -49,7 +49,7 @@ struct manager {
 
 	struct ev_loop *loop;
 	ev_timer tick;
-	ev_io gate, parser, pressures;
+	ev_io gate, mappings, parser, pressures;
 	ev_signal terminate, interrupt, hangup;
 };
 
@@ -223,6 +223,13 @@ static void on_gate(struct ev_loop *loop _unused_, ev_io *w, int events _unused_
 		log_error("cannot switch the collectors as the gate asks: %s", strerror(-r));
 }
 
+static void on_mappings(struct ev_loop *loop _unused_, ev_io *w, int events _unused_)
+{
+	struct manager *m = w->data;
+
+	pipeline_take_mappings(m->pipeline);
+}
+
 static void on_parser(struct ev_loop *loop _unused_, ev_io *w, int events _unused_)
 {
 	struct manager *m = w->data;
@@ -364,6 +371,7 @@ static int open_collectors(struct manager *m)
 		.max_processes = m->conf.max_processes,
 		.max_objects = 4096,
 		.max_functions = 4 * m->conf.max_stacks,
+		.mapping_log_size = m->conf.mapping_log_size,
 	};
 	const struct unwind_config unwind = { .table_size = m->conf.unwind_table_size };
 	struct collect_config collect = collect_config(&m->conf);
@@ -430,18 +438,20 @@ static void start_events(struct manager *m)
 {
 	ev_timer_init(&m->tick, on_tick, TICK_S, TICK_S);
 	ev_io_init(&m->gate, on_gate, collect_gate_fd(m->collect), EV_READ);
+	ev_io_init(&m->mappings, on_mappings, collect_mappings_fd(m->collect), EV_READ);
 	ev_io_init(&m->parser, on_parser, parser_fd(m->helper), EV_READ);
 	ev_io_init(&m->pressures, on_pressure, pressure_fd(m->pressure), EV_READ);
 	ev_signal_init(&m->terminate, on_terminate, SIGTERM);
 	ev_signal_init(&m->interrupt, on_terminate, SIGINT);
 	ev_signal_init(&m->hangup, on_hangup, SIGHUP);
-	m->tick.data = m->gate.data = m->parser.data = m->pressures.data = m;
+	m->tick.data = m->gate.data = m->mappings.data = m->parser.data = m->pressures.data = m;
 	m->terminate.data = m->interrupt.data = m->hangup.data = m;
 	/* The gate first: its 10 ms must not wait behind a query. */
 	ev_set_priority(&m->gate, EV_MAXPRI);
 	ev_set_priority(&m->tick, EV_MAXPRI);
 	ev_timer_start(m->loop, &m->tick);
 	ev_io_start(m->loop, &m->gate);
+	ev_io_start(m->loop, &m->mappings);
 	ev_io_start(m->loop, &m->parser);
 	ev_io_start(m->loop, &m->pressures);
 	ev_signal_start(m->loop, &m->terminate);

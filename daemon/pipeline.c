@@ -142,7 +142,7 @@ static uint64_t realtime_of_boot_ns(uint64_t boot_ns)
 /* -EAGAIN: who it is will be known in a tick or two. */
 static int find_process(struct pipeline *p, const struct collect_process *process, store_ref *ret)
 {
-	const struct symbols_process_key key = { process->pid, process->exec_id, process->start_ns };
+	const struct symbols_process_key key = { process->pid, process->exec_id, process->start_ns, process->seen_ns };
 	const struct symbols_process *known;
 	int r;
 
@@ -154,6 +154,8 @@ static int find_process(struct pipeline *p, const struct collect_process *proces
 		return r;
 	if (!known->settled)
 		return -EAGAIN;
+	if (!known->identified)
+		count_loss(p, "process-unknown", 1);
 	return store_intern_process(p->rooms.store,
 	                            &(struct store_process) {
 	                                    .pid = process->pid,
@@ -184,7 +186,7 @@ static int resolve_stack(struct pipeline *p, uint64_t raw_id, uint64_t *ret_stac
 	r = collect_frames(p->rooms.collect, raw_id, &raw);
 	if (r < 0)
 		return r;
-	key = (struct symbols_process_key) { raw.process.pid, raw.process.exec_id, raw.process.start_ns };
+	key = (struct symbols_process_key) { raw.process.pid, raw.process.exec_id, raw.process.start_ns, raw.process.seen_ns };
 	r = symbols_resolve(p->rooms.symbols, &key, raw.kernel, raw.n_kernel, raw.user, raw.n_user, frames, &n, &stack_id);
 	if (r < 0)
 		return r;
@@ -367,7 +369,7 @@ void pipeline_names_arrived(struct pipeline *p)
 		}
 		if (entry->total || collect_frames(p->rooms.collect, entry->key, &raw) < 0)
 			continue;
-		key = (struct symbols_process_key) { raw.process.pid, raw.process.exec_id, raw.process.start_ns };
+		key = (struct symbols_process_key) { raw.process.pid, raw.process.exec_id, raw.process.start_ns, raw.process.seen_ns };
 		/* For the questions that it asks: what it gives is taken at the next tick. */
 		symbols_resolve(p->rooms.symbols, &key, raw.kernel, raw.n_kernel, raw.user, raw.n_user, frames, &n, &stack_id);
 	}
@@ -412,6 +414,27 @@ static void sink_sample(void *userdata, const struct collect_sample *sample)
 	account_or_put_off(p, sample->raw_id, &sample->process, sample->values, 0);
 }
 
+static void sink_mapping(void *userdata, const struct collect_mapping_event *event)
+{
+	static const enum symbols_mapping_kind kinds[] = {
+		[COLLECT_FORKED] = SYMBOLS_FORKED, [COLLECT_EXECUTED] = SYMBOLS_EXECUTED, [COLLECT_MAPPED] = SYMBOLS_MAPPED
+	};
+	struct pipeline *p = userdata;
+
+	symbols_mapping_event(p->rooms.symbols, &(struct symbols_mapping_event){
+		.kind = kinds[event->kind],
+		.pid = event->pid,
+		.parent = event->parent,
+		.time_ns = event->time_ns,
+		.start = event->start,
+		.end = event->end,
+		.offset = event->offset,
+		.inode = event->inode,
+		.device = event->device,
+		.path = event->path,
+	});
+}
+
 static void sink_soon(void *userdata, uint64_t raw_id)
 {
 	struct pipeline *p = userdata;
@@ -452,6 +475,7 @@ static void sink_loss(void *userdata, const char *cause, uint64_t n)
 }
 
 static const struct collect_sink sink = {
+	.mapping = sink_mapping,
 	.begin = sink_begin,
 	.gate = sink_gate,
 	.sample = sink_sample,
@@ -634,6 +658,11 @@ static void score_all(struct pipeline *p)
 	store_tick_visit(p->rooms.store, LIVE_TICKS, score, p);
 	note_awaited(p);
 	detect_tick_end(p->rooms.detect);
+}
+
+void pipeline_take_mappings(struct pipeline *p)
+{
+	collect_mappings_dispatch(p->rooms.collect, &sink, p);
 }
 
 /* ---- the tick ---- */

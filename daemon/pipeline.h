@@ -42,6 +42,9 @@ typedef void (*pipeline_anomaly_fn)(void *userdata, const struct store_anomaly *
 /* One tick: drains, identifies, stores, scores, groups, tells, commits, and then gives each anomaly to fn. now_us: realtime. */
 int pipeline_tick(struct pipeline *p, uint64_t now_us, pipeline_anomaly_fn fn, void *userdata);
 
+/* Call when collect_mappings_fd() is readable. */
+void pipeline_take_mappings(struct pipeline *p);
+
 /* Call when the parser has answered, between ticks: asks at once for further names that pending stacks need, so that a backlog is
  * worked off at the parser's pace and not at the ticks'. */
 void pipeline_names_arrived(struct pipeline *p);

@@ -73,6 +73,7 @@ static void put_limits(struct json_writer *w, const struct all_status *a, const 
 		{ "processes", "processes", a->symbols.processes, a->symbols.processes_max },
 		{ "objects", "files", a->symbols.objects, a->symbols.objects_max },
 		{ "functions", "functions", a->symbols.functions, a->symbols.functions_max },
+		{ "mapping-log", "bytes", a->symbols.log_used, a->symbols.log_max },
 		{ "unwind-tables", "bytes", a->unwind.bytes, a->unwind.bytes_max },
 		{ "unwind-pages", "pages", a->unwind.pages, a->unwind.pages_max },
 		{ "unwind-rules", "rules", a->unwind.rules, a->unwind.rules_max },

@@ -33,6 +33,7 @@ struct collect {
 	struct programs programs;
 	struct stackd_control *control;
 	struct perf_events events;
+	struct mapping_events mappings;
 	struct threads threads;
 	struct drain drain;
 	struct gate gate;
@@ -273,6 +274,16 @@ static int on_gate_event(void *userdata, void *data, size_t size)
 	return 0;
 }
 
+int collect_mappings_fd(const struct collect *c)
+{
+	return c->mappings.epoll_fd;
+}
+
+void collect_mappings_dispatch(struct collect *c, const struct collect_sink *sink, void *userdata)
+{
+	mapping_events_drain(&c->mappings, sink, userdata);
+}
+
 int collect_gate_fd(const struct collect *c)
 {
 	return c->epoll_fd;
@@ -342,6 +353,7 @@ static void follow_cpus(struct collect *c)
 
 	if (!perf_events_follow_cpus(&c->events))
 		return;
+	mapping_events_follow_cpus(&c->mappings, &c->events.online);
 	online = MAX(cpus_count(&c->events.online), 1U);
 	if (c->control->online_cpus)
 		log_info("The number of online CPUs changed from %u to %u", c->control->online_cpus, online);
@@ -410,8 +422,11 @@ static int start(struct collect *c, struct helper *helper)
 	if (r < 0)
 		return r;
 	r = perf_events_open(&c->events, helper, &c->programs, possible);
+	if (r >= 0)
+		r = mapping_events_open(&c->mappings, helper, possible);
 	if (r < 0)
 		return r;
+	mapping_events_follow_cpus(&c->mappings, &c->events.online);
 	c->control->online_cpus = MAX(cpus_count(&c->events.online), 1U);
 	c->running_ns = c->control->running_ns;
 	gate_init(&c->gate, &c->config);
@@ -435,7 +450,7 @@ int collect_new(struct collect **ret, const struct collect_config *config, struc
 	if (!config->max_stacks || !config->max_counts || !config->max_processes || !config->sample_hz)
 		return -EINVAL;
 	c->config = *config;
-	c->epoll_fd = c->timer_fd = -EBADF;
+	c->epoll_fd = c->timer_fd = c->mappings.epoll_fd = -EBADF;
 	unwind_maps_init(&c->unwind_maps);
 	r = start(c, helper);
 	if (r < 0)
@@ -449,6 +464,7 @@ struct collect *collect_free(struct collect *c)
 	if (!c)
 		return NULL;
 	perf_events_close(&c->events);
+	mapping_events_close(&c->mappings);
 	ring_buffer__free(c->ring);
 	close_fd(c->epoll_fd);
 	close_fd(c->timer_fd);
@@ -518,6 +534,7 @@ static void report_losses(struct collect *c, const struct collect_sink *sink, vo
 	report_loss(sink, userdata, "processes-full", c->threads.lost_processes);
 	report_loss(sink, userdata, "waits-full", c->threads.lost_waits);
 	report_loss(sink, userdata, "perf-event-failed", c->events.failed);
+	report_loss(sink, userdata, "mappings-lost", mapping_events_take_lost(&c->mappings));
 	report_loss(sink, userdata, "switch-not-attached", c->switch_failures);
 	report_loss(sink, userdata, "maps-not-attached", c->maps_failures);
 	report_loss(sink, userdata, "flip-unsettled", c->drain.unsettled - c->flips_unsettled);
@@ -585,6 +602,9 @@ int collect_tick(struct collect *c, const struct collect_sink *sink, void *userd
 		visited = visit(c);
 	r = drain_flip(&c->drain, &c->programs.halves);
 	c->settled = c->drain.unsettled == c->flips_unsettled;
+	/* After the flip, so that what the stacks went through is known. */
+	if (sink->mapping)
+		mapping_events_drain(&c->mappings, sink, userdata);
 	for (uint32_t i = 0; i < c->drain.n_exits; i++)
 		threads_add_exit(&c->threads, &c->drain.exits[i]);
 
@@ -680,7 +700,7 @@ void collect_get_status(const struct collect *c, struct collect_status *ret)
 		.stacks_max = c->config.max_stacks,
 		.counts_peak = c->drain.counts_peak,
 		.counts_max = c->config.max_counts,
-		.map_bytes = programs_map_bytes(&c->programs),
+		.map_bytes = programs_map_bytes(&c->programs) + mapping_events_bytes(&c->mappings),
 		.program_ns = programs_run_ns(&c->programs),
 	};
 	memcpy(ret->walks, c->unwind_maps.walks, sizeof ret->walks);

@@ -46,6 +46,21 @@ struct collect_process {
 	uint32_t uid;          /* real uid in the initial user namespace */
 	bool kernel_thread;
 	char comm[16];
+	uint64_t seen_ns;      /* CLOCK_MONOTONIC: a moment in which it was all this; no part of its identity */
+};
+
+enum collect_mapping_kind { COLLECT_FORKED, COLLECT_EXECUTED, COLLECT_MAPPED };
+
+/* What the kernel said of a process's code as it happened. */
+struct collect_mapping_event {
+	enum collect_mapping_kind kind;
+	pid_t pid;
+	pid_t parent;     /* COLLECT_FORKED: has the same mappings at that moment */
+	uint64_t time_ns; /* CLOCK_MONOTONIC */
+	/* COLLECT_MAPPED: executable memory */
+	uint64_t start, end, offset, inode;
+	dev_t device;
+	const char *path; /* as in /proc/PID/maps */
 };
 
 /* What one raw stack of one process did in this tick. */
@@ -87,9 +102,11 @@ struct collect_tick_info {
 	uint64_t drain_ns;     /* what draining cost */
 };
 
-/* Called in this order within one collect_tick(): begin, then gates, samples, waits, totals and losses in
+/* Called in this order within one collect_tick(): mappings, begin, then gates, samples, waits, totals and losses in
  * any order. Strings and structures are valid during the call only. */
 struct collect_sink {
+	/* The events of one process may come a little out of order. */
+	void (*mapping)(void *userdata, const struct collect_mapping_event *event);
 	void (*begin)(void *userdata, const struct collect_tick_info *info);
 	void (*gate)(void *userdata, const struct collect_gate_change *change);
 	void (*sample)(void *userdata, const struct collect_sample *sample);
@@ -122,6 +139,10 @@ DEFINE_CLEANUP(struct collect *, collect_free)
 /* Drains everything since the last call into the sink. Call once a second. Negative errno only when
  * nothing could be drained; partial trouble is a loss. */
 int collect_tick(struct collect *c, const struct collect_sink *sink, void *userdata);
+
+/* Readable when so many mappings were made that they should be taken before the next tick; and takes them. */
+int collect_mappings_fd(const struct collect *c);
+void collect_mappings_dispatch(struct collect *c, const struct collect_sink *sink, void *userdata);
 
 /* The frames of a raw stack; -ENOENT when it has been evicted. */
 int collect_frames(struct collect *c, uint64_t raw_id, struct collect_frames *ret);

@@ -122,6 +122,32 @@ uint64_t perf_events_fault_period(double faults_per_sec, uint32_t hz, uint64_t l
 /* Opens events on CPUs that came, closes those of CPUs that went. Gives whether anything changed. */
 bool perf_events_follow_cpus(struct perf_events *e);
 
+/* ---- mapping_events.c: what the kernel says of processes' code ---- */
+
+struct mapping_ring;
+
+struct mapping_events {
+	struct helper *helper;
+	struct mapping_ring *rings; /* by CPU number */
+	uint32_t n_cpus, ring_size;
+	int epoll_fd;
+	int error;                  /* why the first one could not be opened */
+	void *record;               /* scratch */
+	uint64_t lost;
+};
+
+/* No ring is open yet. Free with mapping_events_close() whatever this gives. */
+int mapping_events_open(struct mapping_events *e, struct helper *helper, uint32_t n_cpus);
+void mapping_events_close(struct mapping_events *e);
+void mapping_events_follow_cpus(struct mapping_events *e, const struct cpu_set_bits *online);
+void mapping_events_drain(struct mapping_events *e, const struct collect_sink *sink, void *userdata);
+/* Records that were lost, or made no sense, since the last call. */
+uint64_t mapping_events_take_lost(struct mapping_events *e);
+uint64_t mapping_events_bytes(const struct mapping_events *e);
+/* 1: *ret is filled, its path points into the record; 0: a record that says nothing to us, or adds to *lost; -EBADMSG. The record is aligned
+ * to 8 bytes. */
+int mapping_event_parse(const void *record, size_t size, struct collect_mapping_event *ret, uint64_t *lost);
+
 /* ---- unwind_maps.c: what the programs unwind user stacks by ---- */
 
 struct unwind_maps {

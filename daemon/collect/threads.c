@@ -14,6 +14,7 @@ void process_from_record(struct collect_process *ret, const struct stackd_proces
 		.exec_id = process->exec_id,
 		.start_ns = process->start_ns,
 		.cgroup_id = process->cgroup_id,
+		.seen_ns = process->seen_ns,
 		.uid = process->uid,
 		.kernel_thread = process->flags & STACKD_PROCESS_KTHREAD,
 	};

@@ -33,6 +33,7 @@ struct conf {
 	uint32_t max_counts;          /* MaxActiveStacks=16384 */
 	uint32_t max_processes;       /* MaxProcesses=16384 */
 	/* [Unwind] */
+	uint64_t mapping_log_size;    /* MappingLogSize=4M, 1M..1G */
 	uint64_t unwind_table_size;   /* UnwindTableSize=64M, 1M..1G */
 	uint32_t unwind_depth;        /* UnwindDepth=128, 16..128 */
 	/* [Store] */

@@ -24,10 +24,12 @@ uint64_t helper_parser_restarts(const struct helper *h);
 
 /* ---- opener: synchronous, bounded by a time-out of 1 s ---- */
 
-enum opener_event { OPENER_CPU_CLOCK, OPENER_FAULTS_MINOR, OPENER_FAULTS_MAJOR };
+enum opener_event { OPENER_CPU_CLOCK, OPENER_FAULTS_MINOR, OPENER_FAULTS_MAJOR, OPENER_MAPPINGS };
 
 /* Opens a disabled system-wide software perf event on one CPU, close-on-exec. freq: value is Hz, else it is
- * the period (ns for the CPU clock). Gives -EPIPE when the opener is gone, or what perf_event_open gave. */
+ * the period (ns for the CPU clock). OPENER_MAPPINGS samples nothing and is enabled: its ring tells of processes that begin,
+ * execute and map code, with the time by CLOCK_MONOTONIC at the end of each record; value is the bytes in the ring at which its
+ * descriptor becomes readable, freq false. Gives -EPIPE when the opener is gone, or what perf_event_open gave. */
 int helper_open_perf_event(struct helper *h, enum opener_event event, int cpu, bool freq, uint64_t value,
 			   int *ret_fd);
 

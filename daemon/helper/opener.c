@@ -2,6 +2,7 @@
 /* The opener: keeps the privilege to open perf events, and does nothing else with it. */
 #include <linux/perf_event.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #include "protocol.h"
 
@@ -11,11 +12,14 @@
 #define FREQ_MAX_HZ 10000
 #define PERIOD_MIN_CPU_CLOCK_NS 100000
 #define PERIOD_MAX (1ULL << 40)
+#define WATERMARK_MAX (1U << 30)
 
 static int check_request(const struct opener_request *r)
 {
-	if (r->reserved != 0 || r->event > OPENER_FAULTS_MAJOR || r->cpu >= CPU_MAX || r->freq > 1)
+	if (r->reserved != 0 || r->event > OPENER_MAPPINGS || r->cpu >= CPU_MAX || r->freq > 1)
 		return -EINVAL;
+	if (r->event == OPENER_MAPPINGS)
+		return !r->freq && r->value >= 1 && r->value <= WATERMARK_MAX ? 0 : -EINVAL;
 	if (r->freq)
 		return r->value >= 1 && r->value <= FREQ_MAX_HZ ? 0 : -EINVAL;
 	if (r->value < (r->event == OPENER_CPU_CLOCK ? PERIOD_MIN_CPU_CLOCK_NS : 1) || r->value > PERIOD_MAX)
@@ -29,19 +33,30 @@ static int open_event(const struct opener_request *r)
 		[OPENER_CPU_CLOCK] = PERF_COUNT_SW_CPU_CLOCK,
 		[OPENER_FAULTS_MINOR] = PERF_COUNT_SW_PAGE_FAULTS_MIN,
 		[OPENER_FAULTS_MAJOR] = PERF_COUNT_SW_PAGE_FAULTS_MAJ,
+		[OPENER_MAPPINGS] = PERF_COUNT_SW_DUMMY,
 	};
 	struct perf_event_attr attr = {
 		.type = PERF_TYPE_SOFTWARE,
 		.size = sizeof(attr),
 		.config = configs[r->event],
-		.disabled = 1,
-		.freq = r->freq,
-		.sample_freq = r->value, /* the union's other name is sample_period */
 	};
 	long fd;
 
-	if (r->event != OPENER_CPU_CLOCK)
-		attr.sample_type = PERF_SAMPLE_ADDR; /* programs see the address that faulted */
+	if (r->event == OPENER_MAPPINGS) {
+		attr.mmap = attr.mmap2 = attr.comm = attr.comm_exec = attr.task = 1;
+		attr.sample_id_all = 1;
+		attr.sample_type = PERF_SAMPLE_TIME;
+		attr.use_clockid = 1;
+		attr.clockid = CLOCK_MONOTONIC;
+		attr.watermark = 1;
+		attr.wakeup_watermark = (uint32_t)r->value;
+	} else {
+		attr.disabled = 1;
+		attr.freq = r->freq;
+		attr.sample_freq = r->value; /* the union's other name is sample_period */
+		if (r->event != OPENER_CPU_CLOCK)
+			attr.sample_type = PERF_SAMPLE_ADDR; /* programs see the address that faulted */
+	}
 	fd = syscall(SYS_perf_event_open, &attr, -1, (int)r->cpu, -1, PERF_FLAG_FD_CLOEXEC);
 	return fd < 0 ? negative_errno() : (int)fd;
 }

@@ -44,6 +44,22 @@ static char *copy_path(const char *path)
 	return copy;
 }
 
+int mapping_make(const char *path, uint64_t start, uint64_t end, uint64_t offset, uint64_t inode, dev_t device, struct mapping *ret)
+{
+	*ret = (struct mapping){
+		.start = start,
+		.end = end,
+		.offset = offset,
+		.inode = inode,
+		.device = device,
+		.path = copy_path(path),
+	};
+	if (!ret->path)
+		return -ENOMEM;
+	ret->kind = classify(ret->path, inode);
+	return 0;
+}
+
 int mapping_parse(const char *line, struct mapping *ret)
 {
 	unsigned long start, end, offset, inode;
@@ -62,17 +78,80 @@ int mapping_parse(const char *line, struct mapping *ret)
 
 	line += at;
 	line += strspn(line, " ");
-	*ret = (struct mapping){
-		.start = start,
-		.end = end,
-		.offset = offset,
-		.inode = inode,
-		.device = makedev(device_major, device_minor),
-		.path = copy_path(line),
-	};
-	if (!ret->path)
+	return mapping_make(line, start, end, offset, inode, makedev(device_major, device_minor), ret);
+}
+
+static int reserve(struct mappings *m, size_t n)
+{
+	size_t max = MAX(m->max, (size_t)16);
+	struct mapping *p;
+
+	while (max < n)
+		max *= 2;
+	if (max == m->max)
+		return 0;
+	p = reallocarray(m->items, max, sizeof(*p));
+	if (!p)
 		return -ENOMEM;
-	ret->kind = classify(ret->path, inode);
+	m->items = p;
+	m->max = max;
+	return 0;
+}
+
+/* Cuts [start, end) out of what is mapped. Room for one more was made: a mapping may fall apart in two. */
+static int cut_out(struct mappings *all, uint64_t start, uint64_t end)
+{
+	size_t kept = 0, n = all->n;
+
+	for (size_t i = 0; i < n; i++) {
+		struct mapping *m = &all->items[i];
+
+		if (m->start < start && m->end > end) {
+			struct mapping rest = *m;
+
+			rest.path = strdup(m->path);
+			if (!rest.path)
+				return -ENOMEM;
+			rest.start = end;
+			rest.offset += end - m->start;
+			m->end = start;
+			memmove(m + 2, m + 1, (n - i - 1) * sizeof(*m));
+			m[1] = rest;
+			all->n = n + 1;
+			return 0;
+		}
+		if (m->start >= start && m->end <= end) {
+			free(m->path);
+			continue;
+		}
+		if (m->start < end && m->end > end) {
+			m->offset += end - m->start;
+			m->start = end;
+		} else if (m->start < start && m->end > start) {
+			m->end = start;
+		}
+		all->items[kept++] = *m;
+	}
+	all->n = kept;
+	return 0;
+}
+
+int mappings_put(struct mappings *all, struct mapping *m)
+{
+	size_t at = 0;
+	int r = all->n + 2 > MAPPINGS_MAX ? -E2BIG : reserve(all, all->n + 2);
+
+	if (r >= 0)
+		r = cut_out(all, m->start, m->end);
+	if (r < 0) {
+		free(m->path);
+		return r;
+	}
+	while (at < all->n && all->items[at].start < m->start)
+		at++;
+	memmove(all->items + at + 1, all->items + at, (all->n - at) * sizeof(*m));
+	all->items[at] = *m;
+	all->n++;
 	return 0;
 }
 
@@ -90,16 +169,10 @@ int mappings_read(struct mappings *ret, FILE *f)
 			continue;
 		if (r < 0)
 			return r;
-		if (m.n == m.max) {
-			size_t max = m.max ? 2 * m.max : 16;
-			struct mapping *p = reallocarray(m.items, max, sizeof(*p));
-
-			if (!p) {
-				free(one.path);
-				return -ENOMEM;
-			}
-			m.items = p;
-			m.max = max;
+		r = reserve(&m, m.n + 1);
+		if (r < 0) {
+			free(one.path);
+			return r;
 		}
 		m.items[m.n++] = one;
 	}
@@ -203,9 +276,26 @@ static int open_below(const struct mapping *m, int root_fd)
 	return fd < 0 ? negative_errno() : reopen_regular(m, fd, false);
 }
 
+int mapping_open_path(const struct mapping *m, int process_fd)
+{
+	_cleanup_close_ int root = -EBADF, own_root = -EBADF;
+	int fd;
+
+	/* In another mount namespace the path is as seen from its root; in a chroot of ours as seen from
+	 * ours. */
+	root = openat(process_fd, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (root >= 0) {
+		fd = open_below(m, root);
+		if (fd >= 0)
+			return fd;
+	}
+	own_root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return own_root < 0 ? negative_errno() : open_below(m, own_root);
+}
+
 int mapping_open(const struct mapping *m, int process_fd)
 {
-	_cleanup_close_ int exact = -EBADF, root = -EBADF, own_root = -EBADF;
+	_cleanup_close_ int exact = -EBADF;
 	char name[64];
 	int fd;
 
@@ -219,14 +309,5 @@ int mapping_open(const struct mapping *m, int process_fd)
 			return fd;
 	}
 
-	/* In another mount namespace the path is as seen from its root; in a chroot of ours as seen from
-	 * ours. */
-	root = openat(process_fd, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (root >= 0) {
-		fd = open_below(m, root);
-		if (fd >= 0)
-			return fd;
-	}
-	own_root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	return own_root < 0 ? negative_errno() : open_below(m, own_root);
+	return mapping_open_path(m, process_fd);
 }

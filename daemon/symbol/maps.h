@@ -31,6 +31,10 @@ struct mappings {
 /* 0: *ret is filled (path is the caller's); 1: a mapping that is not executable; -EBADMSG: not a line of
  * maps. */
 int mapping_parse(const char *line, struct mapping *ret);
+/* The same from its parts; path is copied, as the kernel writes it. -ENOMEM. */
+int mapping_make(const char *path, uint64_t start, uint64_t end, uint64_t offset, uint64_t inode, dev_t device, struct mapping *ret);
+/* Takes m over. What lies where it does gives way. -E2BIG: MAPPINGS_MAX. */
+int mappings_put(struct mappings *all, struct mapping *m);
 int mappings_read(struct mappings *ret, FILE *f);
 void mappings_clear(struct mappings *m);
 struct mapping *mappings_find(const struct mappings *m, uint64_t address);
@@ -42,3 +46,5 @@ bool mountinfo_may_block(FILE *f, dev_t device);
 /* Opens the very file that is mapped, for reading; it is a regular file. process_fd: /proc/PID. Gives -ESTALE
  * when another one has its path now. */
 int mapping_open(const struct mapping *m, int process_fd);
+/* The same by its path alone, as another process sees it. */
+int mapping_open_path(const struct mapping *m, int process_fd);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <fcntl.h>
 #include <signal.h>
+#include <time.h>
 
 #include "cgroups.h"
+#include "mapping_log.h"
 #include "processes.h"
 #include "unit.h"
 
@@ -31,6 +33,7 @@
 
 struct processes {
 	struct cgroups *cgroups;
+	struct mapping_log *log;
 	struct process *slots;
 	struct map64 *index;  /* hash of the key → slot */
 	struct map64 *newest; /* hash of pid and start → highest exec_id seen */
@@ -40,10 +43,10 @@ struct processes {
 	uint64_t ns_per_tick;
 	double reads; /* a token bucket of READS_PER_SEC */
 	uint64_t reads_ns;
-	uint64_t gone, deferred;
+	uint64_t gone, recalled, deferred;
 };
 
-int processes_new(struct processes **ret, uint32_t max, struct cgroups *cgroups)
+int processes_new(struct processes **ret, uint32_t max, struct cgroups *cgroups, struct mapping_log *log)
 {
 	_cleanup_(processes_freep) struct processes *p = calloc(1, sizeof(*p));
 	int r;
@@ -51,6 +54,7 @@ int processes_new(struct processes **ret, uint32_t max, struct cgroups *cgroups)
 	if (!p)
 		return -ENOMEM;
 	p->cgroups = cgroups;
+	p->log = log;
 	p->max = max;
 	p->ns_per_tick = NSEC_PER_SEC / (uint64_t)sysconf(_SC_CLK_TCK);
 	p->reads = READS_AT_START;
@@ -232,6 +236,20 @@ int process_open(struct processes *all, struct process *p)
 	return fd;
 }
 
+int process_open_relative(const struct process *p)
+{
+	char path[32];
+	int fd = -ENOENT;
+
+	if (p->parent > 0) {
+		snprintf(path, sizeof(path), "/proc/%d", p->parent);
+		fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	}
+	if (fd < 0)
+		fd = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? negative_errno() : fd;
+}
+
 /* The path as the process sees it: below its own root. */
 static void read_exe(int fd, char *ret, size_t size)
 {
@@ -283,10 +301,98 @@ static bool may_read(struct processes *all)
 	return true;
 }
 
+/* Takes the mappings over. */
+static void set_mappings(struct processes *all, struct process *p, struct mappings *m)
+{
+	drop_mappings(all, p);
+	p->mappings = *m;
+	all->n_mappings += m->n;
+	*m = (struct mappings){};
+	while (all->n_mappings > ALL_MAPPINGS_MAX && all->n > 1)
+		evict(all, next_victim(all, p));
+}
+
+static int read_maps_of(int process_fd, struct mappings *ret)
+{
+	int fd = openat(process_fd, "maps", O_RDONLY | O_CLOEXEC), r;
+	FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
+
+	if (!f) {
+		r = negative_errno();
+		close_fd(fd);
+		return r;
+	}
+	r = mappings_read(ret, f);
+	fclose(f);
+	return r;
+}
+
+static int64_t boot_ahead_ns(void)
+{
+	struct timespec boot;
+
+	clock_gettime(CLOCK_BOOTTIME, &boot);
+	return (int64_t)((uint64_t)boot.tv_sec * NSEC_PER_SEC + (uint64_t)boot.tv_nsec - clock_monotonic_ns());
+}
+
+/* An ancestor from before the log: what it has mapped now is what it had, unless it has executed something since, or is another
+ * process that got its pid. */
+static int recall_base(struct processes *all, const struct mapping_image *image, struct process *p, struct mappings *ret)
+{
+	_cleanup_close_ int fd = -EBADF;
+	_cleanup_free_ char *text = NULL;
+	char path[32], comm[16];
+	uint64_t ticks;
+	int r;
+
+	snprintf(path, sizeof(path), "/proc/%d", image->base);
+	fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return negative_errno();
+	r = read_small_file(fd, "stat", STAT_MAX, &text, NULL);
+	if (r >= 0)
+		r = stat_parse(text, comm, &ticks);
+	if (r < 0)
+		return r;
+	if ((int64_t)(ticks * all->ns_per_tick) > (int64_t)image->base_ns + boot_ahead_ns() ||
+	    mapping_log_has_executed(all->log, image->base, image->base_ns))
+		return -ESRCH;
+	read_exe(fd, p->info.exe, sizeof(p->info.exe));
+	return read_maps_of(fd, ret);
+}
+
+/* Of a process that is gone: what it executed and had mapped when it was seen. */
+static int recall(struct processes *all, struct process *p)
+{
+	struct mapping_image image;
+	_cleanup_(mappings_clear) struct mappings m = {};
+	int r = p->info.key.seen_ns ? mapping_log_image(all->log, p->info.key.pid, p->info.key.seen_ns, &image) : -ENOENT;
+
+	if (r < 0)
+		return r;
+	p->parent = image.parent;
+	if (image.base)
+		r = recall_base(all, &image, p, &m);
+	else
+		copy_string(p->info.exe, sizeof(p->info.exe), image.exe);
+	for (size_t i = 0; r >= 0 && i < image.mappings.n; i++) {
+		r = mappings_put(&m, &image.mappings.items[i]);
+		image.mappings.items[i].path = NULL;
+	}
+	mapping_image_done(&image);
+	if (r >= 0)
+		set_mappings(all, p, &m);
+	return r;
+}
+
 static void settle_as_gone(struct processes *all, struct process *p)
 {
 	p->info.settled = p->gone = true;
-	all->gone++;
+	p->info.identified = recall(all, p) >= 0 && p->info.exe[0];
+	if (p->info.identified)
+		all->recalled++;
+	else
+		all->gone++;
 }
 
 static void look(struct processes *all, struct process *p, const struct process_record *record)
@@ -317,14 +423,14 @@ static void look(struct processes *all, struct process *p, const struct process_
 	}
 	if (p->info.comm[0] == '\0')
 		memcpy(p->info.comm, comm, sizeof(comm));
-	p->info.from_proc = p->info.settled = true;
+	p->info.identified = p->info.settled = true;
 }
 
 static void look_if_allowed(struct processes *all, struct process *p, const struct process_record *record)
 {
 	if (p->info.kernel_thread) {
 		read_cgroup(all, p, -EBADF);
-		p->info.from_proc = p->info.settled = true;
+		p->info.identified = p->info.settled = true;
 		return;
 	}
 	if (p->retry_ns > clock_monotonic_ns())
@@ -356,6 +462,7 @@ struct process *processes_get(struct processes *all, const struct symbols_proces
 	if (!p)
 		p = add(all, key, record);
 	p->referenced = true;
+	p->info.key.seen_ns = MAX(p->info.key.seen_ns, key->seen_ns);
 	p->seen_ns = clock_monotonic_ns();
 	if (record->comm) {
 		p->info.uid = record->uid;
@@ -375,25 +482,16 @@ struct process *processes_get(struct processes *all, const struct symbols_proces
 static int read_mappings(struct processes *all, struct process *p)
 {
 	_cleanup_close_ int process_fd = -EBADF;
-	_cleanup_fclose_ FILE *f = NULL;
 	uint64_t before = clock_monotonic_ns(), after;
 	struct mappings m;
-	int fd, r;
+	int r;
 
 	if (!p->info.settled)
 		return -EAGAIN;
 	process_fd = process_open(all, p);
 	if (process_fd < 0)
-		return process_fd;
-	fd = openat(process_fd, "maps", O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return negative_errno();
-	f = fdopen(fd, "r");
-	if (!f) {
-		close(fd);
-		return -ENOMEM;
-	}
-	r = mappings_read(&m, f);
+		return recall(all, p);
+	r = read_maps_of(process_fd, &m);
 	if (r < 0)
 		return r;
 	if (m.n == 0 &&
@@ -401,11 +499,7 @@ static int read_mappings(struct processes *all, struct process *p)
 		mappings_clear(&m);
 		return 0;
 	}
-	drop_mappings(all, p);
-	p->mappings = m;
-	all->n_mappings += m.n;
-	while (all->n_mappings > ALL_MAPPINGS_MAX && all->n > 1)
-		evict(all, next_victim(all, p));
+	set_mappings(all, p, &m);
 	after = clock_monotonic_ns();
 	p->maps_pause_ns = MAX(p->maps_pause_ns, (after - before) * MAPS_COST_FACTOR);
 	return 0;
@@ -450,6 +544,7 @@ void processes_get_status(const struct processes *p, struct processes_status *re
 		.processes_max = p->max,
 		.mappings = (uint32_t)p->n_mappings,
 		.gone = p->gone,
+		.recalled = p->recalled,
 		.deferred = p->deferred,
 	};
 }

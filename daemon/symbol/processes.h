@@ -8,6 +8,7 @@
 #include "symbol.h"
 
 struct cgroups;
+struct mapping_log;
 struct processes;
 
 struct process {
@@ -21,12 +22,14 @@ struct process {
 	uint64_t perf_map;            /* objects.h; 0 = none is known */
 	uint64_t perf_map_retry_ns;   /* look for it, or for what was added to it, after this */
 	uint32_t slot;
+	pid_t parent;                 /* of one that is gone: may see the same files; 0: not known */
 	uint8_t tries;
 	bool referenced; /* since the clock hand came by */
 	bool gone;
 };
 
-int processes_new(struct processes **ret, uint32_t max, struct cgroups *cgroups);
+/* log is borrowed: it knows of processes that are gone. */
+int processes_new(struct processes **ret, uint32_t max, struct cgroups *cgroups, struct mapping_log *log);
 struct processes *processes_free(struct processes *p);
 DEFINE_CLEANUP(struct processes *, processes_free)
 
@@ -44,6 +47,9 @@ struct process *processes_get(struct processes *p, const struct symbols_process_
 
 /* /proc/PID, when the process that the key means is still there; else negative errno. */
 int process_open(struct processes *all, struct process *p);
+/* /proc/PID of a process that sees the same file system as this one, which is gone, as far as anyone can tell: its parent, else
+ * ourselves. What is found there must be checked. Negative errno. */
+int process_open_relative(const struct process *p);
 /* The mapping that holds the address. Reads the mappings when they are not known, or don't have it and are
  * old enough. */
 struct mapping *process_mapping(struct processes *all, struct process *p, uint64_t address);
@@ -53,7 +59,7 @@ void processes_forget(struct processes *p, uint64_t now_ns);
 
 struct processes_status {
 	uint32_t processes, processes_max, mappings;
-	uint64_t gone, deferred;
+	uint64_t gone, recalled, deferred;
 };
 void processes_get_status(const struct processes *p, struct processes_status *ret);
 

@@ -14,6 +14,7 @@ struct symbols_config {
 	uint32_t max_processes; /* cached identities and mappings */
 	uint32_t max_objects;
 	uint32_t max_functions; /* cached functions over all objects */
+	uint64_t mapping_log_size; /* bytes of what the kernel said lately of processes' code; at least 4 KiB */
 };
 
 int symbols_new(struct symbols **ret, const struct symbols_config *config, struct helper *helper);
@@ -24,13 +25,32 @@ struct symbols_process_key {
 	pid_t pid;
 	uint32_t exec_id;
 	uint64_t start_ns; /* since boot */
+	uint64_t seen_ns;  /* CLOCK_MONOTONIC: a moment in which it was there, for when it is gone; 0: not known. No part of its
+	                      identity */
 };
+
+enum symbols_mapping_kind { SYMBOLS_FORKED, SYMBOLS_EXECUTED, SYMBOLS_MAPPED };
+
+/* What the kernel said of a process's code as it happened. */
+struct symbols_mapping_event {
+	enum symbols_mapping_kind kind;
+	pid_t pid;
+	pid_t parent;     /* SYMBOLS_FORKED: has the same mappings at that moment */
+	uint64_t time_ns; /* CLOCK_MONOTONIC */
+	/* SYMBOLS_MAPPED: executable memory */
+	uint64_t start, end, offset, inode;
+	dev_t device;
+	const char *path; /* as in /proc/PID/maps; copied */
+};
+
+/* Keeps it for processes that will be gone when they are asked for. Allocates nothing. */
+void symbols_mapping_event(struct symbols *s, const struct symbols_mapping_event *event);
 
 struct symbols_process {
 	struct symbols_process_key key;
 	uint32_t uid;
 	bool kernel_thread;
-	bool from_proc; /* false: /proc could not be read; exe is "" then */
+	bool identified; /* false: it was gone before anyone could look, and the kernel had said nothing of it: exe is "" then */
 	bool settled;   /* nothing more will be learnt; false: put off (too many new processes in this second,
 			   or just executing something else), so ask again at the next tick */
 	char comm[16];
@@ -96,6 +116,8 @@ struct symbols_status {
 	uint32_t kernel_symbols;
 	uint64_t resolved, unnamed; /* user frames since start; unnamed: [object+0xoffset] */
 	uint64_t gone;              /* processes that were gone before they could be identified */
+	uint64_t recalled;          /* processes that were gone and are known from what the kernel said of them */
+	uint64_t log_used, log_max; /* bytes of the mapping log */
 	uint64_t deferred; /* looks at /proc put off, because there were too many new processes in that second
 			    */
 	uint64_t parser_errors;

@@ -7,6 +7,7 @@
 #include "helper.h"
 #include "jit.h"
 #include "kernel.h"
+#include "mapping_log.h"
 #include "objects.h"
 #include "processes.h"
 #include "symbol.h"
@@ -43,6 +44,7 @@ struct device {
 
 struct symbols {
 	struct cgroups *cgroups;
+	struct mapping_log *log;
 	struct processes *processes;
 	struct objects *objects;
 	struct kernel_symbols *kernel;
@@ -123,7 +125,10 @@ int symbols_new(struct symbols **ret, const struct symbols_config *config, struc
 	r = cgroups_new(&s->cgroups, CGROUPS_MAX);
 	if (r < 0)
 		return r;
-	r = processes_new(&s->processes, config->max_processes, s->cgroups);
+	r = mapping_log_new(&s->log, config->mapping_log_size);
+	if (r < 0)
+		return r;
+	r = processes_new(&s->processes, config->max_processes, s->cgroups, s->log);
 	if (r < 0)
 		return r;
 	r = objects_new(&s->objects, config->max_objects, config->max_functions, helper);
@@ -143,6 +148,7 @@ struct symbols *symbols_free(struct symbols *s)
 	kernel_symbols_free(s->kernel);
 	objects_free(s->objects);
 	processes_free(s->processes);
+	mapping_log_free(s->log);
 	cgroups_free(s->cgroups);
 	free(s);
 	return NULL;
@@ -162,6 +168,11 @@ int symbols_process(struct symbols *s, const struct symbols_process_key *key, ui
 		return -EINVAL;
 	*ret = &processes_get(s->processes, key, &record)->info;
 	return 0;
+}
+
+void symbols_mapping_event(struct symbols *s, const struct symbols_mapping_event *event)
+{
+	mapping_log_add(s->log, event);
 }
 
 int symbols_dispatch(struct symbols *s)
@@ -200,9 +211,11 @@ void symbols_get_status(const struct symbols *s, struct symbols_status *ret)
 		.resolved = s->resolved,
 		.unnamed = s->unnamed,
 		.gone = p.gone,
+		.recalled = p.recalled,
 		.deferred = p.deferred,
 		.parser_errors = o.parser_errors,
 	};
+	mapping_log_get_usage(s->log, &ret->log_used, &ret->log_max);
 }
 
 /* ---- frames ---- */
@@ -379,6 +392,7 @@ static struct object *mapping_object(struct symbols *s, struct process *p, struc
 	struct object *object = m->object ? objects_get(s->objects, m->object) : NULL;
 	_cleanup_close_ int process_fd = -EBADF;
 	uint64_t key;
+	bool gone;
 	int fd;
 
 	if (object && (!open || objects_has_fd(object)))
@@ -387,12 +401,15 @@ static struct object *mapping_object(struct symbols *s, struct process *p, struc
 		return NULL; /* in vain */
 
 	process_fd = process_open(s->processes, p);
+	gone = process_fd < 0;
+	if (gone)
+		process_fd = process_open_relative(p);
 	if (process_fd < 0)
 		return object;
 	m->tried = true;
 	if (may_block(&(struct looker){ s, process_fd }, m->device))
 		return object;
-	fd = mapping_open(m, process_fd);
+	fd = gone ? mapping_open_path(m, process_fd) : mapping_open(m, process_fd);
 	if (fd < 0 || objects_add(s->objects, fd, m->path, &key) < 0)
 		return object;
 	m->object = key;

@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <linux/perf_event.h>
+#include <sys/sysmacros.h>
 #include <cmocka.h>
 
 #include "../../daemon/collect/internal.h"
@@ -325,6 +327,143 @@ static void test_waits(void **state _unused_)
 	threads_done(&t);
 }
 
+/* ---- mapping events ---- */
+
+struct record {
+	uint64_t words[64];
+	size_t size;
+};
+
+static void begin_record(struct record *r, uint32_t type, uint16_t misc)
+{
+	const struct perf_event_header h = { .type = type, .misc = misc };
+
+	memset(r, 0, sizeof *r);
+	memcpy(r->words, &h, sizeof h);
+	r->size = sizeof h;
+}
+
+static void add(struct record *r, const void *data, size_t n)
+{
+	memcpy((char *)r->words + r->size, data, n);
+	r->size += n;
+}
+
+static void add_u32(struct record *r, uint32_t v)
+{
+	add(r, &v, sizeof v);
+}
+
+static void add_u64(struct record *r, uint64_t v)
+{
+	add(r, &v, sizeof v);
+}
+
+static int parse(struct record *r, struct collect_mapping_event *event, uint64_t *lost)
+{
+	((struct perf_event_header *)r->words)->size = (uint16_t)r->size;
+	return mapping_event_parse(r->words, r->size, event, lost);
+}
+
+static void make_mmap2(struct record *r, uint32_t prot, uint64_t length, const char *path, size_t path_size)
+{
+	char padded[64] = "";
+
+	begin_record(r, PERF_RECORD_MMAP2, PERF_RECORD_MISC_USER);
+	add_u32(r, 12);
+	add_u32(r, 13);
+	add_u64(r, 0x1000);
+	add_u64(r, length);
+	add_u64(r, 0x200);
+	add_u32(r, 8);
+	add_u32(r, 1);
+	add_u64(r, 77);
+	add_u64(r, 1);
+	add_u32(r, prot);
+	add_u32(r, 2);
+	strcpy(padded, path);
+	add(r, padded, path_size);
+	add_u64(r, 4242);
+}
+
+static void test_mapping_records(void **state)
+{
+	struct collect_mapping_event e;
+	struct record r;
+	uint64_t lost = 0;
+
+	(void)state;
+	make_mmap2(&r, 5, 0x2000, "/usr/bin/true", 16);
+	assert_int_equal(parse(&r, &e, &lost), 1);
+	assert_int_equal(e.kind, COLLECT_MAPPED);
+	assert_int_equal(e.pid, 12);
+	assert_int_equal(e.time_ns, 4242);
+	assert_int_equal(e.start, 0x1000);
+	assert_int_equal(e.end, 0x3000);
+	assert_int_equal(e.offset, 0x200);
+	assert_int_equal(e.inode, 77);
+	assert_int_equal(e.device, makedev(8, 1));
+	assert_string_equal(e.path, "/usr/bin/true");
+	make_mmap2(&r, 1, 0x2000, "/usr/share/data", 16);
+	assert_int_equal(parse(&r, &e, &lost), 0); /* no code */
+
+	begin_record(&r, PERF_RECORD_FORK, 0);
+	for (unsigned i = 0; i < 4; i++)
+		add_u32(&r, i == 1 ? 7 : 12);
+	add_u64(&r, 99);
+	add_u64(&r, 99);
+	assert_int_equal(parse(&r, &e, &lost), 1);
+	assert_int_equal(e.kind, COLLECT_FORKED);
+	assert_int_equal(e.parent, 7);
+	assert_int_equal(e.time_ns, 99);
+	((uint32_t *)r.words)[3] = 12;
+	assert_int_equal(parse(&r, &e, &lost), 0); /* a thread */
+
+	begin_record(&r, PERF_RECORD_COMM, PERF_RECORD_MISC_COMM_EXEC);
+	add_u32(&r, 12);
+	add_u32(&r, 12);
+	add(&r, "true\0\0\0", 8);
+	add_u64(&r, 100);
+	assert_int_equal(parse(&r, &e, &lost), 1);
+	assert_int_equal(e.kind, COLLECT_EXECUTED);
+	assert_int_equal(e.time_ns, 100);
+	((struct perf_event_header *)r.words)->misc = 0;
+	assert_int_equal(parse(&r, &e, &lost), 0); /* it only took another name */
+
+	begin_record(&r, PERF_RECORD_LOST, 0);
+	add_u64(&r, 1);
+	add_u64(&r, 30);
+	add_u64(&r, 100);
+	assert_int_equal(parse(&r, &e, &lost), 0);
+	assert_int_equal(lost, 30);
+	begin_record(&r, 200, 0);
+	assert_int_equal(parse(&r, &e, &lost), 0);
+}
+
+static void test_damaged_mapping_records(void **state)
+{
+	struct collect_mapping_event e;
+	struct record r;
+	uint64_t lost = 0;
+
+	(void)state;
+	make_mmap2(&r, 5, 0x2000, "/usr/bin/true/without/an/end-----", 32);
+	assert_int_equal(parse(&r, &e, &lost), -EBADMSG); /* no NUL before the time */
+	make_mmap2(&r, 5, 0, "/usr/bin/true", 16);
+	assert_int_equal(parse(&r, &e, &lost), -EBADMSG);
+	make_mmap2(&r, 5, UINT64_MAX, "/usr/bin/true", 16);
+	assert_int_equal(parse(&r, &e, &lost), -EBADMSG);
+	/* Cut off anywhere. */
+	for (uint32_t type = PERF_RECORD_MMAP; type <= PERF_RECORD_MMAP2; type++)
+		for (size_t size = 0; size <= 128; size++) {
+			make_mmap2(&r, 5, 0x2000, "/usr/bin/true", 16);
+			((struct perf_event_header *)r.words)->type = type;
+			((struct perf_event_header *)r.words)->size = (uint16_t)size;
+			mapping_event_parse(r.words, size, &e, &lost);
+			assert_int_equal(mapping_event_parse(r.words, size + 8, &e, &lost), -EBADMSG);
+		}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -340,6 +479,8 @@ int main(void)
 		cmocka_unit_test(test_frames_without_hook),
 		cmocka_unit_test(test_totals),
 		cmocka_unit_test(test_waits),
+		cmocka_unit_test(test_mapping_records),
+		cmocka_unit_test(test_damaged_mapping_records),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -47,6 +47,10 @@ static struct collect_process process_of(pid_t pid)
 	return (struct collect_process) { .pid = pid, .exec_id = 1, .start_ns = 1000 + pid, .uid = 0, .comm = "victim" };
 }
 
+void collect_mappings_dispatch(struct collect *c _unused_, const struct collect_sink *s _unused_, void *userdata _unused_)
+{
+}
+
 int collect_tick(struct collect *c _unused_, const struct collect_sink *s, void *userdata)
 {
 	s->begin(userdata, &(struct collect_tick_info) { .time_us = now_us, .duration_ns = duration_ns, .load = 1, .gate_open = true, .online_cpus = 2 });
@@ -85,7 +89,7 @@ int symbols_process(struct symbols *s _unused_, const struct symbols_process_key
 {
 	static struct symbols_process p;
 
-	p = (struct symbols_process) { .key = *key, .settled = !processes_are_new, .uid = uid, .exe = "/usr/bin/victim", .unit = "victim.service", .cgroup = "/system.slice/victim.service" };
+	p = (struct symbols_process) { .key = *key, .settled = !processes_are_new, .identified = true, .uid = uid, .exe = "/usr/bin/victim", .unit = "victim.service", .cgroup = "/system.slice/victim.service" };
 	copy_string(p.comm, sizeof(p.comm), comm);
 	*ret = &p;
 	return 0;
@@ -104,6 +108,10 @@ int symbols_resolve(struct symbols *s _unused_, const struct symbols_process_key
 }
 
 void unwind_tick(struct unwind *u _unused_)
+{
+}
+
+void symbols_mapping_event(struct symbols *s _unused_, const struct symbols_mapping_event *event _unused_)
 {
 }
 

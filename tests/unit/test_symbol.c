@@ -168,6 +168,145 @@ static void test_mapping_parse(void **state _unused_)
 	}
 }
 
+/* ---- the mapping log ---- */
+
+static void log_event(struct mapping_log *l, enum symbols_mapping_kind kind, pid_t pid, pid_t parent, uint64_t time_ns)
+{
+	mapping_log_add(l, &(struct symbols_mapping_event){ .kind = kind, .pid = pid, .parent = parent, .time_ns = time_ns });
+}
+
+static void log_mapping(struct mapping_log *l, pid_t pid, uint64_t time_ns, uint64_t start, uint64_t end, const char *path)
+{
+	mapping_log_add(l, &(struct symbols_mapping_event){
+		.kind = SYMBOLS_MAPPED, .pid = pid, .time_ns = time_ns, .start = start, .end = end, .inode = 7, .path = path });
+}
+
+/* What holds the address in the process at that moment: "" for nothing, "-" when the log does not know. */
+static const char *mapped_at(struct mapping_log *l, pid_t pid, uint64_t time_ns, uint64_t address)
+{
+	static char path[256];
+	struct mapping_image image;
+	const struct mapping *m;
+
+	if (mapping_log_image(l, pid, time_ns, &image) < 0)
+		return "-";
+	m = mappings_find(&image.mappings, address);
+	copy_string(path, sizeof(path), m ? m->path : "");
+	mapping_image_done(&image);
+	return path;
+}
+
+static void test_mapping_log_knows_the_past(void **state _unused_)
+{
+	_cleanup_(mapping_log_freep) struct mapping_log *l = NULL;
+	struct mapping_image image;
+
+	assert_int_equal(mapping_log_new(&l, 1), -EINVAL);
+	assert_int_equal(mapping_log_new(&l, 65536), 0);
+	log_event(l, SYMBOLS_FORKED, 12, 7, 100);
+	log_event(l, SYMBOLS_EXECUTED, 12, 0, 200);
+	/* From another CPU's ring, so late. */
+	log_mapping(l, 12, 220, 0x2000, 0x3000, "/lib/ld.so");
+	log_mapping(l, 12, 210, 0x1000, 0x2000, "/bin/a");
+	log_mapping(l, 12, 300, 0x8000, 0xa000, "/lib/one.so");
+	log_mapping(l, 12, 400, 0x9000, 0xb000, "/lib/two.so"); /* over half of it */
+	log_event(l, SYMBOLS_EXECUTED, 12, 0, 500);
+	log_mapping(l, 12, 510, 0x1000, 0x2000, "/bin/b");
+
+	assert_string_equal(mapped_at(l, 12, 250, 0x1500), "/bin/a");
+	assert_string_equal(mapped_at(l, 12, 250, 0x8500), "");
+	assert_string_equal(mapped_at(l, 12, 350, 0x9500), "/lib/one.so");
+	assert_string_equal(mapped_at(l, 12, 450, 0x8500), "/lib/one.so");
+	assert_string_equal(mapped_at(l, 12, 450, 0x9500), "/lib/two.so");
+	assert_string_equal(mapped_at(l, 12, 600, 0x1500), "/bin/b");
+	assert_string_equal(mapped_at(l, 12, 600, 0x8500), "");
+	assert_string_equal(mapped_at(l, 13, 600, 0x1500), "-");
+	assert_string_equal(mapped_at(l, 12, 50, 0x1500), "-"); /* before it was */
+
+	assert_int_equal(mapping_log_image(l, 12, 450, &image), 0);
+	assert_string_equal(image.exe, "/bin/a");
+	assert_int_equal(image.base, 0);
+	assert_int_equal(image.parent, 7);
+	mapping_image_done(&image);
+	assert_true(mapping_log_has_executed(l, 12, 300));
+	assert_false(mapping_log_has_executed(l, 12, 500));
+}
+
+static void test_mapping_log_inherits(void **state _unused_)
+{
+	_cleanup_(mapping_log_freep) struct mapping_log *l = NULL;
+	struct mapping_image image;
+
+	assert_int_equal(mapping_log_new(&l, 65536), 0);
+	log_event(l, SYMBOLS_EXECUTED, 7, 0, 100);
+	log_mapping(l, 7, 110, 0x1000, 0x2000, "/bin/server");
+	log_event(l, SYMBOLS_FORKED, 8, 7, 200);
+	log_mapping(l, 7, 250, 0x5000, 0x6000, "/lib/later.so"); /* the parent's own */
+	log_event(l, SYMBOLS_FORKED, 9, 8, 300);
+	log_mapping(l, 9, 310, 0x8000, 0x9000, "/lib/own.so");
+	assert_string_equal(mapped_at(l, 9, 320, 0x1500), "/bin/server");
+	assert_string_equal(mapped_at(l, 9, 320, 0x8500), "/lib/own.so");
+	assert_string_equal(mapped_at(l, 9, 320, 0x5500), "");
+	assert_string_equal(mapped_at(l, 7, 320, 0x5500), "/lib/later.so");
+
+	/* The pid comes again, as a child of one from before the log. */
+	log_event(l, SYMBOLS_FORKED, 9, 2, 900);
+	log_mapping(l, 9, 910, 0x8000, 0x9000, "/lib/third.so");
+	assert_int_equal(mapping_log_image(l, 9, 920, &image), 0);
+	assert_int_equal(image.base, 2);
+	assert_int_equal(image.base_ns, 900);
+	assert_int_equal(image.mappings.n, 1);
+	assert_string_equal(image.mappings.items[0].path, "/lib/third.so");
+	mapping_image_done(&image);
+}
+
+static void test_mapping_log_is_bounded(void **state _unused_)
+{
+	_cleanup_(mapping_log_freep) struct mapping_log *l = NULL;
+	uint64_t used, max;
+	char path[64];
+
+	assert_int_equal(mapping_log_new(&l, 5000), 0);
+	for (unsigned i = 0; i < 10000; i++) {
+		snprintf(path, sizeof(path), "/bin/%0*u", (int)(i % 40), i);
+		/* pids that share a chain, among others */
+		log_event(l, SYMBOLS_EXECUTED, (pid_t)(1 + i % 5 * 16384), 0, 10 * i);
+		log_mapping(l, (pid_t)(1 + i % 5 * 16384), 10 * i + 1, 0x1000, 0x2000, path);
+	}
+	mapping_log_get_usage(l, &used, &max);
+	assert_int_equal(max, 4096);
+	assert_true(used <= max);
+	snprintf(path, sizeof(path), "/bin/%0*u", 9999 % 40, 9999u);
+	assert_string_equal(mapped_at(l, 1 + 4 * 16384, UINT64_MAX, 0x1500), path);
+	assert_string_equal(mapped_at(l, 1 + 4 * 16384, 5000, 0x1500), "-");
+}
+
+static void test_mappings_put(void **state _unused_)
+{
+	_cleanup_(mappings_clear) struct mappings all = {};
+	static const struct {
+		uint64_t start, end;
+		size_t n; /* afterwards */
+	} cases[] = {
+		{ 0x1000, 0x9000, 1 }, { 0x3000, 0x4000, 3 }, { 0x0800, 0x1800, 4 }, { 0x3800, 0x5000, 5 },
+		{ 0x0000, 0xf000, 1 }, { 0x0000, 0xf000, 1 }, { 0xf000, 0xf800, 2 },
+	};
+
+	for (size_t i = 0; i < ELEMENTS_OF(cases); i++) {
+		struct mapping m;
+
+		assert_int_equal(mapping_make("/bin/a", cases[i].start, cases[i].end, cases[i].start, 7, 0, &m), 0);
+		assert_int_equal(mappings_put(&all, &m), 0);
+		assert_int_equal(all.n, cases[i].n);
+		for (size_t k = 0; k < all.n; k++) {
+			assert_true(all.items[k].start < all.items[k].end);
+			assert_int_equal(all.items[k].offset, all.items[k].start);
+			assert_true(k == 0 || all.items[k - 1].end <= all.items[k].start);
+		}
+	}
+}
+
+
 static void test_mappings_find(void **state _unused_)
 {
 	static const char text[] = "1000-2000 r--p 0 fe:01 5 /a\n"
@@ -389,7 +528,7 @@ struct fixture {
 	struct symbols *symbols;
 };
 
-static const struct symbols_config config = { .max_processes = 1024,
+static const struct symbols_config config = { .max_processes = 1024, .mapping_log_size = 65536,
 					      .max_objects = 256,
 					      .max_functions = 4096 };
 
@@ -1063,14 +1202,14 @@ static void test_process(void **state)
 	struct symbols_process_key key = key_of(a.pid);
 	const struct symbols_process *p = look_at(f, &key, "test_symbol");
 
-	assert_true(p->from_proc);
+	assert_true(p->identified);
 	assert_string_equal(p->exe, self);
 	assert_string_equal(p->comm, "test_symbol");
 	assert_int_equal(p->uid, 1234);
 	assert_true(p->cgroup[0] == '/');
 	/* it is kept when it dies */
 	reap(&a);
-	assert_true(look_at(f, &key, "test_symbol")->from_proc);
+	assert_true(look_at(f, &key, "test_symbol")->identified);
 }
 
 static void test_dead_process(void **state)
@@ -1084,7 +1223,7 @@ static void test_dead_process(void **state)
 
 	reap(&a);
 	p = look_at(f, &key, "short");
-	assert_false(p->from_proc);
+	assert_false(p->identified);
 	assert_true(p->settled);
 	assert_string_equal(p->exe, "");
 	assert_string_equal(p->comm, "short");
@@ -1102,10 +1241,10 @@ static void test_reused_pid(void **state)
 	uint64_t address = a.addresses.known;
 
 	old.start_ns -= NSEC_PER_SEC;
-	assert_false(look_at(f, &old, NULL)->from_proc);
+	assert_false(look_at(f, &old, NULL)->identified);
 	resolve(f, &old, NULL, 0, &address, 1);
 	assert_string_equal(frames[0].display, "[unknown]");
-	assert_true(look_at(f, &key, NULL)->from_proc);
+	assert_true(look_at(f, &key, NULL)->identified);
 	resolve(f, &key, NULL, 0, &address, 1);
 	assert_string_equal(frames[0].display, "known_function");
 }
@@ -1119,8 +1258,8 @@ static void test_superseded_image(void **state)
 	uint64_t address = a.addresses.known;
 
 	before.exec_id = now.exec_id - 1;
-	assert_true(look_at(f, &now, NULL)->from_proc);
-	assert_false(look_at(f, &before, NULL)->from_proc);
+	assert_true(look_at(f, &now, NULL)->identified);
+	assert_false(look_at(f, &before, NULL)->identified);
 	resolve(f, &before, NULL, 0, &address, 1);
 	assert_string_equal(frames[0].display, "[unknown]");
 }
@@ -1132,10 +1271,10 @@ static void test_other_name(void **state)
 	struct symbols_process_key key = key_of(a.pid);
 
 	/* the record's name is the one before exec: wait for the next record */
-	assert_false(look_at(f, &key, "sh")->from_proc);
+	assert_false(look_at(f, &key, "sh")->identified);
 	assert_false(look_at(f, &key, "sh")->settled);
 	usleep(1100000);
-	assert_true(look_at(f, &key, "test_symbol")->from_proc);
+	assert_true(look_at(f, &key, "test_symbol")->identified);
 }
 
 static void test_burst(void **state)
@@ -1149,18 +1288,18 @@ static void test_burst(void **state)
 	/* what runs already when we start is read at once */
 	for (int i = 0; i < 1000; i++) {
 		key.exec_id++;
-		read += look_at(f, &key, NULL)->from_proc;
+		read += look_at(f, &key, NULL)->identified;
 	}
 	assert_int_equal(read, 1000);
 	for (int i = 0; i < 2000; i++) {
 		key.exec_id++;
-		read += look_at(f, &key, NULL)->from_proc;
+		read += look_at(f, &key, NULL)->identified;
 	}
 	assert_in_range(read, 1000, 1500);
 	symbols_get_status(f->symbols, &status);
 	assert_true(status.deferred > 0);
 	usleep(1200000);
-	assert_true(look_at(f, &key, NULL)->from_proc);
+	assert_true(look_at(f, &key, NULL)->identified);
 }
 
 static void test_caches_are_bounded(void **state)
@@ -1171,7 +1310,7 @@ static void test_caches_are_bounded(void **state)
 
 	for (int i = 0; i < 5000; i++) {
 		key.start_ns += NSEC_PER_SEC;
-		assert_false(look_at(f, &key, "x")->from_proc);
+		assert_false(look_at(f, &key, "x")->identified);
 	}
 	symbols_get_status(f->symbols, &status);
 	assert_int_equal(status.processes, config.max_processes);
@@ -1206,7 +1345,7 @@ static void test_cgroup_by_id(void **state)
 	assert_int_equal(symbols_process(f->symbols, &key, st.st_ino, "short", 0, false, &p), 0);
 	rmdir(service);
 	rmdir(slice);
-	assert_false(p->from_proc);
+	assert_false(p->identified);
 	assert_string_equal(p->cgroup, "/stackdtest.slice/victim.service");
 	assert_string_equal(p->unit, "victim.service");
 	/* it is remembered when the cgroup is gone, too */
@@ -1412,6 +1551,10 @@ int main(int argc, char *argv[])
 		cmocka_unit_test(test_overlong_unit),
 		cmocka_unit_test(test_cgroup_from_proc),
 		cmocka_unit_test(test_mapping_parse),
+		cmocka_unit_test(test_mappings_put),
+		cmocka_unit_test(test_mapping_log_knows_the_past),
+		cmocka_unit_test(test_mapping_log_inherits),
+		cmocka_unit_test(test_mapping_log_is_bounded),
 		cmocka_unit_test(test_mappings_find),
 		cmocka_unit_test(test_mountinfo),
 		cmocka_unit_test(test_mappings_are_bounded),
