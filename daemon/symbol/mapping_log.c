@@ -113,12 +113,12 @@ static size_t find(struct mapping_log *l, pid_t pid, uint64_t time_ns)
 	return n;
 }
 
-bool mapping_log_has_executed(struct mapping_log *l, pid_t pid, uint64_t since_ns)
+bool mapping_log_has_changed(struct mapping_log *l, pid_t pid, uint64_t since_ns)
 {
-	size_t n = find(l, pid, UINT64_MAX);
+	const struct record *r = record_at(l, *chain_of(l, pid));
 
-	while (n-- > 0)
-		if (l->found[n]->kind == SYMBOLS_EXECUTED && l->found[n]->time_ns > since_ns)
+	for (unsigned steps = 0; r && steps < STEPS_MAX; steps++, r = record_at(l, r->previous))
+		if (r->pid == pid && r->kind != SYMBOLS_MAPPED && r->time_ns > since_ns)
 			return true;
 	return false;
 }

@@ -33,8 +33,8 @@ struct mapping_image {
  * beginning of what it executed then. */
 int mapping_log_image(struct mapping_log *l, pid_t pid, uint64_t time_ns, struct mapping_image *ret);
 void mapping_image_done(struct mapping_image *image);
-/* Whether the process executed something else since then. */
-bool mapping_log_has_executed(struct mapping_log *l, pid_t pid, uint64_t since_ns);
+/* Whether the process executed something else since then, or another one has begun under its number. */
+bool mapping_log_has_changed(struct mapping_log *l, pid_t pid, uint64_t since_ns);
 
 /* Bytes of records that are still there, and the most. */
 void mapping_log_get_usage(const struct mapping_log *l, uint64_t *ret_used, uint64_t *ret_max);

@@ -155,6 +155,20 @@ int mappings_put(struct mappings *all, struct mapping *m)
 	return 0;
 }
 
+int mappings_copy(struct mappings *ret, const struct mappings *from)
+{
+	int r = reserve(ret, from->n);
+
+	for (size_t i = 0; r >= 0 && i < from->n; i++) {
+		ret->items[ret->n] = from->items[i];
+		ret->items[ret->n].path = strdup(from->items[i].path);
+		if (!ret->items[ret->n].path)
+			return -ENOMEM;
+		ret->n++;
+	}
+	return r;
+}
+
 int mappings_read(struct mappings *ret, FILE *f)
 {
 	_cleanup_(mappings_clear) struct mappings m = {};

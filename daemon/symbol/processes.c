@@ -29,11 +29,27 @@
 #define USER_ADDRESS_MIN 65536
 #define FORGET_NS (60 * NSEC_PER_SEC)
 #define STAT_MAX 4096
+/* Processes that are gone and whose mappings are kept: their stacks are resolved within a tick or two. */
+#define GONE_KEPT 256
+/* Servers whose children come and go are few at a time; they are read again after a second. */
+#define BASES 16
+#define BASE_AGE_NS NSEC_PER_SEC
 #define CGROUP_MAX 16384
+
+/* A process from before the log whose children are gone: what it executed and had mapped when it was read. */
+struct base {
+	pid_t pid; /* 0: none */
+	uint64_t start_ns, read_ns; /* since boot; CLOCK_MONOTONIC */
+	struct mappings mappings;
+	char exe[256];
+};
 
 struct processes {
 	struct cgroups *cgroups;
 	struct mapping_log *log;
+	struct base bases[BASES];
+	uint32_t gone_kept[GONE_KEPT]; /* slots plus 1, the oldest at next_gone */
+	size_t next_gone;
 	struct process *slots;
 	struct map64 *index;  /* hash of the key → slot */
 	struct map64 *newest; /* hash of pid and start → highest exec_id seen */
@@ -80,7 +96,10 @@ struct processes *processes_free(struct processes *p)
 	if (!p)
 		return NULL;
 	for (uint32_t i = 0; p->slots && i < p->max; i++)
-		mappings_clear(&p->slots[i].mappings);
+		if (p->slots[i].info.key.pid != 0)
+			mappings_clear(&p->slots[i].mappings);
+	for (size_t i = 0; i < BASES; i++)
+		mappings_clear(&p->bases[i].mappings);
 	free(p->slots);
 	free(p->free_slots);
 	map64_free(p->index);
@@ -287,20 +306,6 @@ static void read_cgroup(struct processes *all, struct process *p, int fd)
 	unit_from_cgroup(p->info.cgroup, p->info.unit);
 }
 
-static bool may_read(struct processes *all)
-{
-	uint64_t now = clock_monotonic_ns();
-
-	if (all->reads < READS_PER_SEC)
-		all->reads = MIN(all->reads + (double)(now - all->reads_ns) / NSEC_PER_SEC * READS_PER_SEC,
-				 (double)READS_PER_SEC);
-	all->reads_ns = now;
-	if (all->reads < 1)
-		return false;
-	all->reads -= 1;
-	return true;
-}
-
 /* Takes the mappings over. */
 static void set_mappings(struct processes *all, struct process *p, struct mappings *m)
 {
@@ -310,6 +315,20 @@ static void set_mappings(struct processes *all, struct process *p, struct mappin
 	*m = (struct mappings){};
 	while (all->n_mappings > ALL_MAPPINGS_MAX && all->n > 1)
 		evict(all, next_victim(all, p));
+}
+
+/* What is mapped in a process that is gone is known for long enough when so many others have gone since. */
+static void set_gone_mappings(struct processes *all, struct process *p, struct mappings *m)
+{
+	uint32_t *oldest = &all->gone_kept[all->next_gone];
+
+	if (p->mappings.n == 0) {
+		if (*oldest && all->slots[*oldest - 1].gone)
+			drop_mappings(all, &all->slots[*oldest - 1]);
+		*oldest = p->slot + 1;
+		all->next_gone = (all->next_gone + 1) % GONE_KEPT;
+	}
+	set_mappings(all, p, m);
 }
 
 static int read_maps_of(int process_fd, struct mappings *ret)
@@ -335,9 +354,21 @@ static int64_t boot_ahead_ns(void)
 	return (int64_t)((uint64_t)boot.tv_sec * NSEC_PER_SEC + (uint64_t)boot.tv_nsec - clock_monotonic_ns());
 }
 
-/* An ancestor from before the log: what it has mapped now is what it had, unless it has executed something since, or is another
- * process that got its pid. */
-static int recall_base(struct processes *all, const struct mapping_image *image, struct process *p, struct mappings *ret)
+static bool may_read(struct processes *all)
+{
+	uint64_t now = clock_monotonic_ns();
+
+	if (all->reads < READS_PER_SEC)
+		all->reads = MIN(all->reads + (double)(now - all->reads_ns) / NSEC_PER_SEC * READS_PER_SEC,
+				 (double)READS_PER_SEC);
+	all->reads_ns = now;
+	if (all->reads < 1)
+		return false;
+	all->reads -= 1;
+	return true;
+}
+
+static int read_base(struct processes *all, pid_t pid, struct base *ret)
 {
 	_cleanup_close_ int fd = -EBADF;
 	_cleanup_free_ char *text = NULL;
@@ -345,25 +376,53 @@ static int recall_base(struct processes *all, const struct mapping_image *image,
 	uint64_t ticks;
 	int r;
 
-	snprintf(path, sizeof(path), "/proc/%d", image->base);
+	mappings_clear(&ret->mappings);
+	*ret = (struct base){ .read_ns = clock_monotonic_ns() };
+	if (!may_read(all)) {
+		all->deferred++;
+		return -EAGAIN;
+	}
+	snprintf(path, sizeof(path), "/proc/%d", pid);
 	fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return negative_errno();
 	r = read_small_file(fd, "stat", STAT_MAX, &text, NULL);
 	if (r >= 0)
 		r = stat_parse(text, comm, &ticks);
+	if (r >= 0)
+		r = read_maps_of(fd, &ret->mappings);
 	if (r < 0)
 		return r;
-	if ((int64_t)(ticks * all->ns_per_tick) > (int64_t)image->base_ns + boot_ahead_ns() ||
-	    mapping_log_has_executed(all->log, image->base, image->base_ns))
-		return -ESRCH;
-	read_exe(fd, p->info.exe, sizeof(p->info.exe));
-	return read_maps_of(fd, ret);
+	read_exe(fd, ret->exe, sizeof(ret->exe));
+	ret->start_ns = ticks * all->ns_per_tick;
+	ret->pid = pid;
+	return 0;
 }
 
-/* Of a process that is gone: what it executed and had mapped when it was seen. */
-static int recall(struct processes *all, struct process *p)
+/* An ancestor from before the log: what it has mapped now is what it had, unless it has executed something since, or is another
+ * process that got its pid. */
+static int find_base(struct processes *all, const struct mapping_image *image, const struct base **ret)
 {
+	struct base *base = &all->bases[(uint32_t)image->base % BASES];
+	int r;
+
+	if (base->pid != image->base || clock_monotonic_ns() - base->read_ns > BASE_AGE_NS ||
+	    mapping_log_has_changed(all->log, base->pid, base->read_ns)) {
+		r = read_base(all, image->base, base);
+		if (r < 0)
+			return r;
+	}
+	if ((int64_t)base->start_ns > (int64_t)image->base_ns + boot_ahead_ns() ||
+	    mapping_log_has_changed(all->log, image->base, image->base_ns))
+		return -ESRCH;
+	*ret = base;
+	return 0;
+}
+
+/* Of a process that is gone: what it had executed when it was seen, and what was mapped; ret_mappings may be NULL. */
+static int recall(struct processes *all, struct process *p, struct mappings *ret_mappings)
+{
+	const struct base *base = NULL;
 	struct mapping_image image;
 	_cleanup_(mappings_clear) struct mappings m = {};
 	int r = p->info.key.seen_ns ? mapping_log_image(all->log, p->info.key.pid, p->info.key.seen_ns, &image) : -ENOENT;
@@ -372,23 +431,27 @@ static int recall(struct processes *all, struct process *p)
 		return r;
 	p->parent = image.parent;
 	if (image.base)
-		r = recall_base(all, &image, p, &m);
-	else
-		copy_string(p->info.exe, sizeof(p->info.exe), image.exe);
-	for (size_t i = 0; r >= 0 && i < image.mappings.n; i++) {
+		r = find_base(all, &image, &base);
+	if (r >= 0)
+		copy_string(p->info.exe, sizeof(p->info.exe), base ? base->exe : image.exe);
+	if (r >= 0 && ret_mappings && base)
+		r = mappings_copy(&m, &base->mappings);
+	for (size_t i = 0; r >= 0 && ret_mappings && i < image.mappings.n; i++) {
 		r = mappings_put(&m, &image.mappings.items[i]);
 		image.mappings.items[i].path = NULL;
 	}
 	mapping_image_done(&image);
-	if (r >= 0)
-		set_mappings(all, p, &m);
+	if (r >= 0 && ret_mappings) {
+		*ret_mappings = m;
+		m = (struct mappings){};
+	}
 	return r;
 }
 
 static void settle_as_gone(struct processes *all, struct process *p)
 {
 	p->info.settled = p->gone = true;
-	p->info.identified = recall(all, p) >= 0 && p->info.exe[0];
+	p->info.identified = recall(all, p, NULL) >= 0 && p->info.exe[0];
 	if (p->info.identified)
 		all->recalled++;
 	else
@@ -489,9 +552,7 @@ static int read_mappings(struct processes *all, struct process *p)
 	if (!p->info.settled)
 		return -EAGAIN;
 	process_fd = process_open(all, p);
-	if (process_fd < 0)
-		return recall(all, p);
-	r = read_maps_of(process_fd, &m);
+	r = process_fd < 0 ? recall(all, p, &m) : read_maps_of(process_fd, &m);
 	if (r < 0)
 		return r;
 	if (m.n == 0 &&
@@ -499,7 +560,10 @@ static int read_mappings(struct processes *all, struct process *p)
 		mappings_clear(&m);
 		return 0;
 	}
-	set_mappings(all, p, &m);
+	if (process_fd < 0)
+		set_gone_mappings(all, p, &m);
+	else
+		set_mappings(all, p, &m);
 	after = clock_monotonic_ns();
 	p->maps_pause_ns = MAX(p->maps_pause_ns, (after - before) * MAPS_COST_FACTOR);
 	return 0;

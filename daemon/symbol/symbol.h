@@ -98,7 +98,7 @@ struct symbols_mapping {
 };
 
 /* The executable mappings of a process, by address: those known, which are read anew when address is in none of them and the last
- * reading is old enough. Gives how many. */
+ * reading is old enough. Gives how many. -ESRCH: it is gone. */
 int symbols_mappings(struct symbols *s, const struct symbols_process_key *key, uint64_t address, struct symbols_mapping *ret,
 		     size_t max);
 /* Opens the file of the mapping that begins at start; the caller closes it. */

@@ -686,6 +686,8 @@ int symbols_mappings(struct symbols *s, const struct symbols_process_key *key, u
 	p = processes_get(s->processes, key, &unknown);
 	if (!p->info.settled)
 		return -EAGAIN;
+	if (p->gone)
+		return -ESRCH;
 	(void)process_mapping(s->processes, p, address);
 	n = MIN(p->mappings.n, max);
 	objects_begin(s->objects);

@@ -50,7 +50,8 @@ def test_loaded():
     )
     # The library has no frame pointers, and of a process that is gone there are no unwind tables: a sample in what the function
     # calls shows the function without its caller.
-    within("of it below the library's function", with_library, seen["account"]["each_ns"], relative=0.25)
+    note(f"of it below the library's function: {with_library / 1e9:.2f} s")
+    check(with_library >= 0.5 * seen["account"]["each_ns"], "less than half of it is below the library's function")
 
 
 def test_apart():

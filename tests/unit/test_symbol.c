@@ -228,8 +228,8 @@ static void test_mapping_log_knows_the_past(void **state _unused_)
 	assert_int_equal(image.base, 0);
 	assert_int_equal(image.parent, 7);
 	mapping_image_done(&image);
-	assert_true(mapping_log_has_executed(l, 12, 300));
-	assert_false(mapping_log_has_executed(l, 12, 500));
+	assert_true(mapping_log_has_changed(l, 12, 300));
+	assert_false(mapping_log_has_changed(l, 12, 500));
 }
 
 static void test_mapping_log_inherits(void **state _unused_)
