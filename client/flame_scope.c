@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "flame_scope.h"
 
+#include "anomaly.h"
 #include "call.h"
 
 #define BESIDE_US (60 * USEC_PER_SEC) /* what an anomaly keeps in stackd's store before and after it */
@@ -76,29 +77,6 @@ static void set_windows(struct flame_scope *s, uint64_t since_us, uint64_t until
 
 /* ---- an anomaly ---- */
 
-static bool list_anomalies(const struct options *o, struct json **ret_root, const struct json **ret_list)
-{
-	_cleanup_(json_writer_freep) struct json_writer *parameters = call_parameters();
-	struct fields f = {};
-
-	if (!parameters)
-		return false;
-	json_put_int(parameters, "limit", LINES_ALL);
-	if (!call_joined(ret_root, o, "ListAnomalies", parameters))
-		return false;
-	*ret_list = field_array(&f, *ret_root, "anomalies");
-	return fields_are_good(&f);
-}
-
-/* NULL: there is none of that id. */
-static const struct json *find_anomaly(const struct json *list, uint64_t id, struct fields *f)
-{
-	for (size_t i = 0; i < json_length(list); i++)
-		if ((uint64_t)field_int(f, json_at(list, i), "id") == id)
-			return json_at(list, i);
-	return NULL;
-}
-
 bool scope_of_anomaly(struct flame_scope *ret, const struct options *o)
 {
 	_cleanup_scope_ struct flame_scope s = {};
@@ -108,15 +86,11 @@ bool scope_of_anomaly(struct flame_scope *ret, const struct options *o)
 	struct options base;
 	const char *type;
 
-	if (!list_anomalies(o, &s.root, &list))
+	if (!anomalies_list(o, &s.root, &list))
 		return false;
-	anomaly = find_anomaly(list, o->anomaly, &f);
-	if (!fields_are_good(&f))
+	anomaly = anomaly_wanted(list, o->anomaly, &f);
+	if (!anomaly)
 		return false;
-	if (!anomaly) {
-		log_error("No such anomaly is kept: %llu. See: stackctl anomalies", (unsigned long long)o->anomaly);
-		return false;
-	}
 	seen_us = field_int(&f, anomaly, "time_us");
 	since_us = MIN((uint64_t)field_int(&f, anomaly, "since_us"), seen_us);
 	set_windows(&s, since_us, MIN(seen_us + BESIDE_US, o->now_us));
@@ -187,9 +161,9 @@ static bool find_beginning(const struct options *o, const struct json *most, uin
 	const struct json *list, *anomaly;
 	struct fields f = {};
 
-	if (!list_anomalies(o, &root, &list))
+	if (!anomalies_list(o, &root, &list))
 		return false;
-	anomaly = find_anomaly(list, field_int(&f, most, "anomaly"), &f);
+	anomaly = anomaly_in(list, field_int(&f, most, "anomaly"), &f);
 	if (anomaly)
 		*since_us = MIN(*since_us, (uint64_t)field_int(&f, anomaly, "since_us"));
 	return fields_are_good(&f);

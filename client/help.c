@@ -13,6 +13,7 @@ static void verbs(const struct options *o)
 	heading(o, "Commands");
 	puts("  status              Show how stackd is doing (the default)\n"
 	     "  anomalies           List what was out of the ordinary, oldest first\n"
+	     "  explain ANOMALY     Tell all that is known of one: what moved, its stack and series\n"
 	     "  incidents [ID]      List troubles, one line for what belongs together; or show one\n"
 	     "  clusters [ID]       List kinds of trouble that recur, most frequent first; or show one\n"
 	     "                      and what to do about it\n"

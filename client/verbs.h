@@ -14,6 +14,7 @@ int verb_label(const struct options *o, char **args);
 int verb_check(const struct options *o, char **args);
 int verb_flame(const struct options *o, char **args);
 int verb_top(const struct options *o, char **args);
+int verb_explain(const struct options *o, char **args);
 int verb_stacks(const struct options *o, char **args);
 int verb_gate(const struct options *o, char **args);
 int verb_processes(const struct options *o, char **args);

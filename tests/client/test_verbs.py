@@ -30,7 +30,7 @@ from fake_stackd import (
     reply,
     summary,
 )
-from harness import ENVIRONMENT, MORE, SOCKET, STACKCTL, TIMEOUT, good, main, run, test
+from harness import ENVIRONMENT, MORE, SOCKET, STACKCTL, TIMEOUT, bad, good, main, run, test
 
 # What readers of folded stacks go by.
 FOLDED = re.compile(r"^(.*)\s+(\d+)$")
@@ -437,6 +437,42 @@ def stacks_series_of_mixed_steps():
     )
     line = next(line for line in done.out.splitlines() if line.startswith("on-cpu"))
     assert "1.00s/s" in line and line.endswith("█" * 60), line
+
+
+@test
+def explain_tells_the_whole_story():
+    moved = dict(incident()["moved"][0], anomaly=2)
+    answers = {"ListIncidents": [reply(incidents=[incident(9), incident(7, moved=[moved])])]}
+    done = good("explain", "2", answers=answers)
+    assert "Anomaly 2: blocked of do work(int) in gzip[1234], backup.service" in done.out, done.out
+    assert "The level of blocked has moved from 120ms/s to 1.80s/s, since 2026-11-23 09:58:10; it was told 12s later." in done.out
+    assert "chance alone does that 1 in 2e7 times (score 7.3)" in done.out, done.out
+    assert "6.50 runnable tasks per CPU, and the gate was open" in done.out
+    assert 'incident 7, "lock contention in pool_get" (12 anomalies). What to do: stackctl clusters 00000000000000c1' in done.out
+    assert "▁" in done.out and "vfs_read" in done.out and "stackctl flame --anomaly 2" in done.out
+    method, parameters, _ = next(call for call in done.calls if call[0] == "GetStack")
+    assert parameters["stack"] == "00000000000000bb" and parameters["filter"]["exe"] == "/usr/bin/gzip", parameters
+    assert parameters["filter"]["until_us"] - parameters["filter"]["since_us"] <= 730 * 10**6
+
+
+@test
+def explain_says_it_by_type():
+    for kind, text in (
+        ("new_stack", "A stack that was not seen before has 1.80s/s of blocked"),
+        ("vanished_stack", "The stack is gone: it had 120ms/s of blocked, now 1.80s/s"),
+        ("spike", "There is 1.80s/s of blocked where 120ms/s was to be expected"),
+        ("drop", "There is 1.80s/s of blocked where 120ms/s was to be expected"),
+    ):
+        answers = {"ListAnomalies": [reply(anomalies=[anomaly(5, type=kind)], missed=0)], "ListIncidents": [reply(incidents=[])]}
+        done = good("explain", "5", answers=answers)
+        assert text in done.out and "incident" not in done.out, done.out
+
+
+@test
+def explain_needs_one_that_is_kept():
+    assert "takes its number" in bad("explain")
+    assert "is no anomaly's number" in bad("explain", "x")
+    assert "No such anomaly is kept: 99" in bad("explain", "99")
 
 
 @test
