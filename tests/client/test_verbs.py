@@ -452,7 +452,7 @@ def explain_tells_the_whole_story():
     assert "▁" in done.out and "vfs_read" in done.out and "stackctl flame --anomaly 2" in done.out
     method, parameters, _ = next(call for call in done.calls if call[0] == "GetStack")
     assert parameters["stack"] == "00000000000000bb" and parameters["filter"]["exe"] == "/usr/bin/gzip", parameters
-    assert parameters["filter"]["until_us"] - parameters["filter"]["since_us"] <= 730 * 10**6
+    assert parameters["filter"]["until_us"] - parameters["filter"]["since_us"] <= 732 * 10**6
 
 
 @test
