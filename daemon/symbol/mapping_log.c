@@ -100,14 +100,14 @@ static int by_time(const void *a, const void *b)
 	return (x->time_ns > y->time_ns) - (x->time_ns < y->time_ns);
 }
 
-/* The process's records up to a moment, oldest first. */
-static size_t find(struct mapping_log *l, pid_t pid, uint64_t time_ns)
+/* The process's records, oldest first. */
+static size_t find(struct mapping_log *l, pid_t pid)
 {
 	const struct record *r = record_at(l, *chain_of(l, pid));
 	size_t n = 0;
 
 	for (unsigned steps = 0; r && steps < STEPS_MAX && n < RECORDS_MAX; steps++, r = record_at(l, r->previous))
-		if (r->pid == pid && r->time_ns <= time_ns)
+		if (r->pid == pid)
 			l->found[n++] = r;
 	qsort(l->found, n, sizeof(l->found[0]), by_time);
 	return n;
@@ -123,7 +123,22 @@ bool mapping_log_has_changed(struct mapping_log *l, pid_t pid, uint64_t since_ns
 	return false;
 }
 
-static int put(struct mapping_image *image, const struct record *r)
+static bool is_same(const struct mapping *a, const struct mapping *b)
+{
+	return a->inode == b->inode && a->device == b->device && a->offset - a->start == b->offset - b->start && streq(a->path, b->path);
+}
+
+/* Whether something else lies where m does. */
+static bool is_taken(const struct mappings *all, const struct mapping *m)
+{
+	for (size_t i = 0; i < all->n; i++)
+		if (all->items[i].start < m->end && all->items[i].end > m->start && !is_same(&all->items[i], m))
+			return true;
+	return false;
+}
+
+/* What is mapped later, after the moment that was asked for, makes what it changes uncertain. */
+static int put(struct mapping_image *image, const struct record *r, bool later)
 {
 	struct mapping m;
 	int k = mapping_make(r->path, r->start, r->end, r->offset, r->inode, r->device, &m);
@@ -131,40 +146,62 @@ static int put(struct mapping_image *image, const struct record *r)
 	/* The kernel maps what was executed before its interpreter. */
 	if (k >= 0 && image->base == 0 && m.kind == MAPPING_FILE && !image->exe[0])
 		copy_string(image->exe, sizeof(image->exe), m.path);
+	if (k >= 0 && later && is_taken(&image->mappings, &m)) {
+		free(m.path);
+		return mappings_cut(&image->mappings, r->start, r->end);
+	}
 	return k < 0 ? k : mappings_put(&image->mappings, &m);
 }
 
-/* What an ancestor had comes first. */
+/* Which of the process's records begin what it was at that moment, and which is the first of what came after; both may be n. */
+static void find_life(const struct mapping_log *l, size_t n, uint64_t time_ns, size_t *ret_begin, size_t *ret_end)
+{
+	*ret_begin = n;
+	*ret_end = n;
+	for (size_t i = 0; i < n; i++) {
+		if (l->found[i]->kind == SYMBOLS_MAPPED)
+			continue;
+		if (l->found[i]->time_ns <= time_ns)
+			*ret_begin = i;
+		else if (*ret_end == n)
+			*ret_end = i;
+	}
+}
+
+/* What an ancestor had, up to the moment of the fork, comes first. */
 static int fill(struct mapping_log *l, pid_t pid, uint64_t time_ns, unsigned generation, struct mapping_image *image)
 {
-	size_t n = find(l, pid, time_ns), first = n;
-	const struct record *begin;
+	size_t n = find(l, pid), begin, end;
+	const struct record *first;
 	pid_t parent = 0;
 	int r = 0;
 
-	while (first > 0 && l->found[first - 1]->kind == SYMBOLS_MAPPED)
-		first--;
-	if (first == 0) {
+	find_life(l, n, time_ns, &begin, &end);
+	first = begin < n ? l->found[begin] : NULL;
+	if (!first) {
 		/* Nothing of its beginning is left. For an ancestor that is no loss: it may still be there to be asked. */
 		if (generation == 0)
 			return -ENOENT;
 		image->base = pid;
 		image->base_ns = time_ns;
 	}
-	begin = first > 0 ? l->found[first - 1] : NULL;
-	for (size_t k = first; k-- > 0 && parent == 0;)
+	for (size_t k = 0; first && k <= begin; k++)
 		if (l->found[k]->kind == SYMBOLS_FORKED)
 			parent = l->found[k]->parent;
 	if (generation == 0)
 		image->parent = parent;
-	if (begin && begin->kind == SYMBOLS_FORKED) {
+	if (first && first->kind == SYMBOLS_FORKED) {
 		if (generation == ANCESTORS_MAX)
 			return -ENOENT;
-		r = fill(l, begin->parent, begin->time_ns, generation + 1, image);
-		n = find(l, pid, time_ns); /* the scratch is shared */
+		r = fill(l, first->parent, first->time_ns, generation + 1, image);
+		find(l, pid); /* the scratch is shared */
 	}
-	for (; r >= 0 && first < n; first++)
-		r = put(image, l->found[first]);
+	for (size_t k = first ? begin + 1 : 0; r >= 0 && k < end; k++) {
+		bool later = l->found[k]->time_ns > time_ns;
+
+		if (l->found[k]->kind == SYMBOLS_MAPPED && !(later && generation > 0))
+			r = put(image, l->found[k], later);
+	}
 	return r;
 }
 

@@ -22,15 +22,15 @@ DEFINE_CLEANUP(struct mapping_log *, mapping_log_free)
 void mapping_log_add(struct mapping_log *l, const struct symbols_mapping_event *event);
 
 struct mapping_image {
-	struct mappings mappings; /* made since base_ns, or all of them when base is 0 */
+	struct mappings mappings; /* made since base_ns, or all of them when base is 0; where that changed later, there is none */
 	pid_t base;               /* a process that had the rest, at base_ns, before anything in the log; 0: none */
 	uint64_t base_ns;
 	pid_t parent;             /* 0: not known */
 	char exe[256];            /* what was executed; "": what base had */
 };
 
-/* What a process had mapped at that moment (CLOCK_MONOTONIC). mapping_image_done() afterwards. -ENOENT: the log does not go back to the
- * beginning of what it executed then. */
+/* What a process had mapped while it was what it was at that moment (CLOCK_MONOTONIC): until it executed something else, or ended.
+ * mapping_image_done() afterwards. -ENOENT: the log does not go back to the beginning of what it executed then. */
 int mapping_log_image(struct mapping_log *l, pid_t pid, uint64_t time_ns, struct mapping_image *ret);
 void mapping_image_done(struct mapping_image *image);
 /* Whether the process executed something else since then, or another one has begun under its number. */

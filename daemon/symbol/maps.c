@@ -136,6 +136,13 @@ static int cut_out(struct mappings *all, uint64_t start, uint64_t end)
 	return 0;
 }
 
+int mappings_cut(struct mappings *all, uint64_t start, uint64_t end)
+{
+	int r = all->n + 1 > MAPPINGS_MAX ? -E2BIG : reserve(all, all->n + 1);
+
+	return r < 0 ? r : cut_out(all, start, end);
+}
+
 int mappings_put(struct mappings *all, struct mapping *m)
 {
 	size_t at = 0;

@@ -35,6 +35,8 @@ int mapping_parse(const char *line, struct mapping *ret);
 int mapping_make(const char *path, uint64_t start, uint64_t end, uint64_t offset, uint64_t inode, dev_t device, struct mapping *ret);
 /* Takes m over. What lies where it does gives way. -E2BIG: MAPPINGS_MAX. */
 int mappings_put(struct mappings *all, struct mapping *m);
+/* Takes away what is mapped there. */
+int mappings_cut(struct mappings *all, uint64_t start, uint64_t end);
 int mappings_copy(struct mappings *ret, const struct mappings *from); /* ret is empty */
 int mappings_read(struct mappings *ret, FILE *f);
 void mappings_clear(struct mappings *m);
