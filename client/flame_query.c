@@ -113,7 +113,7 @@ static void take_provenance(struct intake *in, const struct json *reply, struct 
 	};
 }
 
-static struct json_writer *parameters_of(const struct options *o)
+struct json_writer *flame_parameters(const struct options *o)
 {
 	struct json_writer *w = call_parameters();
 
@@ -128,7 +128,7 @@ static struct json_writer *parameters_of(const struct options *o)
 
 static bool take_replies(struct intake *in, const struct options *o)
 {
-	_cleanup_(json_writer_freep) struct json_writer *parameters = parameters_of(o);
+	_cleanup_(json_writer_freep) struct json_writer *parameters = flame_parameters(o);
 	_cleanup_call_ struct call c = {};
 	struct fields f = {};
 

@@ -6,6 +6,11 @@
 #include "flame.h"
 #include "options.h"
 
+struct json_writer;
+
+/* Of a GetFlame, as the options ask for it. NULL: told. */
+struct json_writer *flame_parameters(const struct options *o);
+
 bool flame_of_window(struct flame **ret, struct flame_meta *meta, const struct options *o);
 bool flame_of_hot_cold(struct flame **ret, struct flame_meta *meta, const struct options *o);
 /* o->diff: "SINCE/UNTIL..SINCE/UNTIL", or a time span: the last and the one before. */

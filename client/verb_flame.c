@@ -7,19 +7,6 @@
 #include "show.h"
 #include "verbs.h"
 
-static struct json_writer *flame_parameters(const struct options *o)
-{
-	struct json_writer *w = call_parameters();
-
-	if (!w)
-		return NULL;
-	put_metric(w, o);
-	put_filter(w, o);
-	if (o->given & OPTION_STACK)
-		json_put_id(w, "stack", o->stack);
-	return w;
-}
-
 /* One document of the shape of a single reply. */
 static int flame_json(const struct options *o, struct json_writer *parameters)
 {

@@ -5,6 +5,7 @@
 #include <grp.h>
 #include <malloc.h>
 #include <math.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
 #include <systemd/sd-daemon.h>
@@ -544,6 +545,8 @@ int manager_run(const struct manager_options *options)
 	_cleanup_free_ char *error = NULL;
 	int r;
 
+	/* Tables are sparse: with a huge page for every touch, kilobytes would become megabytes. */
+	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
 	m.started_us = clock_realtime_us();
 	uname(&m.kernel);
 	r = conf_load(options->config_path, options->config_optional, &m.conf, &error);
