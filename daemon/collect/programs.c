@@ -2,7 +2,6 @@
 /* Loads and attaches what this kernel allows. What may be missing is found by trying, in order of preference. */
 #include <bpf/btf.h>
 #include <fcntl.h>
-#include <inttypes.h>
 
 #include "internal.h"
 #include "stackd.skel.h"
@@ -265,38 +264,47 @@ static int attach_tasks(struct programs *p)
 	return 0;
 }
 
-/* The function that begins there ends where the next symbol is. */
-static void find_hook(struct hook *hook, uint64_t address, const char *name)
+static bool is_named(const char *name, size_t n, const char *wanted)
 {
-	if (strcmp(name, hook->name) == 0)
+	return n == strlen(wanted) && memcmp(name, wanted, n) == 0;
+}
+
+/* A function ends where the next one begins: the kernel lists its own in order of their addresses. True when this was it. */
+static bool take_hook(struct hook *hook, uint64_t address, const char *name, size_t n)
+{
+	if (is_named(name, n, hook->name))
 		hook->start = address;
-}
-
-static void find_hook_end(struct hook *hook, uint64_t address)
-{
-	if (hook->start && address > hook->start && (!hook->end || address < hook->end))
+	else if (hook->start && !hook->end && address > hook->start)
 		hook->end = address;
+	return hook->end;
 }
 
+/* A hundred thousand lines, so it is done when everything is found, or where the modules begin. */
 static void find_kernel_text(struct programs *p)
 {
 	_cleanup_fclose_ FILE *f = fopen("/proc/kallsyms", "re");
-	char line[512], name[128];
-	uint64_t address;
+	size_t found = 0;
+	char line[512];
 
 	memcpy(p->hooks, hooks, sizeof p->hooks);
-	while (f && fgets(line, sizeof line, f)) {
-		if (sscanf(line, "%" SCNx64 " %*c %127s", &address, name) != 2)
+	while (f && !(p->sched_end && found == ELEMENTS_OF(p->hooks)) && fgets(line, sizeof line, f)) {
+		char *name;
+		uint64_t address = strtoull(line, &name, 16);
+		size_t n;
+
+		if (strlen(name) < 4)
 			continue;
-		if (strcmp(name, "__sched_text_start") == 0)
+		name += 3; /* " t " */
+		n = strcspn(name, "\n\t");
+		if (name[n] == '\t')
+			break;
+		if (is_named(name, n, "__sched_text_start"))
 			p->sched_start = address;
-		else if (strcmp(name, "__sched_text_end") == 0)
+		else if (is_named(name, n, "__sched_text_end"))
 			p->sched_end = address;
-		/* The kernel lists its own functions in order of their addresses, modules behind them. */
-		for (size_t i = 0; i < ELEMENTS_OF(p->hooks); i++) {
-			find_hook(&p->hooks[i], address, name);
-			find_hook_end(&p->hooks[i], address);
-		}
+		found = 0;
+		for (size_t i = 0; i < ELEMENTS_OF(p->hooks); i++)
+			found += take_hook(&p->hooks[i], address, name, n);
 	}
 	if (!p->sched_start || !p->sched_end)
 		log_info("kallsyms doesn't say where the scheduler's functions are: long and short waits have different stacks");
