@@ -155,6 +155,7 @@ bool call_start(struct call *ret, const struct options *o, const char *method, s
 		tell_no_reply(&c, r);
 		return false;
 	}
+	c.deadline_ns = clock_monotonic_ns() + REPLY_TIMEOUT_US * NSEC_PER_USEC;
 	*ret = c;
 	c.client = NULL;
 	return true;
@@ -189,22 +190,24 @@ static int receive(struct call *c, struct wire_reply *ret)
 	}
 }
 
+/* Tells what is wrong with what came, or didn't. */
+static bool is_good(const struct call *c, int r, const struct wire_reply *reply)
+{
+	if (r < 0)
+		tell_no_reply(c, r);
+	else if (reply->error)
+		tell_error(c, reply->error, reply->parameters);
+	return r >= 0 && !reply->error;
+}
+
 bool call_next(struct call *c, const struct json **ret)
 {
 	struct wire_reply reply;
 	int r;
 
 	r = receive(c, &reply);
-	if (r == -ECANCELED)
+	if (r == -ECANCELED || !is_good(c, r, &reply))
 		return false;
-	if (r < 0) {
-		tell_no_reply(c, r);
-		return false;
-	}
-	if (reply.error) {
-		tell_error(c, reply.error, reply.parameters);
-		return false;
-	}
 	c->done = !reply.continues;
 	*ret = reply.parameters;
 	return true;
@@ -238,6 +241,33 @@ static int replies_add(struct replies *r, const struct wire_reply *reply)
 	return 0;
 }
 
+/* Keeps what was received with r, or tells why not. */
+static bool keep(struct call *c, int r, const struct wire_reply *reply, struct replies *to)
+{
+	if (!is_good(c, r, reply))
+		return false;
+	r = replies_add(to, reply);
+	if (r < 0)
+		log_error("Can't keep the answer: %s.", strerror(-r));
+	c->done = !reply->continues;
+	return r >= 0;
+}
+
+bool call_collect(struct call *c, struct replies *r)
+{
+	struct wire_reply reply;
+	int k;
+
+	while (!c->done) {
+		k = wire_client_receive(c->client, 0, &reply);
+		if (k == -EINTR || (k == -ETIMEDOUT && clock_monotonic_ns() < c->deadline_ns))
+			break;
+		if (!keep(c, k, &reply, r))
+			return false;
+	}
+	return true;
+}
+
 bool call_all(struct replies *ret, const struct options *o, const char *method,
               struct json_writer *parameters)
 {
@@ -248,22 +278,11 @@ bool call_all(struct replies *ret, const struct options *o, const char *method,
 
 	if (!call_start(&c, o, method, parameters, true, false))
 		return false;
-	do {
+	while (!c.done) {
 		r = receive(&c, &reply);
-		if (r < 0) {
-			tell_no_reply(&c, r);
+		if (!keep(&c, r, &reply, &replies))
 			return false;
-		}
-		if (reply.error) {
-			tell_error(&c, reply.error, reply.parameters);
-			return false;
-		}
-		r = replies_add(&replies, &reply);
-		if (r < 0) {
-			log_error("Can't keep the answer: %s.", strerror(-r));
-			return false;
-		}
-	} while (reply.continues);
+	}
 	*ret = replies;
 	replies = (struct replies) {};
 	return true;
@@ -395,103 +414,4 @@ void put_limit(struct json_writer *w, const struct options *o)
 {
 	if (o->given & OPTION_LINES)
 		json_put_int(w, "limit", o->lines);
-}
-
-/* ---- members of a reply ---- */
-
-static void check(struct fields *f, const char *key, int r)
-{
-	if (r <= 0 && !f->bad)
-		f->bad = key;
-}
-
-const char *field_string(struct fields *f, const struct json *object, const char *key)
-{
-	const char *v = "";
-
-	check(f, key, json_get_string(object, key, &v));
-	return v;
-}
-
-long long field_int(struct fields *f, const struct json *object, const char *key)
-{
-	int64_t v = 0;
-
-	check(f, key, json_get_int(object, key, &v));
-	return v;
-}
-
-double field_float(struct fields *f, const struct json *object, const char *key)
-{
-	double v = 0;
-
-	check(f, key, json_get_float(object, key, &v));
-	return v;
-}
-
-bool field_bool(struct fields *f, const struct json *object, const char *key)
-{
-	bool v = false;
-
-	check(f, key, json_get_bool(object, key, &v));
-	return v;
-}
-
-const struct json *field_array(struct fields *f, const struct json *object, const char *key)
-{
-	const struct json *v = NULL;
-
-	check(f, key, json_get_array(object, key, &v));
-	return v;
-}
-
-const struct json *field_object(struct fields *f, const struct json *object, const char *key)
-{
-	const struct json *v = NULL;
-
-	check(f, key, json_get_object(object, key, &v));
-	return v;
-}
-
-enum metric field_metric(struct fields *f, const struct json *object, const char *key)
-{
-	const char *name = field_string(f, object, key);
-	enum metric m = METRIC_ON_CPU;
-
-	if (metric_from_string(name, &m) < 0)
-		check(f, key, 0);
-	return m;
-}
-
-uint64_t field_value(const struct json *values, enum metric m)
-{
-	static const char *const keys[METRIC_N] = {
-		[METRIC_ON_CPU] = "on_cpu",
-		[METRIC_BLOCKED] = "blocked",
-		[METRIC_RUNNABLE] = "runnable",
-		[METRIC_FAULTS_MINOR] = "faults_minor",
-		[METRIC_FAULTS_MAJOR] = "faults_major",
-		[METRIC_HITS] = "hits",
-		[METRIC_BRK] = "brk",
-		[METRIC_MMAP] = "mmap",
-	};
-	uint64_t v = 0;
-	int64_t change = 0;
-
-	if (m == METRIC_OFF_CPU)
-		return field_value(values, METRIC_BLOCKED) + field_value(values, METRIC_RUNNABLE);
-	if (metric_is_signed(m)) {
-		json_get_int(values, keys[m], &change);
-		return (uint64_t)change;
-	}
-	json_get_u64(values, keys[m], &v);
-	return v;
-}
-
-bool fields_are_good(const struct fields *f)
-{
-	if (!f->bad)
-		return true;
-	log_error("The answer of stackd lacks a good \"%s\": is it of another version?", f->bad);
-	return false;
 }

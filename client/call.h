@@ -12,6 +12,7 @@ struct call {
 	const char *method;
 	bool follow;
 	bool done; /* the last reply was taken, or nobody reads stdout any more */
+	uint64_t deadline_ns; /* by clock_monotonic_ns(): until when call_collect() waits */
 };
 
 #define _cleanup_call_ _cleanup_(call_close)
@@ -35,6 +36,10 @@ struct replies {
 
 #define _cleanup_replies_ _cleanup_(replies_free)
 void replies_free(struct replies *r);
+
+/* Takes what is there of the replies to a call that was started, without waiting. When done isn't set, call again
+ * once the descriptor of c->client is readable, or after a while to find that stackd doesn't answer. */
+bool call_collect(struct call *c, struct replies *r);
 
 bool call_all(struct replies *ret, const struct options *o, const char *method,
               struct json_writer *parameters);

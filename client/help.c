@@ -25,7 +25,8 @@ static void verbs(const struct options *o)
 	     "                      3 unknown\n"
 	     "  flame [FILE]        Print folded stacks, as flame graph tools take them; or draw them,\n"
 	     "                      those of FILE (\"-o x.svg\")\n"
-	     "  top                 Show the functions or stacks with most of a metric\n"
+	     "  top                 Show the functions or stacks with most of a metric; on a terminal it\n"
+	     "                      goes on as top(1) does, press h for its keys\n"
 	     "  stacks [ID]         List stacks, or show one: its frames, series and processes\n"
 	     "  processes           List processes with their exact totals\n"
 	     "  gate [open|close|auto]\n"
@@ -49,6 +50,8 @@ static void filters(const struct options *o)
 	     "     --stack=ID       flame: only this stack\n"
 	     "     --by=WHAT        top: function (the default), stack\n"
 	     "  -n --lines=N        At most N: the newest, or the largest; or \"all\"\n"
+	     "  -b --batch          top: print once, also on a terminal, as with -n\n"
+	     "  -d --delay=TIME     top: ask again after so long (1s)\n"
 	     "  -f --follow         anomalies: go on with new ones as they are found\n"
 	     "     --for=TIME       gate open, gate close, mute: only so long\n"
 	     "     --report         status: everything, for a bug report");

@@ -24,7 +24,7 @@ static const struct verb {
 	{ "flame",
 	  OPTION_FILTER | OPTION_METRIC | OPTION_STACK | OPTION_PICTURE | OPTION_CHANGED | OPTION_HOT_COLD,
 	  1, verb_flame },
-	{ "top", OPTION_FILTER | OPTION_METRIC | OPTION_BY | OPTION_LINES, 0, verb_top },
+	{ "top", OPTION_FILTER | OPTION_METRIC | OPTION_BY | OPTION_LINES | OPTION_BATCH | OPTION_DELAY, 0, verb_top },
 	{ "stacks", OPTION_FILTER | OPTION_METRIC | OPTION_LINES, 1, verb_stacks },
 	{ "processes", OPTION_FILTER | OPTION_LINES, 0, verb_processes },
 	{ "gate", OPTION_RANGE | OPTION_LINES | OPTION_FOR, 1, verb_gate },

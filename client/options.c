@@ -35,6 +35,11 @@ enum {
 	ARG_TITLE,
 };
 
+/* stackd's figures change once a second. */
+#define DELAY_DEFAULT_US USEC_PER_SEC
+#define DELAY_LEAST_US (100 * USEC_PER_MSEC)
+#define DELAY_MOST_US (3600 * USEC_PER_SEC)
+
 static const struct option long_options[] = {
 	{ "help", no_argument, NULL, 'h' },
 	{ "version", no_argument, NULL, ARG_VERSION },
@@ -71,6 +76,8 @@ static const struct option long_options[] = {
 	{ "inverted", no_argument, NULL, ARG_ICICLE },
 	{ "width", required_argument, NULL, ARG_WIDTH },
 	{ "title", required_argument, NULL, ARG_TITLE },
+	{ "batch", no_argument, NULL, 'b' },
+	{ "delay", required_argument, NULL, 'd' },
 	{ NULL },
 };
 
@@ -80,7 +87,7 @@ const char *option_name(unsigned bits)
 		"--since", "--until", "--pid", "--unit", "--cgroup", "--comm", "--exe", "--metric",
 		"--type", "--stack", "--by", "--lines", "--follow", "--for", "--report", "--format",
 		"--output", "--diff", "--anomaly", "--hot-cold", "--icicle", "--width", "--title",
-		"--incident", "--cluster",
+		"--incident", "--cluster", "--batch", "--delay",
 	};
 	int bit = __builtin_ffs(bits);
 
@@ -219,6 +226,15 @@ static bool take_for(const char *value, uint64_t *ret_us)
 {
 	if (parse_timespan(value, ret_us) < 0 || *ret_us == 0 || *ret_us > INT64_MAX) {
 		log_error("Can't take \"%s\" as a time span: such as 60s, 5min or \"1h 30min\".", value);
+		return false;
+	}
+	return true;
+}
+
+static bool take_delay(const char *value, uint64_t *ret_us)
+{
+	if (parse_timespan(value, ret_us) < 0 || *ret_us < DELAY_LEAST_US || *ret_us > DELAY_MOST_US) {
+		log_error("Can't take \"%s\" as a delay: from 100ms to 1h, such as 2 (seconds) or 500ms.", value);
 		return false;
 	}
 	return true;
@@ -365,6 +381,12 @@ static bool take_selection(struct options *o, int c)
 	case ARG_REPORT:
 		o->given |= OPTION_REPORT;
 		return true;
+	case 'b':
+		o->given |= OPTION_BATCH;
+		return true;
+	case 'd':
+		o->given |= OPTION_DELAY;
+		return take_delay(optarg, &o->delay_us);
 	default:
 		return take_picture(o, c);
 	}
@@ -407,13 +429,13 @@ static bool take_option(struct options *o, int c)
 
 bool options_parse(struct options *ret, int argc, char **argv, int *ret_first)
 {
-	struct options o = { .now_us = clock_realtime_us(), .width = SVG_WIDTH_DEFAULT };
+	struct options o = { .now_us = clock_realtime_us(), .width = SVG_WIDTH_DEFAULT, .delay_us = DELAY_DEFAULT_US };
 	const char *path = getenv("STACKD_SOCKET");
 	int c;
 
 	term_setup(&o.term);
 	o.socket = path && *path ? path : WIRE_SOCKET_PATH;
-	while ((c = getopt_long(argc, argv, "hqvljS:U:p:u:m:t:n:fo:", long_options, NULL)) >= 0)
+	while ((c = getopt_long(argc, argv, "hqvljS:U:p:u:m:t:n:fo:bd:", long_options, NULL)) >= 0)
 		if (!take_option(&o, c)) {
 			if (c == '?')
 				log_error("Try \"stackctl --help\".");

@@ -33,6 +33,8 @@ enum option_bits {
 	OPTION_TITLE = 1 << 22,
 	OPTION_INCIDENT = 1 << 23,
 	OPTION_CLUSTER = 1 << 24,
+	OPTION_BATCH = 1 << 25,
+	OPTION_DELAY = 1 << 26,
 	OPTION_PICTURE = OPTION_FORMAT | OPTION_OUTPUT | OPTION_ICICLE | OPTION_WIDTH | OPTION_TITLE,
 	/* Each asks flame for what changed; together they make no sense. */
 	OPTION_CHANGED = OPTION_DIFF | OPTION_ANOMALY | OPTION_INCIDENT | OPTION_CLUSTER,
@@ -49,7 +51,7 @@ struct options {
 	const char *socket;
 	const char *unit, *cgroup, *comm, *exe;
 	pid_t pid;
-	uint64_t since_us, until_us, for_us;
+	uint64_t since_us, until_us, for_us, delay_us;
 	uint64_t stack;
 	enum metric metric;
 	const char *type; /* as on the wire: "level_shift" */

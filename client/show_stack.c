@@ -5,6 +5,7 @@
 
 #include "timestamp.h"
 
+#define CALLERS_SHOWN 2  /* in a line, behind the function */
 #define SPARK_MAX 60     /* bars in a line */
 #define SPARK_LEAST 10   /* fewer show nothing */
 #define SPARK_BESIDE 44  /* columns that are left of it */
@@ -45,16 +46,46 @@ struct table *show_table_new(const struct options *o, const struct table_column 
 	return t;
 }
 
-static bool print_table(struct table *t)
+static bool print_table(struct table *t, FILE *file)
 {
-	int r = table_print(t, stdout);
+	int r = table_print(t, file);
 
 	if (r < 0)
 		log_error("Can't print: %s.", strerror(-r));
 	return r == 0;
 }
 
-bool show_stack_frames(const struct options *o, const struct json *stack, struct fields *f)
+/* How many frames are left without those of the kernel; all where there are no others. */
+static size_t without_kernel(const struct json *frames, struct fields *f)
+{
+	size_t n = json_length(frames);
+
+	while (n > 0 && streq(field_string(f, json_at(frames, n - 1), "kind"), "kernel"))
+		n--;
+	return n > 0 ? n : json_length(frames);
+}
+
+char *stack_names(enum metric m, const struct json *frames, bool truncated, struct fields *f)
+{
+	size_t n = metric_is_signed(m) ? without_kernel(frames, f) : json_length(frames);
+	size_t shown = MIN(n, (size_t)CALLERS_SHOWN + 1), size;
+	char *text = NULL;
+	FILE *file = open_memstream(&text, &size);
+
+	if (!file)
+		return NULL;
+	for (size_t i = 0; i < shown; i++)
+		fprintf(file, "%s%s", i > 0 ? " < " : "",
+		        field_string(f, json_at(frames, n - 1 - i), "name"));
+	if (n > shown)
+		fprintf(file, " < %zu more", n - shown);
+	if (truncated)
+		fputs(" < [truncated]", file);
+	fclose(file);
+	return text;
+}
+
+bool show_stack_frames(const struct options *o, const struct json *stack, struct fields *f, FILE *file)
 {
 	_cleanup_(table_freep) struct table *t = show_table_new(o, frame_columns, ELEMENTS_OF(frame_columns));
 	const struct json *frames = field_array(f, stack, "frames");
@@ -78,7 +109,7 @@ bool show_stack_frames(const struct options *o, const struct json *stack, struct
 		table_cell(t, COLOUR_NONE, "");
 		table_cell(t, COLOUR_NONE, "");
 	}
-	return print_table(t);
+	return print_table(t, file);
 }
 
 static size_t spark_width(const struct term *term)
@@ -121,7 +152,7 @@ static double make_series(const struct json *points, enum metric m, uint64_t sin
 	return most;
 }
 
-bool show_stack_values(const struct options *o, const struct json *reply, struct fields *f)
+bool show_stack_values(const struct options *o, const struct json *reply, struct fields *f, FILE *file)
 {
 	_cleanup_(table_freep) struct table *t = show_table_new(o, value_columns, ELEMENTS_OF(value_columns));
 	const struct json *window = field_object(f, reply, "window"), *points = field_array(f, reply, "points");
@@ -145,10 +176,10 @@ bool show_stack_values(const struct options *o, const struct json *reply, struct
 		table_cell(t, COLOUR_NONE, format_rate(buf, m, most));
 		table_cell(t, COLOUR_GREEN, spark ? spark : "");
 	}
-	return print_table(t);
+	return print_table(t, file);
 }
 
-bool show_stack_slices(const struct options *o, const struct json *reply, struct fields *f)
+bool show_stack_slices(const struct options *o, const struct json *reply, struct fields *f, FILE *file)
 {
 	_cleanup_(table_freep) struct table *t = show_table_new(o, slice_columns, ELEMENTS_OF(slice_columns));
 	const struct json *slices = field_array(f, reply, "slices");
@@ -170,5 +201,5 @@ bool show_stack_slices(const struct options *o, const struct json *reply, struct
 		                                     field_value(values, METRIC_FAULTS_MAJOR)));
 		table_cell(t, COLOUR_GREY, time_format_short(buf, field_int(f, process, "start_us")));
 	}
-	return print_table(t);
+	return print_table(t, file);
 }

@@ -51,6 +51,7 @@ void term_setup(struct term *ret)
 	struct term t = { .is_terminal = isatty(STDOUT_FILENO) };
 	bool utf8_locale;
 
+	t.is_live = t.is_terminal && isatty(STDIN_FILENO) && !is_dumb();
 	t.colour = want_colour(t.is_terminal);
 	t.columns = t.is_terminal ? find_columns() : 0;
 	utf8_locale = setlocale(LC_CTYPE, "") && streq(nl_langinfo(CODESET), "UTF-8");

@@ -8,6 +8,7 @@ struct term {
 	bool colour;      /* $SYSTEMD_COLORS, $NO_COLOR, a terminal that isn't dumb */
 	bool utf8;        /* what is printed may go beyond ASCII */
 	bool is_terminal; /* stdout is one */
+	bool is_live;     /* so is stdin, and the cursor can be moved */
 	unsigned columns; /* 0 = as wide as it takes */
 };
 

@@ -124,13 +124,13 @@ static bool print_series(const struct options *o, const struct json *anomaly, co
 		return false;
 	printf("\nThe stack, from %s to %s:\n\n", time_format(since, field_int(f, window, "since_us")),
 	       time_format(until, field_int(f, window, "until_us")));
-	if (!show_stack_values(o, reply, f))
+	if (!show_stack_values(o, reply, f, stdout))
 		return false;
 	putchar('\n');
-	if (!show_stack_frames(o, stack, f))
+	if (!show_stack_frames(o, stack, f, stdout))
 		return false;
 	putchar('\n');
-	return show_stack_slices(o, reply, f);
+	return show_stack_slices(o, reply, f, stdout);
 }
 
 static bool explain(const struct options *o, const struct json *anomaly, uint64_t id)

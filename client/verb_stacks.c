@@ -4,8 +4,6 @@
 #include "timestamp.h"
 #include "verbs.h"
 
-#define CALLERS_SHOWN 2  /* in a row of the list, behind the function */
-
 static const struct table_column list_columns[] = {
 	{ "STACK" },
 	{ "VALUE", .right = true },
@@ -13,37 +11,6 @@ static const struct table_column list_columns[] = {
 };
 
 /* ---- the list ---- */
-
-/* How many frames are left without those of the kernel; all where there are no others. */
-static size_t without_kernel(const struct json *frames, struct fields *f)
-{
-	size_t n = json_length(frames);
-
-	while (n > 0 && streq(field_string(f, json_at(frames, n - 1), "kind"), "kernel"))
-		n--;
-	return n > 0 ? n : json_length(frames);
-}
-
-/* "inner < caller < its caller". How the kernel came to change memory says little: there it begins with the program. */
-static void add_names(struct table *t, enum metric m, const struct json *frames, bool truncated, struct fields *f)
-{
-	size_t n = metric_is_signed(m) ? without_kernel(frames, f) : json_length(frames);
-	size_t shown = MIN(n, (size_t)CALLERS_SHOWN + 1), size;
-	_cleanup_free_ char *text = NULL;
-	_cleanup_fclose_ FILE *file = open_memstream(&text, &size);
-
-	if (!file)
-		return table_cell(t, COLOUR_NONE, "");
-	for (size_t i = 0; i < shown; i++)
-		fprintf(file, "%s%s", i > 0 ? " < " : "",
-		        field_string(f, json_at(frames, n - 1 - i), "name"));
-	if (n > shown)
-		fprintf(file, " < %zu more", n - shown);
-	if (truncated)
-		fputs(" < [truncated]", file);
-	fflush(file);
-	table_cell(t, COLOUR_NONE, text);
-}
 
 static int list_stacks(const struct options *o)
 {
@@ -70,11 +37,13 @@ static int list_stacks(const struct options *o)
 	for (size_t i = 0; i < json_length(rows); i++) {
 		const struct json *row = json_at(rows, i);
 		uint64_t value = field_value(field_object(&f, row, "values"), m);
+		_cleanup_free_ char *names = NULL;
 		char buf[FORMAT_MAX];
 
 		table_cell(t, COLOUR_GREY, field_string(&f, row, "stack"));
 		table_cell(t, COLOUR_NONE, format_metric(buf, m, value));
-		add_names(t, m, field_array(&f, row, "frames"), field_bool(&f, row, "truncated"), &f);
+		names = stack_names(m, field_array(&f, row, "frames"), field_bool(&f, row, "truncated"), &f);
+		table_cell(t, COLOUR_NONE, names ? names : "");
 	}
 	if (!fields_are_good(&f))
 		return EXIT_FAILURE;
@@ -108,13 +77,13 @@ static int show_stack(const struct options *o, uint64_t id)
 	printf("Stack %016llx, from %s to %s\n\n", (unsigned long long)id,
 	       time_format(since, field_int(&f, window, "since_us")),
 	       time_format(until, field_int(&f, window, "until_us")));
-	if (!show_stack_frames(o, stack, &f))
+	if (!show_stack_frames(o, stack, &f, stdout))
 		return EXIT_FAILURE;
 	putchar('\n');
-	if (!show_stack_values(o, reply, &f))
+	if (!show_stack_values(o, reply, &f, stdout))
 		return EXIT_FAILURE;
 	putchar('\n');
-	if (!show_stack_slices(o, reply, &f))
+	if (!show_stack_slices(o, reply, &f, stdout))
 		return EXIT_FAILURE;
 	return fields_are_good(&f) ? EXIT_SUCCESS : EXIT_FAILURE;
 }

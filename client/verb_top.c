@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "live_top.h"
 #include "show.h"
 #include "verbs.h"
 
@@ -69,7 +70,7 @@ static int show_top(const struct options *o, const struct json *reply)
 	return show_table(o, t, o->by_stack ? "stacks" : "functions") ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-int verb_top(const struct options *o, char **args _unused_)
+static int print_top(const struct options *o)
 {
 	_cleanup_(json_writer_freep) struct json_writer *parameters = call_parameters();
 	_cleanup_(json_freep) struct json *reply = NULL;
@@ -86,4 +87,12 @@ int verb_top(const struct options *o, char **args _unused_)
 	if (o->json != JSON_OFF)
 		return show_json(o, reply) ? EXIT_SUCCESS : EXIT_FAILURE;
 	return show_top(o, reply);
+}
+
+/* What is asked for once is printed once: a number of lines, a window that is over, a document. */
+int verb_top(const struct options *o, char **args _unused_)
+{
+	if (o->term.is_live && o->json == JSON_OFF && !(o->given & (OPTION_BATCH | OPTION_LINES | OPTION_UNTIL)))
+		return live_top(o);
+	return print_top(o);
 }

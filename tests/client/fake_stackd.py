@@ -38,7 +38,8 @@ def reply(continues=False, **parameters):
 
 
 class FakeStackd:
-    """answers: method name -> list of what is sent for a call (dict, bytes as is, Sleep, Close, Hold).
+    """answers: method name -> list of what is sent for a call (dict, bytes as is, Sleep, Close, Hold, or a function of the
+    parameters that gives one of these).
     calls: what was asked, as (method, parameters, flags)."""
 
     def __init__(self, path, answers):
@@ -87,6 +88,8 @@ class FakeStackd:
         self.calls.append((method, parameters, call))
         actions = self.answers.get(method, [error("org.varlink.service.MethodNotFound", method=method)])
         for action in actions:
+            if callable(action):
+                action = action(parameters)
             if isinstance(action, Sleep):
                 time.sleep(action.seconds)
             elif isinstance(action, Close):

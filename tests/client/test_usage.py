@@ -150,7 +150,7 @@ def bash_completes():
     assert complete("") == VERBS
     assert complete("a") == ["anomalies"]
     assert complete("gate", "") == ["open", "close", "auto"]
-    assert complete("top", "--b") == ["--by"] and complete("flame", "--b") == []
+    assert complete("top", "--by") == ["--by"] and complete("flame", "--b") == []
     assert complete("top", "--by", "=", "s") == ["stack"] and complete("top", "--by", "=") == [
         "function",
         "stack",
@@ -178,7 +178,7 @@ def what_bash_completes_is_taken():
 
 @test
 def colour_only_on_a_terminal():
-    for verb in ["status", "anomalies", "top", "gate"]:
+    for verb in ["status", "anomalies", "processes", "gate"]:
         assert "\x1b" not in good(verb).out
         assert "\x1b[0;" in in_terminal(verb, "--no-pager")[0]
         assert "\x1b" not in in_terminal(verb, "--no-pager", env={"NO_COLOR": "1"})[0]
@@ -192,7 +192,7 @@ def colour_only_on_a_terminal():
 def pager_only_on_a_terminal():
     paged = {"SYSTEMD_PAGER": "sed s/^/PAGED:/", "SYSTEMD_PAGERSECURE": "0"}
     for args in [
-        ["top"],
+        ["top", "-b"],
         ["status"],
         ["--help"],
         ["flame"],
@@ -204,11 +204,12 @@ def pager_only_on_a_terminal():
         assert status == 0 and all(line.startswith("PAGED:") for line in text.splitlines()), (args, text)
         assert "PAGED" not in in_terminal(*args, "--no-pager", env=paged)[0]
         assert "PAGED" not in good(*args, env=paged).out
-    assert "PAGED" in in_terminal("top", env={"PAGER": "sed s/^/PAGED:/", "SYSTEMD_PAGERSECURE": "0"})[0]
-    assert "PAGED" not in in_terminal("top", env={**paged, "SYSTEMD_PAGER": "cat"})[0]
-    assert "PAGED" not in in_terminal("top", env={"PAGER": "sed s/^/PAGED:/", "SYSTEMD_PAGER": ""})[0]
+    assert "PAGED" in in_terminal("top", "-b", env={"PAGER": "sed s/^/PAGED:/", "SYSTEMD_PAGERSECURE": "0"})[0]
+    assert "PAGED" not in in_terminal("top", "-b", env={**paged, "SYSTEMD_PAGER": "cat"})[0]
+    assert "PAGED" not in in_terminal("top", "-b", env={"PAGER": "sed s/^/PAGED:/", "SYSTEMD_PAGER": ""})[0]
     options = in_terminal(
         "top",
+        "-b",
         env={
             "SYSTEMD_PAGER": 'sh -c "cat >/dev/null; echo L=$LESS S=$LESSSECURE"',
             "SYSTEMD_PAGERSECURE": "1",
@@ -216,8 +217,8 @@ def pager_only_on_a_terminal():
     )[0]
     assert "L=FRSXMK S=1" in options, options
     assert (
-        "No such file" in in_terminal("--socket=/nowhere", "top", env=paged)[0]
-        and "PAGED" not in in_terminal("--socket=/nowhere", "top", env=paged)[0]
+        "No such file" in in_terminal("--socket=/nowhere", "top", "-b", env=paged)[0]
+        and "PAGED" not in in_terminal("--socket=/nowhere", "top", "-b", env=paged)[0]
     )
 
 
@@ -236,12 +237,12 @@ def rows_fit_the_terminal():
     for columns in [60, 80, 120]:
         rows = [{"stack": "", "frame": frame("f" * 300, "o" * 90), "frames": [], "self": 1, "total": 1}]
         answers = {"GetTop": [reply(metric="on_cpu", window=WINDOW, total=1, rows=rows)]}
-        text = in_terminal("top", "--no-pager", env={"NO_COLOR": "1"}, columns=columns, answers=answers)[0]
+        text = in_terminal("top", "-b", "--no-pager", env={"NO_COLOR": "1"}, columns=columns, answers=answers)[0]
         assert max(len(line) for line in text.splitlines()) == columns, text
         assert (
             "f" * 300
             in in_terminal(
-                "top", "--no-pager", "--full", env={"NO_COLOR": "1"}, columns=columns, answers=answers
+                "top", "-b", "--no-pager", "--full", env={"NO_COLOR": "1"}, columns=columns, answers=answers
             )[0]
         )
         assert "f" * 300 in good("top", answers=answers).out

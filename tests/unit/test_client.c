@@ -9,10 +9,37 @@
 
 #include "options.h"
 #include "render_folded.h"
+#include "screen.h"
 #include "show.h"
 #include "table.h"
 #include "term.h"
 #include "timestamp.h"
+
+/* ---- keys ---- */
+
+static void test_keys(void **state _unused_)
+{
+	static const struct {
+		const char *bytes;
+		size_t taken; /* 0: there may be more to come */
+		int key;
+	} cases[] = {
+		{ "q", 1, 'q' },           { "q\x1b[A", 1, 'q' },     { "\n", 1, KEY_ENTER },      { "\b", 1, KEY_BACKSPACE },
+		{ "\xc3", 1, 0xc3 },       { "\x1b[A", 3, KEY_UP },   { "\x1bOB", 3, KEY_DOWN },   { "\x1b[1;5C", 6, KEY_RIGHT },
+		{ "\x1b[5~", 4, KEY_PAGE_UP }, { "\x1b[6~q", 4, KEY_PAGE_DOWN }, { "\x1b[1~", 4, KEY_HOME }, { "\x1bOF", 3, KEY_END },
+		{ "\x1b[24~", 5, KEY_NONE },   { "\x1b[Z", 3, KEY_NONE },  { "\x1bq", 1, KEY_ESCAPE },
+		{ "\x1b", 0, 0 },          { "\x1b[", 0, 0 },         { "\x1bO", 0, 0 },          { "\x1b[5", 0, 0 },
+	};
+
+	for (size_t i = 0; i < ELEMENTS_OF(cases); i++) {
+		int key = -1;
+		size_t taken = key_decode(cases[i].bytes, strlen(cases[i].bytes), &key);
+
+		if (taken != cases[i].taken || (taken > 0 && key != cases[i].key))
+			fail_msg("case %zu: key %d of %zu bytes", i, key, taken);
+	}
+	assert_int_equal(key_decode("", 0, &(int){ 0 }), 0);
+}
 
 /* ---- times ---- */
 
@@ -591,6 +618,7 @@ static int set_up(void **state _unused_)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_keys),
 		cmocka_unit_test(test_times_utc),
 		cmocka_unit_test(test_times_across_clock_changes),
 		cmocka_unit_test(test_days_across_clock_changes),
