@@ -4,6 +4,7 @@
 
 #include "base.h"
 #include "manager.h"
+#include "replay.h"
 #include "version.h"
 
 #define DEFAULT_CONFIG "/etc/stackd/stackd.conf"
@@ -13,6 +14,7 @@
 static void help(void)
 {
 	puts("stackd [OPTIONS...]\n"
+	     "stackd replay [OPTIONS...] FILE\n"
 	     "\n"
 	     "The flight recorder for call stacks; see stackd(8).\n"
 	     "\n"
@@ -112,6 +114,8 @@ int main(int argc, char *argv[])
 	int r;
 
 	log_setup("stackd", LOG_LEVEL_INFO);
+	if (argc > 1 && streq(argv[1], "replay"))
+		return replay_main(argc - 1, argv + 1);
 	r = parse_arguments(argc, argv, &options);
 	if (r <= 0)
 		return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;

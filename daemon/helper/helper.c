@@ -89,11 +89,18 @@ static int watch_parser(struct helper *h)
 	return epoll_ctl(h->epoll_fd, EPOLL_CTL_ADD, h->parser.fd, &event) < 0 ? negative_errno() : 0;
 }
 
-int helper_start(struct helper **ret)
+static int start_child(struct helper *h, struct child *child, enum child_kind kind)
+{
+	int r = child_spawn(child, kind, h->uid, h->gid);
+
+	return r < 0 ? r : await_hello(child);
+}
+
+static int start_children(struct helper **ret, bool with_opener)
 {
 	_cleanup_(helper_stopp) struct helper *h = calloc(1, sizeof(*h));
 	struct passwd *user;
-	int r;
+	int r = 0;
 
 	if (!h)
 		return -ENOMEM;
@@ -106,23 +113,26 @@ int helper_start(struct helper **ret)
 	h->uid = user ? user->pw_uid : NOBODY;
 	h->gid = user ? user->pw_gid : NOBODY;
 
-	r = child_spawn(&h->opener, CHILD_OPENER, h->uid, h->gid);
-	if (r < 0)
-		return r;
-	r = child_spawn(&h->parser, CHILD_PARSER, h->uid, h->gid);
-	if (r < 0)
-		return r;
-	r = await_hello(&h->opener);
-	if (r < 0)
-		return r;
-	r = await_hello(&h->parser);
-	if (r < 0)
-		return r;
-	r = watch_parser(h);
+	if (with_opener)
+		r = start_child(h, &h->opener, CHILD_OPENER);
+	if (r >= 0)
+		r = start_child(h, &h->parser, CHILD_PARSER);
+	if (r >= 0)
+		r = watch_parser(h);
 	if (r < 0)
 		return r;
 	*ret = TAKE_PTR(h);
 	return 0;
+}
+
+int helper_start(struct helper **ret)
+{
+	return start_children(ret, true);
+}
+
+int helper_start_parser(struct helper **ret)
+{
+	return start_children(ret, false);
 }
 
 struct helper *helper_stop(struct helper *h)

@@ -15,6 +15,8 @@ struct helper;
 
 /* Forks both, before the daemon drops privileges and before it makes threads. */
 int helper_start(struct helper **ret);
+/* The parser alone, for which no privilege is needed. */
+int helper_start_parser(struct helper **ret);
 struct helper *helper_stop(struct helper *h); /* ends both; accepts NULL, returns NULL */
 DEFINE_CLEANUP(struct helper *, helper_stop)
 

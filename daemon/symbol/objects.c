@@ -412,12 +412,17 @@ static int add_function(struct objects *o, struct object *object, const struct p
 	return 0;
 }
 
+uint64_t objects_id_of_build_id(const uint8_t *build_id, size_t size)
+{
+	return hash64(build_id, size, SEED_BUILD_ID);
+}
+
 static void identify(struct object *object, const struct parser_reply *reply)
 {
 	if (object->identified)
 		return;
 	if (reply->build_id_size > 0)
-		object->id = hash64(reply->build_id, reply->build_id_size, SEED_BUILD_ID);
+		object->id = objects_id_of_build_id(reply->build_id, reply->build_id_size);
 	else if (reply->content_hash != 0)
 		object->id = hash64(&reply->content_hash, sizeof(reply->content_hash), SEED_CONTENT);
 	else

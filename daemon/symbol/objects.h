@@ -84,5 +84,8 @@ struct objects_status {
 };
 void objects_get_status(const struct objects *o, struct objects_status *ret);
 
+/* What the id of an object with this build ID is. */
+uint64_t objects_id_of_build_id(const uint8_t *build_id, size_t size);
+
 /* Replaces what would break a line of folded output: control characters and ";". */
 void sanitize_name(char *name);

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What comes before the records, and the features behind them. */
+#include "internal.h"
+
+static const char magic[8] = "PERFILE2", magic_swapped[8] = "2ELIFREP", magic_old[8] = "PERFFILE";
+
+#define HEADER_SIZE 104
+#define PIPE_HEADER_SIZE 16
+#define ATTR_SIZE_MIN PERF_ATTR_SIZE_VER0
+#define ATTR_SIZE_MAX 4096
+/* Of a feature that is read as a whole. */
+#define FEATURE_SIZE_MAX (64U << 10)
+
+enum feature { FEATURE_BUILD_ID = 2, FEATURE_OS_RELEASE = 4, FEATURE_EVENT_DESC = 12, FEATURES_MAX = 256 };
+
+struct section {
+	uint64_t offset, size;
+};
+
+bool perfdata_is_magic(const void *bytes)
+{
+	return memcmp(bytes, magic, sizeof(magic)) == 0 || memcmp(bytes, magic_swapped, sizeof(magic)) == 0 ||
+		memcmp(bytes, magic_old, sizeof(magic)) == 0;
+}
+
+int perfdata_damaged(struct perfdata_error *error, uint64_t offset, const char *format, ...)
+{
+	va_list ap;
+
+	error->offset = offset;
+	va_start(ap, format);
+	vsnprintf(error->what, sizeof(error->what), format, ap);
+	va_end(ap);
+	return -EBADMSG;
+}
+
+/* ---- events ---- */
+
+int header_add_event(struct perfdata *p, const uint8_t *attr, size_t size, uint64_t offset, struct perfdata_error *error)
+{
+	struct perf_event_attr a = {};
+	struct perfdata_event *e = &p->events[p->n_events];
+
+	if (p->n_events == PERFDATA_EVENTS_MAX)
+		return perfdata_damaged(error, offset, "more than %d events", PERFDATA_EVENTS_MAX);
+	memcpy(&a, attr, MIN(size, sizeof(a)));
+	*e = (struct perfdata_event){
+		.type = a.type,
+		.config = a.config,
+		.sample_type = a.sample_type,
+		.read_format = a.read_format,
+		.branch_sample_type = a.branch_sample_type,
+		.sample_regs_user = a.sample_regs_user,
+		.sample_regs_intr = a.sample_regs_intr,
+		.sample_id_all = a.sample_id_all,
+	};
+	snprintf(e->name, sizeof(e->name), "event %zu", p->n_events);
+	p->n_events++;
+	return 0;
+}
+
+int header_add_id(struct perfdata *p, uint64_t id, size_t event, uint64_t offset, struct perfdata_error *error)
+{
+	if (map64_put(p->ids, id, event) < 0)
+		return perfdata_damaged(error, offset, "more than %d ids of events", PERFDATA_IDS_MAX);
+	return 0;
+}
+
+void header_name_event(struct perfdata *p, uint64_t id, const char *name)
+{
+	uint64_t index;
+
+	if (map64_get(p->ids, id, &index))
+		copy_string(p->events[index].name, sizeof(p->events[index].name), name);
+}
+
+static int read_ids(struct perfdata *p, struct section s, size_t event, struct perfdata_error *error)
+{
+	int r = source_seek(p->source, s.offset);
+
+	if (r < 0)
+		return perfdata_damaged(error, s.offset, "the event's ids lie outside of the file");
+	if (s.size / sizeof(uint64_t) > PERFDATA_IDS_MAX)
+		return perfdata_damaged(error, s.offset, "more than %d ids of events", PERFDATA_IDS_MAX);
+	for (uint64_t n = s.size / sizeof(uint64_t); n > 0; n--) {
+		uint64_t id;
+
+		if (source_need(p->source, sizeof(id)) < (ssize_t)sizeof(id))
+			return perfdata_damaged(error, p->source->offset, "the file ends within the ids of its events");
+		memcpy(&id, source_at(p->source), sizeof(id));
+		r = header_add_id(p, id, event, p->source->offset, error);
+		if (r < 0)
+			return r;
+		(void)source_skip(p->source, sizeof(id));
+	}
+	return 0;
+}
+
+static int read_events(struct perfdata *p, struct section s, uint64_t entry_size, struct perfdata_error *error)
+{
+	if (entry_size < ATTR_SIZE_MIN + sizeof(struct section) || entry_size > ATTR_SIZE_MAX)
+		return perfdata_damaged(error, 16, "the attributes of an event can't have %llu bytes", (unsigned long long)entry_size);
+	if (s.size == 0 || s.size % entry_size != 0 || s.size / entry_size > PERFDATA_EVENTS_MAX)
+		return perfdata_damaged(error, 24, "%llu bytes are not the attributes of 1 to %d events", (unsigned long long)s.size,
+					PERFDATA_EVENTS_MAX);
+	for (uint64_t i = 0; i < s.size / entry_size; i++) {
+		uint64_t offset = s.offset + i * entry_size;
+		struct section ids;
+		uint8_t entry[ATTR_SIZE_MAX];
+		int r = source_seek(p->source, offset);
+
+		if (r < 0 || source_need(p->source, entry_size) < (ssize_t)entry_size)
+			return perfdata_damaged(error, offset, "the file ends before the attributes of event %llu", (unsigned long long)i);
+		memcpy(entry, source_at(p->source), entry_size);
+		memcpy(&ids, entry + entry_size - sizeof(ids), sizeof(ids));
+		r = header_add_event(p, entry, entry_size - sizeof(ids), offset, error);
+		if (r >= 0)
+			r = read_ids(p, ids, i, error);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* ---- features ---- */
+
+static uint64_t hash_path(const char *path)
+{
+	return hash64_string(path, 0);
+}
+
+int header_add_build_id(struct perfdata *p, const uint8_t *record, size_t size)
+{
+	struct perfdata_build_id id = {};
+	const char *path = record_build_id(record, size, &id);
+
+	if (!path)
+		return -EBADMSG;
+	if (p->n_build_ids == PERFDATA_BUILD_IDS_MAX)
+		return 0; /* the rest is looked for by path only */
+	if (p->n_build_ids == p->max_build_ids) {
+		size_t max = p->max_build_ids ? 2 * p->max_build_ids : 64;
+		struct perfdata_build_id *more = reallocarray(p->build_ids, max, sizeof(*more));
+
+		if (!more)
+			return -ENOMEM;
+		p->build_ids = more;
+		p->max_build_ids = max;
+	}
+	p->build_ids[p->n_build_ids] = id;
+	return map64_put(p->build_id_index, hash_path(path), p->n_build_ids++);
+}
+
+struct perfdata_build_id perfdata_build_id(const struct perfdata *p, const char *path)
+{
+	uint64_t index;
+
+	return map64_get(p->build_id_index, hash_path(path), &index) ? p->build_ids[index] : (struct perfdata_build_id){};
+}
+
+static int read_build_ids(struct perfdata *p, struct section s)
+{
+	while (s.size >= sizeof(struct perf_event_header)) {
+		struct perf_event_header h;
+		int r;
+
+		if (source_need(p->source, sizeof(h)) < (ssize_t)sizeof(h))
+			return -EBADMSG;
+		memcpy(&h, source_at(p->source), sizeof(h));
+		if (h.size < sizeof(h) || h.size > s.size || source_need(p->source, h.size) < h.size)
+			return -EBADMSG;
+		r = header_add_build_id(p, source_at(p->source), h.size);
+		if (r < 0)
+			return r;
+		(void)source_skip(p->source, h.size);
+		s.size -= h.size;
+	}
+	return 0;
+}
+
+static const char *take_string(struct cursor *c)
+{
+	uint32_t size;
+	const char *s = NULL;
+	struct cursor inner;
+
+	if (!cursor_u32(c, &size) || size > cursor_left(c))
+		return NULL;
+	inner = (struct cursor){ c->at, c->at + size };
+	s = cursor_string(&inner);
+	c->at += size;
+	return s;
+}
+
+/* n, size of attributes, then for each event: attributes, n of ids, name, ids. In the order of the events. */
+static int take_names(struct perfdata *p, struct cursor c)
+{
+	uint32_t n, size, n_ids;
+
+	if (!cursor_u32(&c, &n) || !cursor_u32(&c, &size))
+		return -EBADMSG;
+	for (size_t i = 0; i < MIN((size_t)n, p->n_events); i++) {
+		const char *name;
+
+		if (!cursor_skip(&c, size) || !cursor_u32(&c, &n_ids) || !(name = take_string(&c)) ||
+		    !cursor_skip(&c, (uint64_t)n_ids * sizeof(uint64_t)))
+			return -EBADMSG;
+		copy_string(p->events[i].name, sizeof(p->events[i].name), name);
+	}
+	return 0;
+}
+
+int header_add_feature(struct perfdata *p, uint64_t feature, struct cursor c)
+{
+	const char *s;
+
+	if (feature == FEATURE_EVENT_DESC)
+		return take_names(p, c);
+	if (feature != FEATURE_OS_RELEASE)
+		return 0;
+	s = take_string(&c);
+	if (!s)
+		return -EBADMSG;
+	copy_string(p->kernel_release, sizeof(p->kernel_release), s);
+	return 0;
+}
+
+static int read_feature(struct perfdata *p, enum feature feature, struct section s)
+{
+	size_t size = MIN(s.size, (uint64_t)FEATURE_SIZE_MAX);
+
+	if (source_seek(p->source, s.offset) < 0)
+		return -EBADMSG;
+	if (feature == FEATURE_BUILD_ID)
+		return read_build_ids(p, s);
+	if (source_need(p->source, size) < (ssize_t)size)
+		return -EBADMSG;
+	return header_add_feature(p, feature, (struct cursor){ source_at(p->source), source_at(p->source) + size });
+}
+
+/* Behind the data there is a section for each feature, in the order of the bits. A file that is cut off has lost them: what can
+ * be known without them still is. */
+static int read_features(struct perfdata *p, struct perfdata_error *error)
+{
+	uint64_t at = p->data_end;
+
+	for (unsigned i = 0; i < FEATURES_MAX; i++) {
+		struct section s;
+		int r;
+
+		if (!(p->features[i / 64] >> i % 64 & 1))
+			continue;
+		if (source_seek(p->source, at) < 0 || source_need(p->source, sizeof(s)) < (ssize_t)sizeof(s)) {
+			p->status.unfinished = true;
+			return 0;
+		}
+		memcpy(&s, source_at(p->source), sizeof(s));
+		at += sizeof(s);
+		if (i != FEATURE_BUILD_ID && i != FEATURE_OS_RELEASE && i != FEATURE_EVENT_DESC)
+			continue;
+		r = read_feature(p, i, s);
+		if (r == -EBADMSG)
+			return perfdata_damaged(error, s.offset, "the file's feature %u is damaged or cut off", i);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* ---- the header ---- */
+
+static int read_file_header(struct perfdata *p, struct perfdata_error *error)
+{
+	struct section events, data;
+	uint64_t entry_size;
+	const uint8_t *b;
+	int r;
+
+	if (source_need(p->source, HEADER_SIZE) < HEADER_SIZE)
+		return perfdata_damaged(error, p->source->to, "the file ends within its header");
+	b = source_at(p->source);
+	memcpy(&entry_size, b + 16, sizeof(entry_size));
+	memcpy(&events, b + 24, sizeof(events));
+	memcpy(&data, b + 40, sizeof(data));
+	memcpy(p->features, b + 72, sizeof(p->features));
+	if (data.offset < HEADER_SIZE || data.offset > INT64_MAX || data.size > INT64_MAX - data.offset)
+		return perfdata_damaged(error, 40, "the records can't lie at %llu", (unsigned long long)data.offset);
+	p->data_start = data.offset;
+	p->data_end = data.offset + data.size;
+	if (source_seek(p->source, 0) == -ESPIPE)
+		return perfdata_damaged(error, 0, "a file of this kind can't be read from a pipe: give its name");
+	r = read_events(p, events, entry_size, error);
+	if (r < 0)
+		return r;
+	if (data.size == 0) { /* filled in when perf record ends */
+		p->status.unfinished = true;
+		p->data_end = UINT64_MAX;
+	} else {
+		r = read_features(p, error);
+	}
+	if (r < 0)
+		return r;
+	r = source_seek(p->source, p->data_start);
+	return r < 0 ? perfdata_damaged(error, 40, "the records lie outside of the file") : 0;
+}
+
+int header_read(struct perfdata *p, struct perfdata_error *error)
+{
+	ssize_t n = source_need(p->source, PIPE_HEADER_SIZE);
+	uint64_t size;
+
+	if (n < 0)
+		return (int)n;
+	if (n < PIPE_HEADER_SIZE)
+		return perfdata_damaged(error, (uint64_t)n, "the file ends within its header");
+	if (memcmp(source_at(p->source), magic_swapped, sizeof(magic)) == 0)
+		return perfdata_damaged(error, 0, "recorded on a machine with the other byte order: read it there, with perf script");
+	if (memcmp(source_at(p->source), magic_old, sizeof(magic)) == 0)
+		return perfdata_damaged(error, 0, "written by a perf older than Linux 3.2, in a format that is not read");
+	if (memcmp(source_at(p->source), magic, sizeof(magic)) != 0)
+		return perfdata_damaged(error, 0, "not a file of perf record");
+	memcpy(&size, source_at(p->source) + 8, sizeof(size));
+	if (size == PIPE_HEADER_SIZE) {
+		p->is_pipe = true;
+		p->data_end = UINT64_MAX;
+		return source_skip(p->source, PIPE_HEADER_SIZE) < 0 ? -EIO : 0;
+	}
+	if (size != HEADER_SIZE)
+		return perfdata_damaged(error, 8, "its header has %llu bytes instead of %d", (unsigned long long)size, HEADER_SIZE);
+	return read_file_header(p, error);
+}

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "perf_file.h"
+
+#include <linux/perf_event.h>
+
+#include "kernel_names.h"
+#include "perfdata.h"
+#include "tasks.h"
+
+#define ANY_EVENT UINT32_MAX
+
+struct reading {
+	struct perfdata *file;
+	struct tasks *tasks;
+	struct names *names;
+	struct kernel_names *kernel; /* made when the first kernel address is met: where it lies has been told by then */
+	uint64_t kernel_text;
+	uint32_t event; /* the one that is told */
+	uint64_t others, cut, carried;
+	const struct stack_options *options;
+	stack_fn fn;
+	void *userdata;
+	struct names_frame frames[STACK_FRAMES_MAX];
+};
+
+static void free_parts(struct reading *r)
+{
+	kernel_names_free(r->kernel);
+	names_free(r->names);
+	tasks_free(r->tasks);
+	perfdata_free(r->file);
+	free(r);
+}
+DEFINE_CLEANUP(struct reading *, free_parts)
+
+/* ---- what is mapped ---- */
+
+static bool is_kernel_image(const char *path)
+{
+	return strncmp(path, "[kernel.kallsyms]", 17) == 0 || strncmp(path, "[guest.kernel.kallsyms]", 23) == 0;
+}
+
+static void take_mapping(struct reading *r, const struct perfdata_record *record)
+{
+	struct perfdata_build_id id = record->mapping.build_id;
+	uint64_t file;
+
+	if (record->mapping.kernel) {
+		/* The name says which symbol, the offset where it was linked to be. */
+		if (is_kernel_image(record->mapping.path) && strstr(record->mapping.path, "]_text"))
+			r->kernel_text = record->mapping.offset;
+		return;
+	}
+	if (!record->mapping.code)
+		return;
+	if (id.size == 0)
+		id = perfdata_build_id(r->file, record->mapping.path);
+	file = names_add_file(r->names, record->mapping.path, id);
+	tasks_map(r->tasks, record->pid, record->mapping.start, record->mapping.size, record->mapping.offset, file);
+}
+
+/* ---- samples ---- */
+
+static int kernel_frame(struct reading *r, uint64_t address, struct names_frame *ret)
+{
+	const char *name;
+
+	if (!r->kernel) {
+		int e = kernel_names_new(&r->kernel, r->file, r->kernel_text);
+
+		if (e < 0)
+			return e;
+	}
+	name = kernel_names_find(r->kernel, address);
+	*ret = (struct names_frame){ .is_named = true, .name = name ? name : "[kernel]" };
+	return 0;
+}
+
+static void user_frame(const struct reading *r, uint32_t pid, uint64_t address, struct names_frame *ret)
+{
+	*ret = (struct names_frame){};
+	(void)tasks_find(r->tasks, pid, address, &ret->file, &ret->offset);
+}
+
+static bool is_marker(uint64_t address)
+{
+	return address >= PERF_CONTEXT_MAX;
+}
+
+static bool repeats_nothing(const struct reading *r, size_t n)
+{
+	const struct names_frame *last = &r->frames[n];
+
+	return n > 0 && last->is_named && streq(last->name, "[kernel]") && r->frames[n - 1].is_named &&
+		streq(r->frames[n - 1].name, last->name);
+}
+
+/* Callers' addresses are those to return to: one before is in the call. */
+static int make_frames(struct reading *r, const struct perfdata_record *record, size_t *ret_n)
+{
+	const uint64_t *chain = record->sample.n_chain > 0 ? record->sample.chain : &record->sample.ip;
+	size_t n_chain = MAX(record->sample.n_chain, (size_t)1), n = 0;
+	bool kernel = record->sample.kernel, interrupted = true;
+
+	for (size_t i = 0; i < n_chain; i++) {
+		int e = 0;
+
+		if (is_marker(chain[i])) {
+			kernel = chain[i] == PERF_CONTEXT_KERNEL;
+			interrupted = true; /* by a system call or an interrupt */
+			continue;
+		}
+		if (n == STACK_FRAMES_MAX) {
+			r->cut++;
+			break;
+		}
+		if (kernel)
+			e = kernel_frame(r, chain[i] - !interrupted, &r->frames[n]);
+		else
+			user_frame(r, record->pid, chain[i] - !interrupted, &r->frames[n]);
+		if (e < 0)
+			return e;
+		interrupted = false;
+		if (!repeats_nothing(r, n))
+			n++;
+	}
+	*ret_n = n;
+	return 0;
+}
+
+static int take_sample(struct reading *r, const struct perfdata_record *record)
+{
+	struct stack stack = { .value = r->options->periods ? record->sample.period : 1, .frames = r->frames };
+	char comm[TASK_NAME_SIZE];
+	int e;
+
+	if (r->event == ANY_EVENT)
+		r->event = record->sample.event;
+	if (record->sample.event != r->event) {
+		r->others++;
+		return 0;
+	}
+	r->carried += record->sample.carries_stack;
+	e = make_frames(r, record, &stack.n);
+	if (e < 0)
+		return e;
+	names_resolve(r->names, r->frames, stack.n);
+	stack.comm = tasks_get_name(r->tasks, record->tid, comm);
+	return r->fn(r->userdata, &stack);
+}
+
+static int take(struct reading *r, const struct perfdata_record *record)
+{
+	switch (record->kind) {
+	case PERFDATA_SAMPLE:
+		return take_sample(r, record);
+	case PERFDATA_MAPPING:
+		take_mapping(r, record);
+		return 0;
+	case PERFDATA_COMM:
+		tasks_name(r->tasks, record->pid, record->tid, record->comm.name, record->comm.exec);
+		return 0;
+	case PERFDATA_FORK:
+		tasks_fork(r->tasks, record->pid, record->tid, record->fork.parent_pid, record->fork.parent_tid, record->fork.exec);
+		return 0;
+	case PERFDATA_EXIT:
+		tasks_exit(r->tasks, record->tid);
+		return 0;
+	}
+	return 0;
+}
+
+/* ---- all of it ---- */
+
+static int choose_event(struct reading *r, struct stack_error *error)
+{
+	const struct perfdata_event *events;
+	size_t n = perfdata_events(r->file, &events), used;
+
+	r->event = ANY_EVENT;
+	if (!r->options->event)
+		return 0;
+	for (size_t i = 0; i < n; i++)
+		if (streq(events[i].name, r->options->event)) {
+			r->event = (uint32_t)i;
+			return 0;
+		}
+	used = (size_t)snprintf(error->what, sizeof(error->what), "no event '%.40s'; there are:", r->options->event);
+	for (size_t i = 0; i < n && used < sizeof(error->what); i++)
+		used += (size_t)snprintf(error->what + used, sizeof(error->what) - used, " %s", events[i].name);
+	return -ENOENT;
+}
+
+static void tell_missing(const struct reading *r)
+{
+	const struct perfdata_event *events;
+	struct perfdata_status s;
+
+	(void)perfdata_events(r->file, &events);
+	perfdata_get_status(r->file, &s);
+	if (r->others > 0)
+		log_warning("%llu samples are of other events than %s; --event=NAME chooses", (unsigned long long)r->others,
+			    events[r->event].name);
+	if (s.lost + s.lost_samples > 0)
+		log_warning("the recording lacks %llu records that the kernel had no room for", (unsigned long long)(s.lost + s.lost_samples));
+	if (s.unfinished)
+		log_warning("the recording has no end: build IDs and names of events are missing");
+	if (s.unordered > 0)
+		log_warning("%llu records came too late to be put into order", (unsigned long long)s.unordered);
+	if (tasks_dropped(r->tasks) > 0)
+		log_warning("%llu threads or mappings were too many: some names are missing", (unsigned long long)tasks_dropped(r->tasks));
+	if (r->carried > 0)
+		log_warning("%llu samples were recorded with --call-graph dwarf, which is not unwound here: their callers in user code are "
+			    "missing; perf script FILE | stackd replay - has them", (unsigned long long)r->carried);
+	if (r->cut > 0)
+		log_warning("%llu stacks were cut to their innermost %d frames", (unsigned long long)r->cut, STACK_FRAMES_MAX);
+}
+
+int perf_file_read(struct source *source, struct helper *helper, const struct stack_options *options, stack_fn fn, void *userdata,
+		   struct stack_error *ret_error)
+{
+	_cleanup_(free_partsp) struct reading *r = calloc(1, sizeof(*r));
+	struct perfdata_error error;
+	struct perfdata_record record;
+	int e;
+
+	*ret_error = (struct stack_error){};
+	if (!r)
+		return -ENOMEM;
+	r->options = options;
+	r->fn = fn;
+	r->userdata = userdata;
+	e = perfdata_open(&r->file, source, &error);
+	if (e >= 0)
+		e = choose_event(r, ret_error);
+	if (e >= 0)
+		e = tasks_new(&r->tasks);
+	if (e >= 0)
+		e = names_new(&r->names, helper);
+	if (e >= 0) {
+		while ((e = perfdata_next(r->file, &record, &error)) > 0) {
+			e = take(r, &record);
+			if (e < 0)
+				break;
+		}
+		tell_missing(r);
+	}
+	if (e == -EBADMSG) {
+		ret_error->place = error.offset;
+		copy_string(ret_error->what, sizeof(ret_error->what), error.what);
+	}
+	return e;
+}

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* perf script prints a head for each sample, then a line for each frame, innermost first, then an empty line:
+ *
+ *   a thread  1234/1240 [000]  4794564.109216:    5025125 cpu-clock:u:
+ *           55d0c3a4b1a9 inner+0x19 (/usr/bin/program)
+ *           55d0c3a4b1d2 [unknown] (/usr/bin/program)
+ *
+ * Without callers the frame is at the end of the head. Fields that -F has taken out may be missing, but the thread and the event. */
+#include "perf_text.h"
+
+#include <ctype.h>
+
+#include "source.h"
+
+#define LINE_SIZE_MAX (64U << 10)
+#define TEXT_MAX (128U << 10) /* all names of a stack */
+
+enum kind { KIND_UNKNOWN, KIND_SCRIPT, KIND_FOLDED };
+
+struct text {
+	const struct stack_options *options;
+	stack_fn fn;
+	void *userdata;
+	enum kind kind;
+	bool open;    /* a sample whose frames are being read */
+	bool skipped; /* it is of another event */
+	char comm[64], event[64];
+	uint64_t period;
+	size_t n, used;
+	struct names_frame frames[STACK_FRAMES_MAX];
+	char names[TEXT_MAX];
+};
+
+static void put_frame(struct text *t, const char *name, size_t n)
+{
+	if (t->n == STACK_FRAMES_MAX || n >= TEXT_MAX - t->used)
+		return;
+	memcpy(t->names + t->used, name, n);
+	t->names[t->used + n] = '\0';
+	t->frames[t->n++] = (struct names_frame){ .is_named = true, .name = t->names + t->used };
+	t->used += n + 1;
+}
+
+static int end_stack(struct text *t)
+{
+	struct stack stack = { .comm = t->comm, .frames = t->frames, .n = t->n };
+	bool told = t->open && !t->skipped;
+
+	stack.value = t->options->periods ? t->period : 1;
+	t->open = false;
+	t->n = t->used = 0;
+	return told ? t->fn(t->userdata, &stack) : 0;
+}
+
+/* ---- perf script ---- */
+
+static const char *skip_blanks(const char *s)
+{
+	return s + strspn(s, " \t");
+}
+
+static const char *skip_word(const char *s)
+{
+	return s + strcspn(s, " \t");
+}
+
+/* "4794564.109216:" */
+static bool is_time(const char *word, size_t n)
+{
+	size_t whole = strspn(word, "0123456789"), part = whole < n && word[whole] == '.' ? strspn(word + whole + 1, "0123456789") : 0;
+
+	return whole > 0 && part > 0 && whole + 1 + part + 1 == n && word[n - 1] == ':';
+}
+
+static bool is_thread(const char *word, size_t n)
+{
+	size_t first = strspn(word, "0123456789"), second = first > 0 && first < n && word[first] == '/' ? strspn(word + first + 1, "0123456789") : 0;
+
+	return first > 0 && (first == n || (second > 0 && first + 1 + second == n));
+}
+
+/* The thread is the last word of its form before the time, and what is before it is the name, which may have blanks. */
+static bool find_head(const char *line, const char **ret_comm_end, const char **ret_rest)
+{
+	const char *thread = NULL;
+
+	for (const char *word = skip_blanks(line); *word; word = skip_blanks(skip_word(word))) {
+		size_t n = strcspn(word, " \t");
+
+		if (is_time(word, n)) {
+			*ret_comm_end = thread;
+			*ret_rest = skip_blanks(word + n);
+			return thread != NULL;
+		}
+		if (word > line && is_thread(word, n))
+			thread = word;
+	}
+	return false;
+}
+
+/* What the native reader calls code without a name: by its object. */
+static void put_unnamed(struct text *t, const char *object, size_t n)
+{
+	char name[256];
+	const char *slash = memrchr(object, '/', n);
+
+	if (n == 0 || strncmp(object, "[unknown]", n) == 0)
+		copy_string(name, sizeof(name), "[unknown]");
+	else if (strncmp(object, "[kernel.kallsyms]", n) == 0)
+		copy_string(name, sizeof(name), "[kernel]");
+	else if (object[0] == '[')
+		snprintf(name, sizeof(name), "%.*s", (int)MIN(n, sizeof(name) - 1), object);
+	else {
+		const char *base = slash ? slash + 1 : object;
+
+		snprintf(name, sizeof(name), "[%.*s]", (int)MIN(n - (size_t)(base - object), sizeof(name) - 3), base);
+	}
+	put_frame(t, name, strlen(name));
+}
+
+/* Without "+0x19". */
+static size_t name_length(const char *name, size_t n)
+{
+	for (size_t i = n; i-- > 3;)
+		if (!isxdigit((unsigned char)name[i]))
+			return name[i] == 'x' && name[i - 1] == '0' && name[i - 2] == '+' && i + 1 < n ? i - 2 : n;
+	return n;
+}
+
+/* "55d0c3a4b1a9 inner+0x19 (/usr/bin/program)" */
+static bool take_frame(struct text *t, const char *line)
+{
+	const char *name, *object = NULL;
+	size_t digits, n;
+
+	line = skip_blanks(line);
+	digits = strspn(line, "0123456789abcdef");
+	if (digits == 0 || (line[digits] != ' ' && line[digits] != '\t'))
+		return false;
+	name = skip_blanks(line + digits);
+	for (const char *p = name; (p = strstr(p, " (")); p++)
+		object = p + 2; /* the last: names have parentheses, too */
+	n = name_length(name, object ? (size_t)(object - 2 - name) : strlen(name));
+	if (object && n == strlen("[unknown]") && strncmp(name, "[unknown]", n) == 0)
+		put_unnamed(t, object, strcspn(object, ")"));
+	else
+		put_frame(t, name, n);
+	return true;
+}
+
+/* "5025125 cpu-clock:u:", the period, which may be missing, and the event; what follows is of the event itself. */
+static const char *take_event(struct text *t, const char *rest)
+{
+	size_t n = strcspn(rest, " \t");
+
+	t->period = 1;
+	if (n > 0 && strspn(rest, "0123456789") == n) {
+		t->period = strtoull(rest, NULL, 10);
+		rest = skip_blanks(rest + n);
+		n = strcspn(rest, " \t");
+	}
+	if (n > 0 && rest[n - 1] == ':')
+		snprintf(t->event, sizeof(t->event), "%.*s", (int)MIN(n - 1, sizeof(t->event) - 1), rest);
+	else
+		t->event[0] = '\0';
+	return skip_blanks(rest + n);
+}
+
+static int take_script_line(struct text *t, const char *line)
+{
+	const char *comm_end, *rest;
+	int r;
+
+	if (line[0] == '#')
+		return 0;
+	if (line[0] == '\0')
+		return end_stack(t);
+	if (t->open && isspace((unsigned char)line[0]) && take_frame(t, line))
+		return 0;
+	if (!find_head(line, &comm_end, &rest))
+		return t->open ? 0 : -EBADMSG; /* more of the event's own text */
+	r = end_stack(t);
+	if (r < 0)
+		return r;
+	line = skip_blanks(line);
+	while (comm_end > line && isspace((unsigned char)comm_end[-1]))
+		comm_end--;
+	snprintf(t->comm, sizeof(t->comm), "%.*s", (int)MIN((size_t)(comm_end - line), sizeof(t->comm) - 1), line);
+	rest = take_event(t, rest);
+	t->skipped = t->options->event && !streq(t->event, t->options->event);
+	t->open = true;
+	(void)take_frame(t, rest);
+	return 0;
+}
+
+/* ---- folded ---- */
+
+static int take_folded_line(struct text *t, char *line)
+{
+	struct stack stack = { .comm = line, .frames = t->frames };
+	char *value = strrchr(line, ' '), *name;
+
+	if (line[0] == '\0' || line[0] == '#')
+		return 0;
+	if (!value || parse_u64(value + 1, &stack.value) < 0)
+		return -EBADMSG;
+	*value = '\0';
+	t->n = 0;
+	(void)strsep(&line, ";");
+	while ((name = strsep(&line, ";")) && t->n < STACK_FRAMES_MAX)
+		t->frames[t->n++] = (struct names_frame){ .is_named = true, .name = name };
+	for (size_t i = 0; i < t->n / 2; i++) {
+		struct names_frame f = t->frames[i];
+
+		t->frames[i] = t->frames[t->n - 1 - i];
+		t->frames[t->n - 1 - i] = f;
+	}
+	stack.n = t->n;
+	return t->fn(t->userdata, &stack);
+}
+
+/* The first line that says something decides. */
+static enum kind find_kind(const char *line)
+{
+	const char *value = strrchr(line, ' '), *ignored;
+	uint64_t n;
+
+	if (line[0] == '\0' || line[0] == '#')
+		return KIND_UNKNOWN;
+	if (find_head(line, &ignored, &ignored))
+		return KIND_SCRIPT;
+	return value && parse_u64(value + 1, &n) == 0 ? KIND_FOLDED : KIND_SCRIPT;
+}
+
+static int take_line(struct text *t, char *line)
+{
+	line[strcspn(line, "\r")] = '\0';
+	if (t->kind == KIND_UNKNOWN)
+		t->kind = find_kind(line);
+	return t->kind == KIND_FOLDED ? take_folded_line(t, line) : take_script_line(t, line);
+}
+
+int perf_text_read(struct source *source, const struct stack_options *options, stack_fn fn, void *userdata, struct stack_error *ret_error)
+{
+	_cleanup_free_ struct text *t = calloc(1, sizeof(*t));
+	uint64_t n = 0;
+	char *line;
+	int r;
+
+	*ret_error = (struct stack_error){ .is_line = true };
+	if (!t)
+		return -ENOMEM;
+	t->options = options;
+	t->fn = fn;
+	t->userdata = userdata;
+	while ((r = source_line(source, LINE_SIZE_MAX, &line)) > 0) {
+		n++;
+		r = take_line(t, line);
+		if (r < 0)
+			break;
+	}
+	if (r == -EBADMSG) {
+		ret_error->place = n + (n == 0);
+		copy_string(ret_error->what, sizeof(ret_error->what),
+			    t->kind == KIND_FOLDED ? "not a folded stack (comm;caller;callee 12)"
+						   : "neither a file of perf record, nor what perf script prints, nor folded stacks");
+	}
+	return r < 0 ? r : end_stack(t);
+}

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "replay.h"
+
+#include <fcntl.h>
+#include <getopt.h>
+
+#include "folded.h"
+#include "helper.h"
+#include "perf_file.h"
+#include "perf_text.h"
+#include "perfdata.h"
+
+#define LINE_SIZE_MAX (256U << 10) /* of a folded stack; frames beyond are left out */
+#define MAGIC_SIZE 8
+
+struct options {
+	const char *path;
+	bool folded;
+	struct stack_options stack;
+};
+
+static void help(void)
+{
+	puts("stackd replay [OPTIONS...] FILE\n"
+	     "\n"
+	     "Reads what perf has recorded: a file of perf record, the text of perf script, or folded\n"
+	     "stacks. Needs no daemon. - is the standard input.\n"
+	     "\n"
+	     "  -h --help              Show this help\n"
+	     "     --folded            Print folded stacks: comm;outermost;...;innermost samples\n"
+	     "     --event=NAME        Of samples of this event; else of the event that comes first\n"
+	     "     --periods           Add up periods (ns, cycles) instead of samples");
+}
+
+/* 1: go on; 0: done; negative: wrong usage, and said so. */
+static int parse_arguments(int argc, char *argv[], struct options *ret)
+{
+	enum { FOLDED = 256, EVENT, PERIODS };
+	static const struct option options[] = {
+		{ "help", no_argument, NULL, 'h' },
+		{ "folded", no_argument, NULL, FOLDED },
+		{ "event", required_argument, NULL, EVENT },
+		{ "periods", no_argument, NULL, PERIODS },
+		{},
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "h", options, NULL)) >= 0)
+		switch (c) {
+		case 'h':
+			help();
+			return 0;
+		case FOLDED:
+			ret->folded = true;
+			break;
+		case EVENT:
+			ret->stack.event = optarg;
+			break;
+		case PERIODS:
+			ret->stack.periods = true;
+			break;
+		default:
+			return -EINVAL; /* getopt_long() has said why */
+		}
+	if (argc - optind != 1) {
+		log_error("replay takes one FILE; try stackd replay --help");
+		return -EINVAL;
+	}
+	if (!ret->folded) {
+		log_error("replay: say what to print: --folded");
+		return -EINVAL;
+	}
+	ret->path = argv[optind];
+	return 1;
+}
+
+/* ---- folded ---- */
+
+struct folding {
+	struct folded *folded;
+	size_t n;
+	uint64_t cut;
+	char line[LINE_SIZE_MAX];
+};
+
+/* A name in a line may have neither ";" nor a newline, and the process's no blanks, which stackcollapse-perf.pl replaces, too. */
+static bool put_name(struct folding *f, const char *name, bool is_comm)
+{
+	if (strlen(name) + 2 > sizeof(f->line) - f->n)
+		return false;
+	if (!is_comm)
+		f->line[f->n++] = ';';
+	for (; *name; name++) {
+		unsigned char c = (unsigned char)*name;
+
+		f->line[f->n++] = c == ';' ? ':' : is_comm && c == ' ' ? '_' : c < ' ' || c == 0x7f ? '?' : (char)c;
+	}
+	f->line[f->n] = '\0';
+	return true;
+}
+
+static int fold(void *userdata, const struct stack *stack)
+{
+	struct folding *f = userdata;
+
+	f->n = 0;
+	(void)put_name(f, stack->comm, true);
+	for (size_t i = stack->n; i-- > 0;)
+		if (!put_name(f, stack->frames[i].name, false)) {
+			f->cut++;
+			break;
+		}
+	return folded_add(f->folded, f->line, stack->value);
+}
+
+static void free_folding(struct folding *f)
+{
+	folded_free(f->folded);
+	free(f);
+}
+DEFINE_CLEANUP(struct folding *, free_folding)
+
+/* ---- the file ---- */
+
+static struct source *source_close(struct source *s)
+{
+	if (s->fd > STDIN_FILENO)
+		close(s->fd);
+	free(s);
+	return NULL;
+}
+DEFINE_CLEANUP(struct source *, source_close)
+
+static int source_open(struct source **ret, const char *path)
+{
+	struct source *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return -ENOMEM;
+	s->fd = streq(path, "-") ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	if (s->fd < 0) {
+		int r = negative_errno();
+
+		free(s);
+		return r;
+	}
+	*ret = s;
+	return 0;
+}
+
+static int read_stacks(struct source *source, const struct stack_options *options, stack_fn fn, void *userdata,
+		       struct stack_error *ret_error)
+{
+	_cleanup_(helper_stopp) struct helper *helper = NULL;
+	ssize_t n = source_need(source, MAGIC_SIZE);
+	int r;
+
+	*ret_error = (struct stack_error){};
+	if (n < 0)
+		return (int)n;
+	if (n < MAGIC_SIZE || !perfdata_is_magic(source_at(source)))
+		return perf_text_read(source, options, fn, userdata, ret_error);
+	r = helper_start_parser(&helper);
+	if (r < 0) {
+		snprintf(ret_error->what, sizeof(ret_error->what), "can't start the process that reads programs' symbols: %s", strerror(-r));
+		return -ECHILD;
+	}
+	return perf_file_read(source, helper, options, fn, userdata, ret_error);
+}
+
+static void tell_error(const char *path, int r, const struct stack_error *error)
+{
+	if (r != -EBADMSG)
+		log_error("%s: %s", path, error->what[0] ? error->what : strerror(-r));
+	else if (error->is_line)
+		log_error("%s: line %llu: %s", path, (unsigned long long)error->place, error->what);
+	else
+		log_error("%s: at byte %llu: %s", path, (unsigned long long)error->place, error->what);
+}
+
+static int replay_folded(const struct options *options)
+{
+	_cleanup_(free_foldingp) struct folding *f = calloc(1, sizeof(*f));
+	_cleanup_(source_closep) struct source *source = NULL;
+	struct stack_error error = {};
+	int r, w;
+
+	if (!f)
+		return -ENOMEM;
+	r = source_open(&source, options->path);
+	if (r >= 0)
+		r = folded_new(&f->folded);
+	if (r >= 0) {
+		r = read_stacks(source, &options->stack, fold, f, &error);
+		w = folded_write(f->folded, stdout);
+		if (w < 0) {
+			log_error("can't write the stacks: %s", strerror(-w));
+			return w;
+		}
+		if (f->cut > 0)
+			log_warning("%llu stacks were cut to lines of %u bytes", (unsigned long long)f->cut, LINE_SIZE_MAX);
+		if (folded_dropped(f->folded) > 0)
+			log_warning("stacks that stand for %llu were too many, and are missing", (unsigned long long)folded_dropped(f->folded));
+	}
+	if (r < 0)
+		tell_error(options->path, r, &error);
+	return r;
+}
+
+int replay_main(int argc, char *argv[])
+{
+	struct options options = {};
+	int r;
+
+	r = parse_arguments(argc, argv, &options);
+	if (r > 0)
+		r = replay_folded(&options);
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}

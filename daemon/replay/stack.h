@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What every kind of recording comes down to: a stack, and how much of something it stands for. */
+#pragma once
+
+#include "names.h"
+
+#define STACK_FRAMES_MAX NAMES_FRAMES_MAX
+
+struct stack {
+	const char *comm; /* as recorded */
+	uint64_t value;   /* samples, or what the event counts */
+	const struct names_frame *frames; /* innermost first */
+	size_t n;
+};
+
+/* Negative errno ends the reading. What it is given is good until it returns. */
+typedef int (*stack_fn)(void *userdata, const struct stack *stack);
+
+struct stack_options {
+	const char *event; /* NULL: that of the first sample */
+	bool periods;      /* a sample stands for its period (ns, cycles), not for 1 */
+};
+
+/* Where reading failed, for the one message that says so. */
+struct stack_error {
+	bool is_line;   /* place is a line's number, else bytes into the file */
+	uint64_t place;
+	char what[160]; /* "" when the errno says it all */
+};

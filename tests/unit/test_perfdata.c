@@ -1,0 +1,606 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The reader of perf.data: files made here byte by byte, whole, cut off and damaged. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <sys/mman.h>
+
+#include <cmocka.h>
+#include <linux/perf_event.h>
+
+#include "order.h"
+#include "perfdata.h"
+
+#define HEADER_SIZE 104
+#define SAMPLED (PERF_SAMPLE_IDENTIFIER | PERF_SAMPLE_IP | PERF_SAMPLE_TID | PERF_SAMPLE_TIME | PERF_SAMPLE_CPU | PERF_SAMPLE_PERIOD | \
+		 PERF_SAMPLE_CALLCHAIN)
+/* Each that linux/perf_event.h of Linux 6.1 knows. */
+#define EVERYTHING ((1ULL << 25) - 1)
+#define TYPE_FINISHED_ROUND 68
+#define TYPE_COMPRESSED 81
+
+struct image {
+	uint8_t bytes[64 << 10];
+	size_t n;
+};
+
+static void put(struct image *i, const void *bytes, size_t n)
+{
+	assert_true(i->n + n <= sizeof(i->bytes));
+	memcpy(i->bytes + i->n, bytes, n);
+	i->n += n;
+}
+
+static void put_u32(struct image *i, uint32_t v)
+{
+	put(i, &v, sizeof(v));
+}
+
+static void put_u64(struct image *i, uint64_t v)
+{
+	put(i, &v, sizeof(v));
+}
+
+static void put_string(struct image *i, const char *s)
+{
+	char room[256] = "";
+
+	copy_string(room, sizeof(room), s);
+	put(i, room, strlen(s) / 8 * 8 + 8);
+}
+
+static size_t begin_record(struct image *i, uint32_t type, uint16_t misc)
+{
+	struct perf_event_header h = { .type = type, .misc = misc };
+
+	put(i, &h, sizeof(h));
+	return i->n - sizeof(h);
+}
+
+static void end_record(struct image *i, size_t at)
+{
+	uint16_t size = (uint16_t)(i->n - at);
+
+	memcpy(i->bytes + at + offsetof(struct perf_event_header, size), &size, sizeof(size));
+}
+
+/* What ends every record but samples: TID TIME CPU IDENTIFIER. */
+static void put_trailer(struct image *i, uint32_t pid, uint64_t time, uint64_t id)
+{
+	put_u32(i, pid);
+	put_u32(i, pid);
+	put_u64(i, time);
+	put_u64(i, 0);
+	put_u64(i, id);
+}
+
+static void put_sample(struct image *i, uint64_t id, uint32_t pid, uint64_t time, uint64_t leaf, uint64_t caller)
+{
+	size_t at = begin_record(i, PERF_RECORD_SAMPLE, PERF_RECORD_MISC_USER);
+
+	put_u64(i, id);
+	put_u64(i, leaf);
+	put_u32(i, pid);
+	put_u32(i, pid + 1);
+	put_u64(i, time);
+	put_u64(i, 3); /* CPU */
+	put_u64(i, 1000 + id);
+	put_u64(i, 3);
+	put_u64(i, PERF_CONTEXT_USER);
+	put_u64(i, leaf);
+	put_u64(i, caller);
+	end_record(i, at);
+}
+
+static void put_comm(struct image *i, uint32_t pid, const char *name, uint64_t time)
+{
+	size_t at = begin_record(i, PERF_RECORD_COMM, PERF_RECORD_MISC_COMM_EXEC);
+
+	put_u32(i, pid);
+	put_u32(i, pid);
+	put_string(i, name);
+	put_trailer(i, pid, time, time ? 7 : 0);
+	end_record(i, at);
+}
+
+static void put_mapping(struct image *i, uint32_t pid, uint64_t start, const char *path, uint64_t time)
+{
+	static const uint8_t identity[24] = { 20, 0, 0, 0, 0xab, 0xcd };
+	size_t at = begin_record(i, PERF_RECORD_MMAP2, PERF_RECORD_MISC_USER | PERF_RECORD_MISC_MMAP_BUILD_ID);
+
+	put_u32(i, pid);
+	put_u32(i, pid);
+	put_u64(i, start);
+	put_u64(i, 0x1000);
+	put_u64(i, 0x2000);
+	put(i, identity, sizeof(identity));
+	put_u32(i, PROT_READ | PROT_EXEC);
+	put_u32(i, MAP_PRIVATE);
+	put_string(i, path);
+	put_trailer(i, pid, time, 7);
+	end_record(i, at);
+}
+
+static void put_lost(struct image *i, uint32_t type, uint64_t n)
+{
+	size_t at = begin_record(i, type, 0);
+
+	if (type == PERF_RECORD_LOST)
+		put_u64(i, 7);
+	put_u64(i, n);
+	put_trailer(i, 0, 50, 7);
+	end_record(i, at);
+}
+
+static void put_attributes(struct image *i, uint64_t sample_type, uint64_t ids_at, uint64_t n_ids)
+{
+	struct perf_event_attr a = { .size = sizeof(a), .sample_type = sample_type, .sample_id_all = 1 };
+
+	a.read_format = PERF_FORMAT_GROUP | PERF_FORMAT_ID | PERF_FORMAT_TOTAL_TIME_ENABLED;
+	a.sample_regs_user = 0xff;
+	a.sample_regs_intr = 0xf;
+	put(i, &a, sizeof(a));
+	put_u64(i, ids_at);
+	put_u64(i, n_ids * sizeof(uint64_t));
+}
+
+/* Header, ids (7 of the first event, 8 and 9 of the second), attributes; data begins where it ends. */
+static void begin_file(struct image *i, uint64_t sample_type, size_t n_events)
+{
+	static const uint64_t ids[] = { 7, 8, 9 };
+	uint64_t entry = sizeof(struct perf_event_attr) + 16, header[9];
+
+	*i = (struct image){ .n = HEADER_SIZE };
+	put(i, ids, sizeof(ids));
+	header[1] = HEADER_SIZE;
+	header[2] = entry;
+	header[3] = i->n;
+	header[4] = n_events * entry;
+	put_attributes(i, sample_type, HEADER_SIZE, 1);
+	if (n_events > 1)
+		put_attributes(i, sample_type, HEADER_SIZE + 8, 2);
+	header[5] = i->n;
+	header[6] = header[7] = header[8] = 0;
+	memcpy(i->bytes, header, sizeof(header));
+	memcpy(i->bytes, "PERFILE2", 8);
+}
+
+static uint64_t data_start(const struct image *i)
+{
+	uint64_t start;
+
+	memcpy(&start, i->bytes + 40, sizeof(start));
+	return start;
+}
+
+static void end_data(struct image *i)
+{
+	uint64_t size = i->n - data_start(i);
+
+	memcpy(i->bytes + 48, &size, sizeof(size));
+}
+
+/* Features: build IDs, the kernel's release, the names of events. */
+static void put_features(struct image *i)
+{
+	static const uint64_t bits = 1 << 2 | 1 << 4 | 1 << 12;
+	static const uint8_t id[24] = { 1, 2, 3, [20] = 20 };
+	uint64_t sections[6] = {};
+	size_t at = i->n, record;
+
+	memcpy(i->bytes + 72, &bits, sizeof(bits));
+	put(i, sections, sizeof(sections));
+	sections[0] = i->n;
+	record = begin_record(i, 0, 1U << 15 | PERF_RECORD_MISC_USER);
+	put_u32(i, UINT32_MAX);
+	put(i, id, sizeof(id));
+	put_string(i, "/usr/bin/known");
+	end_record(i, record);
+	sections[1] = i->n - sections[0];
+	sections[2] = i->n;
+	put_u32(i, 16);
+	put_string(i, "6.1.0-release");
+	sections[3] = i->n - sections[2];
+	sections[4] = i->n;
+	put_u32(i, 2);
+	put_u32(i, 8);
+	for (unsigned e = 0; e < 2; e++) {
+		put_u64(i, 0);
+		put_u32(i, 1);
+		put_u32(i, 16);
+		put_string(i, e ? "page-faults" : "cpu-clock:u");
+		put_u64(i, 7);
+	}
+	sections[5] = i->n - sections[4];
+	memcpy(i->bytes + at, sections, sizeof(sections));
+}
+
+/* Two CPUs in two rounds, of which the second one's records are written behind younger ones. */
+static void make_whole(struct image *i)
+{
+	begin_file(i, SAMPLED, 2);
+	put_comm(i, 100, "before", 0);
+	put_sample(i, 7, 100, 30, 0x5010, 0x5020);
+	put_sample(i, 8, 100, 40, 0x5011, 0x5020);
+	put_comm(i, 100, "program", 10);
+	put_mapping(i, 100, 0x5000, "/usr/bin/program", 20);
+	end_record(i, begin_record(i, TYPE_FINISHED_ROUND, 0));
+	put_sample(i, 9, 100, 60, 0x5012, 0x5020);
+	put_lost(i, PERF_RECORD_LOST, 5);
+	put_lost(i, PERF_RECORD_LOST_SAMPLES, 6);
+	end_record(i, begin_record(i, TYPE_FINISHED_ROUND, 0));
+	put_sample(i, 7, 100, 70, 0x5013, 0x5020);
+	end_data(i);
+	put_features(i);
+}
+
+/* ---- reading them ---- */
+
+struct told {
+	struct perfdata *file;
+	struct source *source;
+	struct perfdata_error error;
+	int result; /* of opening, else of the last record */
+	size_t n_samples, n_others;
+	char text[4096];
+};
+
+static struct source *source_of(const void *bytes, size_t n, bool seekable)
+{
+	struct source *s = calloc(1, sizeof(*s));
+	int pair[2];
+
+	assert_non_null(s);
+	if (seekable) {
+		s->fd = memfd_create("perf.data", MFD_CLOEXEC);
+		assert_int_equal(write(s->fd, bytes, n), n);
+		assert_int_equal(lseek(s->fd, 0, SEEK_SET), 0);
+		return s;
+	}
+	assert_int_equal(pipe(pair), 0);
+	assert_int_equal(write(pair[1], bytes, n), n);
+	close(pair[1]);
+	s->fd = pair[0];
+	return s;
+}
+
+static void tell(struct told *t, const char *format, ...) _printf_(2, 3);
+static void tell(struct told *t, const char *format, ...)
+{
+	size_t n = strlen(t->text);
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(t->text + n, sizeof(t->text) - n, format, ap);
+	va_end(ap);
+}
+
+static void tell_record(struct told *t, const struct perfdata_record *r)
+{
+	switch (r->kind) {
+	case PERFDATA_SAMPLE:
+		tell(t, "%llu sample %u/%u event %u period %llu", (unsigned long long)r->time, r->pid, r->tid, r->sample.event,
+		     (unsigned long long)r->sample.period);
+		for (size_t i = 0; i < r->sample.n_chain; i++)
+			if (r->sample.chain[i] < PERF_CONTEXT_MAX)
+				tell(t, " %llx", (unsigned long long)r->sample.chain[i]);
+		t->n_samples++;
+		break;
+	case PERFDATA_COMM:
+		tell(t, "%llu comm %u %s%s", (unsigned long long)r->time, r->tid, r->comm.name, r->comm.exec ? " exec" : "");
+		break;
+	case PERFDATA_MAPPING:
+		tell(t, "%llu map %u %llx+%llx at %llx %s %zu:%02x%02x%s", (unsigned long long)r->time, r->pid,
+		     (unsigned long long)r->mapping.start, (unsigned long long)r->mapping.size, (unsigned long long)r->mapping.offset,
+		     r->mapping.path, r->mapping.build_id.size, r->mapping.build_id.bytes[0], r->mapping.build_id.bytes[1],
+		     r->mapping.code ? " code" : "");
+		break;
+	default:
+		tell(t, "%llu %s %u/%u of %u", (unsigned long long)r->time, r->kind == PERFDATA_FORK ? "fork" : "exit", r->pid, r->tid,
+		     r->fork.parent_pid);
+	}
+	tell(t, "\n");
+	t->n_others += r->kind != PERFDATA_SAMPLE;
+}
+
+static void read_from(struct told *t, const void *bytes, size_t n, bool seekable)
+{
+	struct perfdata_record r;
+
+	*t = (struct told){ .source = source_of(bytes, n, seekable) };
+	t->result = perfdata_open(&t->file, t->source, &t->error);
+	while (t->result >= 0 && (t->result = perfdata_next(t->file, &r, &t->error)) > 0)
+		tell_record(t, &r);
+}
+
+static void close_told(struct told *t)
+{
+	perfdata_free(t->file);
+	close(t->source->fd);
+	free(t->source);
+}
+
+static const char whole[] = "0 comm 100 before exec\n"
+			    "10 comm 100 program exec\n"
+			    "20 map 100 5000+1000 at 2000 /usr/bin/program 20:abcd code\n"
+			    "30 sample 100/101 event 0 period 1007 5010 5020\n"
+			    "40 sample 100/101 event 1 period 1008 5011 5020\n"
+			    "60 sample 100/101 event 1 period 1009 5012 5020\n"
+			    "70 sample 100/101 event 0 period 1007 5013 5020\n";
+
+static void test_records_come_in_the_order_of_their_time(void **state _unused_)
+{
+	struct perfdata_status s;
+	struct image i;
+	struct told t;
+
+	make_whole(&i);
+	read_from(&t, i.bytes, i.n, true);
+	assert_int_equal(t.result, 0);
+	assert_string_equal(t.text, whole);
+	perfdata_get_status(t.file, &s);
+	assert_int_equal(s.lost, 5);
+	assert_int_equal(s.lost_samples, 6);
+	assert_int_equal(s.samples, 4);
+	assert_int_equal(s.unordered, 0);
+	assert_false(s.unfinished);
+	close_told(&t);
+}
+
+static void test_features(void **state _unused_)
+{
+	const struct perfdata_event *events;
+	struct image i;
+	struct told t;
+
+	make_whole(&i);
+	read_from(&t, i.bytes, i.n, true);
+	assert_int_equal(perfdata_events(t.file, &events), 2);
+	assert_string_equal(events[0].name, "cpu-clock:u");
+	assert_string_equal(events[1].name, "page-faults");
+	assert_string_equal(perfdata_kernel_release(t.file), "6.1.0-release");
+	assert_int_equal(perfdata_build_id(t.file, "/usr/bin/known").size, 20);
+	assert_int_equal(perfdata_build_id(t.file, "/usr/bin/known").bytes[2], 3);
+	assert_int_equal(perfdata_build_id(t.file, "/usr/bin/other").size, 0);
+	close_told(&t);
+}
+
+/* perf record that was killed has not written how much data there is. */
+static void test_without_an_end(void **state _unused_)
+{
+	struct perfdata_status s;
+	struct image i;
+	struct told t;
+	size_t n;
+
+	make_whole(&i);
+	n = data_start(&i);
+	memcpy(&n, i.bytes + 48, sizeof(n));
+	n += data_start(&i);
+	memset(i.bytes + 48, 0, 8);
+	read_from(&t, i.bytes, n, true);
+	assert_int_equal(t.result, 0);
+	assert_string_equal(t.text, whole);
+	perfdata_get_status(t.file, &s);
+	assert_true(s.unfinished);
+	close_told(&t);
+}
+
+/* As perf record -o - writes: the attributes are records. */
+static void test_from_a_pipe(void **state _unused_)
+{
+	struct perf_event_attr a = { .size = sizeof(a), .sample_type = SAMPLED, .sample_id_all = 1 };
+	struct image i = {};
+	struct told t;
+	size_t at;
+
+	put(&i, "PERFILE2", 8);
+	put_u64(&i, 16);
+	at = begin_record(&i, 64, 0);
+	put(&i, &a, sizeof(a));
+	put_u64(&i, 7);
+	end_record(&i, at);
+	put_comm(&i, 100, "program", 10);
+	put_sample(&i, 7, 100, 30, 0x5010, 0x5020);
+	read_from(&t, i.bytes, i.n, false);
+	assert_int_equal(t.result, 0);
+	assert_string_equal(t.text, "10 comm 100 program exec\n30 sample 100/101 event 0 period 1007 5010 5020\n");
+	close_told(&t);
+	make_whole(&i);
+	read_from(&t, i.bytes, i.n, false);
+	assert_int_equal(t.result, -EBADMSG);
+	assert_non_null(strstr(t.error.what, "pipe"));
+	close_told(&t);
+}
+
+/* A sample with every field there is: what comes behind others is found, and one that is a byte short is refused. */
+static void test_every_field_of_a_sample(void **state _unused_)
+{
+	struct image i;
+	struct told t;
+	size_t at;
+
+	begin_file(&i, EVERYTHING & ~(uint64_t)PERF_SAMPLE_WEIGHT_STRUCT, 1);
+	at = begin_record(&i, PERF_RECORD_SAMPLE, PERF_RECORD_MISC_USER);
+	put_u64(&i, 7);      /* IDENTIFIER */
+	put_u64(&i, 0x5010); /* IP */
+	put_u32(&i, 100);
+	put_u32(&i, 101);
+	put_u64(&i, 30); /* TIME */
+	put_u64(&i, 1);  /* ADDR */
+	put_u64(&i, 7);  /* ID */
+	put_u64(&i, 2);  /* STREAM_ID */
+	put_u64(&i, 3);  /* CPU */
+	put_u64(&i, 1007);
+	put_u64(&i, 2); /* READ: two of a group, with the time enabled */
+	for (unsigned k = 0; k < 5; k++)
+		put_u64(&i, k);
+	put_u64(&i, 2); /* CALLCHAIN */
+	put_u64(&i, 0x5010);
+	put_u64(&i, 0x5020);
+	put_u32(&i, 12); /* RAW */
+	put(&i, "raw raw raw ", 12);
+	put_u64(&i, 1); /* BRANCH_STACK */
+	for (unsigned k = 0; k < 3; k++)
+		put_u64(&i, k);
+	put_u64(&i, PERF_SAMPLE_REGS_ABI_64);
+	for (unsigned k = 0; k < 8; k++)
+		put_u64(&i, k);
+	put_u64(&i, 16); /* STACK_USER */
+	put(&i, "sixteen bytes...", 16);
+	put_u64(&i, 8);
+	put_u64(&i, 1); /* WEIGHT, DATA_SRC, TRANSACTION */
+	put_u64(&i, 1);
+	put_u64(&i, 1);
+	put_u64(&i, PERF_SAMPLE_REGS_ABI_NONE); /* REGS_INTR */
+	for (unsigned k = 0; k < 4; k++)
+		put_u64(&i, k); /* PHYS_ADDR, CGROUP, page sizes */
+	put_u64(&i, 8);         /* AUX */
+	put(&i, "aux aux ", 8);
+	end_record(&i, at);
+	end_data(&i);
+	read_from(&t, i.bytes, i.n, true);
+	assert_int_equal(t.result, 0);
+	assert_string_equal(t.text, "30 sample 100/101 event 0 period 1007 5010 5020\n");
+	close_told(&t);
+
+	i.n--;
+	end_record(&i, at);
+	end_data(&i);
+	read_from(&t, i.bytes, i.n, true);
+	assert_int_equal(t.result, -EBADMSG);
+	assert_int_equal(t.error.offset, at);
+	close_told(&t);
+}
+
+/* Wherever it ends: nothing else is told than what the whole file tells, and where it broke off. */
+static void test_cut_off_anywhere(void **state _unused_)
+{
+	struct image i;
+	struct told t;
+
+	make_whole(&i);
+	for (size_t n = 0; n < i.n; n++) {
+		struct perfdata_status s;
+
+		read_from(&t, i.bytes, n, true);
+		assert_true(t.result == -EBADMSG || t.result == 0);
+		for (char *rest = t.text, *line; (line = strsep(&rest, "\n"));)
+			assert_non_null(strstr(whole, line));
+		if (t.result < 0) {
+			assert_true(t.error.offset <= i.n);
+			assert_true(t.error.what[0] != '\0');
+		} else {
+			/* Only features that lie behind the data may be missing in silence, and it is known that they are. */
+			perfdata_get_status(t.file, &s);
+			assert_true(s.unfinished && t.n_samples == 4);
+		}
+		close_told(&t);
+	}
+}
+
+/* Any one bit turned over: it ends, with an error or without. */
+static void test_any_bit_turned_over(void **state _unused_)
+{
+	struct image i;
+	struct told t;
+
+	make_whole(&i);
+	for (size_t bit = 0; bit < 8 * i.n; bit++) {
+		i.bytes[bit / 8] ^= (uint8_t)(1U << bit % 8);
+		read_from(&t, i.bytes, i.n, true);
+		assert_true(t.result == 0 || t.result == -EBADMSG);
+		close_told(&t);
+		i.bytes[bit / 8] ^= (uint8_t)(1U << bit % 8);
+	}
+}
+
+static void refused(struct image *i, size_t offset, const char *what)
+{
+	struct told t;
+
+	read_from(&t, i->bytes, i->n, true);
+	assert_int_equal(t.result, -EBADMSG);
+	assert_int_equal(t.error.offset, offset);
+	if (!strstr(t.error.what, what))
+		fail_msg("'%s' does not say '%s'", t.error.what, what);
+	close_told(&t);
+}
+
+static void test_refused_with_the_reason(void **state _unused_)
+{
+	struct image i;
+	size_t at;
+
+	make_whole(&i);
+	memcpy(i.bytes, "2ELIFREP", 8);
+	refused(&i, 0, "other byte order");
+	memcpy(i.bytes, "PERFFILE", 8);
+	refused(&i, 0, "older than Linux 3.2");
+	memcpy(i.bytes, "NOT PERF", 8);
+	refused(&i, 0, "not a file of perf record");
+
+	begin_file(&i, SAMPLED, 2);
+	put_sample(&i, 7, 100, 30, 1, 2);
+	at = i.n;
+	put_u64(&i, 0); /* a record of no bytes, which would never end */
+	end_data(&i);
+	refused(&i, at, "can't have 0 bytes");
+
+	begin_file(&i, SAMPLED, 2);
+	at = i.n;
+	put_sample(&i, 77, 100, 30, 1, 2);
+	end_data(&i);
+	refused(&i, at, "an event that the file doesn't describe");
+
+	begin_file(&i, SAMPLED, 2);
+	at = begin_record(&i, TYPE_COMPRESSED, 0);
+	put_u64(&i, 0);
+	end_record(&i, at);
+	end_data(&i);
+	refused(&i, at, "without -z");
+
+	/* Two events, and nothing in a record that says whose it is. */
+	begin_file(&i, PERF_SAMPLE_IP | PERF_SAMPLE_TID, 2);
+	at = i.n;
+	put_sample(&i, 7, 100, 30, 1, 2);
+	end_data(&i);
+	refused(&i, at, "can't be told apart");
+}
+
+/* More than may wait: they come nevertheless, and what came too late is counted. */
+static void test_the_queue_is_bounded(void **state _unused_)
+{
+	struct order *o;
+	struct ordered *e;
+	uint64_t last = 0;
+	char bytes[64] = "";
+
+	assert_int_equal(order_new(&o, 64 << 10), 0);
+	for (uint64_t time = 1000; time > 0; time--)
+		assert_int_equal(order_put(o, time, time, bytes, sizeof(bytes)), 0);
+	for (size_t n = 0; (e = order_take(o)); n++, free(e)) {
+		assert_true(e->time >= last);
+		assert_true(n < 600);
+		last = e->time;
+	}
+	assert_int_equal(order_put(o, 1, 1, bytes, sizeof(bytes)), 0);
+	assert_int_equal(order_late(o), 1);
+	order_free(o);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_records_come_in_the_order_of_their_time),
+		cmocka_unit_test(test_features),
+		cmocka_unit_test(test_without_an_end),
+		cmocka_unit_test(test_from_a_pipe),
+		cmocka_unit_test(test_every_field_of_a_sample),
+		cmocka_unit_test(test_cut_off_anywhere),
+		cmocka_unit_test(test_any_bit_turned_over),
+		cmocka_unit_test(test_refused_with_the_reason),
+		cmocka_unit_test(test_the_queue_is_bounded),
+	};
+
+	return cmocka_run_group_tests_name("perfdata", tests, NULL, NULL);
+}
