@@ -259,6 +259,12 @@ struct listing *listing_new(struct session *s, const struct listing_ops *ops);
 void listing_start(struct session *s, struct listing *l, const struct query *q, int r, size_t n,
                    uint32_t limit);
 
+/* ---- method_series.c ---- */
+
+/* Writes the steps of q's window into the array that is open, as many as there is room for, and moves q's beginning behind
+ * them. 1: there are others left, 0: there are not; negative errno. */
+int write_points(struct session *s, struct query *q, struct json_writer *w);
+
 /* ---- method_….c ---- */
 
 void method_get_status(struct session *s, const struct json *parameters);
@@ -273,6 +279,7 @@ void method_label_incident(struct session *s, const struct json *parameters);
 void method_get_flame(struct session *s, const struct json *parameters);
 void method_get_top(struct session *s, const struct json *parameters);
 void method_list_stacks(struct session *s, const struct json *parameters);
+void method_get_series(struct session *s, const struct json *parameters);
 void method_get_stack(struct session *s, const struct json *parameters);
 void method_list_processes(struct session *s, const struct json *parameters);
 

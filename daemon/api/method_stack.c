@@ -3,10 +3,9 @@
 #include "internal.h"
 
 #define DEFAULT_WINDOW_US (15 * 60 * USEC_PER_SEC)
-#define POINT_BOUND 1024 /* numbers only */
 
 struct view {
-	struct query query;      /* filter.since_us moves on with the points that are sent */
+	struct query query;      /* write_points() moves it on */
 	struct window_sum window;
 	struct table processes;
 	uint64_t values[METRIC_N];
@@ -57,38 +56,10 @@ static void write_slice(struct session *s, struct view *v, struct json_writer *w
 	json_close_object(w);
 }
 
-struct points {
-	struct session *session;
-	struct view *view;
-	struct json_writer *writer;
-	size_t n;
-};
-
-/* Gives 1 when the page is full. */
-static int write_point(void *userdata, const struct store_point *point)
-{
-	struct points *p = userdata;
-	struct json_writer *w = p->writer;
-
-	if (page_full(p->session, json_writer_size(w), p->n++, POINT_BOUND))
-		return 1;
-	json_open_object(w);
-	json_put_u64(w, "time_us", point->time_us);
-	json_put_int(w, "step_s", point->step_s);
-	json_put_bool(w, "gate_open", point->gate_open);
-	json_put_float(w, "load", point->load_milli / 1000.0);
-	json_put_u64(w, "lost", point->lost);
-	put_values(w, "values", point->values);
-	json_close_object(w);
-	p->view->query.filter.since_us = point->time_us;
-	return 0;
-}
-
 static enum produce_result view_produce(struct session *s)
 {
 	struct view *v = s->call.state;
 	struct json_writer *w = session_reply_begin(s);
-	struct points points = { .session = s, .view = v, .writer = w };
 	int r = 1;
 
 	put_window(w, &v->window);
@@ -104,12 +75,12 @@ static enum produce_result view_produce(struct session *s)
 	json_key(w, "points");
 	json_open_array(w);
 	if (v->next == v->processes.n)
-		r = store_visit_points(s->api->views.store, &v->query.filter, write_point, &points);
+		r = write_points(s, &v->query, w);
+	json_close_array(w);
 	if (r < 0) {
 		session_failed(s, r);
 		return PRODUCE_DONE;
 	}
-	json_close_array(w);
 	return session_reply_end(s, r > 0) && r > 0 ? PRODUCE_MORE : PRODUCE_DONE;
 }
 

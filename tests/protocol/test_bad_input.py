@@ -232,7 +232,7 @@ def every_parameter_of_a_wrong_type_is_named():
 def ranges_are_checked():
     with Server() as s, Client(s.path) as c:
         invalid = "org.varlink.service.InvalidParameter"
-        for method in ("GetFlame", "GetTop", "ListStacks", "ListProcesses", "ListAnomalies"):
+        for method in ("GetFlame", "GetTop", "GetSeries", "ListStacks", "ListProcesses", "ListAnomalies"):
             for field, values in (
                 ("pid", (0, -1, 2**31, 2**63 - 1)),
                 ("since_us", (-1,)),
@@ -259,7 +259,7 @@ def ranges_are_checked():
                 )
         equal(c.call("org.stackd.ListAnomalies", {"limit": -1}), (invalid, {"parameter": "limit"}))
         for stack in ("", "a1", "0" * 16, "g" * 16, "0" * 17, "0x00000000000000a1"[:16], " 0000000000000a1"):
-            for method in ("GetStack", "GetFlame"):
+            for method in ("GetStack", "GetFlame", "GetSeries"):
                 equal(
                     c.call("org.stackd." + method, {"stack": stack}), (invalid, {"parameter": "stack"}), stack
                 )

@@ -177,6 +177,27 @@ def stacks_and_their_slices():
 
 
 @test
+def series_sums_all_that_matches():
+    with Server() as s, Client(s.path) as c:
+        for more, want in (
+            ({}, {"on_cpu": 14 * UNIT, "blocked": 16 * UNIT, "runnable": UNIT}),
+            ({"stack": SPIN}, {"on_cpu": 10 * UNIT}),
+            ({"filter": {**s.window, "unit": "app"}}, {"on_cpu": 2 * UNIT, "blocked": 16 * UNIT}),
+            ({"filter": {**s.window, "unit": "none"}}, {}),
+        ):
+            error, reply = c.call("org.stackd.GetSeries", {"filter": s.window, **more})
+            equal(error, None)
+            equal([p["time_us"] for p in reply["points"]], [s.first_us + (i + 1) * 10**6 for i in range(TICKS)])
+            for p in reply["points"]:
+                equal((p["step_s"], p["load"], p["lost"], p["values"]), (1, 1.5, 3, want), more)
+            equal(reply["window"], {**s.window, "load_mean": 1.5, "gate_open_s": 30, "lost": 3 * TICKS})
+        error, reply = c.call("org.stackd.GetSeries", {"filter": {"pid": 4242}})
+        equal((error, reply), ("org.stackd.NotFound", {"what": "process 4242"}))
+        error, reply = c.call("org.stackd.GetSeries", {"stack": "none"})
+        equal((error, reply), ("org.varlink.service.InvalidParameter", {"parameter": "stack"}))
+
+
+@test
 def processes_have_their_totals():
     with Server() as s, Client(s.path) as c:
         error, reply = c.call("org.stackd.ListProcesses", {"filter": s.window})
@@ -344,6 +365,7 @@ def empty_is_not_an_error():
                 ("GetTop", "rows"),
                 ("ListStacks", "stacks"),
                 ("ListProcesses", "processes"),
+                ("GetSeries", "points"),
                 ("ListAnomalies", "anomalies"),
             ):
                 for filter in (window, {**window, "pid": 100}):
@@ -360,13 +382,13 @@ def empty_is_not_an_error():
 @test
 def what_is_not_there_is_told():
     with Server() as s, Client(s.path) as c:
-        for method in ("GetFlame", "GetTop", "ListStacks", "ListProcesses", "ListAnomalies"):
+        for method in ("GetFlame", "GetTop", "GetSeries", "ListStacks", "ListProcesses", "ListAnomalies"):
             equal(
                 c.call("org.stackd." + method, {"filter": {"pid": 4242}}),
                 ("org.stackd.NotFound", {"what": "process 4242"}),
                 method,
             )
-        for method in ("GetStack", "GetFlame"):
+        for method in ("GetStack", "GetFlame", "GetSeries"):
             equal(
                 c.call("org.stackd." + method, {"stack": "0123456789abcdef"}),
                 ("org.stackd.NotFound", {"what": "stack 0123456789abcdef"}),

@@ -7,7 +7,7 @@ from test_methods import FIB, ODD, SPIN, TICKS, UNIT, WAIT, flame
 from varlink import Client
 
 GROUP = 4711
-READING = ("ListAnomalies", "ListIncidents", "ListClusters", "GetFlame", "GetTop", "ListStacks", "GetStack", "ListProcesses", "GetGate")
+READING = ("ListAnomalies", "ListIncidents", "ListClusters", "GetFlame", "GetTop", "ListStacks", "GetStack", "GetSeries", "ListProcesses", "GetGate")
 
 
 @test
@@ -33,6 +33,8 @@ def look_around(s):
             "total": c.call("org.stackd.GetTop", w)[1]["total"],
             "stacks": [(x["stack"], x["values"]) for x in c.call("org.stackd.ListStacks", w)[1]["stacks"]],
             "stack": c.call("org.stackd.GetStack", {"stack": SPIN, **w}),
+            "series": {str(p["values"]) for p in c.call("org.stackd.GetSeries", w)[1]["points"]},
+            "root's series": c.call("org.stackd.GetSeries", {"filter": {**s.window, "pid": 100}}),
             "root's stack": c.call("org.stackd.GetStack", {"stack": FIB, **w}),
             "another's stack": c.call("org.stackd.GetFlame", {"stack": ODD, **w}),
             "root's process": c.call("org.stackd.GetFlame", {"filter": {**s.window, "pid": 100}}),
@@ -67,6 +69,8 @@ def others_see_only_their_own():
             ({"on_cpu": spin}, [200]),
         )
         equal({p["values"]["on_cpu"] for p in reply["points"]}, {2 * UNIT})
+        equal(seen["series"], {str({"on_cpu": 2 * UNIT, "blocked": 16 * UNIT})})
+        equal(seen["root's series"], ("org.stackd.NotFound", {"what": "process 100"}))
         # One that another has part in is not his own.
         equal((seen["incidents"], seen["clusters"]), ([2], [["churn"]]))
         equal(seen["label"], "org.stackd.PermissionDenied")
@@ -87,6 +91,7 @@ def a_stranger_sees_nothing():
         seen = as_user(1234, 1234, [], lambda: look_around(s))
         for key in ("flame", "flame of root", "off_cpu"):
             equal(seen[key], ({}, 0), key)
+        equal(seen["series"], {"{}"})
         equal(
             [seen[k] for k in ("top", "top stacks", "stacks", "processes", "anomalies", "incidents", "clusters", "total")],
             [[], [], [], [], [], [], [], 0],

@@ -52,6 +52,8 @@ int store_visit_totals(struct store *s _unused_, const struct store_filter *filt
 int store_visit_points(struct store *s _unused_, const struct store_filter *filter, store_point_fn fn,
                        void *userdata)
 {
+	if (script.error < 0)
+		return script.error;
 	for (unsigned i = 1; i <= 20000; i++) {
 		struct store_point point = {
 			.time_us = i, .step_s = 1, .load_milli = 1234, .values = { [METRIC_ON_CPU] = 1 }
@@ -414,14 +416,13 @@ static void the_longest_names_fit(void **state)
 	}
 }
 
-static void points_come_in_pages(void **state)
+static void check_pages_of_points(struct world *w, const char *method)
 {
-	struct world *w = *state;
 	struct wire_reply reply;
 	int64_t next = 1, time;
 
 	script.stacks = 5;
-	call(w, "GetStack", "{\"stack\":\"0000000000000003\",\"filter\":{\"since_us\":0}}", true);
+	call(w, method, "{\"stack\":\"0000000000000003\",\"filter\":{\"since_us\":0}}", true);
 	do {
 		const struct json *points;
 
@@ -434,6 +435,12 @@ static void points_come_in_pages(void **state)
 		}
 	} while (reply.continues);
 	assert_int_equal(next, 20001);
+}
+
+static void points_come_in_pages(void **state)
+{
+	check_pages_of_points(*state, "GetStack");
+	check_pages_of_points(*state, "GetSeries");
 }
 
 /* Anomalies that the log let go of before they were sent are missed ones. */
@@ -463,7 +470,7 @@ static void lost_anomalies_are_counted(void **state)
 static void failures_are_told(void **state)
 {
 	static const char *const methods[] = { "GetFlame", "GetTop", "ListStacks", "ListProcesses",
-	                                       "GetGate" };
+	                                       "GetGate",  "GetSeries" };
 	struct world *w = *state;
 	struct wire_reply reply;
 	const char *reason;
