@@ -24,6 +24,7 @@ static const struct verb {
 	{ "flame",
 	  OPTION_FILTER | OPTION_METRIC | OPTION_STACK | OPTION_PICTURE | OPTION_CHANGED | OPTION_HOT_COLD,
 	  1, verb_flame },
+	{ "heat", OPTION_FILTER | OPTION_METRIC | OPTION_STACK | OPTION_OUTPUT, 1, verb_heat },
 	{ "top", OPTION_FILTER | OPTION_METRIC | OPTION_BY | OPTION_LINES | OPTION_BATCH | OPTION_DELAY, 0, verb_top },
 	{ "stacks", OPTION_FILTER | OPTION_METRIC | OPTION_LINES, 1, verb_stacks },
 	{ "processes", OPTION_FILTER | OPTION_LINES, 0, verb_processes },

@@ -5,6 +5,8 @@
 
 #include <math.h>
 
+#include "xml.h"
+
 #define ROW 17.0           /* pixels from one frame to the next */
 #define FRAME_HEIGHT 16.0
 #define MARGIN 10.0
@@ -31,36 +33,6 @@ struct picture {
 	unsigned rows;
 	double top, height, scale; /* scale: pixels of one unit of width */
 };
-
-static void put_xml_n(FILE *file, const char *s, size_t n)
-{
-	for (size_t i = 0; i < n && s[i]; i++)
-		switch (s[i]) {
-		case '<':
-			fputs("&lt;", file);
-			break;
-		case '>':
-			fputs("&gt;", file);
-			break;
-		case '&':
-			fputs("&amp;", file);
-			break;
-		case '"':
-			fputs("&quot;", file);
-			break;
-		case '\'':
-			fputs("&#39;", file);
-			break;
-		default:
-			/* Of the rest XML only forbids what text_escape() has made visible. */
-			fputc(s[i], file);
-		}
-}
-
-static void put_xml(FILE *file, const char *s)
-{
-	put_xml_n(file, s, SIZE_MAX);
-}
 
 /* ---- what is shown ---- */
 

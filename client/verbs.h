@@ -13,6 +13,7 @@ int verb_unmute(const struct options *o, char **args);
 int verb_label(const struct options *o, char **args);
 int verb_check(const struct options *o, char **args);
 int verb_flame(const struct options *o, char **args);
+int verb_heat(const struct options *o, char **args);
 int verb_top(const struct options *o, char **args);
 int verb_explain(const struct options *o, char **args);
 int verb_stacks(const struct options *o, char **args);
