@@ -97,6 +97,8 @@ static void tell_error(const struct call *c, const char *error, const struct jso
 		log_error("Permission denied: %s", *reason ? reason : "only root may do that");
 	else if (streq(error, WIRE_INTERFACE ".Failed"))
 		log_error("stackd could not answer: %s", reason);
+	else if (streq(error, WIRE_INTERFACE ".Stopping"))
+		log_error("stackd is stopping: nothing more comes. Ask again when it runs: systemctl status stackd");
 	else if (streq(error, WIRE_INTERFACE ".TooManyConnections"))
 		log_error("stackd has as many connections as it takes; try again later.");
 	else if (streq(error, SERVICE "InvalidParameter"))

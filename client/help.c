@@ -54,7 +54,8 @@ static void filters(const struct options *o)
 	     "  -n --lines=N        At most N: the newest, or the largest; or \"all\"\n"
 	     "  -b --batch          top: print once, also on a terminal, as with -n\n"
 	     "  -d --delay=TIME     top: ask again after so long (1s)\n"
-	     "  -f --follow         anomalies: go on with new ones as they are found\n"
+	     "  -f --follow         anomalies: go on with new ones as they are found; incidents: with\n"
+	     "                      those that open, grow and close\n"
 	     "     --for=TIME       gate open, gate close, mute: only so long\n"
 	     "     --report         status: everything, for a bug report");
 }

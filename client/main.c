@@ -15,7 +15,7 @@ static const struct verb {
 	{ "status", OPTION_REPORT, 0, verb_status },
 	{ "anomalies", OPTION_FILTER | OPTION_TYPE | OPTION_LINES | OPTION_FOLLOW, 0, verb_anomalies },
 	{ "explain", 0, 1, verb_explain },
-	{ "incidents", OPTION_LINES, 1, verb_incidents },
+	{ "incidents", OPTION_LINES | OPTION_FOLLOW, 1, verb_incidents },
 	{ "clusters", OPTION_LINES, 1, verb_clusters },
 	{ "mute", OPTION_FOR, 1, verb_mute },
 	{ "unmute", 0, 1, verb_unmute },

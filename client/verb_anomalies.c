@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "follow.h"
 #include "show.h"
 #include "timestamp.h"
 #include "verbs.h"
-
-#define FOLLOW_LINES 10 /* that come first, as journalctl -f shows */
 
 /* The widths that most lines need, so that lines that come one by one stand below each other. */
 static const struct table_column columns[] = {
@@ -42,7 +41,9 @@ static void add_row(struct table *t, const struct json *a, struct fields *f)
 	table_cellf(t, COLOUR_GREY, "%lld", field_int(f, a, "id"));
 }
 
-static struct json_writer *anomalies_parameters(const struct options *o, bool follow)
+/* ---- what is kept ---- */
+
+static struct json_writer *anomalies_parameters(const struct options *o)
 {
 	struct json_writer *w = call_parameters();
 
@@ -50,16 +51,9 @@ static struct json_writer *anomalies_parameters(const struct options *o, bool fo
 		return NULL;
 	put_filter(w, o);
 	json_put_string(w, "type", o->type);
-	if (follow && !(o->given & OPTION_LINES))
-		json_put_int(w, "limit", FOLLOW_LINES);
-	else
-		put_limit(w, o);
-	if (follow)
-		json_put_bool(w, "follow", true);
+	put_limit(w, o);
 	return w;
 }
-
-/* ---- what is kept ---- */
 
 /* The replies come newest first; people read the newest last. */
 static bool add_rows(struct table *t, const struct replies *replies)
@@ -112,7 +106,7 @@ static bool write_json(const struct options *o, const struct replies *replies)
 
 static int list(const struct options *o, struct table *t)
 {
-	_cleanup_(json_writer_freep) struct json_writer *parameters = anomalies_parameters(o, false);
+	_cleanup_(json_writer_freep) struct json_writer *parameters = anomalies_parameters(o);
 	_cleanup_replies_ struct replies replies = {};
 	bool good;
 
@@ -128,52 +122,17 @@ static int list(const struct options *o, struct table *t)
 /* ---- those that come ---- */
 
 /* With --json each anomaly is a document of its own. */
-static bool print_new(const struct options *o, struct table *t, const struct json *reply)
+static bool show_event(const struct options *o, struct table *t, const struct json *event)
 {
 	struct fields f = {};
-	const struct json *rows = field_array(&f, reply, "anomalies");
-	int64_t missed = field_int(&f, reply, "missed");
+	const struct json *anomaly = field_object(&f, event, "anomaly");
 
-	for (size_t i = 0; i < json_length(rows); i++) {
-		_cleanup_(json_writer_freep) struct json_writer *w = NULL;
-
-		if (o->json == JSON_OFF) {
-			add_row(t, json_at(rows, i), &f);
-			continue;
-		}
-		w = show_json_writer(o);
-		if (!w)
-			return false;
-		json_write_value(w, json_at(rows, i));
-		if (!show_json_written(w))
-			return false;
-	}
-	if (!fields_are_good(&f) || table_print(t, stdout) < 0)
+	if (!fields_are_good(&f))
 		return false;
-	if (missed > 0 && !o->quiet)
-		log_warning("%lld anomalies were missed, for they came faster than they were read.",
-		            (long long)missed);
-	return true;
-}
-
-static int follow(const struct options *o, struct table *t)
-{
-	_cleanup_(json_writer_freep) struct json_writer *parameters = anomalies_parameters(o, true);
-	_cleanup_call_ struct call c = {};
-
-	if (!parameters || !call_start(&c, o, "ListAnomalies", parameters, true, true))
-		return EXIT_FAILURE;
-	while (!c.done) {
-		const struct json *reply;
-
-		if (!call_next(&c, &reply))
-			return c.done ? EXIT_SUCCESS : EXIT_FAILURE;
-		if (!print_new(o, t, reply))
-			return EXIT_FAILURE;
-		if (show_is_over())
-			return EXIT_SUCCESS;
-	}
-	return EXIT_SUCCESS;
+	if (o->json != JSON_OFF)
+		return show_json(o, anomaly);
+	add_row(t, anomaly, &f);
+	return fields_are_good(&f);
 }
 
 int verb_anomalies(const struct options *o, char **args _unused_)
@@ -184,5 +143,5 @@ int verb_anomalies(const struct options *o, char **args _unused_)
 		log_error("Out of memory.");
 		return EXIT_FAILURE;
 	}
-	return o->given & OPTION_FOLLOW ? follow(o, t) : list(o, t);
+	return o->given & OPTION_FOLLOW ? follow(o, "anomalies", t, show_event) : list(o, t);
 }

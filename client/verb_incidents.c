@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* incidents, clusters, mute, unmute, label, check. */
+#include "follow.h"
 #include "show.h"
 #include "timestamp.h"
 #include "verbs.h"
@@ -14,6 +15,19 @@ static const struct table_column incident_columns[] = {
 	{ "WHERE", .shrink = true, .least = 12 },
 	{ "SIZE", .right = true },
 	{ "CLUSTER" },
+	{ "ID", .right = true },
+};
+
+/* Of what is told as it happens: wide enough for most, so that lines that come one by one stand below each other. */
+static const struct table_column change_columns[] = {
+	{ "TIME", .least = 15 },
+	{ "CHANGE", .least = 6 },
+	{ "LASTED", .right = true, .least = 18 },
+	{ "SEVERITY", .least = 8 },
+	{ "NAME", .shrink = true, .least = 24 },
+	{ "WHERE", .shrink = true, .least = 16 },
+	{ "SIZE", .right = true, .least = 6 },
+	{ "CLUSTER", .least = 16 },
 	{ "ID", .right = true },
 };
 
@@ -41,9 +55,9 @@ static char *kind_text(char buf[static FORMAT_MAX], const char *kind)
 	return buf;
 }
 
-static char *format_lasted(char buf[static FORMAT_MAX], const struct options *o, const struct json *incident, struct fields *f)
+static char *format_lasted(char buf[static FORMAT_MAX], uint64_t now_us, const struct json *incident, struct fields *f)
 {
-	uint64_t opened = (uint64_t)field_int(f, incident, "opened_us"), closed = o->now_us;
+	uint64_t opened = (uint64_t)field_int(f, incident, "opened_us"), closed = now_us;
 	bool is_closed = json_get_u64(incident, "closed_us", &closed) > 0;
 	char span[FORMAT_MAX];
 
@@ -89,15 +103,15 @@ static void put_text(const struct options *o, const char *label, const char *tex
 
 /* ---- incidents ---- */
 
-static void add_incident(const struct options *o, struct table *t, const struct json *i, struct fields *f)
+/* What lists and changes have in common. */
+static void add_state(struct table *t, const struct json *i, uint64_t now_us, struct fields *f)
 {
 	const struct json *workloads = field_array(f, i, "workloads");
 	long long n = field_int(f, i, "workloads_count");
 	const char *severity = field_string(f, i, "severity"), *cluster = "";
 	char buf[FORMAT_MAX], where[256];
 
-	table_cell(t, COLOUR_NONE, time_format_short(buf, (uint64_t)field_int(f, i, "opened_us")));
-	table_cell(t, COLOUR_NONE, format_lasted(buf, o, i, f));
+	table_cell(t, COLOUR_NONE, format_lasted(buf, now_us, i, f));
 	table_cell(t, severity_colour(severity), severity);
 	table_cell(t, COLOUR_BOLD, name_of(i, buf, f));
 	table_cell(t, COLOUR_NONE,
@@ -106,6 +120,14 @@ static void add_incident(const struct options *o, struct table *t, const struct 
 	json_get_string(i, "cluster", &cluster);
 	table_cell(t, COLOUR_GREY, cluster);
 	table_cellf(t, COLOUR_GREY, "%lld", field_int(f, i, "id"));
+}
+
+static void add_incident(const struct options *o, struct table *t, const struct json *i, struct fields *f)
+{
+	char buf[FORMAT_MAX];
+
+	table_cell(t, COLOUR_NONE, time_format_short(buf, (uint64_t)field_int(f, i, "opened_us")));
+	add_state(t, i, o->now_us, f);
 }
 
 static bool add_incidents(const struct options *o, struct table *t, const struct json *rows)
@@ -162,7 +184,7 @@ static bool show_incident(const struct options *o, const struct json *i)
 	printf("%*s: %s, %.2f CPUs' worth, %lld anomalies\n", LABEL_WIDTH, "Severity", severity, field_float(&f, i, "size"),
 	       field_int(&f, i, "anomalies"));
 	printf("%*s: %s\n", LABEL_WIDTH, "Opened", time_format_long(when, (uint64_t)field_int(&f, i, "opened_us")));
-	printf("%*s: %s\n", LABEL_WIDTH, "Lasted", format_lasted(buf, o, i, &f));
+	printf("%*s: %s\n", LABEL_WIDTH, "Lasted", format_lasted(buf, o->now_us, i, &f));
 	for (size_t k = 0; k < json_length(workloads); k++)
 		show_workload(o, json_at(workloads, k), &f);
 	for (size_t k = 0; k < json_length(moved); k++)
@@ -172,6 +194,32 @@ static bool show_incident(const struct options *o, const struct json *i)
 	printf("%*s: %s\n", LABEL_WIDTH, "Label", field_string(&f, i, "label"));
 	printf("%*s: stackctl flame --incident %lld -o %lld.svg\n", LABEL_WIDTH, "Picture", field_int(&f, i, "id"), field_int(&f, i, "id"));
 	return fields_are_good(&f);
+}
+
+/* With --json each change is a document of its own. */
+static bool show_change(const struct options *o, struct table *t, const struct json *event)
+{
+	struct fields f = {};
+	const struct json *incident = field_object(&f, event, "incident");
+	const char *change = field_string(&f, event, "change");
+	uint64_t time_us = (uint64_t)field_int(&f, event, "time_us");
+	char buf[FORMAT_MAX];
+
+	if (!fields_are_good(&f))
+		return false;
+	if (o->json != JSON_OFF)
+		return show_json(o, event);
+	table_cell(t, COLOUR_NONE, time_format_short(buf, time_us));
+	table_cell(t, COLOUR_BOLD, change);
+	add_state(t, incident, MAX(o->now_us, time_us), &f);
+	return fields_are_good(&f);
+}
+
+static int follow_incidents(const struct options *o)
+{
+	_cleanup_(table_freep) struct table *t = table_for(o, change_columns, ELEMENTS_OF(change_columns));
+
+	return t ? follow(o, "incidents", t, show_change) : EXIT_FAILURE;
 }
 
 int verb_incidents(const struct options *o, char **args)
@@ -185,6 +233,12 @@ int verb_incidents(const struct options *o, char **args)
 
 	if (!parameters || (args[0] && !parse_incident_id(args[0], &id)))
 		return EXIT_FAILURE;
+	if (o->given & OPTION_FOLLOW && args[0]) {
+		log_error("--follow shows what becomes of all incidents: it takes no ID.");
+		return EXIT_FAILURE;
+	}
+	if (o->given & OPTION_FOLLOW)
+		return follow_incidents(o);
 	if (args[0])
 		json_put_u64(parameters, "id", id);
 	put_limit(parameters, o);

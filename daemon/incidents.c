@@ -45,6 +45,8 @@ struct incidents {
 	bool told; /* something that is not on disk yet */
 	bool save_failed;
 	struct saver saver;
+	incidents_event_fn watch; /* NULL: nobody does */
+	void *watch_userdata;
 	struct store_frame stored[FRAMES_MAX];
 	struct cluster_frame frames[FRAMES_MAX];
 };
@@ -321,6 +323,12 @@ struct clusters *incidents_clusters(struct incidents *i)
 	return i->clusters;
 }
 
+void incidents_watch(struct incidents *i, incidents_event_fn fn, void *userdata)
+{
+	i->watch = fn;
+	i->watch_userdata = userdata;
+}
+
 const struct remedies *incidents_remedies(const struct incidents *i)
 {
 	return i->remedies;
@@ -434,6 +442,8 @@ static void on_event(void *userdata, enum cluster_event_kind event, const struct
 	struct cluster_class class = {};
 
 	i->told = true;
+	if (i->watch)
+		i->watch(i->watch_userdata, event, incident, i->now_us);
 	clusters_get_class(i->clusters, incident->cluster, &class);
 	fold(i->stored, get_frames(i, s->stack_id), folded);
 	write_remedy(i, incident, &class, remedy);

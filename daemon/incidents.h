@@ -23,6 +23,11 @@ DEFINE_CLEANUP(struct incidents *, incidents_free)
 /* Reads the rules again; those with mistakes are left out, with a message. */
 int incidents_reload(struct incidents *i);
 
+/* What became of an incident, in the tick of that time: fn is told whatever the journal is told. */
+typedef void (*incidents_event_fn)(void *userdata, enum cluster_event_kind event, const struct cluster_incident *incident,
+				   uint64_t time_us);
+void incidents_watch(struct incidents *i, incidents_event_fn fn, void *userdata);
+
 /* A stack that the store did not know before. */
 void incidents_learn_stack(struct incidents *i, const struct store_frame *frames, size_t n);
 /* In an open tick, when the store has given the anomaly its id. */

@@ -99,6 +99,7 @@ static struct api_config api_config(const struct conf *c)
 	return (struct api_config) {
 		.max_connections = c->max_connections,
 		.max_connections_uid = c->max_connections_uid,
+		.subscriber_queue = c->subscriber_queue,
 		.request_timeout_us = c->request_timeout_us,
 		.users_see_own = c->users_see_own,
 		.group = group ? group->gr_gid : (gid_t) -1,
@@ -179,6 +180,13 @@ static void on_anomaly(void *userdata, const struct store_anomaly *anomaly)
 	struct manager *m = userdata;
 
 	api_publish_anomaly(m->api, anomaly);
+}
+
+static void on_incident(void *userdata, enum cluster_event_kind event, const struct cluster_incident *incident, uint64_t time_us)
+{
+	struct manager *m = userdata;
+
+	api_publish_incident(m->api, event, incident, time_us);
 }
 
 static void tell_service_manager(struct manager *m)
@@ -437,6 +445,7 @@ static int open_api(struct manager *m, int socket_fd)
 
 static void start_events(struct manager *m)
 {
+	incidents_watch(m->incidents, on_incident, m);
 	ev_timer_init(&m->tick, on_tick, TICK_S, TICK_S);
 	ev_io_init(&m->gate, on_gate, collect_gate_fd(m->collect), EV_READ);
 	ev_io_init(&m->mappings, on_mappings, collect_mappings_fd(m->collect), EV_READ);

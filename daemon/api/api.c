@@ -49,8 +49,10 @@ struct api *api_free(struct api *a)
 {
 	if (!a)
 		return NULL;
-	while (a->sessions)
+	while (a->sessions) {
+		session_tell_stop(a->sessions);
 		session_free(a->sessions);
+	}
 	if (a->listen_fd >= 0) {
 		listener_stop(a);
 		close_fd(a->listen_fd);
@@ -69,12 +71,18 @@ void api_reconfigure(struct api *a, const struct api_config *config)
 
 void api_publish_anomaly(struct api *a, const struct store_anomaly *anomaly)
 {
-	anomalies_publish(a, anomaly);
+	subscribers_tell_anomaly(a, anomaly);
+}
+
+void api_publish_incident(struct api *a, enum cluster_event_kind event, const struct cluster_incident *incident, uint64_t time_us)
+{
+	subscribers_tell_incident(a, event, incident, time_us);
 }
 
 void api_get_status(const struct api *a, struct api_status *ret)
 {
 	*ret = a->status;
 	ret->connections_max = a->config.max_connections;
-	ret->subscribers = anomalies_subscribers(a);
+	ret->queue_max = a->config.subscriber_queue;
+	ret->subscribers = subscribers_count(a, &ret->queue);
 }

@@ -20,6 +20,7 @@ struct api;
 
 struct api_config {
 	uint32_t max_connections, max_connections_uid;
+	uint32_t subscriber_queue; /* events that wait for one subscriber; of those who subscribe from now on */
 	uint64_t request_timeout_us;
 	bool users_see_own;
 	gid_t group;              /* members see everything; (gid_t)-1 = no such group */
@@ -69,12 +70,14 @@ struct api *api_free(struct api *a);
 DEFINE_CLEANUP(struct api *, api_free)
 void api_reconfigure(struct api *a, const struct api_config *config);
 
-/* Pushes a new anomaly to the subscribers. */
+/* Push what is new to the subscribers: an anomaly with its id; what became of an incident at time_us. Only ids are queued. */
 void api_publish_anomaly(struct api *a, const struct store_anomaly *anomaly);
+void api_publish_incident(struct api *a, enum cluster_event_kind event, const struct cluster_incident *incident, uint64_t time_us);
 
 struct api_status {
 	uint32_t connections, connections_max, subscribers;
+	uint32_t queue, queue_max; /* events in the longest of the subscribers' queues */
 	uint64_t accepted, refused, calls, errors,
-		dropped; /* dropped: messages that slow subscribers missed */
+		dropped; /* dropped: events that slow subscribers missed */
 };
 void api_get_status(const struct api *a, struct api_status *ret);

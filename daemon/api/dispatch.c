@@ -66,6 +66,7 @@ static const struct method methods[] = {
 	{ "org.varlink.service", "GetInterfaceDescription", ACCESS_ALL, get_interface_description },
 	{ "org.stackd", "GetStatus", ACCESS_ALL, method_get_status },
 	{ "org.stackd", "ListAnomalies", ACCESS_READ, method_list_anomalies },
+	{ "org.stackd", "Subscribe", ACCESS_READ, method_subscribe },
 	{ "org.stackd", "ListIncidents", ACCESS_READ, method_list_incidents },
 	{ "org.stackd", "ListClusters", ACCESS_READ, method_list_clusters },
 	{ "org.stackd", "GetCluster", ACCESS_READ, method_get_cluster },

@@ -13,7 +13,6 @@
 #define API_PAGE_SIZE (256 * 1024)    /* bytes after which a reply ends when there may be several */
 #define API_ROWS_MAX 200000           /* rows of one aggregation */
 #define API_ROWS_ALL_MAX 400000       /* rows that all calls in progress keep together */
-#define API_QUEUE_MAX 256             /* anomalies that wait for one subscriber */
 #define API_LIMIT_MAX 10000           /* what "limit" may ask for */
 #define API_FRAMES_MAX 512            /* frames of one stack; the collector takes fewer */
 
@@ -98,6 +97,8 @@ int peer_get(int fd, gid_t group, struct peer *ret);
 int session_new(struct api *a, int fd, const struct peer *peer);
 struct session *session_free(struct session *s);
 bool session_is_idle(const struct session *s); /* nothing asked, nothing to be sent */
+/* Tells a peer whose call goes on that it ends here, if nothing of a reply waits to be sent. */
+void session_tell_stop(struct session *s);
 /* The call that waits has something to say. */
 void session_wake(struct session *s);
 /* Installs what answers the call over several turns. free_state gets state when the call is over, whichever
@@ -282,7 +283,40 @@ void method_list_stacks(struct session *s, const struct json *parameters);
 void method_get_series(struct session *s, const struct json *parameters);
 void method_get_stack(struct session *s, const struct json *parameters);
 void method_list_processes(struct session *s, const struct json *parameters);
+void method_subscribe(struct session *s, const struct json *parameters);
+
+/* ---- method_anomalies.c: anomalies by id, a few at a time ---- */
+
+#define ANOMALY_CHUNK 64
+
+struct anomaly_chunk {
+	uint64_t ids[ANOMALY_CHUNK];
+	size_t n;
+	struct store_anomaly anomalies[ANOMALY_CHUNK]; /* id 0: not kept any more, or not the viewer's */
+};
+/* Fills in the anomalies of the n ids. */
+void anomaly_chunk_load(const struct api *a, uint32_t viewer_uid, struct anomaly_chunk *c);
+void write_anomaly(struct json_writer *w, const struct store_anomaly *a, const struct stack *stack);
+static inline size_t anomaly_bound(const struct stack *stack) /* bytes that it takes at most */
+{
+	return stack_bound(stack) + 2 * PROCESS_BOUND;
+}
+/* The parameter "type": enum detect_type, -1 when there is none. */
+int parse_anomaly_type(const struct json *parameters);
+
+/* ---- method_incidents.c ---- */
+
+bool may_see_incident(const struct session *s, const struct cluster_incident *i);
+/* stack: scratch. */
+void write_incident(struct api *a, struct json_writer *w, const struct cluster_incident *i, struct stack *stack);
+#define INCIDENT_FRAMES_MAX 64 /* of a stack, the innermost; by its id there are all */
+#define INCIDENT_BOUND (CLUSTER_SERIES_MAX * INCIDENT_FRAMES_MAX * (size_t)512) /* bytes that it takes, more or less */
+
+/* ---- method_subscribe.c ---- */
 
 /* To each subscriber that may see it and asked for it. */
-void anomalies_publish(struct api *a, const struct store_anomaly *anomaly);
-uint32_t anomalies_subscribers(const struct api *a);
+void subscribers_tell_anomaly(struct api *a, const struct store_anomaly *anomaly);
+void subscribers_tell_incident(struct api *a, enum cluster_event_kind event, const struct cluster_incident *incident,
+                               uint64_t time_us);
+/* How many there are; the events in the longest of their queues. */
+uint32_t subscribers_count(const struct api *a, uint32_t *ret_waiting);

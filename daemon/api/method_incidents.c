@@ -3,8 +3,6 @@
 #include "internal.h"
 
 #define DEFAULT_LIMIT 50
-#define MOVED_FRAMES_MAX 64                          /* of a stack, the innermost; by its id there are all */
-#define MOVED_BOUND (MOVED_FRAMES_MAX * (size_t)512) /* bytes that they take, more or less */
 
 /* As the interface spells kinds. */
 static const char *kind_name(char buf[static 32], enum cluster_kind kind)
@@ -15,7 +13,7 @@ static const char *kind_name(char buf[static 32], enum cluster_kind kind)
 	return buf;
 }
 
-static bool may_see(const struct session *s, const struct cluster_incident *i)
+bool may_see_incident(const struct session *s, const struct cluster_incident *i)
 {
 	if (s->peer.privileged)
 		return true;
@@ -35,7 +33,7 @@ static bool may_see_class(const struct session *s, const struct cluster_class *c
 	if (class->n_members == 0 || class->n_incidents > class->n_members)
 		return false;
 	for (size_t k = 0; k < class->n_members; k++)
-		if (clusters_get_incident(s->api->views.clusters, class->members[k], &i) < 0 || !may_see(s, &i))
+		if (clusters_get_incident(s->api->views.clusters, class->members[k], &i) < 0 || !may_see_incident(s, &i))
 			return false;
 	return true;
 }
@@ -70,7 +68,7 @@ static void put_moved(struct api *a, struct json_writer *w, const struct cluster
 		const struct cluster_series *s = &i->series[k];
 
 		get_stack(a, s->stack_id, stack);
-		stack->n = MIN(stack->n, (size_t)MOVED_FRAMES_MAX);
+		stack->n = MIN(stack->n, (size_t)INCIDENT_FRAMES_MAX);
 		json_open_object(w);
 		json_put_u64(w, "anomaly", s->anomaly_id);
 		json_put_id(w, "stack", s->stack_id);
@@ -83,7 +81,7 @@ static void put_moved(struct api *a, struct json_writer *w, const struct cluster
 	json_close_array(w);
 }
 
-static void write_incident(struct api *a, struct json_writer *w, const struct cluster_incident *i, struct stack *stack)
+void write_incident(struct api *a, struct json_writer *w, const struct cluster_incident *i, struct stack *stack)
 {
 	static const char *const labels[] = {
 		[CLUSTER_UNLABELLED] = "unlabelled", [CLUSTER_REAL] = "real", [CLUSTER_FALSE] = "false",
@@ -207,7 +205,7 @@ static bool write_one(struct session *s, struct ids *l, struct json_writer *w, s
 	struct cluster_incident i;
 	struct cluster_class class;
 
-	if (page_full(s, json_writer_size(w), n, CLUSTER_SERIES_MAX * MOVED_BOUND))
+	if (page_full(s, json_writer_size(w), n, INCIDENT_BOUND))
 		return false;
 	if (l->classes && clusters_get_class(s->api->views.clusters, l->ids[l->next], &class) == 0)
 		write_class(s->api, w, &class);
@@ -239,7 +237,7 @@ static int collect_incident(void *userdata, const struct cluster_incident *i)
 
 	if (l->n == l->limit)
 		return 1;
-	if ((!l->open_only || !i->closed_us) && may_see(l->session, i))
+	if ((!l->open_only || !i->closed_us) && may_see_incident(l->session, i))
 		l->ids[l->n++] = i->id;
 	return 0;
 }
@@ -293,7 +291,7 @@ void method_list_incidents(struct session *s, const struct json *parameters)
 		session_invalid_parameter(s, "id");
 		return;
 	}
-	if (id && (clusters_get_incident(s->api->views.clusters, id, &i) < 0 || !may_see(s, &i))) {
+	if (id && (clusters_get_incident(s->api->views.clusters, id, &i) < 0 || !may_see_incident(s, &i))) {
 		not_found(s, "incident");
 		return;
 	}

@@ -14,6 +14,7 @@ struct all_status {
 	struct alert_status alert;
 	struct unwind_status unwind;
 	struct clusters_status clusters;
+	struct api_status api;
 };
 
 static void put_identity(struct json_writer *w, const struct all_status *a)
@@ -59,7 +60,7 @@ static void put_collectors(struct json_writer *w, const struct collect_status *c
 	json_close_array(w);
 }
 
-static void put_limits(struct json_writer *w, const struct all_status *a, const struct api *api)
+static void put_limits(struct json_writer *w, const struct all_status *a)
 {
 	const struct {
 		const char *name, *unit;
@@ -92,7 +93,8 @@ static void put_limits(struct json_writer *w, const struct all_status *a, const 
 		{ "incidents", "incidents", a->clusters.incidents, a->clusters.incidents_max },
 		{ "open-incidents", "incidents", a->clusters.open, CLUSTER_OPEN_MAX },
 		{ "pins", "bytes", a->store.pin_bytes, a->store.pin_bytes_max },
-		{ "connections", "connections", api->status.connections, api->config.max_connections },
+		{ "connections", "connections", a->api.connections, a->api.connections_max },
+		{ "subscriber-queue", "events", a->api.queue, a->api.queue_max },
 	};
 
 	json_key(w, "limits");
@@ -203,20 +205,21 @@ void method_get_status(struct session *s, const struct json *parameters _unused_
 	alert_get_status(api->views.alert, &a.alert);
 	unwind_get_status(api->views.unwind, &a.unwind);
 	clusters_get_status(api->views.clusters, &a.clusters);
+	api_get_status(api, &a.api);
 	w = session_reply_begin(s);
 	json_key(w, "status");
 	json_open_object(w);
 	put_identity(w, &a);
 	put_gate(api, w, "gate");
 	put_collectors(w, &a.collect);
-	put_limits(w, &a, api);
+	put_limits(w, &a);
 	put_tiers(w, &a.store);
 	put_trust(w, &a, api->views.store);
 	put_unwinding(w, &a);
 	put_detection(w, &a);
-	json_put_u64(w, "calls", api->status.calls);
-	json_put_u64(w, "errors", api->status.errors);
-	json_put_u64(w, "messages_dropped", api->status.dropped);
+	json_put_u64(w, "calls", a.api.calls);
+	json_put_u64(w, "errors", a.api.errors);
+	json_put_u64(w, "messages_dropped", a.api.dropped);
 	json_close_object(w);
 	session_reply_end(s, false);
 }

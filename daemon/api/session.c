@@ -164,6 +164,13 @@ void session_failed(struct session *s, int error)
 	session_error(s, "org.stackd.Failed", "reason", strerror(-error));
 }
 
+void session_tell_stop(struct session *s)
+{
+	/* Half a reply can't be followed by an error: closing says it then. */
+	if (s->call.produce && !output_pending(s) && !s->broken)
+		session_error(s, "org.stackd.Stopping", NULL, NULL);
+}
+
 /* ---- calls ---- */
 
 static void end_call(struct session *s)

@@ -52,6 +52,7 @@ struct conf {
 	/* [API] */
 	uint32_t max_connections;     /* MaxConnections=64 */
 	uint32_t max_connections_uid; /* MaxConnectionsPerUser=16 */
+	uint32_t subscriber_queue;    /* SubscriberQueue=256, 16..65536 */
 	uint64_t request_timeout_us;  /* RequestTimeout=30s */
 	bool users_see_own;           /* UsersSeeOwn=yes: others than root and the group stackd see their own processes */
 	/* [Log] */

@@ -55,6 +55,7 @@ const struct conf_key conf_keys[] = {
 
 	KEY("API", "MaxConnections", CONF_COUNT, max_connections, "64", RANGE(1, 4096)),
 	KEY("API", "MaxConnectionsPerUser", CONF_COUNT, max_connections_uid, "16", RANGE(1, 4096)),
+	KEY("API", "SubscriberQueue", CONF_COUNT, subscriber_queue, "256", RANGE(16, 65536)),
 	KEY("API", "RequestTimeout", CONF_TIME, request_timeout_us, "30s", RANGE(SECOND, HOUR)),
 	KEY("API", "UsersSeeOwn", CONF_YES_NO, users_see_own, "yes"),
 

@@ -3,22 +3,16 @@
 """What each verb of stackctl asks for and shows."""
 import json
 import re
-import signal
-import subprocess
 import sys
 import time
 
 from fake_stackd import (
-    Close,
     FRAMES,
-    FakeStackd,
     HEALTHY,
     HISTORY,
     HOSTILE,
-    Hold,
     PROCESS,
     STATUS,
-    Sleep,
     VALUES,
     WINDOW,
     anomaly,
@@ -30,7 +24,7 @@ from fake_stackd import (
     reply,
     summary,
 )
-from harness import ENVIRONMENT, MORE, SOCKET, STACKCTL, TIMEOUT, bad, good, main, run, test
+from harness import MORE, bad, good, main, run, test
 
 # What readers of folded stacks go by.
 FOLDED = re.compile(r"^(.*)\s+(\d+)$")
@@ -212,62 +206,6 @@ def anomalies_with_odd_values():
         "00000000000000bb",
         "1",
     ], line
-
-
-@test
-def anomalies_follow():
-    stream = [
-        reply(True, anomalies=[anomaly(1)], missed=0),
-        Sleep(0.5),
-        reply(True, anomalies=[anomaly(2)], missed=3),
-        Hold(),
-    ]
-    with FakeStackd(SOCKET, {"ListAnomalies": stream}) as fake:
-        process = subprocess.Popen(
-            [STACKCTL, "anomalies", "-f", "--no-legend"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=ENVIRONMENT,
-        )
-        first, second = process.stdout.readline(), process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=TIMEOUT)
-    assert first.split()[-1] == b"1" and second.split()[-1] == b"2" and out == b""
-    assert b"3 anomalies were missed" in err, err
-    assert process.returncode == -signal.SIGINT, process.returncode
-    assert fake.calls == [("ListAnomalies", {"limit": 10, "follow": True}, MORE)], fake.calls
-
-
-@test
-def anomalies_follow_json_is_a_document_a_line():
-    stream = [
-        reply(True, anomalies=[anomaly(1), anomaly(2)], missed=0),
-        reply(anomalies=[anomaly(3)], missed=0),
-    ]
-    lines = good("anomalies", "-f", "--json=short", answers={"ListAnomalies": stream}).out.splitlines()
-    assert [json.loads(line)["id"] for line in lines] == [1, 2, 3]
-
-
-@test
-def follow_ends_when_the_reader_has_gone():
-    stream = [reply(True, anomalies=[anomaly(1)], missed=0), Hold()]
-    with FakeStackd(SOCKET, {"ListAnomalies": stream}):
-        begin = time.monotonic()
-        done = subprocess.run(
-            ["bash", "-c", '"$0" anomalies -f --no-legend | head -1; echo "${PIPESTATUS[0]}"', STACKCTL],
-            capture_output=True,
-            timeout=TIMEOUT,
-            env=ENVIRONMENT,
-        )
-    assert time.monotonic() - begin < 20
-    assert done.stderr == b"" and done.stdout.splitlines()[-1] == b"0", done
-
-
-@test
-def follow_says_when_the_server_dies():
-    stream = [reply(True, anomalies=[anomaly(1)], missed=0), Close()]
-    done = run("anomalies", "-f", answers={"ListAnomalies": stream})
-    assert done.returncode == 1 and "closed the connection" in done.err and " 1\n" in done.out
 
 
 @test

@@ -102,6 +102,9 @@ struct data {
 	store_ref web, app, tool; /* processes of root, nobody and uid 1000 */
 	store_ref spin, fib, wait, odd;
 	uint64_t first_us, last_us;
+	struct clusters *clusters;
+	struct api *api;
+	uint64_t now_us; /* of the clusters */
 };
 
 static void die(const char *what, int r)
@@ -241,7 +244,7 @@ static void fill(struct data *d, unsigned many)
 	}
 }
 
-static uint64_t add_anomaly(struct api *api, struct data *d, pid_t pid, uint32_t uid)
+static uint64_t add_anomaly(struct data *d, pid_t pid, uint32_t uid)
 {
 	struct store_anomaly a = { .time_us = clock_realtime_us(),
 	                           .type = DETECT_LEVEL_SHIFT,
@@ -266,15 +269,71 @@ static uint64_t add_anomaly(struct api *api, struct data *d, pid_t pid, uint32_t
 	r = store_add_anomaly(d->store, &a);
 	if (r < 0)
 		die("anomaly", r);
-	api_publish_anomaly(api, &a);
+	api_publish_anomaly(d->api, &a);
 	return a.id;
+}
+
+/* ---- known incidents: of root, of nobody, and of both; each a cluster of its own ---- */
+
+static double observed; /* of every series */
+
+static double observe(void *userdata _unused_, uint64_t series_id _unused_, enum metric metric _unused_)
+{
+	return observed;
+}
+
+static uint64_t add_incident(struct clusters *c, uint64_t time_us, uint32_t uid, const char *unit, const char *function, uint64_t stack)
+{
+	const struct cluster_frame frames[] = { { .function = function, .object = "app" }, { .function = "main", .object = "app" } };
+	static uint64_t n;
+
+	n++;
+	return clusters_add(c, &(struct cluster_anomaly){ .id = n, .time_us = time_us, .series_id = n, .stack_id = stack, .metric = METRIC_ON_CPU,
+	                                           .observed = 1e9, .score = 7, .uid = uid, .pid = 100 + (pid_t)n, .unit = unit, .cgroup = "/",
+	                                           .exe = unit, .comm = "app", .frames = frames, .n_frames = ELEMENTS_OF(frames) });
+}
+
+static struct clusters *make_clusters(uint64_t now_us)
+{
+	static const char rules[] = "[spin]\nKind=cpu-spin\nName=%f of %p\nExplain=It spins.\nTry=look at %u\n";
+	const struct cluster_config config = { .max_clusters = 16, .max_incidents = 64 };
+	struct clusters *c;
+	int r = clusters_new(&c, &config);
+
+	if (r < 0 || (r = remedies_parse(&remedies, "rules", rules, sizeof(rules) - 1, NULL, NULL)) < 0)
+		die("clusters", r);
+	add_incident(c, now_us - 3000 * USEC_PER_SEC, 0, "web.service", "spin", 0xa1);
+	add_incident(c, now_us - 2000 * USEC_PER_SEC, NOBODY, "app.service", "churn", 0xa2);
+	add_incident(c, now_us - 1000 * USEC_PER_SEC, 0, "web.service", "mixed", 0xa3);
+	add_incident(c, now_us - 1000 * USEC_PER_SEC, NOBODY, "app.service", "mixed", 0xa3);
+	for (unsigned i = 0; i < 20; i++)
+		clusters_tick(c, now_us + i * USEC_PER_SEC - 900 * USEC_PER_SEC, observe, NULL, NULL);
+	/* Goes on. */
+	add_incident(c, now_us, 0, "web.service", "spin", 0xa1);
+	return c;
+}
+
+static void publish(void *userdata, enum cluster_event_kind event, const struct cluster_incident *incident)
+{
+	struct data *d = userdata;
+
+	api_publish_incident(d->api, event, incident, d->now_us);
+}
+
+/* Time goes on by so many seconds; what happens to incidents is published. */
+static void go_on(struct data *d, unsigned seconds, double value)
+{
+	observed = value;
+	for (unsigned i = 0; i < seconds; i++) {
+		d->now_us += USEC_PER_SEC;
+		clusters_tick(d->clusters, d->now_us, observe, publish, d);
+	}
 }
 
 /* ---- commands ---- */
 
 struct server {
 	struct ev_loop *loop;
-	struct api *api;
 	struct data data;
 	char line[256];
 	size_t used;
@@ -284,17 +343,26 @@ static void run(struct server *s, const char *line)
 {
 	struct api_status status;
 	unsigned a, b;
+	char name[64];
+	double value;
 
-	api_get_status(s->api, &status);
+	api_get_status(s->data.api, &status);
 	if (sscanf(line, "anomaly %u %u", &a, &b) == 2) {
-		printf("%llu\n", (unsigned long long)add_anomaly(s->api, &s->data, (pid_t)a, b));
+		printf("%llu\n", (unsigned long long)add_anomaly(&s->data, (pid_t)a, b));
 	} else if (sscanf(line, "burst %u", &a) == 1) {
 		uint64_t id = 0;
 
 		/* As many ticks would: one commit can't hold them all. */
 		for (unsigned i = 0; i < a; i++)
-			id = add_anomaly(s->api, &s->data, 100, 0);
+			id = add_anomaly(&s->data, 100, 0);
 		printf("%llu\n", (unsigned long long)id);
+	} else if (sscanf(line, "incident %u %63s", &a, name) == 2) {
+		const char *unit = a == 0 ? "web.service" : "app.service";
+
+		printf("%llu\n", (unsigned long long)add_incident(s->data.clusters, s->data.now_us, a, unit, name, 0xa1));
+	} else if (sscanf(line, "seconds %u %lf", &a, &value) == 2) {
+		go_on(&s->data, a, value);
+		printf("%llu\n", (unsigned long long)s->data.now_us);
 	} else {
 		printf("%u %u %llu %llu %llu %llu %llu\n", status.connections, status.subscribers,
 		       (unsigned long long)status.accepted, (unsigned long long)status.refused,
@@ -324,44 +392,6 @@ static void on_command(struct ev_loop *loop, ev_io *w, int events _unused_)
 	}
 }
 
-/* ---- known incidents: of root, of nobody, and of both; each a cluster of its own ---- */
-
-static double observe(void *userdata _unused_, uint64_t series_id _unused_, enum metric metric _unused_)
-{
-	return 0;
-}
-
-static void add_incident(struct clusters *c, uint64_t time_us, uint32_t uid, const char *unit, const char *function, uint64_t stack)
-{
-	const struct cluster_frame frames[] = { { .function = function, .object = "app" }, { .function = "main", .object = "app" } };
-	static uint64_t n;
-
-	n++;
-	clusters_add(c, &(struct cluster_anomaly){ .id = n, .time_us = time_us, .series_id = n, .stack_id = stack, .metric = METRIC_ON_CPU,
-	                                           .observed = 1e9, .score = 7, .uid = uid, .pid = 100 + (pid_t)n, .unit = unit, .cgroup = "/",
-	                                           .exe = unit, .comm = "app", .frames = frames, .n_frames = ELEMENTS_OF(frames) });
-}
-
-static struct clusters *make_clusters(uint64_t now_us)
-{
-	static const char rules[] = "[spin]\nKind=cpu-spin\nName=%f of %p\nExplain=It spins.\nTry=look at %u\n";
-	const struct cluster_config config = { .max_clusters = 16, .max_incidents = 64 };
-	struct clusters *c;
-	int r = clusters_new(&c, &config);
-
-	if (r < 0 || (r = remedies_parse(&remedies, "rules", rules, sizeof(rules) - 1, NULL, NULL)) < 0)
-		die("clusters", r);
-	add_incident(c, now_us - 3000 * USEC_PER_SEC, 0, "web.service", "spin", 0xa1);
-	add_incident(c, now_us - 2000 * USEC_PER_SEC, NOBODY, "app.service", "churn", 0xa2);
-	add_incident(c, now_us - 1000 * USEC_PER_SEC, 0, "web.service", "mixed", 0xa3);
-	add_incident(c, now_us - 1000 * USEC_PER_SEC, NOBODY, "app.service", "mixed", 0xa3);
-	for (unsigned i = 0; i < 20; i++)
-		clusters_tick(c, now_us + i * USEC_PER_SEC - 900 * USEC_PER_SEC, observe, NULL, NULL);
-	/* Goes on. */
-	add_incident(c, now_us, 0, "web.service", "spin", 0xa1);
-	return c;
-}
-
 static int listen_at(const char *path)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -378,6 +408,7 @@ int main(int argc, char **argv)
 {
 	struct api_config config = { .max_connections = 64,
 	                             .max_connections_uid = 16,
+	                             .subscriber_queue = 256,
 	                             .request_timeout_us = 30 * USEC_PER_SEC,
 	                             .users_see_own = true,
 	                             .group = (gid_t)-1 };
@@ -400,6 +431,8 @@ int main(int argc, char **argv)
 			config.max_connections = value;
 		else if (sscanf(argv[i], "uid_max=%u", &value) == 1)
 			config.max_connections_uid = value;
+		else if (sscanf(argv[i], "queue=%u", &value) == 1)
+			config.subscriber_queue = value;
 		else if (sscanf(argv[i], "timeout_ms=%u", &value) == 1)
 			config.request_timeout_us = value * USEC_PER_MSEC;
 		else if (sscanf(argv[i], "own=%u", &value) == 1)
@@ -421,8 +454,9 @@ int main(int argc, char **argv)
 		die("store", r);
 	fill(&s.data, many);
 	views.store = s.data.store;
-	views.clusters = make_clusters(clock_realtime_us());
-	r = api_new(&s.api, s.loop, listen_at(argv[1]), &config, &views, &actions);
+	s.data.now_us = clock_realtime_us();
+	views.clusters = s.data.clusters = make_clusters(s.data.now_us);
+	r = api_new(&s.data.api, s.loop, listen_at(argv[1]), &config, &views, &actions);
 	if (r < 0)
 		die("api", r);
 	ev_io_init(&commands, on_command, STDIN_FILENO, EV_READ);
@@ -431,7 +465,7 @@ int main(int argc, char **argv)
 	printf("ready %llu %llu\n", (unsigned long long)s.data.first_us, (unsigned long long)s.data.last_us);
 	fflush(stdout);
 	ev_run(s.loop, 0);
-	api_free(s.api);
+	api_free(s.data.api);
 	store_close(s.data.store);
 	clusters_free(views.clusters);
 	remedies_free(remedies);

@@ -258,6 +258,14 @@ def ranges_are_checked():
                     (method, limit),
                 )
         equal(c.call("org.stackd.ListAnomalies", {"limit": -1}), (invalid, {"parameter": "limit"}))
+        for parameters, field in (
+            ({"only": "both"}, "only"),
+            ({"type": "odd"}, "type"),
+            ({"limit": 10001}, "limit"),
+            ({"filter": {"pid": -1}}, "filter.pid"),
+            ({"follow": True}, "follow"),
+        ):
+            equal(c.call("org.stackd.Subscribe", parameters, more=True), (invalid, {"parameter": field}), parameters)
         for stack in ("", "a1", "0" * 16, "g" * 16, "0" * 17, "0x00000000000000a1"[:16], " 0000000000000a1"):
             for method in ("GetStack", "GetFlame", "GetSeries"):
                 equal(
@@ -282,7 +290,7 @@ def oneway_is_never_answered():
             ("org.stackd.GetStatus", {}),
             ("org.stackd.Nothing", {}),
             ("org.stackd.GetFlame", {"filter": {"pid": 0}}),
-            ("org.stackd.ListAnomalies", {"follow": True}),
+            ("org.stackd.Subscribe", {}),
             ("org.stackd.SetGate", {"mode": "open"}),
         ):
             c.send(method, parameters, oneway=True)

@@ -60,7 +60,7 @@ def others_do_not_lock_root_out():
             os.setresgid(NOBODY, NOBODY, NOBODY)
             os.setresuid(NOBODY, NOBODY, NOBODY)
             clients = [Client(s.path) for _ in range(4)]
-            clients[0].send("org.stackd.ListAnomalies", {"follow": True}, more=True)
+            clients[0].send("org.stackd.Subscribe", {"only": "anomalies"}, more=True)
             clients[0].receive()
             os.write(ready[1], b"x")
             os.read(done[0], 1)
@@ -159,31 +159,62 @@ def replies_that_nobody_reads_stop_the_reading():
             equal(c.receive("org.varlink.service.GetInterfaceDescription")[0], None)
 
 
+def bursts_to_who_does_not_read(s, c, n):
+    """Anomalies and incidents, far more than the socket takes. The ids of the last of each."""
+    c.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    c.send("org.stackd.Subscribe", {}, more=True)
+    equal(c.receive()[1]["events"], [])
+    for i in range(n):
+        anomaly = int(s.command("burst 100")[0])
+        incident = int(s.command(f"incident 0 f{i}")[0])
+        s.command("seconds 4 1e9")
+        s.command("seconds 60 0")
+    return anomaly, incident
+
+
 @test
 def a_slow_subscriber_misses_and_is_told():
     with Server() as s, Client(s.path) as c:
-        c.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        c.send("org.stackd.ListAnomalies", {"follow": True}, more=True)
-        equal(c.receive()[1]["anomalies"], [])
-        for _ in range(20):
-            last = int(s.command("burst 100")[0])
+        last, incident = bursts_to_who_does_not_read(s, c, 20)
         dropped = s.status()["dropped"]
         equal(dropped > 0, True)
-        got, missed = [], 0
-        while not got or got[-1] < last:
+        got, missed, changes = [], 0, []
+        while not changes or changes[-1] != ("closed", incident):
             error, reply, continues = c.receive()
             equal((error, continues), (None, True))
-            got += [a["id"] for a in reply["anomalies"]]
+            got += [e["anomaly"]["id"] for e in reply["events"] if "anomaly" in e]
+            changes += [(e["change"], e["incident"]["id"]) for e in reply["events"] if "incident" in e]
             missed += reply["missed"]
-        equal((len(got) + missed, missed >= dropped), (2000, True))
-        equal(got, sorted(set(got)))
+        # 20 bursts of 100, and with each an incident that opens and closes.
+        equal((len(got) + len(changes) + missed, missed >= dropped), (20 * 102, True))
+        equal((got, got[-1]), (sorted(set(got)), last))
+
+
+@test
+def what_waits_for_a_subscriber_is_bounded():
+    with Server(queue=16) as s, Client(s.path) as c, Client(s.path) as other:
+
+        def queue():
+            limits = other.call("org.stackd.GetStatus")[1]["status"]["limits"]
+            return [(l["used"], l["max"]) for l in limits if l["name"] == "subscriber-queue"]
+
+        equal(queue(), [(0, 16)])
+        bursts_to_who_does_not_read(s, c, 20)
+        before = s.resident_bytes()
+        for _ in range(50):
+            s.command("burst 100")
+        equal(queue(), [(16, 16)])
+        status = other.call("org.stackd.GetStatus")[1]["status"]
+        equal(status["messages_dropped"] > 4000, True)
+        print(f"# grew by {s.resident_bytes() - before} bytes")
+        equal(s.resident_bytes() - before < 4 << 20, True)
 
 
 @test
 def a_subscriber_that_leaves_is_noticed():
     def subscribe(s, after=b""):
         c = Client(s.path)
-        c.send("org.stackd.ListAnomalies", {"follow": True}, more=True)
+        c.send("org.stackd.Subscribe", {"only": "anomalies"}, more=True)
         c.receive()
         c.send_bytes(after)
         return c
@@ -205,7 +236,7 @@ def a_subscriber_that_leaves_is_noticed():
         c.socket.shutdown(socket.SHUT_WR)
         time.sleep(0.1)
         new = int(s.command("anomaly 100 0")[0])
-        equal([a["id"] for a in c.receive()[1]["anomalies"]], [new])
+        equal([e["anomaly"]["id"] for e in c.receive()[1]["events"]], [new])
         c.socket.close()
         wait_until(lambda: s.status()["connections"] == 0)
 

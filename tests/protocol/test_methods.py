@@ -2,7 +2,7 @@
 """What the methods answer, against the figures that server.c put into the store."""
 import time
 
-from harness import Server, equal, test
+from harness import NOBODY, Server, equal, test
 from varlink import Client
 
 TEXTS = {}
@@ -264,7 +264,6 @@ def anomalies_are_listed():
             ({"filter": {"unit": "web"}}, 5),
             ({"filter": {"pid": 200}}, 0),
             ({"filter": {"since_us": a["time_us"]}}, 0),
-            ({"follow": False}, 5),
         ):
             error, reply = c.call("org.stackd.ListAnomalies", parameters)
             equal((error, len(reply["anomalies"])), (None, n), parameters)
@@ -321,30 +320,83 @@ def large_flame_comes_in_pages():
         equal(sum(len(p["rows"]) for p in pages), 10000)
 
 
+def told(c):
+    """The events of the next reply to a subscription: (what, id), and how many were missed."""
+    error, reply, continues = c.receive()
+    equal((error, continues), (None, True))
+    events = [
+        (e["change"], e["incident"]["id"]) if "incident" in e else ("anomaly", e["anomaly"]["id"])
+        for e in reply["events"]
+    ]
+    return events, reply["missed"]
+
+
 @test
-def follow_tells_what_is_new():
+def subscribers_are_told_of_anomalies():
     with Server() as s, Client(s.path) as c:
         old = [int(s.command("anomaly 100 0")[0]) for _ in range(3)]
-        c.send("org.stackd.ListAnomalies", {"follow": True, "limit": 2}, more=True)
-        error, reply, continues = c.receive()
-        equal(([a["id"] for a in reply["anomalies"]], continues), (old[1:], True), "oldest first")
+        c.send("org.stackd.Subscribe", {"only": "anomalies", "limit": 2}, more=True)
+        equal(told(c), ([("anomaly", i) for i in old[1:]], 0), "oldest first")
         for _ in range(3):
             new = int(s.command("anomaly 100 0")[0])
-            error, reply, continues = c.receive()
-            equal(([a["id"] for a in reply["anomalies"]], reply["missed"], continues), ([new], 0, True))
+            equal(told(c), ([("anomaly", new)], 0))
         equal(s.status()["subscribers"], 1)
         with Client(s.path) as other:
             other.send(
-                "org.stackd.ListAnomalies",
-                {"follow": True, "filter": {"pid": 7}, "type": "level_shift"},
+                "org.stackd.Subscribe",
+                {"only": "anomalies", "filter": {"pid": 7}, "type": "level_shift"},
                 more=True,
             )
-            equal(other.receive()[1]["anomalies"], [])
+            equal(told(other), ([], 0))
             s.command("anomaly 100 0")
             mine = int(s.command("anomaly 7 0")[0])
-            equal([a["id"] for a in other.receive()[1]["anomalies"]], [mine])
+            equal(told(other), ([("anomaly", mine)], 0))
     with Server() as s, Client(s.path) as c:
-        equal(c.call("org.stackd.ListAnomalies", {"follow": True}), ("org.varlink.service.ExpectedMore", {}))
+        equal(c.call("org.stackd.Subscribe"), ("org.varlink.service.ExpectedMore", {}))
+
+
+@test
+def subscribers_are_told_what_becomes_of_incidents():
+    with Server() as s, Client(s.path) as c, Client(s.path) as app, Client(s.path) as anomalies:
+        c.send("org.stackd.Subscribe", {"limit": 2}, more=True)
+        events, missed = told(c)
+        equal([what for what, _ in events], ["kept", "kept"], "the newest two, anomalies there are none")
+        equal(events[0][1] < events[1][1], True, "the oldest first")
+        goes_on = events[1][1]
+        app.send("org.stackd.Subscribe", {"only": "incidents", "filter": {"unit": "app"}}, more=True)
+        anomalies.send("org.stackd.Subscribe", {"only": "anomalies"}, more=True)
+        equal((told(app), told(anomalies)), (([], 0), ([], 0)))
+
+        s.command("seconds 4 1e9")
+        equal(told(c), ([("opened", goes_on)], 0))
+        s.command("seconds 10 2e10")
+        equal(told(c), ([("grew", goes_on)], 0))
+        new = int(s.command(f"incident {NOBODY} other")[0])
+        s.command("seconds 4 2e10")
+        equal(told(c), ([("opened", new)], 0))
+        now = int(s.command("seconds 60 0")[0])
+        error, reply, continues = c.receive()
+        equal(
+            sorted((e["change"], e["incident"]["id"], now - 60 * 10**6 < e["time_us"] <= now) for e in reply["events"]),
+            [("closed", goes_on, True), ("closed", new, True)],
+        )
+        equal(all(e["incident"]["closed_us"] <= now for e in reply["events"]), True)
+        # The filter goes by the programs that take part.
+        equal(told(app), ([("opened", new)], 0))
+        equal(told(app), ([("closed", new)], 0))
+        last = int(s.command("anomaly 100 0")[0])
+        equal(told(anomalies), ([("anomaly", last)], 0), "no incidents were told")
+        equal(told(c), ([("anomaly", last)], 0))
+
+
+@test
+def a_stop_ends_subscriptions():
+    with Server() as s, Client(s.path) as c, Client(s.path) as idle:
+        c.send("org.stackd.Subscribe", {}, more=True)
+        equal(told(c), ([], 0))
+        s.process.stdin.close()
+        equal(c.receive(), ("org.stackd.Stopping", {}, False))
+        equal((c.receive_bytes(), idle.receive_bytes()), (None, None), "closed, and who asked nothing is told nothing")
 
 
 @test

@@ -7,7 +7,7 @@ from test_methods import FIB, ODD, SPIN, TICKS, UNIT, WAIT, flame
 from varlink import Client
 
 GROUP = 4711
-READING = ("ListAnomalies", "ListIncidents", "ListClusters", "GetFlame", "GetTop", "ListStacks", "GetStack", "GetSeries", "ListProcesses", "GetGate")
+READING = ("ListAnomalies", "Subscribe", "ListIncidents", "ListClusters", "GetFlame", "GetTop", "ListStacks", "GetStack", "GetSeries", "ListProcesses", "GetGate")
 
 
 @test
@@ -138,11 +138,17 @@ def without_users_see_own_others_are_refused():
 def subscribers_are_told_only_their_own():
     def follow(s, ready):
         with Client(s.path) as c:
-            c.send("org.stackd.ListAnomalies", {"follow": True}, more=True)
-            c.receive()
+            c.send("org.stackd.Subscribe", {"limit": 10}, more=True)
+            _, reply, _ = c.receive()
+            seen = [("kept", u["uid"]) for e in reply["events"] for u in e["incident"]["workloads"]]
             os.write(ready, b"x")
-            error, reply, continues = c.receive()
-            return [(a["id"], a["process"]["uid"]) for a in reply["anomalies"]]
+            while len(seen) < 4:
+                for e in c.receive()[1]["events"]:
+                    if "anomaly" in e:
+                        seen.append(("anomaly", e["anomaly"]["process"]["uid"]))
+                    else:
+                        seen += [(e["change"], u["uid"]) for u in e["incident"]["workloads"]]
+            return seen
 
     with Server() as s:
         read, write = os.pipe()
@@ -152,8 +158,14 @@ def subscribers_are_told_only_their_own():
             os.read(read, 1)
             s.command("anomaly 100 0")
             s.command("anomaly 300 1000")
+            s.command("incident 0 others")
+            s.command("seconds 4 1e9")
+            s.command(f"anomaly 200 {NOBODY}")
+            s.command("seconds 60 0")
+            s.command(f"incident {NOBODY} own")
+            s.command("seconds 4 1e9")
             s.command(f"anomaly 200 {NOBODY}")
             os._exit(0)
         seen = as_user(NOBODY, NOBODY, [], lambda: follow(s, write))
         os.waitpid(child, 0)
-        equal(seen, [(3, NOBODY)])
+        equal(seen, [(what, NOBODY) for what in ("kept", "anomaly", "opened", "anomaly")])

@@ -184,6 +184,7 @@ static int setup(void **state)
 {
 	const struct api_config config = { .max_connections = 4,
 	                                   .max_connections_uid = 4,
+	                                   .subscriber_queue = 16,
 	                                   .request_timeout_us = 60 * USEC_PER_SEC,
 	                                   .users_see_own = true,
 	                                   .group = (gid_t)-1 };
@@ -467,6 +468,56 @@ static void lost_anomalies_are_counted(void **state)
 	assert_int_equal(missed, 1000);
 }
 
+/* What was told while nobody read is sent as far as it is kept: what the log let go of is missed, like what did not fit into
+ * the queue. */
+static void subscribers_get_what_is_left(void **state)
+{
+	struct world *w = *state;
+	struct wire_reply reply;
+	int64_t missed = 0;
+
+	script.stacks = 1;
+	call(w, "Subscribe", "{\"limit\":10}", true);
+	receive(w, &reply);
+	assert_null(reply.error);
+	assert_true(reply.continues);
+	script.anomalies = 40;
+	for (unsigned i = 1; i <= script.anomalies; i++)
+		api_publish_anomaly(w->api, &(struct store_anomaly){ .id = i, .time_us = i });
+	script.lost_anomalies = 30;
+	receive(w, &reply);
+	/* Of the last 16 the first six are gone. */
+	assert_int_equal(json_length(json_get(reply.parameters, "events")), 10);
+	assert_int_equal(json_get_int(reply.parameters, "missed", &missed), 1);
+	assert_int_equal(missed, 30);
+	assert_int_equal(w->api->status.dropped, 24);
+}
+
+/* A page that is full begins another one, in what was kept before and in what comes. */
+static void subscriptions_come_in_pages(void **state)
+{
+	struct world *w = *state;
+	struct wire_reply reply;
+	unsigned got = 0, pages = 0;
+
+	script.stacks = 10;
+	script.anomalies = 10;
+	script.depth = 140;
+	script.long_names = true;
+	call(w, "Subscribe", "{\"limit\":10}", true);
+	for (unsigned half = 1; half <= 2; half++) {
+		for (; got < half * 10; pages++) {
+			receive(w, &reply);
+			assert_null(reply.error);
+			got += json_length(json_get(reply.parameters, "events"));
+		}
+		for (unsigned i = 1; i <= script.anomalies; i++)
+			api_publish_anomaly(w->api, &(struct store_anomaly){ .id = i, .time_us = i });
+	}
+	assert_int_equal(got, 20);
+	assert_true(pages > 4);
+}
+
 static void failures_are_told(void **state)
 {
 	static const char *const methods[] = { "GetFlame", "GetTop", "ListStacks", "ListProcesses",
@@ -505,6 +556,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(the_longest_names_fit, setup, teardown),
 		cmocka_unit_test_setup_teardown(points_come_in_pages, setup, teardown),
 		cmocka_unit_test_setup_teardown(lost_anomalies_are_counted, setup, teardown),
+		cmocka_unit_test_setup_teardown(subscribers_get_what_is_left, setup, teardown),
+		cmocka_unit_test_setup_teardown(subscriptions_come_in_pages, setup, teardown),
 		cmocka_unit_test_setup_teardown(failures_are_told, setup, teardown),
 	};
 

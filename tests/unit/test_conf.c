@@ -135,6 +135,7 @@ static void defaults_are_those_of_the_manual(void **state _unused_)
 	assert_int_equal(c.alert_interval_us, 60 * USEC_PER_SEC);
 	assert_int_equal(c.max_connections, 64);
 	assert_int_equal(c.max_connections_uid, 16);
+	assert_int_equal(c.subscriber_queue, 256);
 	assert_int_equal(c.request_timeout_us, 30 * USEC_PER_SEC);
 	assert_true(c.users_see_own);
 	assert_int_equal(c.log_level, LOG_LEVEL_INFO);
