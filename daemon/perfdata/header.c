@@ -11,7 +11,7 @@ static const char magic[8] = "PERFILE2", magic_swapped[8] = "2ELIFREP", magic_ol
 /* Of a feature that is read as a whole. */
 #define FEATURE_SIZE_MAX (64U << 10)
 
-enum feature { FEATURE_BUILD_ID = 2, FEATURE_OS_RELEASE = 4, FEATURE_EVENT_DESC = 12, FEATURES_MAX = 256 };
+enum feature { FEATURE_BUILD_ID = 2, FEATURE_OS_RELEASE = 4, FEATURE_NR_CPUS = 7, FEATURE_EVENT_DESC = 12, FEATURES_MAX = 256 };
 
 struct section {
 	uint64_t offset, size;
@@ -45,8 +45,7 @@ int header_add_event(struct perfdata *p, const uint8_t *attr, size_t size, uint6
 		return perfdata_damaged(error, offset, "more than %d events", PERFDATA_EVENTS_MAX);
 	memcpy(&a, attr, MIN(size, sizeof(a)));
 	*e = (struct perfdata_event){
-		.type = a.type,
-		.config = a.config,
+		.hz = a.freq ? (uint32_t)MIN((uint64_t)a.sample_freq, (uint64_t)UINT32_MAX) : 0,
 		.sample_type = a.sample_type,
 		.read_format = a.read_format,
 		.branch_sample_type = a.branch_sample_type,
@@ -216,6 +215,8 @@ int header_add_feature(struct perfdata *p, uint64_t feature, struct cursor c)
 
 	if (feature == FEATURE_EVENT_DESC)
 		return take_names(p, c);
+	if (feature == FEATURE_NR_CPUS) /* those that there are, those online */
+		return cursor_skip(&c, sizeof(uint32_t)) && cursor_u32(&c, &p->cpus) ? 0 : -EBADMSG;
 	if (feature != FEATURE_OS_RELEASE)
 		return 0;
 	s = take_string(&c);
@@ -256,7 +257,7 @@ static int read_features(struct perfdata *p, struct perfdata_error *error)
 		}
 		memcpy(&s, source_at(p->source), sizeof(s));
 		at += sizeof(s);
-		if (i != FEATURE_BUILD_ID && i != FEATURE_OS_RELEASE && i != FEATURE_EVENT_DESC)
+		if (i != FEATURE_BUILD_ID && i != FEATURE_OS_RELEASE && i != FEATURE_NR_CPUS && i != FEATURE_EVENT_DESC)
 			continue;
 		r = read_feature(p, i, s);
 		if (r == -EBADMSG)

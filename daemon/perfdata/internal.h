@@ -21,6 +21,7 @@ struct perfdata {
 	struct perfdata_build_id *build_ids;
 	size_t n_build_ids, max_build_ids;
 	char kernel_release[72];
+	uint32_t cpus;
 	struct perfdata_status status;
 	bool ended;
 	int failed; /* what reading ended with */

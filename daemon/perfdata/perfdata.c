@@ -286,6 +286,11 @@ const char *perfdata_kernel_release(const struct perfdata *p)
 	return p->kernel_release;
 }
 
+uint32_t perfdata_cpus(const struct perfdata *p)
+{
+	return p->cpus;
+}
+
 void perfdata_get_status(const struct perfdata *p, struct perfdata_status *ret)
 {
 	*ret = p->status;

@@ -29,8 +29,8 @@ struct perfdata_error {
 
 struct perfdata_event {
 	char name[64]; /* "cpu-clock"; "event 3" when the file doesn't say */
-	uint32_t type;
-	uint64_t config, sample_type, read_format, branch_sample_type, sample_regs_user, sample_regs_intr;
+	uint32_t hz; /* samples a second that were asked for; 0: one each so many events */
+	uint64_t sample_type, read_format, branch_sample_type, sample_regs_user, sample_regs_intr;
 	bool sample_id_all;
 };
 
@@ -96,6 +96,8 @@ int perfdata_next(struct perfdata *p, struct perfdata_record *ret, struct perfda
 size_t perfdata_events(const struct perfdata *p, const struct perfdata_event **ret);
 /* "" when the file doesn't say. */
 const char *perfdata_kernel_release(const struct perfdata *p);
+/* Of the machine that were online; 0 when the file doesn't say. */
+uint32_t perfdata_cpus(const struct perfdata *p);
 /* What the file's table says of an object. */
 struct perfdata_build_id perfdata_build_id(const struct perfdata *p, const char *path);
 void perfdata_get_status(const struct perfdata *p, struct perfdata_status *ret);

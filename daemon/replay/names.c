@@ -20,6 +20,7 @@ enum place { PLACE_PATH, PLACE_KEPT, PLACE_DEBUG, PLACE_NONE };
 
 struct file {
 	char *path;
+	char *base;    /* name */
 	char *unnamed; /* "[base name]" */
 	struct perfdata_build_id build_id;
 	enum place place;
@@ -63,6 +64,7 @@ struct names *names_free(struct names *n)
 	for (size_t i = 0; i < n->n_files; i++) {
 		free(n->files[i].path);
 		free(n->files[i].unnamed);
+		free(n->files[i].base);
 	}
 	free(n->files);
 	map64_free(n->index);
@@ -78,17 +80,21 @@ static bool is_file(const char *path)
 		strncmp(path, "/SYSV", 5) != 0 && strncmp(path, "/anon_hugepage", 14) != 0;
 }
 
-static char *make_unnamed(const char *path)
+static char *make_base(const char *path)
 {
-	const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+	const char *slash = strrchr(path, '/');
+	char *s = strdup(path[0] == '/' && !is_file(path) ? "[anon]" : slash ? slash + 1 : path);
+
+	if (s)
+		sanitize_name(s);
+	return s;
+}
+
+static char *make_unnamed(const char *base)
+{
 	char *s = NULL;
 
-	if (!is_file(path) && path[0] == '/')
-		base = "anon";
-	if (asprintf(&s, path[0] == '[' ? "%s" : "[%s]", base) < 0)
-		return NULL;
-	sanitize_name(s);
-	return s;
+	return base && asprintf(&s, base[0] == '[' ? "%s" : "[%s]", base) >= 0 ? s : NULL;
 }
 
 uint64_t names_add_file(struct names *n, const char *path, struct perfdata_build_id id)
@@ -102,13 +108,15 @@ uint64_t names_add_file(struct names *n, const char *path, struct perfdata_build
 		return 0;
 	*file = (struct file){
 		.path = strdup(path),
-		.unnamed = make_unnamed(path),
+		.base = make_base(path),
 		.build_id = id,
 		.place = is_file(path) || streq(path, "[vdso]") ? PLACE_PATH : PLACE_NONE,
 	};
+	file->unnamed = make_unnamed(file->base);
 	if (!file->path || !file->unnamed || map64_put(n->index, key, n->n_files) < 0) {
 		free(file->path);
 		free(file->unnamed);
+		free(file->base);
 		*file = (struct file){};
 		return 0;
 	}
@@ -211,11 +219,13 @@ static bool name_frame(struct names *n, struct names_frame *frame)
 	const struct function *f;
 	struct object *object;
 
-	frame->name = file->unnamed; /* until there is a better one */
 	if (frame->file == 0) {
 		frame->name = "[unknown]";
+		frame->object = "";
 		return true;
 	}
+	frame->name = file->unnamed; /* until there is a better one */
+	frame->object = file->base;
 	object = file_object(n, file, false);
 	f = object && object->identified ? object_find(object, frame->offset) : NULL;
 	if (!object || f) {

@@ -23,6 +23,7 @@ struct names_frame {
 	bool is_named;         /* name is the caller's; else it is filled in */
 	uint64_t file, offset; /* as names_add_file() gave, and bytes into it */
 	const char *name;      /* the function's; "[file]" when none covers the offset; "[unknown]". Good until the next call */
+	const char *object;    /* base name of the file, "[kernel]", "" when it isn't known; the caller's when is_named */
 };
 
 /* Waits for the parser, for some seconds at most. */

@@ -56,7 +56,8 @@ static void take_mapping(struct reading *r, const struct perfdata_record *record
 	if (id.size == 0)
 		id = perfdata_build_id(r->file, record->mapping.path);
 	file = names_add_file(r->names, record->mapping.path, id);
-	tasks_map(r->tasks, record->pid, record->mapping.start, record->mapping.size, record->mapping.offset, file);
+	tasks_map(r->tasks, record->pid, record->mapping.start, record->mapping.size, record->mapping.offset, file,
+		  record->mapping.path);
 }
 
 /* ---- samples ---- */
@@ -72,7 +73,7 @@ static int kernel_frame(struct reading *r, uint64_t address, struct names_frame 
 			return e;
 	}
 	name = kernel_names_find(r->kernel, address);
-	*ret = (struct names_frame){ .is_named = true, .name = name ? name : "[kernel]" };
+	*ret = (struct names_frame){ .is_named = true, .name = name ? name : "[kernel]", .object = "[kernel]" };
 	return 0;
 }
 
@@ -130,13 +131,21 @@ static int make_frames(struct reading *r, const struct perfdata_record *record, 
 
 static int take_sample(struct reading *r, const struct perfdata_record *record)
 {
-	struct stack stack = { .value = r->options->periods ? record->sample.period : 1, .frames = r->frames };
+	struct stack stack = {
+		.value = r->options->periods ? record->sample.period : 1,
+		.frames = r->frames,
+		.time_ns = record->time,
+		.period = record->sample.period,
+		.pid = record->pid,
+	};
+	const struct perfdata_event *events;
+	struct task_process process;
 	char comm[TASK_NAME_SIZE];
 	int e;
 
 	if (r->event == ANY_EVENT)
 		r->event = record->sample.event;
-	if (record->sample.event != r->event) {
+	if (record->sample.event != r->event && !r->options->all_events) {
 		r->others++;
 		return 0;
 	}
@@ -145,7 +154,15 @@ static int take_sample(struct reading *r, const struct perfdata_record *record)
 	if (e < 0)
 		return e;
 	names_resolve(r->names, r->frames, stack.n);
+	(void)perfdata_events(r->file, &events);
+	tasks_get_process(r->tasks, record->pid, &process);
 	stack.comm = tasks_get_name(r->tasks, record->tid, comm);
+	stack.event = events[record->sample.event].name;
+	stack.hz = events[record->sample.event].hz;
+	stack.cpus = perfdata_cpus(r->file);
+	stack.begun_ns = process.begun_ns;
+	stack.process_comm = process.comm;
+	stack.exe = process.exe;
 	return r->fn(r->userdata, &stack);
 }
 
@@ -158,10 +175,11 @@ static int take(struct reading *r, const struct perfdata_record *record)
 		take_mapping(r, record);
 		return 0;
 	case PERFDATA_COMM:
-		tasks_name(r->tasks, record->pid, record->tid, record->comm.name, record->comm.exec);
+		tasks_name(r->tasks, record->pid, record->tid, record->comm.name, record->comm.exec, record->time);
 		return 0;
 	case PERFDATA_FORK:
-		tasks_fork(r->tasks, record->pid, record->tid, record->fork.parent_pid, record->fork.parent_tid, record->fork.exec);
+		tasks_fork(r->tasks, record->pid, record->tid, record->fork.parent_pid, record->fork.parent_tid, record->fork.exec,
+			   record->time);
 		return 0;
 	case PERFDATA_EXIT:
 		tasks_exit(r->tasks, record->tid);

@@ -24,26 +24,50 @@ struct text {
 	enum kind kind;
 	bool open;    /* a sample whose frames are being read */
 	bool skipped; /* it is of another event */
-	char comm[64], event[64];
-	uint64_t period;
+	bool any_event; /* all, or there was none yet */
+	uint64_t others;
+	char comm[64], event[64], wanted[64];
+	char exe[68]; /* "[comm]" */
+	uint64_t time_ns, period;
+	uint32_t tid;
 	size_t n, used;
 	struct names_frame frames[STACK_FRAMES_MAX];
 	char names[TEXT_MAX];
 };
 
-static void put_frame(struct text *t, const char *name, size_t n)
+static const char *keep(struct text *t, const char *name, size_t n)
 {
-	if (t->n == STACK_FRAMES_MAX || n >= TEXT_MAX - t->used)
-		return;
-	memcpy(t->names + t->used, name, n);
-	t->names[t->used + n] = '\0';
-	t->frames[t->n++] = (struct names_frame){ .is_named = true, .name = t->names + t->used };
+	char *kept = t->names + t->used;
+
+	memcpy(kept, name, n);
+	kept[n] = '\0';
 	t->used += n + 1;
+	return kept;
+}
+
+static void put_frame(struct text *t, const char *name, size_t n, const char *object, size_t n_object)
+{
+	struct names_frame *f = &t->frames[t->n];
+
+	if (t->n == STACK_FRAMES_MAX || n + n_object + 2 > TEXT_MAX - t->used)
+		return;
+	*f = (struct names_frame){ .is_named = true, .name = keep(t, name, n), .object = keep(t, object, n_object) };
+	t->n++;
 }
 
 static int end_stack(struct text *t)
 {
-	struct stack stack = { .comm = t->comm, .frames = t->frames, .n = t->n };
+	struct stack stack = {
+		.comm = t->comm,
+		.frames = t->frames,
+		.n = t->n,
+		.event = t->event,
+		.time_ns = t->time_ns,
+		.period = t->period,
+		.pid = t->tid,
+		.process_comm = t->comm,
+		.exe = t->exe,
+	};
 	bool told = t->open && !t->skipped;
 
 	stack.value = t->options->periods ? t->period : 1;
@@ -80,7 +104,7 @@ static bool is_thread(const char *word, size_t n)
 }
 
 /* The thread is the last word of its form before the time, and what is before it is the name, which may have blanks. */
-static bool find_head(const char *line, const char **ret_comm_end, const char **ret_rest)
+static bool find_head(const char *line, const char **ret_thread, const char **ret_time)
 {
 	const char *thread = NULL;
 
@@ -88,8 +112,8 @@ static bool find_head(const char *line, const char **ret_comm_end, const char **
 		size_t n = strcspn(word, " \t");
 
 		if (is_time(word, n)) {
-			*ret_comm_end = thread;
-			*ret_rest = skip_blanks(word + n);
+			*ret_thread = thread;
+			*ret_time = word;
 			return thread != NULL;
 		}
 		if (word > line && is_thread(word, n))
@@ -98,24 +122,31 @@ static bool find_head(const char *line, const char **ret_comm_end, const char **
 	return false;
 }
 
+/* As the native reader has it: the base name of a file, "[kernel]". *n is its length, in and out. */
+static const char *object_name(const char *object, size_t *n)
+{
+	const char *slash = memrchr(object, '/', *n);
+
+	if (*n == strlen("[unknown]") && strncmp(object, "[unknown]", *n) == 0) {
+		*n = 0;
+	} else if (strncmp(object, "[kernel.kallsyms]", strlen("[kernel.kallsyms]")) == 0) {
+		*n = strlen("[kernel]");
+		return "[kernel]";
+	} else if (slash && object[0] != '[') {
+		*n -= (size_t)(slash + 1 - object);
+		return slash + 1;
+	}
+	return object;
+}
+
 /* What the native reader calls code without a name: by its object. */
 static void put_unnamed(struct text *t, const char *object, size_t n)
 {
 	char name[256];
-	const char *slash = memrchr(object, '/', n);
 
-	if (n == 0 || strncmp(object, "[unknown]", n) == 0)
-		copy_string(name, sizeof(name), "[unknown]");
-	else if (strncmp(object, "[kernel.kallsyms]", n) == 0)
-		copy_string(name, sizeof(name), "[kernel]");
-	else if (object[0] == '[')
-		snprintf(name, sizeof(name), "%.*s", (int)MIN(n, sizeof(name) - 1), object);
-	else {
-		const char *base = slash ? slash + 1 : object;
-
-		snprintf(name, sizeof(name), "[%.*s]", (int)MIN(n - (size_t)(base - object), sizeof(name) - 3), base);
-	}
-	put_frame(t, name, strlen(name));
+	n = MIN(n, sizeof(name) - 3);
+	snprintf(name, sizeof(name), n == 0 ? "[unknown]" : object[0] == '[' ? "%.*s" : "[%.*s]", (int)n, object);
+	put_frame(t, name, strlen(name), object, n);
 }
 
 /* Without "+0x19". */
@@ -127,24 +158,42 @@ static size_t name_length(const char *name, size_t n)
 	return n;
 }
 
+/* What is between the last parenthesis and its partner: names have some, too, and paths "(deleted)". NULL: there is none. */
+static const char *find_object(const char *line, size_t *ret_n)
+{
+	const char *end = strrchr(line, ')');
+	size_t depth = 0;
+
+	for (const char *p = end; p && p > line; p--) {
+		depth += *p == ')';
+		depth -= *p == '(';
+		if (depth == 0 && p[-1] == ' ') {
+			*ret_n = strcspn(p + 1, " )");
+			return p + 1;
+		}
+	}
+	return NULL;
+}
+
 /* "55d0c3a4b1a9 inner+0x19 (/usr/bin/program)" */
 static bool take_frame(struct text *t, const char *line)
 {
-	const char *name, *object = NULL;
-	size_t digits, n;
+	const char *name, *object = NULL, *base = "";
+	size_t digits, n, n_base = 0;
 
 	line = skip_blanks(line);
 	digits = strspn(line, "0123456789abcdef");
 	if (digits == 0 || (line[digits] != ' ' && line[digits] != '\t'))
 		return false;
 	name = skip_blanks(line + digits);
-	for (const char *p = name; (p = strstr(p, " (")); p++)
-		object = p + 2; /* the last: names have parentheses, too */
-	n = name_length(name, object ? (size_t)(object - 2 - name) : strlen(name));
-	if (object && n == strlen("[unknown]") && strncmp(name, "[unknown]", n) == 0)
-		put_unnamed(t, object, strcspn(object, ")"));
+	object = find_object(name, &n_base);
+	n = name_length(name, object ? (size_t)(MAX(object - 2, name) - name) : strlen(name));
+	if (object)
+		base = object_name(object, &n_base);
+	if (n == strlen("[unknown]") && strncmp(name, "[unknown]", n) == 0)
+		put_unnamed(t, base, n_base);
 	else
-		put_frame(t, name, n);
+		put_frame(t, name, n, base, n_base);
 	return true;
 }
 
@@ -166,9 +215,21 @@ static const char *take_event(struct text *t, const char *rest)
 	return skip_blanks(rest + n);
 }
 
+/* ns of "4794564.109216:", of which nine digits of the fraction count. */
+static uint64_t parse_time(const char *time)
+{
+	uint64_t ns = 0, digit = NSEC_PER_SEC;
+
+	for (const char *c = strchr(time, '.') + 1; *c >= '0' && *c <= '9' && digit > 1; c++) {
+		digit /= 10;
+		ns += (uint64_t)(*c - '0') * digit;
+	}
+	return MIN(strtoull(time, NULL, 10), UINT64_MAX / NSEC_PER_SEC - 1) * NSEC_PER_SEC + ns;
+}
+
 static int take_script_line(struct text *t, const char *line)
 {
-	const char *comm_end, *rest;
+	const char *thread, *end, *time;
 	int r;
 
 	if (line[0] == '#')
@@ -177,19 +238,27 @@ static int take_script_line(struct text *t, const char *line)
 		return end_stack(t);
 	if (t->open && isspace((unsigned char)line[0]) && take_frame(t, line))
 		return 0;
-	if (!find_head(line, &comm_end, &rest))
+	if (!find_head(line, &thread, &time))
 		return t->open ? 0 : -EBADMSG; /* more of the event's own text */
 	r = end_stack(t);
 	if (r < 0)
 		return r;
 	line = skip_blanks(line);
-	while (comm_end > line && isspace((unsigned char)comm_end[-1]))
-		comm_end--;
-	snprintf(t->comm, sizeof(t->comm), "%.*s", (int)MIN((size_t)(comm_end - line), sizeof(t->comm) - 1), line);
-	rest = take_event(t, rest);
-	t->skipped = t->options->event && !streq(t->event, t->options->event);
+	for (end = thread; end > line && isspace((unsigned char)end[-1]);)
+		end--;
+	snprintf(t->comm, sizeof(t->comm), "%.*s", (int)MIN((size_t)(end - line), sizeof(t->comm) - 1), line);
+	snprintf(t->exe, sizeof(t->exe), "[%s]", t->comm);
+	t->tid = (uint32_t)strtoul(thread, NULL, 10);
+	t->time_ns = parse_time(time);
+	line = take_event(t, skip_blanks(skip_word(time)));
+	if (t->any_event && !t->options->all_events) {
+		copy_string(t->wanted, sizeof(t->wanted), t->event);
+		t->any_event = false;
+	}
+	t->skipped = !t->any_event && !streq(t->event, t->wanted);
+	t->others += t->skipped;
 	t->open = true;
-	(void)take_frame(t, rest);
+	(void)take_frame(t, line);
 	return 0;
 }
 
@@ -208,7 +277,7 @@ static int take_folded_line(struct text *t, char *line)
 	t->n = 0;
 	(void)strsep(&line, ";");
 	while ((name = strsep(&line, ";")) && t->n < STACK_FRAMES_MAX)
-		t->frames[t->n++] = (struct names_frame){ .is_named = true, .name = name };
+		t->frames[t->n++] = (struct names_frame){ .is_named = true, .name = name, .object = "" };
 	for (size_t i = 0; i < t->n / 2; i++) {
 		struct names_frame f = t->frames[i];
 
@@ -253,6 +322,9 @@ int perf_text_read(struct source *source, const struct stack_options *options, s
 	t->options = options;
 	t->fn = fn;
 	t->userdata = userdata;
+	t->any_event = !options->event;
+	if (options->event)
+		copy_string(t->wanted, sizeof(t->wanted), options->event);
 	while ((r = source_line(source, LINE_SIZE_MAX, &line)) > 0) {
 		n++;
 		r = take_line(t, line);
@@ -265,5 +337,9 @@ int perf_text_read(struct source *source, const struct stack_options *options, s
 			    t->kind == KIND_FOLDED ? "not a folded stack (comm;caller;callee 12)"
 						   : "neither a file of perf record, nor what perf script prints, nor folded stacks");
 	}
-	return r < 0 ? r : end_stack(t);
+	if (r >= 0)
+		r = end_stack(t);
+	if (t->others > 0)
+		log_warning("%llu samples are of other events than %s; --event=NAME chooses", (unsigned long long)t->others, t->wanted);
+	return r;
 }

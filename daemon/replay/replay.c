@@ -9,13 +9,18 @@
 #include "perf_file.h"
 #include "perf_text.h"
 #include "perfdata.h"
+#include "report.h"
 
 #define LINE_SIZE_MAX (256U << 10) /* of a folded stack; frames beyond are left out */
 #define MAGIC_SIZE 8
+/* Recordings are short against a day: in a quarter of an hour one false alarm is to be expected. */
+#define FALSE_ALARMS_DEFAULT 100
+#define FALSE_ALARMS_MAX 100000
 
 struct options {
 	const char *path;
-	bool folded;
+	bool folded, report;
+	double false_alarms_per_day;
 	struct stack_options stack;
 };
 
@@ -28,19 +33,24 @@ static void help(void)
 	     "\n"
 	     "  -h --help              Show this help\n"
 	     "     --folded            Print folded stacks: comm;outermost;...;innermost samples\n"
-	     "     --event=NAME        Of samples of this event; else of the event that comes first\n"
-	     "     --periods           Add up periods (ns, cycles) instead of samples");
+	     "     --report            Print what stackd would have told: anomalies and incidents\n"
+	     "     --event=NAME        Of samples of this event; else of the event that comes first,\n"
+	     "                         of a report all\n"
+	     "     --periods           Add up periods (ns, cycles) instead of samples\n"
+	     "     --false-alarms-per-day=NUMBER  That a report may have; 100");
 }
 
 /* 1: go on; 0: done; negative: wrong usage, and said so. */
 static int parse_arguments(int argc, char *argv[], struct options *ret)
 {
-	enum { FOLDED = 256, EVENT, PERIODS };
+	enum { FOLDED = 256, REPORT, EVENT, PERIODS, ALARMS };
 	static const struct option options[] = {
 		{ "help", no_argument, NULL, 'h' },
 		{ "folded", no_argument, NULL, FOLDED },
+		{ "report", no_argument, NULL, REPORT },
 		{ "event", required_argument, NULL, EVENT },
 		{ "periods", no_argument, NULL, PERIODS },
+		{ "false-alarms-per-day", required_argument, NULL, ALARMS },
 		{},
 	};
 	int c;
@@ -53,11 +63,21 @@ static int parse_arguments(int argc, char *argv[], struct options *ret)
 		case FOLDED:
 			ret->folded = true;
 			break;
+		case REPORT:
+			ret->report = true;
+			break;
 		case EVENT:
 			ret->stack.event = optarg;
 			break;
 		case PERIODS:
 			ret->stack.periods = true;
+			break;
+		case ALARMS:
+			if (parse_double(optarg, &ret->false_alarms_per_day) < 0 || ret->false_alarms_per_day < 0.01 ||
+			    ret->false_alarms_per_day > FALSE_ALARMS_MAX) {
+				log_error("--false-alarms-per-day=%s: not a number from 0.01 to %d", optarg, FALSE_ALARMS_MAX);
+				return -EINVAL;
+			}
 			break;
 		default:
 			return -EINVAL; /* getopt_long() has said why */
@@ -66,10 +86,11 @@ static int parse_arguments(int argc, char *argv[], struct options *ret)
 		log_error("replay takes one FILE; try stackd replay --help");
 		return -EINVAL;
 	}
-	if (!ret->folded) {
-		log_error("replay: say what to print: --folded");
+	if (ret->folded == ret->report) {
+		log_error("replay prints either --folded stacks or a --report");
 		return -EINVAL;
 	}
+	ret->stack.all_events = ret->report && !ret->stack.event;
 	ret->path = argv[optind];
 	return 1;
 }
@@ -207,13 +228,38 @@ static int replay_folded(const struct options *options)
 	return r;
 }
 
+static int replay_report(const struct options *options)
+{
+	const struct report_config config = { .false_alarms_per_day = options->false_alarms_per_day };
+	_cleanup_(report_freep) struct report *report = NULL;
+	_cleanup_(source_closep) struct source *source = NULL;
+	struct stack_error error = {};
+	int r, w;
+
+	r = source_open(&source, options->path);
+	if (r >= 0)
+		r = report_new(&report, &config);
+	if (r >= 0)
+		r = read_stacks(source, &options->stack, report_add, report, &error);
+	if (r == -E2BIG)
+		snprintf(error.what, sizeof(error.what), "longer than %u days; what came before is shown", REPORT_TICKS_MAX / 86400);
+	if (r < 0)
+		tell_error(options->path, r, &error);
+	w = report ? report_write(report, stdout) : 0;
+	if (w == -ENODATA && r >= 0)
+		log_error("%s: there is nothing to score: record with -e cpu-clock -g, and look at all of a minute at least", options->path);
+	else if (w < 0 && w != -ENODATA)
+		log_error("can't write the report: %s", strerror(-w));
+	return r < 0 ? r : w;
+}
+
 int replay_main(int argc, char *argv[])
 {
-	struct options options = {};
+	struct options options = { .false_alarms_per_day = FALSE_ALARMS_DEFAULT };
 	int r;
 
 	r = parse_arguments(argc, argv, &options);
 	if (r > 0)
-		r = replay_folded(&options);
+		r = options.report ? replay_report(&options) : replay_folded(&options);
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -7,10 +7,20 @@
 #define STACK_FRAMES_MAX NAMES_FRAMES_MAX
 
 struct stack {
-	const char *comm; /* as recorded */
+	const char *comm; /* of the thread, as recorded */
 	uint64_t value;   /* samples, or what the event counts */
 	const struct names_frame *frames; /* innermost first */
 	size_t n;
+
+	/* What folded stacks don't have. */
+	const char *event;
+	uint64_t time_ns; /* of the recording's clock; 0: there is none */
+	uint64_t period;
+	uint32_t hz;      /* that were asked for; 0: a fixed period was, or it isn't known */
+	uint32_t pid;     /* of text: the thread */
+	uint32_t cpus;    /* of the machine; 0: not known */
+	uint64_t begun_ns;
+	const char *process_comm, *exe;
 };
 
 /* Negative errno ends the reading. What it is given is good until it returns. */
@@ -18,6 +28,7 @@ typedef int (*stack_fn)(void *userdata, const struct stack *stack);
 
 struct stack_options {
 	const char *event; /* NULL: that of the first sample */
+	bool all_events;
 	bool periods;      /* a sample stands for its period (ns, cycles), not for 1 */
 };
 

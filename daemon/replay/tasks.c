@@ -9,7 +9,8 @@
 struct task {
 	uint32_t tid;
 	bool ended;
-	char name[TASK_NAME_SIZE];
+	char name[TASK_NAME_SIZE], exe[TASK_EXE_SIZE];
+	uint64_t begun_ns; /* or when it executed something else */
 	struct mappings mappings; /* of a process; in each its file's number, and no path */
 };
 
@@ -103,12 +104,15 @@ static struct task *get(struct tasks *t, uint32_t tid)
 	return task;
 }
 
-void tasks_name(struct tasks *t, uint32_t pid, uint32_t tid, const char *name, bool exec)
+void tasks_name(struct tasks *t, uint32_t pid, uint32_t tid, const char *name, bool exec, uint64_t time_ns)
 {
 	struct task *task = get(t, tid), *process = exec ? find(t, pid) : NULL;
 
-	if (process)
+	if (process) {
 		forget_mappings(t, process);
+		process->exe[0] = '\0';
+		process->begun_ns = time_ns;
+	}
 	if (!task)
 		return;
 	task->ended = false;
@@ -122,7 +126,7 @@ static void copy_mappings(struct tasks *t, struct task *to, const struct task *f
 	t->n_mappings += to->mappings.n;
 }
 
-void tasks_fork(struct tasks *t, uint32_t pid, uint32_t tid, uint32_t parent_pid, uint32_t parent_tid, bool exec)
+void tasks_fork(struct tasks *t, uint32_t pid, uint32_t tid, uint32_t parent_pid, uint32_t parent_tid, bool exec, uint64_t time_ns)
 {
 	struct task *task = get(t, tid);
 	const struct task *parent = find(t, parent_tid), *process = find(t, parent_pid);
@@ -135,8 +139,11 @@ void tasks_fork(struct tasks *t, uint32_t pid, uint32_t tid, uint32_t parent_pid
 	if (pid == parent_pid || tid != pid)
 		return;
 	forget_mappings(t, task);
-	if (process && process != task && !exec)
+	task->begun_ns = time_ns;
+	if (process && process != task && !exec) {
+		copy_string(task->exe, sizeof(task->exe), process->exe);
 		copy_mappings(t, task, process);
+	}
 }
 
 void tasks_exit(struct tasks *t, uint32_t tid)
@@ -151,7 +158,7 @@ void tasks_exit(struct tasks *t, uint32_t tid)
 	t->next_ended = (t->next_ended + 1) % ENDED_MAX;
 }
 
-void tasks_map(struct tasks *t, uint32_t pid, uint64_t start, uint64_t size, uint64_t offset, uint64_t file)
+void tasks_map(struct tasks *t, uint32_t pid, uint64_t start, uint64_t size, uint64_t offset, uint64_t file, const char *path)
 {
 	struct task *process = get(t, pid);
 	struct mapping m = { .start = start, .end = start + size, .offset = offset, .object = file };
@@ -160,6 +167,8 @@ void tasks_map(struct tasks *t, uint32_t pid, uint64_t start, uint64_t size, uin
 	if (!process || size == 0 || m.end < start)
 		return;
 	before = process->mappings.n;
+	if (process->exe[0] == '\0' && path[0] == '/')
+		copy_string(process->exe, sizeof(process->exe), path);
 	if (t->n_mappings + 2 > TASKS_MAPPINGS_MAX || !(m.path = strdup(""))) {
 		t->dropped++;
 		return;
@@ -179,6 +188,19 @@ const char *tasks_get_name(const struct tasks *t, uint32_t tid, char buffer[stat
 		return "swapper";
 	snprintf(buffer, TASK_NAME_SIZE, ":%d", (int)tid);
 	return buffer;
+}
+
+void tasks_get_process(const struct tasks *t, uint32_t pid, struct task_process *ret)
+{
+	const struct task *process = find(t, pid);
+	char comm[TASK_NAME_SIZE];
+
+	*ret = (struct task_process){ .begun_ns = process ? process->begun_ns : 0 };
+	copy_string(ret->comm, sizeof(ret->comm), tasks_get_name(t, pid, comm));
+	if (process && process->exe[0] != '\0')
+		copy_string(ret->exe, sizeof(ret->exe), process->exe);
+	else
+		snprintf(ret->exe, sizeof(ret->exe), "[%s]", ret->comm);
 }
 
 bool tasks_find(const struct tasks *t, uint32_t pid, uint64_t address, uint64_t *ret_file, uint64_t *ret_offset)

@@ -182,9 +182,9 @@ static void end_data(struct image *i)
 /* Features: build IDs, the kernel's release, the names of events. */
 static void put_features(struct image *i)
 {
-	static const uint64_t bits = 1 << 2 | 1 << 4 | 1 << 12;
+	static const uint64_t bits = 1 << 2 | 1 << 4 | 1 << 7 | 1 << 12;
 	static const uint8_t id[24] = { 1, 2, 3, [20] = 20 };
-	uint64_t sections[6] = {};
+	uint64_t sections[8] = {};
 	size_t at = i->n, record;
 
 	memcpy(i->bytes + 72, &bits, sizeof(bits));
@@ -201,6 +201,10 @@ static void put_features(struct image *i)
 	put_string(i, "6.1.0-release");
 	sections[3] = i->n - sections[2];
 	sections[4] = i->n;
+	put_u32(i, 8); /* CPUs: that there are, online */
+	put_u32(i, 6);
+	sections[5] = i->n - sections[4];
+	sections[6] = i->n;
 	put_u32(i, 2);
 	put_u32(i, 8);
 	for (unsigned e = 0; e < 2; e++) {
@@ -210,7 +214,7 @@ static void put_features(struct image *i)
 		put_string(i, e ? "page-faults" : "cpu-clock:u");
 		put_u64(i, 7);
 	}
-	sections[5] = i->n - sections[4];
+	sections[7] = i->n - sections[6];
 	memcpy(i->bytes + at, sections, sizeof(sections));
 }
 
@@ -224,7 +228,7 @@ static void make_whole(struct image *i)
 	put_comm(i, 100, "program", 10);
 	put_mapping(i, 100, 0x5000, "/usr/bin/program", 20);
 	end_record(i, begin_record(i, TYPE_FINISHED_ROUND, 0));
-	put_sample(i, 9, 100, 60, 0x5012, 0x5020);
+	put_sample(i, 9, 100, 35, 0x5012, 0x5020);
 	put_lost(i, PERF_RECORD_LOST, 5);
 	put_lost(i, PERF_RECORD_LOST_SAMPLES, 6);
 	end_record(i, begin_record(i, TYPE_FINISHED_ROUND, 0));
@@ -323,8 +327,8 @@ static const char whole[] = "0 comm 100 before exec\n"
 			    "10 comm 100 program exec\n"
 			    "20 map 100 5000+1000 at 2000 /usr/bin/program 20:abcd code\n"
 			    "30 sample 100/101 event 0 period 1007 5010 5020\n"
+			    "35 sample 100/101 event 1 period 1009 5012 5020\n"
 			    "40 sample 100/101 event 1 period 1008 5011 5020\n"
-			    "60 sample 100/101 event 1 period 1009 5012 5020\n"
 			    "70 sample 100/101 event 0 period 1007 5013 5020\n";
 
 static void test_records_come_in_the_order_of_their_time(void **state _unused_)
@@ -358,6 +362,7 @@ static void test_features(void **state _unused_)
 	assert_string_equal(events[0].name, "cpu-clock:u");
 	assert_string_equal(events[1].name, "page-faults");
 	assert_string_equal(perfdata_kernel_release(t.file), "6.1.0-release");
+	assert_int_equal(perfdata_cpus(t.file), 6);
 	assert_int_equal(perfdata_build_id(t.file, "/usr/bin/known").size, 20);
 	assert_int_equal(perfdata_build_id(t.file, "/usr/bin/known").bytes[2], 3);
 	assert_int_equal(perfdata_build_id(t.file, "/usr/bin/other").size, 0);
