@@ -218,18 +218,40 @@ struct unwind_frame {
 	u64 bp, ip;
 };
 
+/* Where code that keeps a frame pointer was interrupted. */
+enum unwind_place {
+	UNWIND_IN_FRAME,
+	UNWIND_BEFORE_PUSH, /* of rbp, or at the return: the return address is on top of the stack */
+	UNWIND_BEHIND_PUSH, /* rbp is on top of it */
+};
+
+static __always_inline enum unwind_place unwind_place(struct unwind_context *c, bool exact, bool remote)
+{
+	u32 code;
+
+	if (!exact || !unwind_read(&code, sizeof code, c->walk->ip, c->task, remote))
+		return UNWIND_IN_FRAME;
+	if ((code & 0xff) == 0xc3 /* ret */ || code == 0xe5894855 /* push %rbp; mov %rsp,%rbp */)
+		return UNWIND_BEFORE_PUSH;
+	return (code & 0xffffff) == 0xe58948 /* mov %rsp,%rbp */ ? UNWIND_BEHIND_PUSH : UNWIND_IN_FRAME;
+}
+
 /* Where there is no table. What is found is believed if it is code. */
-static __always_inline long unwind_by_frame_pointer(struct unwind_context *c, u32 otherwise, bool remote)
+static __always_inline long unwind_by_frame_pointer(struct unwind_context *c, u32 otherwise, bool exact, bool remote)
 {
 	struct unwind_walk *w = c->walk;
+	enum unwind_place place = unwind_place(c, exact, remote);
 	struct unwind_frame frame;
+	u64 at = place == UNWIND_IN_FRAME ? w->bp : place == UNWIND_BEFORE_PUSH ? w->sp - 8 : w->sp;
 
 	w->frame_pointers = 1;
-	if (w->bp_lost || w->bp < w->sp || !unwind_read(&frame, sizeof frame, w->bp, c->task, remote))
+	if ((place == UNWIND_IN_FRAME && (w->bp_lost || w->bp < w->sp)) || !unwind_read(&frame, sizeof frame, at, c->task, remote))
 		return unwind_stop(w, otherwise);
 	if (!frame.ip)
 		return unwind_stop(w, STACKD_UNWIND_COMPLETE);
-	w->sp = w->bp + sizeof frame;
+	if (place == UNWIND_BEFORE_PUSH)
+		frame.bp = w->bp; /* what lies below the return address is nothing yet */
+	w->sp = at + sizeof frame;
 	w->ip = frame.ip;
 	w->bp = frame.bp;
 	w->exact = 0;
@@ -324,13 +346,13 @@ static __always_inline long unwind_step(struct unwind_context *c, bool remote)
 
 	stack->user[n & (STACKD_USER_FRAMES - 1)] = w->ip + (n && (exact || signal));
 	*(volatile u16 *)&stack->n_user = n + 1;
-	if (rule)
+	if (rule && rule->cfa != UNWIND_CFA_FRAME_POINTER)
 		return unwind_apply(c, rule, remote);
-	if (found && w->object < STACKD_UNWIND_OBJECTS)
+	if (!rule && found && w->object < STACKD_UNWIND_OBJECTS)
 		return unwind_stop(w, STACKD_UNWIND_ROW);
 	if (!found || w->object == STACKD_UNWIND_NOT_YET)
 		unwind_want(stack, w->ip);
-	return unwind_by_frame_pointer(c, found ? STACKD_UNWIND_TABLE : STACKD_UNWIND_MAPPING, remote);
+	return unwind_by_frame_pointer(c, rule ? STACKD_UNWIND_ROW : found ? STACKD_UNWIND_TABLE : STACKD_UNWIND_MAPPING, exact, remote);
 }
 
 static long unwind_step_current(u64 i, struct unwind_context *c)

@@ -30,6 +30,8 @@ enum unwind_cfa {
 	UNWIND_CFA_AT_RBP,      /* *(rbp + cfa_offset): functions that realign their stack */
 	UNWIND_CFA_SIGNAL,      /* signal frame: rsp, rip, rbp are saved at rsp + cfa_offset, + 8, - 40 (struct sigcontext),
 	                           and rip is where it was interrupted, not a return address */
+	UNWIND_CFA_FRAME_POINTER, /* much code that .eh_frame says nothing of and that keeps frame pointers: made by a compiler
+	                             of its own and linked in, as V8's built-in functions are */
 	UNWIND_CFA_N,
 };
 
@@ -53,7 +55,7 @@ _Static_assert(sizeof(struct unwind_rule) == 8, "shared with the programs");
 /* What the parser writes into a memfd: header, segments, pages, rules, rows, each table right behind the one before.
  * Rule 0 is the one of UNWIND_CFA_NONE. */
 #define UNWIND_TABLE_MAGIC 0x64776e75u
-#define UNWIND_TABLE_VERSION 2u
+#define UNWIND_TABLE_VERSION 3u
 #define UNWIND_TABLE_SEGMENTS_MAX 16
 
 struct unwind_table_header {

@@ -13,6 +13,7 @@
 #define ASK_AGAIN_MAX 64
 #define TOTAL_SEED 0x746f74616c /* keeps the keys of totals apart from raw stack ids */
 #define UNIT_SEED 0x756e6974
+#define TRUNCATED_SEED 0x7472756e63
 /* Units that were told and whose stacks are not there yet. Names take a tick or two. */
 #define AWAITED_MAX 8
 #define AWAITED_TICKS 3
@@ -190,6 +191,9 @@ static int resolve_stack(struct pipeline *p, uint64_t raw_id, uint64_t *ret_stac
 	r = symbols_resolve(p->rooms.symbols, &key, raw.kernel, raw.n_kernel, raw.user, raw.n_user, frames, &n, &stack_id);
 	if (r < 0)
 		return r;
+	/* The same frames may be all that there are, or all that were found. */
+	if (raw.truncated)
+		stack_id = hash64(&stack_id, sizeof(stack_id), TRUNCATED_SEED);
 	for (size_t i = 0; i < n; i++)
 		stored[i] = (struct store_frame) {
 			.id = frames[i].id,

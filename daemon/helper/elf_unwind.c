@@ -8,6 +8,14 @@
 #define RULE_SLOTS (2 * ELF_UNWIND_RULES_MAX)
 #define FUNCTION_ALIGNMENT 16
 
+/* Code without .eh_frame: less of it than this is somebody's assembler, which does with rbp what it likes. Of more it is looked
+ * whether its functions begin as those do that keep frame pointers: one in each so many bytes at least. V8's have one in 840,
+ * dav1d's assembler and libcrypto's tables none in a million. */
+#define UNSAID_MIN (64U << 10)
+#define UNSAID_MAX (64U << 20)
+#define BYTES_PER_PROLOGUE_MAX 4096
+#define CODE_CHUNK (64U << 10)
+
 static_assert(EH_FRAME_SEGMENTS_MAX == UNWIND_TABLE_SEGMENTS_MAX, "they are written as they are read");
 
 struct table {
@@ -234,15 +242,54 @@ static int add_function(struct eh_frame *frame, struct table *t, const struct fd
 	return broken_at < f.end ? add_row(t, broken_at, &unsupported) : 0;
 }
 
+/* push %rbp; mov %rsp,%rbp */
+static const uint8_t prologue[] = { 0x55, 0x48, 0x89, 0xe5 };
+
+static size_t count_prologues(const uint8_t *code, size_t size)
+{
+	const uint8_t *at = code;
+	size_t n = 0;
+
+	while ((at = memmem(at, size - (size_t)(at - code), prologue, sizeof(prologue)))) {
+		at += sizeof(prologue);
+		n++;
+	}
+	return n;
+}
+
+/* Whether the code from one address to another, both in one segment, looks as if it kept frame pointers. */
+static bool keeps_frame_pointers(int fd, const struct eh_frame *frame, uint64_t from, uint64_t to)
+{
+	const struct eh_segment *segment = frame->segments, *end = segment + frame->n_segments;
+	_cleanup_free_ uint8_t *code = NULL;
+	size_t n = 0;
+
+	if (to - from < UNSAID_MIN || to - from > UNSAID_MAX)
+		return false;
+	while (segment < end && (from < segment->address || to - segment->address > segment->size))
+		segment++;
+	if (segment == end)
+		return false;
+	code = malloc(CODE_CHUNK);
+	for (uint64_t at = from; code && at < to; at += CODE_CHUNK) {
+		ssize_t got = pread(fd, code, MIN(to - at, (uint64_t)CODE_CHUNK), (off_t)(segment->offset + (at - segment->address)));
+
+		if (got <= 0)
+			return false;
+		n += count_prologues(code, (size_t)got);
+	}
+	return n >= (to - from) / BYTES_PER_PROLOGUE_MAX;
+}
+
 /* What is between functions for their alignment is never executed, and needs no row. */
 static bool is_padding(uint64_t from, uint64_t to)
 {
 	return to % FUNCTION_ALIGNMENT == 0 && to - from < FUNCTION_ALIGNMENT;
 }
 
-static int make_rows(struct eh_frame *frame, struct table *t)
+static int make_rows(struct eh_frame *frame, struct table *t, int fd)
 {
-	static const struct unwind_rule none = { .cfa = UNWIND_CFA_NONE };
+	static const struct unwind_rule none = { .cfa = UNWIND_CFA_NONE }, frame_pointer = { .cfa = UNWIND_CFA_FRAME_POINTER };
 	uint64_t end = 0;
 	uint16_t index;
 	int r;
@@ -261,7 +308,7 @@ static int make_rows(struct eh_frame *frame, struct table *t)
 		if (fde->end <= end)
 			continue;
 		if (end > 0 && fde->start > end && !is_padding(end, fde->start))
-			r = add_row(t, end, &none);
+			r = add_row(t, end, keeps_frame_pointers(fd, frame, end, fde->start) ? &frame_pointer : &none);
 		if (r >= 0)
 			r = add_function(frame, t, fde, end);
 		end = fde->end;
@@ -353,7 +400,7 @@ int elf_unwind_write(int fd, int table_fd, uint64_t max_bytes, struct unwind_tab
 
 	r = eh_frame_load(&frame, fd);
 	if (r >= 0)
-		r = make_rows(&frame, &t);
+		r = make_rows(&frame, &t, fd);
 	if (r >= 0)
 		r = write_table(table_fd, &frame, &t, max_bytes, ret);
 	eh_frame_free(&frame);

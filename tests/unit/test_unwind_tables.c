@@ -63,6 +63,13 @@ struct table {
 	size_t size;
 };
 
+static void find_parts(struct table *t)
+{
+	t->pages = (const void *)((const struct unwind_table_segment *)(t->header + 1) + t->header->n_segments);
+	t->rules = (const void *)(t->pages + t->header->n_pages);
+	t->rows = (const void *)(t->rules + t->header->n_rules);
+}
+
 static const struct unwind_rule *find_rule(const struct table *t, uint64_t address)
 {
 	uint64_t page = (address - t->header->first_address) >> UNWIND_PAGE_SHIFT;
@@ -92,7 +99,8 @@ static struct step our_step(const struct table *t, uint64_t address)
 	uint64_t cfa = 0;
 
 	switch (rule->cfa) {
-	case UNWIND_CFA_NONE: return (struct step){ .kind = STEP_NONE };
+	case UNWIND_CFA_NONE:
+	case UNWIND_CFA_FRAME_POINTER: return (struct step){ .kind = STEP_NONE }; /* not by .eh_frame */
 	case UNWIND_CFA_END: return (struct step){ .kind = STEP_END };
 	case UNWIND_CFA_RSP: cfa = r.rsp + (uint64_t)rule->cfa_offset; break;
 	case UNWIND_CFA_RBP: cfa = r.rbp + (uint64_t)rule->cfa_offset; break;
@@ -382,9 +390,7 @@ static void compare_object(const char *path, int fd, double max_unsupported)
 
 	assert_int_equal(elf_unwind_write(fd, table_fd, TABLE_BYTES, &header), 0);
 	assert_int_equal(unwind_table_open(table_fd, &o.table.header, &o.table.size), 0);
-	o.table.pages = (const void *)((const struct unwind_table_segment *)(o.table.header + 1) + header.n_segments);
-	o.table.rules = (const void *)(o.table.pages + header.n_pages);
-	o.table.rows = (const void *)(o.table.rules + header.n_rules);
+	find_parts(&o.table);
 
 	elf_version(EV_CURRENT);
 	elf = elf_begin(fd, ELF_C_READ, NULL);
@@ -447,6 +453,48 @@ static void test_vdso(void **state _unused_)
 
 	assert_true(fd >= 0);
 	compare_object("[vdso]", fd, 0.2);
+}
+
+/* ---- code without .eh_frame ---- */
+
+extern const uint8_t __executable_start[], code_with_frame_pointers[], code_without[], little_code_with_frame_pointers[];
+
+/* Between functions that .eh_frame knows: 128 KiB of functions that keep frame pointers, as many of nothing like it, and less
+ * than it takes to say which of the two something is. */
+__asm__(".text\n"
+	"	.cfi_startproc\n ret\n .cfi_endproc\n .p2align 4\n"
+	"code_with_frame_pointers:\n"
+	"	.rept 1024\n push %rbp\n mov %rsp, %rbp\n .fill 122, 1, 0x90\n pop %rbp\n ret\n .endr\n"
+	"	.cfi_startproc\n ret\n .cfi_endproc\n .p2align 4\n"
+	"code_without:\n"
+	"	.rept 1024\n push %rbp\n .fill 125, 1, 0x90\n pop %rbp\n ret\n .endr\n"
+	"	.cfi_startproc\n ret\n .cfi_endproc\n .p2align 4\n"
+	"little_code_with_frame_pointers:\n"
+	"	.rept 256\n push %rbp\n mov %rsp, %rbp\n .fill 122, 1, 0x90\n pop %rbp\n ret\n .endr\n"
+	"	.cfi_startproc\n ret\n .cfi_endproc\n");
+
+static enum unwind_cfa cfa_in(const struct table *t, const uint8_t *code, size_t offset)
+{
+	return (enum unwind_cfa)find_rule(t, (uint64_t)(code - __executable_start) + offset)->cfa;
+}
+
+static void test_code_that_is_not_told_of(void **state _unused_)
+{
+	_cleanup_close_ int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC),
+			    table_fd = memfd_create("table", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	struct unwind_table_header header;
+	struct table t;
+
+	assert_int_equal(elf_unwind_write(fd, table_fd, TABLE_BYTES, &header), 0);
+	assert_int_equal(unwind_table_open(table_fd, &t.header, &t.size), 0);
+	find_parts(&t);
+	for (size_t i = 0; i < 128U << 10; i += 1000) {
+		assert_int_equal(cfa_in(&t, code_with_frame_pointers, i), UNWIND_CFA_FRAME_POINTER);
+		assert_int_equal(cfa_in(&t, code_without, i), UNWIND_CFA_NONE);
+		if (i < 32U << 10)
+			assert_int_equal(cfa_in(&t, little_code_with_frame_pointers, i), UNWIND_CFA_NONE);
+	}
+	munmap((void *)t.header, t.size);
 }
 
 /* ---- damaged files ---- */
@@ -627,6 +675,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_libraries),
 		cmocka_unit_test(test_programs),
 		cmocka_unit_test(test_vdso),
+		cmocka_unit_test(test_code_that_is_not_told_of),
 		cmocka_unit_test(test_without_sections),
 		cmocka_unit_test(test_without_eh_frame),
 		cmocka_unit_test(test_damaged_functions),

@@ -21,10 +21,11 @@ def _interrupt(process):
 
 
 class Perf:
-    """perf record -a -g over everything that runs while it is entered."""
+    """perf record -a over everything that runs while it is entered; call_graph as its option is."""
 
-    def __init__(self, hz=99):
+    def __init__(self, hz=99, call_graph="fp"):
         self.hz = hz
+        self.call_graph = call_graph
         self.samples = []
 
     def __enter__(self):
@@ -35,7 +36,8 @@ class Perf:
             "record",
             "-q",
             "-a",
-            "-g",
+            "--call-graph",
+            self.call_graph,
             "-e",
             "cpu-clock",
             "-F",
