@@ -218,39 +218,48 @@ struct unwind_frame {
 	u64 bp, ip;
 };
 
-/* Where code that keeps a frame pointer was interrupted. */
-enum unwind_place {
-	UNWIND_IN_FRAME,
-	UNWIND_BEFORE_PUSH, /* of rbp, or at the return: the return address is on top of the stack */
-	UNWIND_BEHIND_PUSH, /* rbp is on top of it */
-};
-
-static __always_inline enum unwind_place unwind_place(struct unwind_context *c, bool exact, bool remote)
+/* Where the saved rbp and the return address are. Code that keeps a frame pointer has none yet where a function begins, and none
+ * any more where it ends; a function that does nothing but call another may have none at all (CPython's trampolines). So what is
+ * executed next is looked at: exact, or behind a call. The return address may be all that there is: then ret_keeps_bp. */
+static __always_inline u64 unwind_place_of_frame(struct unwind_context *c, bool exact, bool remote, bool *ret_keeps_bp)
 {
-	u32 code;
+	struct unwind_walk *w = c->walk;
+	u64 code, at = w->sp;
 
-	if (!exact || !unwind_read(&code, sizeof code, c->walk->ip, c->task, remote))
-		return UNWIND_IN_FRAME;
-	if ((code & 0xff) == 0xc3 /* ret */ || code == 0xe5894855 /* push %rbp; mov %rsp,%rbp */)
-		return UNWIND_BEFORE_PUSH;
-	return (code & 0xffffff) == 0xe58948 /* mov %rsp,%rbp */ ? UNWIND_BEHIND_PUSH : UNWIND_IN_FRAME;
+	*ret_keeps_bp = false;
+	if (!unwind_read(&code, sizeof code, w->ip, c->task, remote))
+		return w->bp;
+	if (exact && (code & 0xffffff) == 0xe58948 /* mov %rsp,%rbp */)
+		return at;
+	if (exact && ((u32)code == 0xe5894855 /* push %rbp; mov %rsp,%rbp */ || (u32)code == 0xfa1e0ff3 /* endbr64 */)) {
+		*ret_keeps_bp = true;
+		return at - 8;
+	}
+	if ((code & 0x80ffffff) == 0xc48348 /* add $up to 127,%rsp */) {
+		at += code >> 24 & 0x7f;
+		code >>= 32;
+	}
+	if ((code & 0xffff) == 0xc35d /* pop %rbp; ret */)
+		return at;
+	*ret_keeps_bp = (code & 0xff) == 0xc3; /* ret */
+	return *ret_keeps_bp ? at - 8 : w->bp;
 }
 
 /* Where there is no table. What is found is believed if it is code. */
 static __always_inline long unwind_by_frame_pointer(struct unwind_context *c, u32 otherwise, bool exact, bool remote)
 {
 	struct unwind_walk *w = c->walk;
-	enum unwind_place place = unwind_place(c, exact, remote);
 	struct unwind_frame frame;
-	u64 at = place == UNWIND_IN_FRAME ? w->bp : place == UNWIND_BEFORE_PUSH ? w->sp - 8 : w->sp;
+	bool keeps_bp;
+	u64 at = unwind_place_of_frame(c, exact, remote, &keeps_bp);
 
 	w->frame_pointers = 1;
-	if ((place == UNWIND_IN_FRAME && (w->bp_lost || w->bp < w->sp)) || !unwind_read(&frame, sizeof frame, at, c->task, remote))
+	if ((at == w->bp && w->bp_lost) || at + 8 < w->sp || !unwind_read(&frame, sizeof frame, at, c->task, remote))
 		return unwind_stop(w, otherwise);
 	if (!frame.ip)
 		return unwind_stop(w, STACKD_UNWIND_COMPLETE);
-	if (place == UNWIND_BEFORE_PUSH)
-		frame.bp = w->bp; /* what lies below the return address is nothing yet */
+	if (keeps_bp)
+		frame.bp = w->bp;
 	w->sp = at + sizeof frame;
 	w->ip = frame.ip;
 	w->bp = frame.bp;

@@ -390,6 +390,22 @@ def new_processes_have_names():
     expect(kernel, f"no kernel function that reads /dev/zero:\n{folded[:1500]}")
 
 
+@step(suites=("trixie",))
+def python_functions_have_names():
+    """functions of python3 -X perf have names and callers"""
+    script = pathlib.Path("/tmp/spin.py")
+    script.write_text("def innermost():\n    while True:\n        sum(range(1000))\n\n\ndef caller():\n    innermost()\n\n\ncaller()\n")
+    run("systemd-run", "-q", "--unit=snake", "-p", "Nice=15", "python3", "-X", "perf", str(script))
+    try:
+        pid = int(unit_property("snake.service", "MainPID"))
+        run("stackctl", "gate", "open", "--for", "5min")
+        chain = rf"py::caller:{script};[^\n]*py::innermost:{script}"
+        wait_for(lambda: re.search(chain, stackctl("flame", f"--pid={pid}")), "caller and innermost in the flame graph", 60)
+    finally:
+        run("stackctl", "gate", "auto")
+        run("systemctl", "stop", "snake.service", ok=None)
+
+
 @step
 def good_configuration_is_reloaded():
     """systemctl reload takes a new configuration without a restart"""
