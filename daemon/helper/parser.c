@@ -2,6 +2,7 @@
 /* The parser: gets descriptors of ELF files, names what is at their offsets, and makes their unwind tables. It has no privilege, and
  * every file may be the one that was made to break it. */
 #include <assert.h>
+#include <malloc.h>
 #include <stdalign.h>
 #include <sys/time.h>
 
@@ -166,6 +167,7 @@ static size_t make_unwind_table(struct parser *p, int fd, int table_fd)
 		evict_oldest(p);
 		h->error = elf_unwind_write(fd, table_fd, p->request.unwind.max_bytes, &table);
 	}
+	malloc_trim(0); /* it took several times the table's size */
 	if (h->error < 0)
 		return sizeof(*h);
 	memcpy(h + 1, &table, sizeof(table));
