@@ -2,6 +2,7 @@
 #include "flame_query.h"
 
 #include "call.h"
+#include "flame_lines.h"
 #include "flame_scope.h"
 #include "read_folded.h"
 #include "timestamp.h"
@@ -25,6 +26,8 @@ struct intake {
 	uint32_t *ids;         /* by a reply's number of a frame */
 	size_t n_ids, ids_allocated;
 	struct provenance provenance;
+	const struct options *options;
+	struct flame_lines *lines; /* NULL: no inlined functions are asked for */
 };
 
 static bool tell(int r)
@@ -34,7 +37,7 @@ static bool tell(int r)
 		          "version?");
 	else if (r == -E2BIG)
 		log_error("There are more stacks than fit into one picture: ask for less with --since or a filter.");
-	else if (r < 0)
+	else if (r < 0 && r != -EIO)
 		log_error("Can't sum up the stacks: %s.", strerror(-r));
 	return r >= 0;
 }
@@ -74,6 +77,7 @@ static int take_stack(struct intake *in, const struct json *row)
 	const char *comm = "";
 	bool truncated = false;
 	int64_t value = 0;
+	uint64_t id = 0;
 	size_t n = 1;
 	int r;
 
@@ -90,6 +94,13 @@ static int take_stack(struct intake *in, const struct json *row)
 		r = flame_intern(in->flame, "[off-CPU]", "", FLAME_OFF_CPU, &path[n++]);
 	if (r >= 0 && truncated)
 		r = flame_intern(in->flame, "[truncated]", "", FLAME_UNKNOWN, &path[n++]);
+	if (r >= 0 && in->lines) {
+		if (json_get_id(row, "stack", &id) <= 0)
+			return -EBADMSG;
+		r = flame_lines_add(in->lines, in->flame, in->options, id, path, n, in->side, value, &value);
+		if (r < 0 || value == 0)
+			return r;
+	}
 	for (size_t i = 0; r >= 0 && i < json_length(frames) && n < ELEMENTS_OF(path); i++) {
 		int64_t index;
 
@@ -157,7 +168,10 @@ static bool take_replies(struct intake *in, const struct options *o)
 
 static bool take(struct intake *in, const struct options *o)
 {
-	bool good = take_replies(in, o);
+	bool good;
+
+	in->options = o;
+	good = take_replies(in, o);
 
 	free(in->ids);
 	in->ids = NULL;
@@ -268,7 +282,8 @@ static enum metric metric_of(const struct options *o)
 bool flame_of_window(struct flame **ret, struct flame_meta *meta, const struct options *o)
 {
 	_cleanup_(flame_freep) struct flame *f = NULL;
-	struct intake in = { .side = FLAME_VALUE };
+	struct flame_lines lines = {};
+	struct intake in = { .side = FLAME_VALUE, .lines = o->given & OPTION_INLINES ? &lines : NULL };
 	int r;
 
 	if (!tell(flame_new(&f, FLAME_PLAIN)))
@@ -280,6 +295,8 @@ bool flame_of_window(struct flame **ret, struct flame_meta *meta, const struct o
 	r = set_title(meta, o, 0, metric_to_string(metric_of(o)));
 	if (r >= 0)
 		r = note_window(meta, "", &in.provenance);
+	if (r >= 0 && in.lines)
+		r = flame_lines_note(&lines, meta, o);
 	return tell(r) && finish(ret, &f, meta);
 }
 

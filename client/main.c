@@ -22,11 +22,11 @@ static const struct verb {
 	{ "label", 0, 3, verb_label },
 	{ "check", 0, 0, verb_check },
 	{ "flame",
-	  OPTION_FILTER | OPTION_METRIC | OPTION_STACK | OPTION_PICTURE | OPTION_CHANGED | OPTION_HOT_COLD,
+	  OPTION_FILTER | OPTION_METRIC | OPTION_STACK | OPTION_PICTURE | OPTION_CHANGED | OPTION_HOT_COLD | OPTION_INLINES,
 	  1, verb_flame },
 	{ "heat", OPTION_FILTER | OPTION_METRIC | OPTION_STACK | OPTION_OUTPUT, 1, verb_heat },
 	{ "top", OPTION_FILTER | OPTION_METRIC | OPTION_BY | OPTION_LINES | OPTION_BATCH | OPTION_DELAY, 0, verb_top },
-	{ "stacks", OPTION_FILTER | OPTION_METRIC | OPTION_LINES, 1, verb_stacks },
+	{ "stacks", OPTION_FILTER | OPTION_METRIC | OPTION_LINES | OPTION_SOURCES, 1, verb_stacks },
 	{ "processes", OPTION_FILTER | OPTION_LINES, 0, verb_processes },
 	{ "gate", OPTION_RANGE | OPTION_LINES | OPTION_FOR, 1, verb_gate },
 };
@@ -64,6 +64,10 @@ static int run_verb(const struct options *o, int n_args, char **args)
 	}
 	if (n_args - 1 > v->max_args) {
 		log_error("Too many arguments: \"%s\". Try \"stackctl --help\".", args[1 + v->max_args]);
+		return EXIT_FAILURE;
+	}
+	if (o->given & ~v->options & OPTION_SOURCES && v->options & OPTION_LINES) {
+		log_error("--lines needs a number: from 1 to %d, or \"all\".", LINES_ALL);
 		return EXIT_FAILURE;
 	}
 	if (o->given & ~v->options) {

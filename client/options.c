@@ -33,6 +33,7 @@ enum {
 	ARG_ICICLE,
 	ARG_WIDTH,
 	ARG_TITLE,
+	ARG_INLINES,
 };
 
 /* stackd's figures change once a second. */
@@ -61,7 +62,7 @@ static const struct option long_options[] = {
 	{ "type", required_argument, NULL, 't' },
 	{ "stack", required_argument, NULL, ARG_STACK },
 	{ "by", required_argument, NULL, ARG_BY },
-	{ "lines", required_argument, NULL, 'n' },
+	{ "lines", optional_argument, NULL, 'n' },
 	{ "follow", no_argument, NULL, 'f' },
 	{ "for", required_argument, NULL, ARG_FOR },
 	{ "report", no_argument, NULL, ARG_REPORT },
@@ -78,6 +79,7 @@ static const struct option long_options[] = {
 	{ "title", required_argument, NULL, ARG_TITLE },
 	{ "batch", no_argument, NULL, 'b' },
 	{ "delay", required_argument, NULL, 'd' },
+	{ "inlines", no_argument, NULL, ARG_INLINES },
 	{ NULL },
 };
 
@@ -87,7 +89,7 @@ const char *option_name(unsigned bits)
 		"--since", "--until", "--pid", "--unit", "--cgroup", "--comm", "--exe", "--metric",
 		"--type", "--stack", "--by", "--lines", "--follow", "--for", "--report", "--format",
 		"--output", "--diff", "--anomaly", "--hot-cold", "--icicle", "--width", "--title",
-		"--incident", "--cluster", "--batch", "--delay",
+		"--incident", "--cluster", "--batch", "--delay", "--lines", "--inlines",
 	};
 	int bit = __builtin_ffs(bits);
 
@@ -323,6 +325,9 @@ static bool take_picture(struct options *o, int c)
 	case ARG_WIDTH:
 		o->given |= OPTION_WIDTH;
 		return take_width(optarg, &o->width);
+	case ARG_INLINES:
+		o->given |= OPTION_INLINES;
+		return true;
 	case ARG_TITLE:
 		o->given |= OPTION_TITLE;
 		return take_name("--title", optarg, &o->title);
@@ -370,8 +375,8 @@ static bool take_selection(struct options *o, int c)
 		o->given |= OPTION_BY;
 		return take_by(optarg, &o->by_stack);
 	case 'n':
-		o->given |= OPTION_LINES;
-		return take_lines(optarg, &o->lines);
+		o->given |= optarg ? OPTION_LINES : OPTION_SOURCES;
+		return !optarg || take_lines(optarg, &o->lines);
 	case 'f':
 		o->given |= OPTION_FOLLOW;
 		return true;
@@ -427,6 +432,14 @@ static bool take_option(struct options *o, int c)
 	}
 }
 
+/* A word that would make sense as the number of --lines. A stack's id has more digits. */
+static bool is_line_count(const char *word)
+{
+	size_t n = word ? strlen(word) : 0;
+
+	return n > 0 && (streq(word, "all") || (n < 16 && strchr("-+0123456789", word[0]) && word[strspn(word + 1, "0123456789") + 1] == '\0'));
+}
+
 bool options_parse(struct options *ret, int argc, char **argv, int *ret_first)
 {
 	struct options o = { .now_us = clock_realtime_us(), .width = SVG_WIDTH_DEFAULT, .delay_us = DELAY_DEFAULT_US };
@@ -435,12 +448,16 @@ bool options_parse(struct options *ret, int argc, char **argv, int *ret_first)
 
 	term_setup(&o.term);
 	o.socket = path && *path ? path : WIRE_SOCKET_PATH;
-	while ((c = getopt_long(argc, argv, "hqvljS:U:p:u:m:t:n:fo:bd:", long_options, NULL)) >= 0)
+	while ((c = getopt_long(argc, argv, "hqvljS:U:p:u:m:t:n::fo:bd:", long_options, NULL)) >= 0) {
+		/* Its number may be a word of its own, or not be there at all: then it asks for lines of the sources. */
+		if (c == 'n' && !optarg && optind < argc && is_line_count(argv[optind]))
+			optarg = argv[optind++];
 		if (!take_option(&o, c)) {
 			if (c == '?')
 				log_error("Try \"stackctl --help\".");
 			return false;
 		}
+	}
 	if ((o.given & OPTION_RANGE) == OPTION_RANGE && o.since_us >= o.until_us) {
 		char since[FORMAT_MAX], until[FORMAT_MAX];
 

@@ -35,6 +35,8 @@ enum option_bits {
 	OPTION_CLUSTER = 1 << 24,
 	OPTION_BATCH = 1 << 25,
 	OPTION_DELAY = 1 << 26,
+	OPTION_SOURCES = 1 << 27, /* --lines without a number */
+	OPTION_INLINES = 1 << 28,
 	OPTION_PICTURE = OPTION_FORMAT | OPTION_OUTPUT | OPTION_ICICLE | OPTION_WIDTH | OPTION_TITLE,
 	/* Each asks flame for what changed; together they make no sense. */
 	OPTION_CHANGED = OPTION_DIFF | OPTION_ANOMALY | OPTION_INCIDENT | OPTION_CLUSTER,

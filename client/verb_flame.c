@@ -184,8 +184,8 @@ static bool exclude(const struct options *o, unsigned a, unsigned b)
 
 static bool options_fit(const struct options *o, const char *file)
 {
-	static const unsigned from_stackd = OPTION_FILTER | OPTION_METRIC | OPTION_STACK | (OPTION_CHANGED & ~OPTION_DIFF) | OPTION_HOT_COLD;
-	static const unsigned drawn = OPTION_PICTURE | OPTION_CHANGED | OPTION_HOT_COLD;
+	static const unsigned from_stackd = OPTION_FILTER | OPTION_METRIC | OPTION_STACK | (OPTION_CHANGED & ~OPTION_DIFF) | OPTION_HOT_COLD | OPTION_INLINES;
+	static const unsigned drawn = OPTION_PICTURE | OPTION_CHANGED | OPTION_HOT_COLD | OPTION_INLINES;
 
 	if (file && o->given & from_stackd) {
 		log_error("A saved file has no %s to choose by.", option_name(o->given & from_stackd) + 2);
@@ -200,6 +200,7 @@ static bool options_fit(const struct options *o, const char *file)
 	       exclude(o, OPTION_ANOMALY, OPTION_INCIDENT | OPTION_CLUSTER) &&
 	       exclude(o, OPTION_INCIDENT, OPTION_CLUSTER) &&
 	       exclude(o, OPTION_CHANGED, OPTION_RANGE | OPTION_HOT_COLD) &&
+	       exclude(o, OPTION_INLINES, OPTION_CHANGED | OPTION_HOT_COLD) &&
 	       exclude(o, OPTION_HOT_COLD, OPTION_METRIC | OPTION_STACK);
 }
 
@@ -216,7 +217,7 @@ int verb_flame(const struct options *o, char **args)
 	}
 	if (!choose_format(o, &format))
 		return EXIT_FAILURE;
-	if (format == FORMAT_FOLDED && !args[0] && !(o->given & (OPTION_CHANGED | OPTION_HOT_COLD)))
+	if (format == FORMAT_FOLDED && !args[0] && !(o->given & (OPTION_CHANGED | OPTION_HOT_COLD | OPTION_INLINES)))
 		return flame_folded(o);
 	return draw(o, format, args[0]);
 }

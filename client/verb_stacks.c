@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "show.h"
+#include "show_lines.h"
 #include "show_stack.h"
 #include "timestamp.h"
 #include "verbs.h"
@@ -88,10 +89,26 @@ static int show_stack(const struct options *o, uint64_t id)
 	return fields_are_good(&f) ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
+static int show_sources(const struct options *o, uint64_t id)
+{
+	_cleanup_(json_freep) struct json *reply = NULL;
+
+	if (!lines_of_stack(&reply, o, id))
+		return EXIT_FAILURE;
+	if (o->json != JSON_OFF)
+		return show_json(o, reply) ? EXIT_SUCCESS : EXIT_FAILURE;
+	show_begin(o);
+	return show_lines(o, reply) ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
 int verb_stacks(const struct options *o, char **args)
 {
 	uint64_t id;
 
+	if (!args[0] && o->given & OPTION_SOURCES) {
+		log_error("\"stackctl stacks --lines\" takes a stack, whose lines it shows, or a number: how many to list.");
+		return EXIT_FAILURE;
+	}
 	if (!args[0])
 		return list_stacks(o);
 	if (!parse_stack_id(args[0], &id))
@@ -101,5 +118,5 @@ int verb_stacks(const struct options *o, char **args)
 		          option_name(o->given & (OPTION_METRIC | OPTION_LINES)));
 		return EXIT_FAILURE;
 	}
-	return show_stack(o, id);
+	return o->given & OPTION_SOURCES ? show_sources(o, id) : show_stack(o, id);
 }

@@ -34,17 +34,33 @@ static inline void idcache_put(struct idcache *c, uint64_t key, uint64_t value)
 	}
 }
 
-static inline bool idcache_get(struct idcache *c, uint64_t key, uint64_t *ret)
+/* Its value, to be changed in place; valid until the next call. NULL: it is not known. */
+static inline uint64_t *idcache_find(struct idcache *c, uint64_t key)
 {
-	if (map64_get(c->young, key, ret))
-		return true;
-	if (!map64_get(c->old, key, ret))
-		return false;
-	idcache_put(c, key, *ret);
-	return true;
+	uint64_t *found = map64_find(c->young, key), value;
+
+	if (found || !map64_get(c->old, key, &value))
+		return found;
+	idcache_put(c, key, value);
+	return map64_find(c->young, key);
 }
 
-/* For an idcache_get() that follows soon. */
+typedef void (*idcache_fn)(void *userdata, uint64_t key, uint64_t value);
+
+static inline void idcache_visit(const struct idcache *c, idcache_fn fn, void *userdata)
+{
+	uint64_t key, value;
+	size_t at = 0;
+
+	while (map64_next(c->young, &at, &key, &value))
+		fn(userdata, key, value);
+	at = 0;
+	while (map64_next(c->old, &at, &key, &value))
+		if (!map64_get(c->young, key, NULL))
+			fn(userdata, key, value);
+}
+
+/* For an idcache_find() that follows soon. */
 static inline void idcache_prefetch(const struct idcache *c, uint64_t key)
 {
 	map64_prefetch(c->young, key);

@@ -15,6 +15,7 @@
 #include "arena.h"
 #include "conf.h"
 #include "helper.h"
+#include "lines.h"
 #include "listen.h"
 #include "pipeline.h"
 #include "pressure.h"
@@ -35,7 +36,7 @@ struct manager {
 	int exit_error;
 	bool owns_socket; /* bound here, not passed */
 
-	struct helper *helper;
+	struct helper *helper, *lines_helper;
 	struct arena arena;
 	struct store *store;
 	struct detect *detect;
@@ -43,6 +44,7 @@ struct manager {
 	struct incidents *incidents;
 	struct collect *collect;
 	struct symbols *symbols;
+	struct lines *lines;
 	struct unwind *unwind;
 	struct pressure *pressure;
 	struct pipeline *pipeline;
@@ -50,7 +52,7 @@ struct manager {
 
 	struct ev_loop *loop;
 	ev_timer tick;
-	ev_io gate, mappings, parser, pressures;
+	ev_io gate, mappings, parser, lines_parser, pressures;
 	ev_signal terminate, interrupt, hangup;
 };
 
@@ -142,6 +144,7 @@ static void fill_status(void *userdata, struct api_daemon_status *ret)
 {
 	struct manager *m = userdata;
 	struct pipeline_status p;
+	struct lines_status lines;
 
 	pipeline_get_status(m->pipeline, &p);
 	*ret = (struct api_daemon_status) {
@@ -151,7 +154,7 @@ static void fill_status(void *userdata, struct api_daemon_status *ret)
 		.pid = getpid(),
 		.opener_pid = helper_opener_pid(m->helper),
 		.parser_pid = helper_parser_pid(m->helper),
-		.parser_restarts = helper_parser_restarts(m->helper),
+		.parser_restarts = helper_parser_restarts(m->helper) + helper_parser_restarts(m->lines_helper),
 		.started_us = m->started_us,
 		.ticks = p.ticks,
 		.ticks_missed = p.ticks_missed,
@@ -169,7 +172,12 @@ static void fill_status(void *userdata, struct api_daemon_status *ret)
 		.close_below = m->conf.close_below,
 		.false_alarms_per_day = m->conf.false_alarms_per_day,
 	};
-	ret->cpu_ns = cpu_time_ns(getpid()) + cpu_time_ns(ret->opener_pid) + cpu_time_ns(ret->parser_pid);
+	lines_get_status(m->lines, &lines);
+	ret->lines_parser_pid = lines.parser_pid;
+	ret->lines_used = lines.used;
+	ret->lines_max = lines.max;
+	ret->cpu_ns = cpu_time_ns(getpid()) + cpu_time_ns(ret->opener_pid) + cpu_time_ns(ret->parser_pid) +
+	              (lines.parser_pid > 0 ? cpu_time_ns(lines.parser_pid) : 0);
 	memcpy(ret->conservation, p.conservation, sizeof(ret->conservation));
 }
 
@@ -203,7 +211,7 @@ static void tell_service_manager(struct manager *m)
 static void on_tick(struct ev_loop *loop _unused_, ev_timer *w, int events _unused_)
 {
 	struct manager *m = w->data;
-	const pid_t own[] = { getpid(), helper_opener_pid(m->helper), helper_parser_pid(m->helper) };
+	const pid_t own[] = { getpid(), helper_opener_pid(m->helper), helper_parser_pid(m->helper), helper_parser_pid(m->lines_helper) };
 	struct pipeline_status p;
 	int r;
 
@@ -214,6 +222,8 @@ static void on_tick(struct ev_loop *loop _unused_, ev_timer *w, int events _unus
 		log_error("cannot drain the collectors: %s", strerror(-r));
 		return;
 	}
+	lines_rest(m->lines);
+	api_lines_arrived(m->api);
 	tell_service_manager(m);
 	pipeline_get_status(m->pipeline, &p);
 	if (p.ticks % REFRESH_TICKS == 0) {
@@ -243,14 +253,24 @@ static void on_parser(struct ev_loop *loop _unused_, ev_io *w, int events _unuse
 {
 	struct manager *m = w->data;
 
-	if (symbols_dispatch(m->symbols) > 0)
+	if (symbols_dispatch(m->symbols) > 0) {
 		pipeline_names_arrived(m->pipeline);
+		api_lines_arrived(m->api);
+	}
 	/* A new parser means a new socket. */
 	if (parser_fd(m->helper) != w->fd) {
 		ev_io_stop(m->loop, w);
 		ev_io_set(w, parser_fd(m->helper), EV_READ);
 		ev_io_start(m->loop, w);
 	}
+}
+
+static void on_lines(struct ev_loop *loop _unused_, ev_io *w, int events _unused_)
+{
+	struct manager *m = w->data;
+
+	if (lines_dispatch(m->lines) > 0)
+		api_lines_arrived(m->api);
 }
 
 static void on_pressure(struct ev_loop *loop _unused_, ev_io *w, int events _unused_)
@@ -286,6 +306,18 @@ static const struct remedies *get_remedies(void *userdata)
 	struct manager *m = userdata;
 
 	return incidents_remedies(m->incidents);
+}
+
+static size_t find_variants(void *userdata, uint64_t stack_id, struct api_variant ret[static API_VARIANTS_MAX], double *ret_weight)
+{
+	struct pipeline_addresses found[API_VARIANTS_MAX];
+	struct manager *m = userdata;
+	size_t n = pipeline_addresses(m->pipeline, stack_id, found, ELEMENTS_OF(found), ret_weight), kept = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (collect_frames(m->collect, found[i].raw_id, &ret[kept].frames) >= 0)
+			ret[kept++].weight = found[i].weight;
+	return kept;
 }
 
 static void apply(struct manager *m, const struct conf *c)
@@ -390,6 +422,9 @@ static int open_collectors(struct manager *m)
 	r = symbols_new(&m->symbols, &symbols, m->helper);
 	if (r < 0)
 		return fail(r, "cannot read /proc/kallsyms or make the symbol caches");
+	r = lines_new(&m->lines, m->symbols, m->lines_helper, m->conf.source_lines_size);
+	if (r < 0)
+		return fail(r, "cannot make room for source lines (SourceLinesSize=)");
 	r = collect_new(&m->collect, &collect, m->helper);
 	if (r < 0)
 		return fail(r, "cannot load the BPF programs (is this root, on a kernel with BTF?)");
@@ -419,9 +454,10 @@ static int open_pipeline(struct manager *m)
 static int open_api(struct manager *m, int socket_fd)
 {
 	const struct api_views views = {
-		m->collect, m->store, m->symbols, m->detect, m->alert, m->unwind, incidents_clusters(m->incidents),
+		m->collect, m->store, m->symbols, m->detect, m->alert, m->unwind, incidents_clusters(m->incidents), m->lines,
 	};
-	const struct api_actions actions = { .status = fill_status, .gate_set = set_gate, .remedies = get_remedies, .userdata = m };
+	const struct api_actions actions = { .status = fill_status, .gate_set = set_gate, .remedies = get_remedies, .variants = find_variants,
+	                                     .userdata = m };
 	struct api_config config = api_config(&m->conf);
 	int r;
 
@@ -451,10 +487,11 @@ static void start_events(struct manager *m)
 	ev_io_init(&m->mappings, on_mappings, collect_mappings_fd(m->collect), EV_READ);
 	ev_io_init(&m->parser, on_parser, parser_fd(m->helper), EV_READ);
 	ev_io_init(&m->pressures, on_pressure, pressure_fd(m->pressure), EV_READ);
+	ev_io_init(&m->lines_parser, on_lines, lines_fd(m->lines), EV_READ);
 	ev_signal_init(&m->terminate, on_terminate, SIGTERM);
 	ev_signal_init(&m->interrupt, on_terminate, SIGINT);
 	ev_signal_init(&m->hangup, on_hangup, SIGHUP);
-	m->tick.data = m->gate.data = m->mappings.data = m->parser.data = m->pressures.data = m;
+	m->tick.data = m->gate.data = m->mappings.data = m->parser.data = m->lines_parser.data = m->pressures.data = m;
 	m->terminate.data = m->interrupt.data = m->hangup.data = m;
 	/* The gate first: its 10 ms must not wait behind a query. */
 	ev_set_priority(&m->gate, EV_MAXPRI);
@@ -463,6 +500,7 @@ static void start_events(struct manager *m)
 	ev_io_start(m->loop, &m->gate);
 	ev_io_start(m->loop, &m->mappings);
 	ev_io_start(m->loop, &m->parser);
+	ev_io_start(m->loop, &m->lines_parser);
 	ev_io_start(m->loop, &m->pressures);
 	ev_signal_start(m->loop, &m->terminate);
 	ev_signal_start(m->loop, &m->interrupt);
@@ -520,6 +558,7 @@ static void stop(struct manager *m)
 	m->pipeline = pipeline_free(m->pipeline);
 	m->unwind = unwind_free(m->unwind);
 	m->collect = collect_free(m->collect);
+	m->lines = lines_free(m->lines);
 	m->symbols = symbols_free(m->symbols);
 	m->pressure = pressure_free(m->pressure);
 	if (m->incidents)
@@ -531,6 +570,7 @@ static void stop(struct manager *m)
 	if (m->owns_socket)
 		unlink(m->options->socket_path);
 	helper_stop(m->helper);
+	helper_stop(m->lines_helper);
 	if (m->loop)
 		ev_loop_destroy(m->loop);
 }
@@ -568,6 +608,9 @@ int manager_run(const struct manager_options *options)
 	r = helper_start(&m.helper);
 	if (r < 0)
 		return fail(r, "cannot start the helper processes");
+	r = helper_start_on_demand(&m.lines_helper);
+	if (r < 0)
+		return fail(r, "cannot prepare the parser of source lines");
 	m.loop = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOSIGMASK);
 	r = m.loop ? start(&m) : -ENOMEM;
 	if (r >= 0) {

@@ -36,11 +36,17 @@ struct awaited {
 	struct store_series series; /* of this tick, if either is not 0 */
 };
 
+/* What a raw stack is to the store, as a value of the cache. */
+struct known {
+	store_ref ref; /* may be stale */
+	float weight;  /* all that it did since it is known, in the units of its metrics */
+};
+
 struct pipeline {
 	struct pipeline_rooms rooms;
 	struct pipeline_config config;
 
-	struct idcache stacks; /* raw stack id -> store_ref, which may be stale */
+	struct idcache stacks; /* raw stack id -> struct known */
 	struct pending_table *pending;
 	uint32_t ask_cursor; /* into pending */
 	struct waits *waits;
@@ -211,21 +217,52 @@ static int resolve_stack(struct pipeline *p, uint64_t raw_id, uint64_t *ret_stac
 	return 0;
 }
 
-static int find_stack(struct pipeline *p, uint64_t raw_id, uint64_t *ret_stack_id, store_ref *ret)
+static struct known known_of(uint64_t value)
 {
-	uint64_t ref;
+	struct known k;
+
+	_Static_assert(sizeof(k) == sizeof(value), "the cache's values hold it");
+	memcpy(&k, &value, sizeof(k));
+	return k;
+}
+
+static uint64_t value_of(struct known k)
+{
+	uint64_t value;
+
+	memcpy(&value, &k, sizeof(value));
+	return value;
+}
+
+/* values: what it did now, or NULL. */
+static float weigh(const uint64_t *values)
+{
+	float weight = 0;
+
+	for (enum metric m = 0; values && m < METRIC_N; m++)
+		weight += m == METRIC_HITS ? 0 : (float)metric_magnitude(m, values[m]);
+	return weight;
+}
+
+static int find_stack(struct pipeline *p, uint64_t raw_id, const uint64_t *values, uint64_t *ret_stack_id, store_ref *ret)
+{
+	uint64_t *value = idcache_find(&p->stacks, raw_id);
 	int r;
 
-	if (idcache_get(&p->stacks, raw_id, &ref)) {
-		*ret = (store_ref) ref;
+	if (value) {
+		struct known k = known_of(*value);
+
+		*ret = k.ref;
 		*ret_stack_id = store_keep_stack(p->rooms.store, *ret);
+		k.weight += weigh(values);
+		*value = value_of(k);
 		if (*ret_stack_id)
 			return 0;
 	}
 	r = resolve_stack(p, raw_id, ret_stack_id, ret);
 	if (r < 0)
 		return r;
-	idcache_put(&p->stacks, raw_id, *ret);
+	idcache_put(&p->stacks, raw_id, value_of((struct known) { .ref = *ret, .weight = weigh(values) }));
 	return 0;
 }
 
@@ -285,7 +322,7 @@ static int account(struct pipeline *p, uint64_t raw_id, const struct collect_pro
 
 	r = find_process(p, process, &process_ref);
 	if (r >= 0)
-		r = find_stack(p, raw_id, &stack_id, &stack_ref);
+		r = find_stack(p, raw_id, values, &stack_id, &stack_ref);
 	if (r >= 0 && values)
 		r = store_add(p->rooms.store, process_ref, stack_ref, values);
 	if (r >= 0 && threads > 0)
@@ -667,6 +704,44 @@ static void score_all(struct pipeline *p)
 void pipeline_take_mappings(struct pipeline *p)
 {
 	collect_mappings_dispatch(p->rooms.collect, &sink, p);
+}
+
+/* ---- addresses ---- */
+
+struct address_search {
+	store_ref ref;
+	struct pipeline_addresses *found;
+	size_t n, max;
+	double weight;
+};
+
+/* The heaviest first. */
+static void consider(void *userdata, uint64_t raw_id, uint64_t value)
+{
+	struct address_search *s = userdata;
+	struct known k = known_of(value);
+	size_t at = s->n;
+
+	if (k.ref != s->ref)
+		return;
+	s->weight += k.weight;
+	while (at > 0 && s->found[at - 1].weight < k.weight)
+		at--;
+	if (at == s->max)
+		return;
+	s->n = MIN(s->n + 1, s->max);
+	memmove(s->found + at + 1, s->found + at, (s->n - at - 1) * sizeof(*s->found));
+	s->found[at] = (struct pipeline_addresses) { .raw_id = raw_id, .weight = k.weight };
+}
+
+size_t pipeline_addresses(struct pipeline *p, uint64_t stack_id, struct pipeline_addresses *ret, size_t max, double *ret_weight)
+{
+	struct address_search s = { .ref = store_find_stack(p->rooms.store, stack_id), .found = ret, .max = max };
+
+	if (s.ref)
+		idcache_visit(&p->stacks, consider, &s);
+	*ret_weight = s.weight;
+	return s.n;
 }
 
 /* ---- the tick ---- */

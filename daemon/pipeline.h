@@ -25,7 +25,7 @@ struct pipeline_rooms {
 
 struct pipeline_config {
 	uint32_t max_stacks;   /* raw stacks in the kernel map: sizes the cache of raw ids and the open waits */
-	pid_t own_pids[3];     /* stackd and its helpers: recorded, never scored */
+	pid_t own_pids[4];     /* stackd and its helpers: recorded, never scored */
 	size_t n_own_pids;
 };
 
@@ -48,6 +48,15 @@ void pipeline_take_mappings(struct pipeline *p);
 /* Call when the parser has answered, between ticks: asks at once for further names that pending stacks need, so that a backlog is
  * worked off at the parser's pace and not at the ticks'. */
 void pipeline_names_arrived(struct pipeline *p);
+
+/* One way in which a stack was met: a raw stack, whose addresses collect_frames() gives as long as the kernel map has them. */
+struct pipeline_addresses {
+	uint64_t raw_id;
+	float weight; /* all that it did since it is known, in the units of its metrics */
+};
+
+/* Of a stack of the store, the heaviest first, at most max. ret_weight: of all, beyond max as well. */
+size_t pipeline_addresses(struct pipeline *p, uint64_t stack_id, struct pipeline_addresses *ret, size_t max, double *ret_weight);
 
 struct pipeline_status {
 	uint64_t ticks, ticks_missed;

@@ -79,6 +79,11 @@ void api_publish_incident(struct api *a, enum cluster_event_kind event, const st
 	subscribers_tell_incident(a, event, incident, time_us);
 }
 
+void api_lines_arrived(struct api *a)
+{
+	lines_arrived(a);
+}
+
 void api_get_status(const struct api *a, struct api_status *ret)
 {
 	*ret = a->status;

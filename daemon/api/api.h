@@ -29,8 +29,9 @@ struct api_config {
 /* What the daemon knows of itself and the last minute; filled by the manager on request. */
 struct api_daemon_status {
 	const char *version, *kernel, *config_path;
-	pid_t pid, opener_pid, parser_pid;
+	pid_t pid, opener_pid, parser_pid, lines_parser_pid; /* 0: it is not running */
 	uint64_t parser_restarts;
+	uint64_t lines_used, lines_max; /* bytes of source lines that are kept */
 	uint64_t started_us;
 	uint64_t ticks, ticks_missed;
 	uint64_t last_tick_us, tick_cost_ns,
@@ -46,10 +47,20 @@ struct api_daemon_status {
 	double false_alarms_per_day;
 };
 
+/* One way in which a stack was met. */
+struct api_variant {
+	double weight; /* against the others of its stack */
+	struct collect_frames frames;
+};
+
+#define API_VARIANTS_MAX 64
+
 struct api_actions {
 	void (*status)(void *userdata, struct api_daemon_status *ret);
 	int (*gate_set)(void *userdata, enum collect_gate_mode mode, uint64_t until_us, uint32_t by_uid);
 	const struct remedies *(*remedies)(void *userdata); /* those that hold now */
+	/* The heaviest of a stack, whose addresses are still known; ret_weight: of all. Gives how many. */
+	size_t (*variants)(void *userdata, uint64_t stack_id, struct api_variant ret[static API_VARIANTS_MAX], double *ret_weight);
 	void *userdata;
 };
 
@@ -61,6 +72,7 @@ struct api_views {
 	struct alert *alert;
 	struct unwind *unwind;
 	struct clusters *clusters;
+	struct lines *lines;
 };
 
 /* listen_fd: a listening Unix stream socket, taken over when this succeeds. */
@@ -73,6 +85,9 @@ void api_reconfigure(struct api *a, const struct api_config *config);
 /* Push what is new to the subscribers: an anomaly with its id; what became of an incident at time_us. Only ids are queued. */
 void api_publish_anomaly(struct api *a, const struct store_anomaly *anomaly);
 void api_publish_incident(struct api *a, enum cluster_event_kind event, const struct cluster_incident *incident, uint64_t time_us);
+
+/* Call when names or source lines may have arrived, and now and then: who waits for them looks again. */
+void api_lines_arrived(struct api *a);
 
 struct api_status {
 	uint32_t connections, connections_max, subscribers;

@@ -77,6 +77,7 @@ static const struct method methods[] = {
 	{ "org.stackd", "ListStacks", ACCESS_READ, method_list_stacks },
 	{ "org.stackd", "GetStack", ACCESS_READ, method_get_stack },
 	{ "org.stackd", "GetSeries", ACCESS_READ, method_get_series },
+	{ "org.stackd", "GetLines", ACCESS_READ, method_get_lines },
 	{ "org.stackd", "ListProcesses", ACCESS_READ, method_list_processes },
 	{ "org.stackd", "GetGate", ACCESS_READ, method_get_gate },
 	{ "org.stackd", "SetGate", ACCESS_ROOT, method_set_gate },

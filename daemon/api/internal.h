@@ -170,6 +170,8 @@ void put_metric(struct json_writer *w, const char *key, enum metric m);
 void put_values(struct json_writer *w, const char *key, const uint64_t values[static METRIC_N]);
 /* What is infinite becomes the largest double, what is no number 0: JSON has neither. */
 void put_finite(struct json_writer *w, const char *key, double v);
+/* "kernel": as the interface spells an enum frame_kind. */
+const char *frame_kind_name(unsigned kind);
 void write_frame(struct json_writer *w, const struct store_frame *frame);
 /* before_us: a process that seems to have started later than that is of an earlier boot. */
 void put_process(struct json_writer *w, const char *key, const struct store_process *process);
@@ -281,6 +283,9 @@ void method_get_flame(struct session *s, const struct json *parameters);
 void method_get_top(struct session *s, const struct json *parameters);
 void method_list_stacks(struct session *s, const struct json *parameters);
 void method_get_series(struct session *s, const struct json *parameters);
+void method_get_lines(struct session *s, const struct json *parameters);
+/* Whoever waits for lines looks again. */
+void lines_arrived(struct api *a);
 void method_get_stack(struct session *s, const struct json *parameters);
 void method_list_processes(struct session *s, const struct json *parameters);
 void method_subscribe(struct session *s, const struct json *parameters);

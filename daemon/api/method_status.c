@@ -26,6 +26,7 @@ static void put_identity(struct json_writer *w, const struct all_status *a)
 	json_put_int(w, "pid", d->pid);
 	json_put_int(w, "opener_pid", d->opener_pid);
 	json_put_int(w, "parser_pid", d->parser_pid);
+	json_put_int(w, "lines_parser_pid", d->lines_parser_pid);
 	json_put_u64(w, "parser_restarts", d->parser_restarts);
 	json_put_u64(w, "started_us", d->started_us);
 	json_put_u64(w, "now_us", clock_realtime_us());
@@ -75,6 +76,7 @@ static void put_limits(struct json_writer *w, const struct all_status *a)
 		{ "objects", "files", a->symbols.objects, a->symbols.objects_max },
 		{ "functions", "functions", a->symbols.functions, a->symbols.functions_max },
 		{ "mapping-log", "bytes", a->symbols.log_used, a->symbols.log_max },
+		{ "source-lines", "bytes", a->daemon.lines_used, a->daemon.lines_max },
 		{ "unwind-tables", "bytes", a->unwind.bytes, a->unwind.bytes_max },
 		{ "unwind-pages", "pages", a->unwind.pages, a->unwind.pages_max },
 		{ "unwind-rules", "rules", a->unwind.rules, a->unwind.rules_max },

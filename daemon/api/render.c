@@ -141,7 +141,7 @@ size_t stack_bound(const struct stack *stack)
 	return n;
 }
 
-void write_frame(struct json_writer *w, const struct store_frame *frame)
+const char *frame_kind_name(unsigned kind)
 {
 	static const char *const kinds[] = {
 		[FRAME_KERNEL] = "kernel",
@@ -150,10 +150,15 @@ void write_frame(struct json_writer *w, const struct store_frame *frame)
 		[FRAME_UNKNOWN] = "unknown",
 	};
 
+	return kinds[MIN(kind, (unsigned)FRAME_UNKNOWN)];
+}
+
+void write_frame(struct json_writer *w, const struct store_frame *frame)
+{
 	json_open_object(w);
 	json_put_string(w, "name", frame->display);
 	json_put_string(w, "object", frame->object);
-	json_put_string(w, "kind", kinds[MIN(frame->kind, (uint8_t)FRAME_UNKNOWN)]);
+	json_put_string(w, "kind", frame_kind_name(frame->kind));
 	json_close_object(w);
 }
 

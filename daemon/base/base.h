@@ -172,6 +172,8 @@ int map64_new(struct map64 **ret, size_t max_entries);
 struct map64 *map64_free(struct map64 *m); /* accepts NULL, returns NULL */
 /* Gives true and the value when the key is there. ret may be NULL. */
 bool map64_get(const struct map64 *m, uint64_t key, uint64_t *ret);
+/* Its value, to be changed in place; valid until the next insertion or removal. NULL: it is not there. */
+uint64_t *map64_find(struct map64 *m, uint64_t key);
 /* Inserts or replaces. Gives -ENOSPC, and changes nothing, when max_entries keys are in. */
 int map64_put(struct map64 *m, uint64_t key, uint64_t value);
 bool map64_remove(struct map64 *m, uint64_t key);

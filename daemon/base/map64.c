@@ -79,6 +79,13 @@ bool map64_get(const struct map64 *m, uint64_t key, uint64_t *ret)
 	return true;
 }
 
+uint64_t *map64_find(struct map64 *m, uint64_t key)
+{
+	size_t i;
+
+	return find(m, key, &i) ? &m->slots[i].value : NULL;
+}
+
 int map64_put(struct map64 *m, uint64_t key, uint64_t value)
 {
 	size_t i;

@@ -34,6 +34,7 @@ struct conf {
 	uint32_t max_processes;       /* MaxProcesses=16384 */
 	/* [Unwind] */
 	uint64_t mapping_log_size;    /* MappingLogSize=4M, 1M..1G */
+	uint64_t source_lines_size;   /* SourceLinesSize=8M, 1M..1G */
 	uint64_t unwind_table_size;   /* UnwindTableSize=64M, 1M..1G */
 	uint32_t unwind_depth;        /* UnwindDepth=128, 16..128 */
 	/* [Store] */

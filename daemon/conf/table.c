@@ -34,6 +34,7 @@ const struct conf_key conf_keys[] = {
 	KEY("Collect", "MaxActiveStacks", CONF_COUNT, max_counts, "16384", RANGE(1024, 1048576), RESTART),
 	KEY("Collect", "MaxProcesses", CONF_COUNT, max_processes, "16384", RANGE(256, 1048576), RESTART),
 	KEY("Collect", "MappingLogSize", CONF_SIZE, mapping_log_size, "4M", RANGE(MEGABYTE, GIGABYTE), RESTART),
+	KEY("Collect", "SourceLinesSize", CONF_SIZE, source_lines_size, "8M", RANGE(MEGABYTE, GIGABYTE), RESTART),
 
 	KEY("Unwind", "UnwindTableSize", CONF_SIZE, unwind_table_size, "64M", RANGE(MEGABYTE, GIGABYTE), RESTART),
 	KEY("Unwind", "UnwindDepth", CONF_COUNT, unwind_depth, "128", RANGE(16, 128)),

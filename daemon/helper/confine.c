@@ -243,10 +243,12 @@ static int forbid_system_calls(enum child_kind kind)
 		r = kind == CHILD_OPENER ? allow_opener(filter) : allow_parser(filter);
 	if (r >= 0)
 		r = allow_sanitizer(filter);
-	/* C libraries look at /proc and /sys for tuning (qsort for the size of memory): that may fail, it
-	 * must not kill. */
+	/* C libraries look at /proc and /sys for tuning (qsort for the size of memory), libdw for further files: that
+	 * may fail, it must not kill. */
 	if (r >= 0)
 		r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(openat), 0);
+	if (r >= 0 && !SANITIZED)
+		r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(readlink), 0);
 	if (r >= 0)
 		r = seccomp_load(filter);
 	/* Once it is loaded, freeing it might need a call that it forbids. */

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 
 #include "child.h"
+#include "cursor.h"
 #include "protocol.h"
 
 #define START_TIMEOUT_MS 5000
@@ -48,6 +49,8 @@ struct helper {
 	gid_t gid;
 
 	int epoll_fd; /* what parser_fd() gives: stays the same when the parser is replaced */
+	bool on_demand; /* the parser is started when it is asked */
+	uint64_t asked_ns;
 	bool failing; /* the parser is dead; its open requests are answered with -EPIPE first, then it is
 			 replaced */
 	struct request requests[REQUESTS_MAX]; /* a ring in the order of the parser's work */
@@ -96,11 +99,10 @@ static int start_child(struct helper *h, struct child *child, enum child_kind ki
 	return r < 0 ? r : await_hello(child);
 }
 
-static int start_children(struct helper **ret, bool with_opener)
+static int helper_make(struct helper **ret)
 {
 	_cleanup_(helper_stopp) struct helper *h = calloc(1, sizeof(*h));
 	struct passwd *user;
-	int r = 0;
 
 	if (!h)
 		return -ENOMEM;
@@ -112,8 +114,17 @@ static int start_children(struct helper **ret, bool with_opener)
 	user = getpwnam(PARSER_USER);
 	h->uid = user ? user->pw_uid : NOBODY;
 	h->gid = user ? user->pw_gid : NOBODY;
+	*ret = TAKE_PTR(h);
+	return 0;
+}
 
-	if (with_opener)
+static int start_children(struct helper **ret, bool with_opener)
+{
+	_cleanup_(helper_stopp) struct helper *h = NULL;
+	int r;
+
+	r = helper_make(&h);
+	if (r >= 0 && with_opener)
 		r = start_child(h, &h->opener, CHILD_OPENER);
 	if (r >= 0)
 		r = start_child(h, &h->parser, CHILD_PARSER);
@@ -133,6 +144,26 @@ int helper_start(struct helper **ret)
 int helper_start_parser(struct helper **ret)
 {
 	return start_children(ret, false);
+}
+
+int helper_start_on_demand(struct helper **ret)
+{
+	struct helper *h;
+	int r;
+
+	r = helper_make(&h);
+	if (r < 0)
+		return r;
+	h->on_demand = true;
+	*ret = h;
+	return 0;
+}
+
+void helper_rest(struct helper *h, uint64_t idle_ns)
+{
+	if (!h->on_demand || h->failing || h->parser.pid == 0 || h->n_requests > 0 || clock_monotonic_ns() - h->asked_ns < idle_ns)
+		return;
+	child_end(&h->parser, STOP_TIMEOUT_MS);
 }
 
 struct helper *helper_stop(struct helper *h)
@@ -292,12 +323,17 @@ static void check_watchdog(struct helper *h)
 	lose_parser(h);
 }
 
+static void restart_parser(struct helper *h);
+
 /* 0: this may be asked, there is a parser, and room for one more request. */
 static int prepare_request(struct helper *h, enum parser_kind kind, uint64_t object)
 {
 	if (is_poisoned(h, object, kind))
 		return -ENOTRECOVERABLE;
 	check_watchdog(h);
+	if (h->on_demand && !h->failing && h->parser.pid == 0)
+		restart_parser(h);
+	h->asked_ns = clock_monotonic_ns();
 	return h->failing || h->parser.pid == 0 || h->n_requests == REQUESTS_MAX ? -EAGAIN : 0;
 }
 
@@ -328,15 +364,14 @@ static int send_request(struct helper *h, struct parser_request_packet *packet, 
 	return 0;
 }
 
-static int ask_for_names(struct helper *h, enum parser_kind kind, uint64_t object, int fd, int debug_fd,
-			 const uint64_t *offsets, size_t n, uint64_t *ret_request)
+static int ask_about_offsets(struct helper *h, enum parser_kind kind, uint64_t object, const int *fds, size_t n_fds,
+			     const uint64_t *offsets, size_t n, uint64_t *ret_request)
 {
-	const int fds[] = { fd, debug_fd };
 	struct parser_request_packet packet;
 	struct request *q;
 	int r;
 
-	if (fd < 0)
+	if (fds[0] < 0)
 		return -EBADF;
 	if (n == 0 || n > PARSER_OFFSETS_MAX)
 		return -EINVAL;
@@ -348,7 +383,7 @@ static int ask_for_names(struct helper *h, enum parser_kind kind, uint64_t objec
 		return r;
 	packet.header = (struct parser_request_header){ .kind = kind, .n = (uint32_t)n, .object = object };
 	memcpy(packet.offsets, offsets, n * sizeof(*offsets));
-	r = send_request(h, &packet, n * sizeof(*offsets), fds, debug_fd < 0 ? 1 : 2, &q);
+	r = send_request(h, &packet, n * sizeof(*offsets), fds, n_fds, &q);
 	if (r < 0)
 		return r;
 	memcpy(q->offsets, offsets, n * sizeof(*offsets));
@@ -359,19 +394,31 @@ static int ask_for_names(struct helper *h, enum parser_kind kind, uint64_t objec
 int parser_ask(struct helper *h, uint64_t object, int fd, const uint64_t *offsets, size_t n,
 	       uint64_t *ret_request)
 {
-	return ask_for_names(h, PARSER_SYMBOLS, object, fd, -EBADF, offsets, n, ret_request);
+	return ask_about_offsets(h, PARSER_SYMBOLS, object, &fd, 1, offsets, n, ret_request);
 }
 
 int parser_ask_with_debug(struct helper *h, uint64_t object, int fd, int debug_fd, const uint64_t *offsets, size_t n,
 			  uint64_t *ret_request)
 {
-	return ask_for_names(h, PARSER_SYMBOLS, object, fd, debug_fd, offsets, n, ret_request);
+	const int fds[] = { fd, debug_fd };
+
+	return ask_about_offsets(h, PARSER_SYMBOLS, object, fds, debug_fd < 0 ? 1 : 2, offsets, n, ret_request);
 }
 
 int parser_ask_perf_map(struct helper *h, uint64_t object, int fd, const uint64_t *addresses, size_t n,
 			uint64_t *ret_request)
 {
-	return ask_for_names(h, PARSER_PERF_MAP, object, fd, -EBADF, addresses, n, ret_request);
+	return ask_about_offsets(h, PARSER_PERF_MAP, object, &fd, 1, addresses, n, ret_request);
+}
+
+int parser_ask_lines(struct helper *h, uint64_t object, int fd, int debug_fd, int alt_fd, const uint64_t *offsets, size_t n,
+		     uint64_t *ret_request)
+{
+	const int fds[] = { fd, debug_fd < 0 ? fd : debug_fd, alt_fd < 0 ? fd : alt_fd };
+
+	if (n > PARSER_LINES_MAX)
+		return -EINVAL;
+	return ask_about_offsets(h, PARSER_LINES, object, fds, ELEMENTS_OF(fds), offsets, n, ret_request);
 }
 
 int parser_ask_unwind(struct helper *h, uint64_t object, int fd, int table_fd, uint64_t max_bytes,
@@ -432,6 +479,7 @@ static void fill_reply(struct parser_reply *ret, const struct request *q, int er
 	ret->build_id_size = ret->n = 0;
 	ret->content_hash = 0;
 	ret->wants_debug = false;
+	ret->missing_alt[0] = '\0';
 }
 
 static int decode_symbols(struct helper *h, size_t size, struct parser_reply *ret)
@@ -477,6 +525,56 @@ static int decode_symbols(struct helper *h, size_t size, struct parser_reply *re
 	return 0;
 }
 
+static bool take_string(struct cursor *c, size_t size, char *ret, size_t max)
+{
+	struct cursor s = read_block(c, size);
+
+	if (c->bad || size >= max || memchr(s.at, '\0', size))
+		return false;
+	memcpy(ret, s.at, size);
+	ret[size] = '\0';
+	return true;
+}
+
+static bool take_place(struct cursor *c, struct parser_place *ret)
+{
+	struct cursor fixed = read_block(c, sizeof(struct parser_reply_place));
+	struct parser_reply_place p;
+
+	if (c->bad)
+		return false;
+	memcpy(&p, fixed.at, sizeof(p));
+	ret->inlined = p.inlined;
+	ret->line = p.line;
+	return p.inlined <= 1 && p.inlined == (p.function_size > 0) && take_string(c, p.function_size, ret->function, sizeof(ret->function)) &&
+		take_string(c, p.file_size, ret->file, sizeof(ret->file));
+}
+
+static int decode_lines(struct helper *h, size_t size, struct parser_reply *ret)
+{
+	const struct parser_reply_header *p = (const struct parser_reply_header *)h->reply;
+	struct cursor c = cursor_of(p + 1, size - sizeof(*p)), counts = read_block(&c, p->n);
+	const struct request *q = request_at(h, 0);
+
+	if (c.bad || p->n != (p->error < 0 ? 0 : q->n))
+		return -EBADMSG;
+	for (uint32_t i = 0; i < p->n; i++) {
+		struct parser_lines *l = &ret->lines[i];
+
+		l->offset = q->offsets[i];
+		l->n = read_fixed(&counts, 1);
+		if (l->n > PARSER_PLACES_MAX)
+			return -EBADMSG;
+		for (size_t j = 0; j < l->n; j++)
+			if (!take_place(&c, &l->places[j]))
+				return -EBADMSG;
+	}
+	if (!take_string(&c, cursor_left(&c), ret->missing_alt, sizeof(ret->missing_alt)))
+		return -EBADMSG;
+	ret->n = p->n;
+	return 0;
+}
+
 static int decode_unwind(struct helper *h, size_t size, struct parser_reply *ret)
 {
 	const struct parser_reply_header *p = (const struct parser_reply_header *)h->reply;
@@ -501,6 +599,7 @@ static int decode_reply(struct helper *h, size_t size, struct parser_reply *ret)
 	case PARSER_SYMBOLS:
 	case PARSER_PERF_MAP: return decode_symbols(h, size, ret);
 	case PARSER_UNWIND: return decode_unwind(h, size, ret);
+	case PARSER_LINES: return decode_lines(h, size, ret);
 	case PARSER_KIND_N: break;
 	}
 	return -EBADMSG;
@@ -541,7 +640,9 @@ static void restart_parser(struct helper *h)
 	uint64_t now = clock_monotonic_ns();
 	int r;
 
-	if (h->parser.pid != 0)
+	bool replaces = h->parser.pid != 0;
+
+	if (replaces)
 		log_end("parser", child_end(&h->parser, 0));
 	if (h->window_start_ns == 0 || now - h->window_start_ns > RESTARTS_INTERVAL_NS) {
 		h->window_start_ns = now;
@@ -549,7 +650,7 @@ static void restart_parser(struct helper *h)
 	}
 	if (h->window_restarts == RESTARTS_BURST)
 		return; /* tried again by a later call */
-	h->window_restarts++;
+	h->window_restarts += replaces || !h->on_demand;
 
 	r = child_spawn(&h->parser, CHILD_PARSER, h->uid, h->gid);
 	if (r >= 0)
@@ -559,7 +660,7 @@ static void restart_parser(struct helper *h)
 		child_end(&h->parser, 0);
 		return;
 	}
-	h->restarts++;
+	h->restarts += replaces || !h->on_demand;
 	h->failing = false;
 }
 

@@ -5,7 +5,8 @@
  *          ──seqpacket──▶ parser  no capability, under seccomp; gets descriptors of ELF files, reads by pread
  *
  * Either may die at any time: requests then fail with -EPIPE, a new parser is started at once (it needs no
- * privilege), a dead opener is gone for good and costs new CPUs and uprobes only. */
+ * privilege), a dead opener is gone for good and costs new CPUs and uprobes only. A helper of its own, with a parser only and
+ * only while it is asked something, reads DWARF: that takes seconds, for which names must not wait. */
 #pragma once
 
 #include "base.h"
@@ -17,6 +18,10 @@ struct helper;
 int helper_start(struct helper **ret);
 /* The parser alone, for which no privilege is needed. */
 int helper_start_parser(struct helper **ret);
+/* Without an opener, and with a parser from the first question on until helper_rest(). */
+int helper_start_on_demand(struct helper **ret);
+/* Ends a parser that was started on demand and has had nothing to do since it was asked for idle_ns. */
+void helper_rest(struct helper *h, uint64_t idle_ns);
 struct helper *helper_stop(struct helper *h); /* ends both; accepts NULL, returns NULL */
 DEFINE_CLEANUP(struct helper *, helper_stop)
 
@@ -43,6 +48,7 @@ enum parser_kind {
 	PARSER_SYMBOLS,  /* parser_ask() */
 	PARSER_UNWIND,   /* parser_ask_unwind() */
 	PARSER_PERF_MAP, /* parser_ask_perf_map() */
+	PARSER_LINES,    /* parser_ask_lines() */
 	PARSER_KIND_N,
 };
 
@@ -50,6 +56,9 @@ enum parser_kind {
 #define PARSER_NAME_MAX 512    /* bytes, with the NUL */
 #define PARSER_BUILD_ID_MAX 32
 #define PARSER_LINK_MAX 96
+#define PARSER_LINES_MAX 8     /* offsets per request for lines */
+#define PARSER_PLACES_MAX 16   /* inlined into one another at one address */
+#define PARSER_PATH_MAX 256    /* bytes of a source file's path, with the NUL */
 
 struct parser_symbol {
 	uint64_t offset; /* as asked: offset into the file */
@@ -59,6 +68,20 @@ struct parser_symbol {
 	uint64_t valid_start, valid_end; /* virtual addresses around address, in one segment, for which the
 					    same answer holds */
 	char name[PARSER_NAME_MAX]; /* "" when no symbol covers the address; else demangled */
+};
+
+/* Where in the sources an address is: in this function at this line; inlined: it has no frame of its own. */
+struct parser_place {
+	bool inlined;
+	uint32_t line; /* 0: not known */
+	char function[PARSER_NAME_MAX]; /* "" when it is not inlined: the symbols name it */
+	char file[PARSER_PATH_MAX];     /* "" when not known */
+};
+
+struct parser_lines {
+	uint64_t offset; /* as asked */
+	size_t n;        /* 0: nothing is known of it */
+	struct parser_place places[PARSER_PLACES_MAX]; /* innermost first */
 };
 
 struct parser_reply {
@@ -75,9 +98,12 @@ struct parser_reply {
 	 * the parser looks at, would give more names. */
 	bool wants_debug;
 	char debug_link[PARSER_LINK_MAX]; /* a file's name, or "" */
-	size_t n;
+	size_t n; /* of symbols or lines */
+	char missing_alt[PARSER_PATH_MAX]; /* PARSER_LINES: of a file that inlined functions' names are in and that did not
+					      come along, as the debug file has it; "" */
 	union {
 		struct parser_symbol symbols[PARSER_OFFSETS_MAX];
+		struct parser_lines lines[PARSER_LINES_MAX];
 		struct unwind_table_header unwind; /* PARSER_UNWIND without an error: what the parser says of
 						      the table, before unwind_table_open() has checked it */
 	};
@@ -97,6 +123,12 @@ int parser_ask_with_debug(struct helper *h, uint64_t object, int fd, int debug_f
 /* Asks for what a perf-map says of addresses in its process: as parser_ask(), where offsets are addresses. */
 int parser_ask_perf_map(struct helper *h, uint64_t object, int fd, const uint64_t *addresses, size_t n,
 			uint64_t *ret_request);
+
+/* Asks for the source lines at file offsets of an object, at most PARSER_LINES_MAX; debug_fd and alt_fd (the common file that dwz
+ * makes) may be negative. The reply's error is -ENODATA when there is no DWARF in the object nor in a debug file, -ESTALE when the
+ * debug file is another object's, -EFBIG when there is too much of it; else as parser_ask(). */
+int parser_ask_lines(struct helper *h, uint64_t object, int fd, int debug_fd, int alt_fd, const uint64_t *offsets, size_t n,
+		     uint64_t *ret_request);
 
 /* Asks for the unwind table of an object (bpf/unwind.h), to be written into table_fd: a new, empty memfd that may be
  * sealed. It is given max_bytes here and can't get larger. Both descriptors are borrowed. The reply's error is

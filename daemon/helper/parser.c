@@ -4,9 +4,11 @@
 #include <assert.h>
 #include <malloc.h>
 #include <stdalign.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 
 #include "demangle.h"
+#include "dwarf_lines.h"
 #include "elf_symbols.h"
 #include "elf_unwind.h"
 #include "perf_map.h"
@@ -16,6 +18,13 @@ static_assert((int)ELF_LINK_MAX == (int)PARSER_LINK_MAX, "a debug file's name fi
 
 #define CACHE_BYTES_MAX (256ULL << 20)
 #define CACHE_FILES_MAX 512
+#define LINES_FILES_MAX 4
+
+static_assert((int)DWARF_PLACES_MAX == (int)PARSER_PLACES_MAX, "all places fit into a reply");
+static_assert((int)DWARF_ALT_MAX == (int)PARSER_PATH_MAX, "a path fits into a reply");
+static_assert(PARSER_LINES_MAX * (1 + PARSER_PLACES_MAX * (sizeof(struct parser_reply_place) + PARSER_NAME_MAX + PARSER_PATH_MAX)) +
+		      PARSER_PATH_MAX + sizeof(struct parser_reply_header) <= PARSER_REPLY_MAX,
+	      "all lines fit into a reply");
 
 static_assert((int)ELF_BUILD_ID_MAX == (int)PARSER_BUILD_ID_MAX, "a build ID fits into a reply");
 
@@ -29,9 +38,19 @@ struct file {
 	int error;
 };
 
+/* What was asked for lines last: reading all units of a file anew for each question would take longer than the answers. */
+struct lines_file {
+	uint64_t object; /* 0: free */
+	bool with_debug, with_alt;
+	struct dwarf_lines *lines; /* NULL: error says why */
+	int error;
+	int fds[PACKET_FDS_MAX];
+};
+
 struct parser {
 	struct file files[CACHE_FILES_MAX];
 	size_t n;
+	struct lines_file lines[LINES_FILES_MAX]; /* the last one asked for first */
 	uint64_t bytes, clock;
 	struct parser_request_packet request;
 	alignas(struct parser_reply_header) uint8_t reply[PARSER_REPLY_MAX];
@@ -174,6 +193,115 @@ static size_t make_unwind_table(struct parser *p, int fd, int table_fd)
 	return sizeof(*h) + sizeof(table);
 }
 
+/* ---- lines ---- */
+
+static void forget_lines(struct lines_file *f)
+{
+	dwarf_lines_close(f->lines);
+	for (size_t i = 0; f->object && i < PACKET_FDS_MAX; i++)
+		close_fd(f->fds[i]);
+	*f = (struct lines_file){};
+}
+
+/* Takes the descriptors over. */
+static void open_lines(struct parser *p, int fds[static PACKET_FDS_MAX], bool with_debug, bool with_alt)
+{
+	struct lines_file f = { .object = p->request.header.object, .with_debug = with_debug, .with_alt = with_alt };
+
+	for (size_t i = 0; i < PACKET_FDS_MAX; i++)
+		f.fds[i] = TAKE_FD(fds[i]);
+	forget_lines(&p->lines[LINES_FILES_MAX - 1]);
+	f.error = dwarf_lines_open(&f.lines, f.fds[0], with_debug ? f.fds[1] : -EBADF, with_alt ? f.fds[2] : -EBADF);
+	memmove(p->lines + 1, p->lines, (LINES_FILES_MAX - 1) * sizeof(*p->lines));
+	p->lines[0] = f;
+}
+
+/* Asked for with a file that was not there before, it is opened anew. */
+static struct lines_file *find_lines(struct parser *p, int fds[static PACKET_FDS_MAX], bool with_debug, bool with_alt)
+{
+	for (size_t i = 0; i < LINES_FILES_MAX; i++) {
+		struct lines_file f = p->lines[i];
+
+		if (f.object != p->request.header.object)
+			continue;
+		if (f.with_debug < with_debug || f.with_alt < with_alt) {
+			forget_lines(&p->lines[i]);
+			memmove(p->lines + i, p->lines + i + 1, (LINES_FILES_MAX - 1 - i) * sizeof(*p->lines));
+			p->lines[LINES_FILES_MAX - 1] = (struct lines_file){};
+			break;
+		}
+		memmove(p->lines + 1, p->lines, i * sizeof(*p->lines));
+		p->lines[0] = f;
+		return p->lines;
+	}
+	open_lines(p, fds, with_debug, with_alt);
+	return p->lines;
+}
+
+static uint8_t *put_bytes(uint8_t *at, const void *bytes, size_t size)
+{
+	memcpy(at, bytes, size);
+	return at + size;
+}
+
+/* The end of a long path says more than its beginning. */
+static const char *end_of_path(const char *path)
+{
+	size_t length = strlen(path);
+
+	return length < PARSER_PATH_MAX ? path : path + length - (PARSER_PATH_MAX - 1);
+}
+
+static uint8_t *put_place(uint8_t *at, const struct dwarf_place *place)
+{
+	char function[PARSER_NAME_MAX];
+	const char *file = end_of_path(place->file);
+	size_t length = place->function ? demangle(place->function, function, sizeof(function)) : 0;
+	struct parser_reply_place p = {
+		.line = place->line,
+		.inlined = length > 0,
+		.function_size = (uint16_t)length,
+		.file_size = (uint16_t)strlen(file),
+	};
+
+	at = put_bytes(at, &p, sizeof(p));
+	at = put_bytes(at, function, p.function_size);
+	return put_bytes(at, file, p.file_size);
+}
+
+static size_t find_lines_of_all(struct parser *p, int fds[static PACKET_FDS_MAX])
+{
+	struct parser_reply_header *h = (struct parser_reply_header *)p->reply;
+	uint8_t *counts = (uint8_t *)(h + 1), *at = counts;
+	struct stat of[PACKET_FDS_MAX] = {};
+	const char *missing;
+	struct lines_file *f;
+
+	for (size_t i = 0; i < PACKET_FDS_MAX; i++)
+		if (fstat(fds[i], &of[i]) < 0)
+			h->error = negative_errno();
+	if (h->error < 0)
+		return sizeof(*h);
+	f = find_lines(p, fds, of[1].st_ino != of[0].st_ino || of[1].st_dev != of[0].st_dev,
+		       of[2].st_ino != of[0].st_ino || of[2].st_dev != of[0].st_dev);
+	h->error = f->error;
+	if (h->error < 0)
+		return sizeof(*h);
+	h->n = p->request.header.n;
+	at += h->n;
+	for (uint32_t i = 0; i < h->n; i++) {
+		struct dwarf_place places[DWARF_PLACES_MAX];
+
+		counts[i] = (uint8_t)dwarf_lines_find(f->lines, p->request.offsets[i], places);
+		for (size_t j = 0; j < counts[i]; j++)
+			at = put_place(at, &places[j]);
+	}
+	missing = dwarf_lines_missing_alt(f->lines);
+	if (missing)
+		at = put_bytes(at, missing, strlen(missing));
+	return (size_t)(at - p->reply);
+}
+
 static bool request_is_valid(const struct parser_request_packet *q, size_t size, const int *fds)
 {
 	if (size < sizeof(q->header) || q->header.magic != HELPER_MAGIC_PARSER || fds[0] < 0)
@@ -184,13 +312,16 @@ static bool request_is_valid(const struct parser_request_packet *q, size_t size,
 	case PARSER_PERF_MAP:
 		return (fds[1] < 0 || q->header.kind == PARSER_SYMBOLS) && q->header.n >= 1 && q->header.n <= PARSER_OFFSETS_MAX &&
 			size == q->header.n * sizeof(q->offsets[0]);
+	case PARSER_LINES:
+		return fds[PACKET_FDS_MAX - 1] >= 0 && q->header.n >= 1 && q->header.n <= PARSER_LINES_MAX &&
+			size == q->header.n * sizeof(q->offsets[0]);
 	case PARSER_UNWIND: return fds[1] >= 0 && q->header.n == 0 && size == sizeof(q->unwind);
 	default: return false;
 	}
 }
 
 /* Gives the size of the reply. */
-static size_t answer(struct parser *p, const int *fds)
+static size_t answer(struct parser *p, int fds[static PACKET_FDS_MAX])
 {
 	struct parser_reply_header *h = (struct parser_reply_header *)p->reply;
 
@@ -199,7 +330,11 @@ static size_t answer(struct parser *p, const int *fds)
 		.kind = p->request.header.kind,
 		.request = p->request.header.request,
 	};
-	return h->kind == PARSER_UNWIND ? make_unwind_table(p, fds[0], fds[1]) : find_symbols(p, fds);
+	switch (h->kind) {
+	case PARSER_UNWIND: return make_unwind_table(p, fds[0], fds[1]);
+	case PARSER_LINES: return find_lines_of_all(p, fds);
+	default: return find_symbols(p, fds);
+	}
 }
 
 static void set_watchdog(time_t seconds)

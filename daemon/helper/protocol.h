@@ -42,7 +42,9 @@ struct opener_reply {
  *
  *   PARSER_SYMBOLS  n offsets of 8 bytes; one or two descriptors come along: the file, its debug file
  *   PARSER_UNWIND   struct parser_unwind_request, n = 0; two descriptors: the file, the memory for the table
- *   PARSER_PERF_MAP n addresses of 8 bytes; one descriptor: the map */
+ *   PARSER_PERF_MAP n addresses of 8 bytes; one descriptor: the map
+ *   PARSER_LINES    n offsets of 8 bytes; PACKET_FDS_MAX descriptors: the file, its debug file, the debug file's common file; the
+ *                   first one again where there is none */
 struct parser_request_header {
 	uint32_t magic;
 	uint32_t kind; /* enum parser_kind */
@@ -56,7 +58,9 @@ struct parser_request_header {
  *
  *   PARSER_SYMBOLS  n entries, then their names without separators, in the order of the entries
  *   PARSER_UNWIND   n = 0: struct unwind_table_header, as in the table
- *   PARSER_PERF_MAP as PARSER_SYMBOLS */
+ *   PARSER_PERF_MAP as PARSER_SYMBOLS
+ *   PARSER_LINES    n counts of places (1 byte), then for each place a struct parser_reply_place and its strings; in the end the
+ *                   path of the missing common file, to the end of the packet */
 struct parser_reply_header {
 	uint32_t magic;
 	uint32_t kind;
@@ -80,6 +84,13 @@ struct parser_reply_entry {
 	uint32_t reserved;
 };
 
+struct parser_reply_place {
+	uint32_t line;
+	uint16_t function_size, file_size; /* bytes, without NULs */
+	uint8_t inlined; /* 0 or 1 */
+	uint8_t reserved[3];
+};
+
 struct parser_request_packet {
 	struct parser_request_header header;
 	union {
@@ -92,7 +103,7 @@ struct parser_request_packet {
 	(sizeof(struct parser_reply_header) + \
 	 PARSER_OFFSETS_MAX * (sizeof(struct parser_reply_entry) + PARSER_NAME_MAX))
 
-#define PACKET_FDS_MAX 2
+#define PACKET_FDS_MAX 3
 
 /* A packet with at most max_fds descriptors (-EBADF for those that didn't come, always close-on-exec; ret_fds has
  * room for max_fds). Truncated packets and packets with more descriptors give -EBADMSG, the end of the stream 0

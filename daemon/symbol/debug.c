@@ -61,6 +61,12 @@ static int try_link(const struct search *s, const char *object_path)
 	return -ENOENT;
 }
 
+/* It is the host's own directory. */
+static bool never_blocks(void *userdata _unused_, dev_t device _unused_)
+{
+	return false;
+}
+
 int debug_file_open(const struct object *object, const char *path, int process_fd, may_block_fn may_block, void *userdata)
 {
 	_cleanup_close_ int host = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC),
@@ -83,4 +89,19 @@ int debug_file_open(const struct object *object, const char *path, int process_f
 			fd = try_link(&s, path);
 	}
 	return fd;
+}
+
+int debug_common_open(const char *link)
+{
+	static const char directory[] = "/.dwz/";
+	_cleanup_close_ int host = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	const char *name = strstr(link, directory);
+	const struct object nobodys = {};
+	const struct search s = { .object = &nobodys, .root = host, .may_block = never_blocks };
+	char path[sizeof(DEBUG_DIRECTORY) + PARSER_PATH_MAX];
+
+	if (host < 0 || !name)
+		return -ENOENT;
+	snprintf(path, sizeof(path), DEBUG_DIRECTORY "%s", name);
+	return try_path(&s, path);
 }

@@ -421,6 +421,8 @@ static void identify(struct object *object, const struct parser_reply *reply)
 {
 	if (object->identified)
 		return;
+	memcpy(object->build_id, reply->build_id, sizeof(object->build_id));
+	object->build_id_size = reply->build_id_size;
 	if (reply->build_id_size > 0)
 		object->id = objects_id_of_build_id(reply->build_id, reply->build_id_size);
 	else if (reply->content_hash != 0)
@@ -437,8 +439,6 @@ static bool is_provisional(struct object *object, const struct parser_reply *rep
 		return false;
 	if (object->debug == DEBUG_UNKNOWN) {
 		object->debug = DEBUG_WANTED;
-		memcpy(object->build_id, reply->build_id, sizeof(object->build_id));
-		object->build_id_size = reply->build_id_size;
 		copy_string(object->debug_link, sizeof(object->debug_link), reply->debug_link);
 	}
 	return object->debug == DEBUG_WANTED || object->debug_fd >= 0;

@@ -74,6 +74,9 @@ struct symbols_frame {
 	const char *object;   /* base name of the file, "[kernel]", a module's "[name]", "[vdso]", "[jit]" (code
 				 that a perf-map names), "[anon]", "[unknown]" */
 	const char *display;  /* what folded output prints */
+	/* Where it was: an address in the call, and where that lies: stable key of the file, 0 when it is in none, and the
+	 * offset. No part of its identity. */
+	uint64_t address, file, offset;
 };
 
 #define SYMBOLS_FRAMES_MAX 192
@@ -87,6 +90,13 @@ int symbols_resolve(struct symbols *s, const struct symbols_process_key *key, co
 		    size_t n_kernel, const uint64_t *user, size_t n_user,
 		    struct symbols_frame ret_frames[static SYMBOLS_FRAMES_MAX], size_t *ret_n,
 		    uint64_t *ret_stack_id);
+
+/* ---- for lines.h ---- */
+
+/* The file that an address of a process lies in, opened for reading, and its debug file, or -EBADF where there is none; the caller
+ * closes both. file: symbols_frame's. -ENOENT: it can't be opened (any more). */
+int symbols_open_file(struct symbols *s, const struct symbols_process_key *key, uint64_t address, uint64_t file, int *ret_fd,
+		      int *ret_debug_fd);
 
 /* ---- for daemon/unwind ---- */
 

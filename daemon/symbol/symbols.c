@@ -560,6 +560,11 @@ static int user_frame(struct symbols *s, struct process *p, size_t i, uint64_t a
 		return jit_frame(s, p, address - is_return, ret);
 	*ret = object && (f || object->error < 0) ? object_frame(s, i, object, m, f, offset, is_return)
 						  : file_frame(s, i, m->path);
+	if (object) {
+		ret->address = address - is_return;
+		ret->file = object->key;
+		ret->offset = offset;
+	}
 	return 0;
 }
 
@@ -669,6 +674,35 @@ int symbols_resolve(struct symbols *s, const struct symbols_process_key *key, co
 	}
 	*ret_n = out.n;
 	*ret_stack_id = hash64(out.ids, out.n_ids * sizeof(out.ids[0]), SEED_STACK);
+	return 0;
+}
+
+/* ---- for lines.h ---- */
+
+int symbols_open_file(struct symbols *s, const struct symbols_process_key *key, uint64_t address, uint64_t file, int *ret_fd,
+		      int *ret_debug_fd)
+{
+	static const struct process_record unknown = {};
+	struct process *p = processes_get(s->processes, key, &unknown);
+	struct mapping *m = process_mapping(s->processes, p, address);
+	_cleanup_close_ int process_fd = process_open(s->processes, p),
+			    own_fd = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct looker l = { s, process_fd < 0 ? own_fd : process_fd };
+	struct object *object;
+	int fd;
+
+	if (!m)
+		return -ENOENT;
+	objects_begin(s->objects);
+	object = object_of(s, p, m, true);
+	if (!object || object->key != file || !objects_has_fd(object))
+		return -ENOENT;
+	fd = fcntl(object->fd, F_DUPFD_CLOEXEC, 3);
+	if (fd < 0)
+		return negative_errno();
+	*ret_fd = fd;
+	fd = debug_file_open(object, m->path, process_fd, may_block, &l);
+	*ret_debug_fd = fd < 0 ? -EBADF : fd;
 	return 0;
 }
 

@@ -241,6 +241,10 @@ def anomaly(number, **changes):
     return a
 
 
+def place(name, object_name, file="", line=0, inlined=False):
+    return {"name": name, "object": object_name, "kind": "user", "inlined": inlined, "file": file, "line": line}
+
+
 def flame(frames=FRAMES, stacks=None, continues=False, total=700):
     if stacks is None:
         stacks = [
@@ -320,6 +324,22 @@ HEALTHY = {
             points=[point(s, on_cpu=s * 1000) for s in range(899, -1, -1)],
             slices=[{"process": PROCESS, "values": VALUES}],
         )
+    ],
+    "GetLines": [
+        reply(
+            True,
+            stack="00000000000000bb",
+            variants=[
+                {"share": 0.5, "places": [place("main", "prog", "/src/prog.c", 10), place("read", "libc.so.6"), place("check", "libc.so.6", "/src/check.h", 3, True)]},
+                {"share": 0.25, "places": [place("main", "prog", "/src/prog.c", 12), place("read", "libc.so.6")]},
+            ],
+            missing=[],
+        ),
+        reply(
+            stack="00000000000000bb",
+            variants=[{"share": 0.15, "places": [place("main", "prog", "/src/prog.c", 12), place("read", "libc.so.6")]}],
+            missing=[{"object": "libz.so.1", "reason": "no debug information"}],
+        ),
     ],
     "ListProcesses": [reply(window=WINDOW, processes=[{"process": PROCESS, "values": VALUES}])],
     "GetGate": [reply(gate=GATE, history=HISTORY)],

@@ -115,6 +115,26 @@ def suffix_says_the_format():
 
 
 @test
+def inlined_functions_split_stacks_by_shares():
+    done = good("flame", "--inlines")
+    assert [(m, p.get("stack")) for m, p, _ in done.calls] == [
+        ("GetFlame", None), ("GetLines", "00000000000000bb"), ("GetLines", "00000000000000bc")
+    ], done.calls
+    assert sorted(done.out.splitlines()) == [
+        "gzip;[truncated];do_work(int);read 20",
+        "gzip;[truncated];main;read 80",
+        "gzip;[truncated];main;read;check_[i] 100",
+        "my_prog;main;do_work(int);vfs_read_[k] 50",
+        "my_prog;main;read 200",
+        "my_prog;main;read;check_[i] 250",
+    ], done.out
+    assert "libz.so.1 are not known" in done.err and done.err.count("\n") == 1, done.err
+    assert good("flame", "--inlines", "-q").err == ""
+    assert b"by the shares of all that is known" in drawn("a.svg", "--inlines")
+    assert "--inlines and --hot-cold can't" in bad("flame", "--inlines", "--hot-cold", server=False)
+
+
+@test
 def options_that_exclude_each_other():
     def refused(*args):
         return bad("flame", *args, server=False)

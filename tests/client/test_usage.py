@@ -28,7 +28,7 @@ def usage_errors():
     assert "--for needs" in refused("gate", "--for=5s")
     assert "does not take --for" in refused("gate", "auto", "--for=5s")
     assert "does not take --since" in refused("gate", "open", "--since=1h")
-    assert "from 1 to 10000" in refused("top", "-n", "10001") and "with --follow only" in refused(
+    assert "from 1 to 10000" in refused("top", "-n") and "from 1 to 10000" in refused("top", "-n", "10001") and "with --follow only" in refused(
         "anomalies", "-n0"
     )
     assert "does not take --metric" in refused("stacks", "00000000000000bb", "-m", "hits")

@@ -364,6 +364,22 @@ def stacks_one():
 
 
 @test
+def stacks_lines():
+    done = good("stacks", "00000000000000bb", "--lines")
+    assert done.calls == [("GetLines", {"stack": "00000000000000bb"}, MORE)]
+    text = [re.split(r"\s{2,}", line.strip()) for line in done.out.splitlines()]
+    assert text[0] == ["50.0 % of it this way:"] and ["40.0 % of it this way:"] in text, text  # what has the same lines is one way
+    assert ["0", "check (inlined)", "/src/check.h:3", "libc.so.6"] in text and ["2", "main", "/src/prog.c:10", "prog"] in text, text
+    assert ["1", "main", "/src/prog.c:12", "prog"] in text and ["0", "read", "libc.so.6"] in text, text
+    assert done.out.endswith("No lines of libz.so.1: no debug information.\n")
+    assert good("stacks", "00000000000000bb", "--lines", answers={"GetLines": [reply(stack="00000000000000bb", variants=[], missing=[])]}).out == (
+        "stackd has no addresses of this stack: they are kept for as long as it is met now and then.\n"
+    )
+    assert "takes a stack" in bad("stacks", "--lines")
+    assert good("stacks", "--lines", "7").calls[0][1]["limit"] == 7
+
+
+@test
 def stacks_series_of_mixed_steps():
     points = [point(60 * m, 60, on_cpu=60 * 10**9) for m in range(14, 0, -1)] + [
         point(s, 1, on_cpu=10**9) for s in range(59, -1, -1)

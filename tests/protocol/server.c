@@ -2,7 +2,7 @@
 /* The real API and store in a process of their own, with scripted rooms behind them, for test_protocol.py.
  *
  * server SOCKET [KEY=VALUE ...]: serves a minute of known ticks, says "ready FIRST_US LAST_US" on stdout,
- * takes commands on stdin and answers each with a line: "anomaly PID UID", "burst N", "status". Ends with
+ * takes commands on stdin and answers each with a line: "anomaly PID UID", "burst N", "lines", "status". Ends with
  * stdin. */
 #include <ev.h>
 #include <fcntl.h>
@@ -12,6 +12,7 @@
 #include <sys/un.h>
 
 #include "api.h"
+#include "lines.h"
 
 #define ARENA_SIZE (64UL << 20)
 #define TICKS 60
@@ -93,6 +94,60 @@ static int gate_set(void *userdata _unused_, enum collect_gate_mode mode, uint64
 	gate_mode = mode;
 	gate_until_us = until_us;
 	return 0;
+}
+
+/* ---- source lines: of stack a1, by two processes; the first time that they are asked for they take a moment ---- */
+
+static enum { LINES_UNKNOWN, LINES_ASKED, LINES_KNOWN } lines_state;
+
+int symbols_resolve(struct symbols *s _unused_, const struct symbols_process_key *key _unused_, const uint64_t *kernel _unused_,
+		    size_t n_kernel _unused_, const uint64_t *user, size_t n_user, struct symbols_frame ret_frames[static SYMBOLS_FRAMES_MAX],
+		    size_t *ret_n, uint64_t *ret_stack_id)
+{
+	static const char *const names[] = { "spin", "work", "main" };
+
+	*ret_n = n_user;
+	*ret_stack_id = 0xa1;
+	for (size_t i = 0; i < n_user; i++)
+		ret_frames[i] = (struct symbols_frame){
+			.kind = FRAME_USER, .function = names[i], .object = i == 1 ? "nodebug" : "app", .display = names[i], .file = 1 + i, .offset = user[i],
+		};
+	return 0;
+}
+
+int lines_find(struct lines *l _unused_, const struct symbols_process_key *key _unused_, const struct symbols_frame *frame,
+	       struct line_places *ret)
+{
+	static const struct line_place places[] = { { "tiny", "/src/tiny.h", 7 }, { NULL, "/src/app.c", 42 }, { NULL, "", 0 } };
+
+	*ret = (struct line_places){};
+	if (lines_state != LINES_KNOWN)
+		return -EAGAIN;
+	if (streq(frame->object, "nodebug"))
+		return -ENODATA;
+	if (streq(frame->function, "spin"))
+		*ret = (struct line_places){ .n = 2, .places = places };
+	return 0;
+}
+
+void lines_ask(struct lines *l _unused_)
+{
+	if (lines_state == LINES_UNKNOWN)
+		lines_state = LINES_ASKED;
+}
+
+static size_t find_variants(void *userdata _unused_, uint64_t stack_id, struct api_variant ret[static API_VARIANTS_MAX],
+			    double *ret_weight)
+{
+	const struct collect_process processes[] = { { .pid = 100, .uid = 0 }, { .pid = 200, .uid = NOBODY } };
+
+	*ret_weight = 4;
+	if (stack_id != 0xa1)
+		return 0;
+	for (size_t i = 0; i < ELEMENTS_OF(processes); i++)
+		ret[i] = (struct api_variant){ .weight = 2 - (double)i,
+					       .frames = { .process = processes[i], .n_user = 3, .user = { 1, 2, 3 + i } } };
+	return ELEMENTS_OF(processes);
 }
 
 /* ---- known data ---- */
@@ -349,6 +404,11 @@ static void run(struct server *s, const char *line)
 	api_get_status(s->data.api, &status);
 	if (sscanf(line, "anomaly %u %u", &a, &b) == 2) {
 		printf("%llu\n", (unsigned long long)add_anomaly(&s->data, (pid_t)a, b));
+	} else if (streq(line, "lines")) {
+		/* Those that were asked for have come. */
+		printf("%d\n", lines_state);
+		lines_state = LINES_KNOWN;
+		api_lines_arrived(s->data.api);
 	} else if (sscanf(line, "burst %u", &a) == 1) {
 		uint64_t id = 0;
 
@@ -416,7 +476,7 @@ int main(int argc, char **argv)
 	                                           .series_state_size = 16,
 	                                           .global_state_size = 16,
 	                                           .slices_per_series = 64 };
-	const struct api_actions actions = { .status = daemon_status, .gate_set = gate_set, .remedies = get_remedies };
+	const struct api_actions actions = { .status = daemon_status, .gate_set = gate_set, .remedies = get_remedies, .variants = find_variants };
 	struct server s = { .loop = ev_default_loop(0) };
 	struct api_views views = { 0 };
 	unsigned many = 0, value;

@@ -181,6 +181,7 @@ def every_parameter_of_a_wrong_type_is_named():
     needed = {
         "GetInterfaceDescription": {"interface": "org.stackd"},
         "GetStack": {"stack": "00000000000000a1"},
+        "GetLines": {"stack": "00000000000000a3"},
         "SetGate": {"mode": "auto"},
         "GetCluster": {"cluster": "00000000000000a1"},
         "MuteCluster": {"cluster": "00000000000000a1"},

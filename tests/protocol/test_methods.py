@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the methods answer, against the figures that server.c put into the store."""
+import threading
 import time
 
-from harness import NOBODY, Server, equal, test
+from harness import NOBODY, Server, equal, test, wait_until
 from varlink import Client
 
 TEXTS = {}
@@ -174,6 +175,36 @@ def stacks_and_their_slices():
         # Upper case digits are the same id.
         error, reply = c.call("org.stackd.GetStack", {"stack": SPIN.upper(), "filter": {"pid": 200}})
         equal((error, len(reply["slices"])), (None, 1))
+
+
+def lines_of(s, client, **parameters):
+    """GetLines; the server has the lines as soon as it was asked for them."""
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(client.call("org.stackd.GetLines", parameters)))
+    thread.start()
+    wait_until(lambda: not thread.is_alive() or int(s.command("lines")[0]) > 0)
+    thread.join(10)
+    return answers[0]
+
+
+@test
+def lines_are_waited_for():
+    spin = {"name": "spin", "object": "app", "kind": "user", "inlined": False, "file": "/src/app.c", "line": 42}
+    tiny = {"name": "tiny", "object": "app", "kind": "user", "inlined": True, "file": "/src/tiny.h", "line": 7}
+    main = {"name": "main", "object": "app", "kind": "user", "inlined": False, "file": "", "line": 0}
+    work = {**main, "name": "work", "object": "nodebug"}
+    with Server() as s, Client(s.path) as c:
+        error, reply = lines_of(s, c, stack=SPIN, filter=s.window)
+        equal((error, reply["stack"]), (None, SPIN))
+        equal([v["share"] for v in reply["variants"]], [0.5, 0.25])
+        equal(reply["variants"][0]["places"], [main, work, spin, tiny])
+        equal(reply["missing"], [{"object": "nodebug", "reason": "no debug information"}])
+        # One process: the shares are of what it did.
+        error, reply = lines_of(s, c, stack=SPIN, filter={**s.window, "pid": 200})
+        equal([v["share"] for v in reply["variants"]], [1])
+        # Known, but met nowhere of late.
+        equal(c.call("org.stackd.GetLines", {"stack": WAIT, "filter": s.window}), (None, {"stack": WAIT, "variants": [], "missing": []}))
+        equal(c.call("org.stackd.GetLines", {"stack": "0000000000000bad"})[0], "org.stackd.NotFound")
 
 
 @test

@@ -3,11 +3,11 @@
 import os
 
 from harness import NOBODY, Server, as_user, equal, test
-from test_methods import FIB, ODD, SPIN, TICKS, UNIT, WAIT, flame
+from test_methods import lines_of, FIB, ODD, SPIN, TICKS, UNIT, WAIT, flame
 from varlink import Client
 
 GROUP = 4711
-READING = ("ListAnomalies", "Subscribe", "ListIncidents", "ListClusters", "GetFlame", "GetTop", "ListStacks", "GetStack", "GetSeries", "ListProcesses", "GetGate")
+READING = ("ListAnomalies", "Subscribe", "ListIncidents", "ListClusters", "GetFlame", "GetTop", "ListStacks", "GetStack", "GetLines", "GetSeries", "ListProcesses", "GetGate")
 
 
 @test
@@ -36,6 +36,8 @@ def look_around(s):
             "series": {str(p["values"]) for p in c.call("org.stackd.GetSeries", w)[1]["points"]},
             "root's series": c.call("org.stackd.GetSeries", {"filter": {**s.window, "pid": 100}}),
             "root's stack": c.call("org.stackd.GetStack", {"stack": FIB, **w}),
+            "root's lines": c.call("org.stackd.GetLines", {"stack": FIB, **w}),
+            "lines": lines_of(s, c, stack=SPIN, **w),
             "another's stack": c.call("org.stackd.GetFlame", {"stack": ODD, **w}),
             "root's process": c.call("org.stackd.GetFlame", {"filter": {**s.window, "pid": 100}}),
             "no process": c.call("org.stackd.GetFlame", {"filter": {"pid": 4242}}),
@@ -76,6 +78,8 @@ def others_see_only_their_own():
         equal(seen["label"], "org.stackd.PermissionDenied")
         # What is another's looks as if it weren't there.
         equal(seen["root's stack"], ("org.stackd.NotFound", {"what": "stack " + FIB}))
+        equal(seen["root's lines"], ("org.stackd.NotFound", {"what": "stack " + FIB}))
+        equal([v["share"] for v in seen["lines"][1]["variants"]], [1], "the lines of another's process with the same stack")
         equal(seen["another's stack"], ("org.stackd.NotFound", {"what": "stack " + ODD}))
         equal(seen["root's process"], ("org.stackd.NotFound", {"what": "process 100"}))
         equal(seen["no process"], ("org.stackd.NotFound", {"what": "process 4242"}))

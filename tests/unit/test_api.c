@@ -12,6 +12,7 @@
 #include <sys/un.h>
 
 #include "internal.h"
+#include "lines.h"
 
 /* ---- a scripted store ---- */
 
@@ -134,6 +135,22 @@ size_t store_get_losses(const struct store *s _unused_, struct store_loss ret[st
 	memset(ret, 0, sizeof(*ret));
 	return 0;
 }
+
+int symbols_resolve(struct symbols *s _unused_, const struct symbols_process_key *key _unused_, const uint64_t *kernel _unused_,
+                    size_t n_kernel _unused_, const uint64_t *user _unused_, size_t n_user _unused_,
+                    struct symbols_frame ret_frames[static SYMBOLS_FRAMES_MAX] _unused_, size_t *ret_n _unused_,
+                    uint64_t *ret_stack_id _unused_)
+{
+	return -ENOENT;
+}
+
+int lines_find(struct lines *l _unused_, const struct symbols_process_key *key _unused_, const struct symbols_frame *frame _unused_,
+               struct line_places *ret _unused_)
+{
+	return -ENODATA;
+}
+
+void lines_ask(struct lines *l _unused_) {}
 
 void collect_get_status(const struct collect *c _unused_, struct collect_status *ret)
 {

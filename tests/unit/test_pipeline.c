@@ -76,11 +76,14 @@ int collect_tick(struct collect *c _unused_, const struct collect_sink *s, void 
 	return 0;
 }
 
+/* Raw stacks have the frames of that whose number is theirs without thousands; they end early from here on. */
+#define TRUNCATED 2000
+
 int collect_frames(struct collect *c _unused_, uint64_t raw_id, struct collect_frames *ret)
 {
 	if (frames_are_gone)
 		return -ENOENT;
-	*ret = (struct collect_frames) { .process = process_of(PID_A), .n_user = 2, .user = { raw_id, 1 } };
+	*ret = (struct collect_frames) { .process = process_of(PID_A), .truncated = raw_id >= TRUNCATED, .n_user = 2, .user = { raw_id, 1 } };
 	return 0;
 }
 
@@ -100,10 +103,10 @@ int symbols_resolve(struct symbols *s _unused_, const struct symbols_process_key
 {
 	if (names_are_out)
 		return -EAGAIN;
-	frames[0] = (struct symbols_frame) { .id = user[0], .kind = FRAME_USER, .function = "leaf", .object = "victim", .display = "leaf" };
+	frames[0] = (struct symbols_frame) { .id = user[0] % 1000, .kind = FRAME_USER, .function = "leaf", .object = "victim", .display = "leaf" };
 	frames[1] = (struct symbols_frame) { .id = 1, .kind = FRAME_USER, .function = "main", .object = "victim", .display = "main" };
 	*ret_n = 2;
-	*ret_stack_id = user[0] * 1000;
+	*ret_stack_id = user[0] % 1000 * 1000;
 	return 0;
 }
 
@@ -540,21 +543,44 @@ static void test_missed_ticks_and_conservation(void **state)
 	assert_true(status.conservation[METRIC_FAULTS_MINOR] < 0);
 }
 
+/* What differs in addresses only is one stack, and what was found of it is told by weight; one that ended early is another. */
+static void test_stack_knows_its_addresses(void **state)
+{
+	struct fixture *f = *state;
+	struct pipeline_addresses found[4];
+	double weight;
+
+	say((struct event) { SAMPLE, 5, PID_A, 30 });
+	say((struct event) { SAMPLE, 1005, PID_A, 50 });
+	say((struct event) { SAMPLE, 2005, PID_A, 70 });
+	say((struct event) { SAMPLE, 6, PID_A, 90 });
+	tick(f);
+	say((struct event) { SAMPLE, 5, PID_A, 40 });
+	tick(f);
+	assert_int_equal(pipeline_addresses(f->pipeline, 5000, found, ELEMENTS_OF(found), &weight), 2);
+	assert_int_equal(found[0].raw_id, 5);
+	assert_true(found[0].weight == 70 && found[1].weight == 50 && weight == 120);
+	assert_int_equal(pipeline_addresses(f->pipeline, 5000, found, 1, &weight), 1);
+	assert_int_equal(found[0].raw_id, 5);
+	assert_true(weight == 120);
+	assert_int_equal(pipeline_addresses(f->pipeline, 7000, found, ELEMENTS_OF(found), &weight), 0);
+	assert_true(weight == 0);
+}
+
 static void test_idcache_keeps_what_is_in_use(void **state _unused_)
 {
 	struct idcache c;
-	uint64_t v;
 
 	assert_int_equal(idcache_init(&c, 100), 0);
 	for (uint64_t i = 0; i < 10000; i++) {
 		idcache_put(&c, i, i * 2);
 		if (i >= 7) {
-			assert_true(idcache_get(&c, 7, &v));
-			assert_int_equal(v, 14);
+			assert_non_null(idcache_find(&c, 7));
+			assert_int_equal(*idcache_find(&c, 7), 14);
 		}
 		assert_true(idcache_size(&c) <= 100);
 	}
-	assert_false(idcache_get(&c, 8, &v));
+	assert_null(idcache_find(&c, 8));
 	idcache_done(&c);
 }
 
@@ -573,6 +599,7 @@ int main(void)
 		TEST(test_unit_without_samples_of_the_metric_is_told_with_its_busiest_stack),
 		TEST(test_silent_unit_is_told_with_what_it_did),
 		TEST(test_total_and_stack_are_one_anomaly),
+		TEST(test_stack_knows_its_addresses),
 		TEST(test_own_total_is_not_scored),
 		TEST(test_stackd_is_recorded_and_not_scored),
 		TEST(test_missed_ticks_and_conservation),
