@@ -368,6 +368,8 @@ static void test_opener_hangs(void **state _unused_)
 
 static struct parser_reply reply; /* large */
 
+extern char __executable_start[];
+
 static int next_reply(struct helper *h)
 {
 	for (int tries = 0; tries < 200; tries++) {
@@ -858,7 +860,6 @@ static void test_unwind_table(void **state _unused_)
 	assert_int_equal(count_fds(helper_parser_pid(h)), 4); /* it keeps no descriptor */
 #if defined(__x86_64__)
 	/* the first instruction of a function: nothing but the return address is on the stack */
-	extern char __executable_start[];
 	const struct unwind_rule *rule;
 	const struct unwind_table_header *table;
 	size_t size;
@@ -1085,6 +1086,162 @@ static void test_malformed_replies(void **state _unused_)
 	h->n_requests = 0;
 }
 
+/* ---- lines ---- */
+
+static void ask_for_lines(struct helper *h, uint64_t object, int fd, int debug_fd, const uint64_t *offsets, size_t n)
+{
+	uint64_t request;
+
+	assert_int_equal(parser_ask_lines(h, object, fd, debug_fd, -EBADF, offsets, n, &request), 0);
+	assert_true(next_reply(h) > 0);
+	assert_true(reply.request == request && reply.kind == PARSER_LINES);
+}
+
+static int line_of_marked;
+
+static inline __attribute__((always_inline)) void *here(void)
+{
+	void *address;
+
+	line_of_marked = __LINE__ + 1;
+	__asm__ volatile("lea 0(%%rip), %0" : "=r"(address));
+	return address;
+}
+
+static __attribute__((noinline)) uint64_t marked(void)
+{
+	return (uint64_t)here() - 1 - (uint64_t)__executable_start; /* it gave the address behind the instruction */
+}
+
+/* In the file as in memory: what the linkers that we know do with the segments of a program of this size. */
+static uint64_t offset_of(uint64_t address)
+{
+	_cleanup_fclose_ FILE *f = fopen("/proc/self/maps", "re");
+	unsigned long start, end, offset;
+	char line[512];
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "%lx-%lx r-xp %lx", &start, &end, &offset) == 3 && address + (uint64_t)__executable_start >= start &&
+		    address + (uint64_t)__executable_start < end)
+			return address + (uint64_t)__executable_start - start + offset;
+	fail();
+	return 0;
+}
+
+static void test_lines(void **state _unused_)
+{
+	_cleanup_(helper_stopp) struct helper *h = NULL;
+	_cleanup_close_ int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC), other = open("/bin/true", O_RDONLY | O_CLOEXEC);
+	uint64_t offset = offset_of(marked());
+	const struct parser_lines *l = &reply.lines[0];
+	pid_t first;
+
+	assert_int_equal(helper_start_on_demand(&h), 0);
+	assert_int_equal(helper_parser_pid(h), 0);
+	ask_for_lines(h, 1, fd, -EBADF, &offset, 1);
+	first = helper_parser_pid(h);
+	assert_true(first > 0);
+	assert_int_equal(reply.error, 0);
+	assert_int_equal(l->n, 2);
+	assert_true(l->places[0].inlined && !l->places[1].inlined);
+	assert_string_equal(l->places[0].function, "here");
+	assert_string_equal(basename(l->places[0].file), "test_helper.c");
+	assert_int_equal(l->places[0].line, line_of_marked);
+	ask_for_lines(h, 2, other, -EBADF, &offset, 1);
+	assert_int_equal(reply.error, -ENODATA);
+	ask_for_lines(h, 3, other, fd, &offset, 1);
+	assert_int_equal(reply.error, -ESTALE);
+	assert_int_equal(helper_parser_pid(h), first);
+
+	/* It goes when nobody asks, and comes back. */
+	helper_rest(h, NSEC_PER_SEC * 3600);
+	assert_int_equal(helper_parser_pid(h), first);
+	helper_rest(h, 0);
+	assert_int_equal(helper_parser_pid(h), 0);
+	ask_for_lines(h, 1, fd, -EBADF, &offset, 1);
+	assert_int_equal(l->n, 2);
+	assert_int_equal(helper_parser_restarts(h), 0);
+}
+
+/* Whatever is in a file: there is an answer, or the parser has died of it, and goes on with the next one. */
+static void test_hostile_debug_information(void **state _unused_)
+{
+	_cleanup_(helper_stopp) struct helper *h = NULL;
+	_cleanup_close_ int self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	uint64_t offset = offset_of(marked()), size = (uint64_t)lseek(self, 0, SEEK_END), request;
+	_cleanup_free_ uint8_t *bytes = malloc(size);
+	unsigned died = 0, refused = 0, answered = 0;
+
+	assert_int_equal(helper_start_on_demand(&h), 0);
+	assert_true(bytes && pread(self, bytes, size, 0) == (ssize_t)size);
+	srandom(20240607);
+	for (uint64_t i = 1; i <= 40; i++) {
+		_cleanup_close_ int fd = memfd_create("hostile", MFD_CLOEXEC);
+		int r;
+
+		assert_int_equal(write(fd, bytes, size), size);
+		/* Behind the code: there debug information lies. */
+		for (int j = 0; j < 400; j++) {
+			uint8_t byte = (uint8_t)random();
+
+			assert_int_equal(pwrite(fd, &byte, 1, (off_t)(size / 2 + (uint64_t)random() % (size / 2))), 1);
+		}
+		r = parser_ask_lines(h, i, fd, -EBADF, -EBADF, &offset, 1, &request);
+		if (r == -EAGAIN)
+			break; /* it has died too often lately */
+		assert_int_equal(r, 0);
+		assert_true(next_reply(h) > 0);
+		died += reply.error == -EPIPE;
+		refused += reply.error < 0 && reply.error != -EPIPE;
+		answered += reply.error == 0;
+		(void)parser_next(h, &reply);
+	}
+	print_message("# %u answered, %u refused, %u died\n", answered, refused, died);
+	assert_true(answered + refused > 0);
+}
+
+static void test_malformed_replies_about_lines(void **state _unused_)
+{
+	HELPER;
+	struct {
+		struct parser_reply_header header;
+		uint8_t count;
+		struct parser_reply_place place;
+		char text[16];
+	} __attribute__((packed)) packet;
+
+	for (int i = 0; i < 12; i++) {
+		size_t size = offsetof(typeof(packet), text) + 7;
+
+		h->first = 0;
+		h->n_requests = 1;
+		h->requests[0] = (struct request){ .id = 5, .object = 1, .kind = PARSER_LINES, .n = 1, .offsets = { 0x1000 } };
+		memset(&packet, 0, sizeof(packet));
+		packet.header = (struct parser_reply_header){ .magic = HELPER_MAGIC_PARSER, .kind = PARSER_LINES, .request = 5, .n = 1 };
+		packet.count = 1;
+		packet.place = (struct parser_reply_place){ .line = 7, .function_size = 4, .file_size = 3, .inlined = 1 };
+		memcpy(packet.text, "maina.c", 7);
+		switch (i) {
+		case 0: packet.header.n = 2; break;
+		case 1: packet.header.n = UINT32_MAX; break;
+		case 2: packet.count = 2; break;
+		case 3: packet.count = PARSER_PLACES_MAX + 1; break;
+		case 4: packet.place.inlined = 2; break;
+		case 5: packet.place.inlined = 0; break;
+		case 6: packet.place.function_size = PARSER_NAME_MAX; break;
+		case 7: packet.place.file_size = 4; break;
+		case 8: packet.text[1] = '\0'; break;
+		case 9: size -= 1; break;
+		case 10: packet.header.error = -ENODATA; break;
+		case 11: size = sizeof(packet.header); break;
+		}
+		memcpy(h->reply, &packet, size);
+		if (decode_reply(h, size, &reply) != -EBADMSG)
+			fail_msg("case %d was taken", i);
+	}
+	h->n_requests = 0;
+}
+
 static void test_malformed_unwind_replies(void **state _unused_)
 {
 	HELPER;
@@ -1153,6 +1310,9 @@ int main(void)
 		cmocka_unit_test(test_restarts_are_bounded),
 		cmocka_unit_test(test_watchdog),
 		cmocka_unit_test(test_malformed_replies),
+		cmocka_unit_test(test_lines),
+		cmocka_unit_test(test_hostile_debug_information),
+		cmocka_unit_test(test_malformed_replies_about_lines),
 		cmocka_unit_test(test_malformed_unwind_replies),
 	};
 
