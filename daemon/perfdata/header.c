@@ -11,7 +11,7 @@ static const char magic[8] = "PERFILE2", magic_swapped[8] = "2ELIFREP", magic_ol
 /* Of a feature that is read as a whole. */
 #define FEATURE_SIZE_MAX (64U << 10)
 
-enum feature { FEATURE_BUILD_ID = 2, FEATURE_OS_RELEASE = 4, FEATURE_NR_CPUS = 7, FEATURE_EVENT_DESC = 12, FEATURES_MAX = 256 };
+enum feature { FEATURE_BUILD_ID = 2, FEATURE_OS_RELEASE = 4, FEATURE_ARCH = 6, FEATURE_NR_CPUS = 7, FEATURE_EVENT_DESC = 12, FEATURES_MAX = 256 };
 
 struct section {
 	uint64_t offset, size;
@@ -217,11 +217,15 @@ int header_add_feature(struct perfdata *p, uint64_t feature, struct cursor c)
 		return take_names(p, c);
 	if (feature == FEATURE_NR_CPUS) /* those that there are, those online */
 		return cursor_skip(&c, sizeof(uint32_t)) && cursor_u32(&c, &p->cpus) ? 0 : -EBADMSG;
-	if (feature != FEATURE_OS_RELEASE)
+	if (feature != FEATURE_OS_RELEASE && feature != FEATURE_ARCH)
 		return 0;
 	s = take_string(&c);
 	if (!s)
 		return -EBADMSG;
+	if (feature == FEATURE_ARCH) {
+		p->is_other_machine = !streq(s, "x86_64");
+		return 0;
+	}
 	copy_string(p->kernel_release, sizeof(p->kernel_release), s);
 	return 0;
 }
@@ -237,6 +241,12 @@ static int read_feature(struct perfdata *p, enum feature feature, struct section
 	if (source_need(p->source, size) < (ssize_t)size)
 		return -EBADMSG;
 	return header_add_feature(p, feature, (struct cursor){ source_at(p->source), source_at(p->source) + size });
+}
+
+static bool is_wanted(unsigned feature)
+{
+	return feature == FEATURE_BUILD_ID || feature == FEATURE_OS_RELEASE || feature == FEATURE_ARCH || feature == FEATURE_NR_CPUS ||
+		feature == FEATURE_EVENT_DESC;
 }
 
 /* Behind the data there is a section for each feature, in the order of the bits. A file that is cut off has lost them: what can
@@ -257,7 +267,7 @@ static int read_features(struct perfdata *p, struct perfdata_error *error)
 		}
 		memcpy(&s, source_at(p->source), sizeof(s));
 		at += sizeof(s);
-		if (i != FEATURE_BUILD_ID && i != FEATURE_OS_RELEASE && i != FEATURE_NR_CPUS && i != FEATURE_EVENT_DESC)
+		if (!is_wanted(i))
 			continue;
 		r = read_feature(p, i, s);
 		if (r == -EBADMSG)

@@ -22,6 +22,7 @@ struct perfdata {
 	size_t n_build_ids, max_build_ids;
 	char kernel_release[72];
 	uint32_t cpus;
+	bool is_other_machine; /* whose registers are not those of x86-64 */
 	struct perfdata_status status;
 	bool ended;
 	int failed; /* what reading ended with */

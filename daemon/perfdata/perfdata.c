@@ -239,6 +239,8 @@ static int parse(struct perfdata *p, const void *bytes, size_t size, uint64_t of
 	if (r < 0)
 		return perfdata_damaged(&p->error, offset, "%s", reason);
 	p->status.samples += ret->kind == PERFDATA_SAMPLE;
+	if (p->is_other_machine && ret->kind == PERFDATA_SAMPLE)
+		ret->sample.carried.size = 0;
 	return r;
 }
 

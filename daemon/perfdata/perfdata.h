@@ -39,6 +39,13 @@ struct perfdata_build_id {
 	size_t size; /* 0: not known */
 };
 
+/* What a sample carries of a user stack, for unwinding it later (--call-graph dwarf). */
+struct perfdata_carried {
+	uint64_t ip, sp, bp;
+	const uint8_t *stack; /* from sp on */
+	size_t size;          /* 0: nothing, or of a machine that is not x86-64 */
+};
+
 enum perfdata_kind { PERFDATA_SAMPLE, PERFDATA_MAPPING, PERFDATA_COMM, PERFDATA_FORK, PERFDATA_EXIT };
 
 /* Strings and arrays are the reader's, until the next call. */
@@ -51,7 +58,7 @@ struct perfdata_record {
 		struct {
 			uint32_t event;
 			bool kernel; /* where ip is */
-			bool carries_stack; /* bytes of it, for unwinding later (--call-graph dwarf) */
+			struct perfdata_carried carried;
 			uint64_t ip, period;
 			/* Innermost first, among markers of what follows (PERF_CONTEXT_KERNEL, ...); n 0 when it was
 			 * recorded without. */

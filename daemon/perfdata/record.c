@@ -156,16 +156,45 @@ static bool skip_registers(struct cursor *c, uint64_t mask)
 		(abi == PERF_SAMPLE_REGS_ABI_NONE || cursor_skip(c, (uint64_t)__builtin_popcountll(mask) * sizeof(uint64_t)));
 }
 
-static bool skip_stack(struct cursor *c, bool *ret_some)
-{
-	uint64_t size;
+/* asm/perf_regs.h of x86. */
+enum { REGISTER_BP = 6, REGISTER_SP = 7, REGISTER_IP = 8 };
 
-	*ret_some = false;
+static bool take_registers(struct cursor *c, uint64_t mask, struct perfdata_carried *ret)
+{
+	uint64_t abi, value;
+
+	if (!cursor_u64(c, &abi))
+		return false;
+	for (unsigned i = 0; i < 64 && abi != PERF_SAMPLE_REGS_ABI_NONE; i++) {
+		if (!(mask >> i & 1))
+			continue;
+		if (!cursor_u64(c, &value))
+			return false;
+		if (abi == PERF_SAMPLE_REGS_ABI_64 && i == REGISTER_BP)
+			ret->bp = value;
+		if (abi == PERF_SAMPLE_REGS_ABI_64 && i == REGISTER_SP)
+			ret->sp = value;
+		if (abi == PERF_SAMPLE_REGS_ABI_64 && i == REGISTER_IP)
+			ret->ip = value;
+	}
+	return true;
+}
+
+static bool take_stack(struct cursor *c, struct perfdata_carried *ret)
+{
+	uint64_t size, used;
+
 	/* With the size that was used behind it, unless there is no stack. */
 	if (!cursor_u64(c, &size))
 		return false;
-	*ret_some = size > 0;
-	return cursor_skip(c, size) && (size == 0 || cursor_skip(c, sizeof(uint64_t)));
+	ret->stack = c->at;
+	if (size == 0)
+		return true;
+	if (!cursor_skip(c, size) || !cursor_u64(c, &used))
+		return false;
+	/* Without the registers there is no saying where it was. */
+	ret->size = ret->sp ? MIN(size, used) : 0;
+	return true;
 }
 
 static bool skip_aux(struct cursor *c)
@@ -201,9 +230,9 @@ static const char *parse_sample(const struct perfdata_event *e, struct cursor c,
 		return "a sample with more raw data than fits into it";
 	if (has(e, PERF_SAMPLE_BRANCH_STACK) && !skip_branches(&c, e->branch_sample_type))
 		return "a sample with more branches than fit into it";
-	if (has(e, PERF_SAMPLE_REGS_USER) && !skip_registers(&c, e->sample_regs_user))
+	if (has(e, PERF_SAMPLE_REGS_USER) && !take_registers(&c, e->sample_regs_user, &ret->sample.carried))
 		return "a sample with more registers than fit into it";
-	if (has(e, PERF_SAMPLE_STACK_USER) && !skip_stack(&c, &ret->sample.carries_stack))
+	if (has(e, PERF_SAMPLE_STACK_USER) && !take_stack(&c, &ret->sample.carried))
 		return "a sample with more stack than fits into it";
 	if (!cursor_skip(&c, words * sizeof(uint64_t)))
 		return "a sample without its weight";

@@ -13,6 +13,7 @@
 #define OBJECTS_MAX 4096
 #define FUNCTIONS_MAX (1U << 20)
 #define WAIT_NS (30 * NSEC_PER_SEC) /* a stack for its names; the parser answers within ten seconds or is replaced */
+#define WAIT_STEP_MS 1000
 #define PATH_SIZE_MAX 4096
 
 /* Where a file is looked for, one after the other until its build ID is right. */
@@ -254,13 +255,34 @@ static bool name_frames(struct names *n, struct names_frame *frames, size_t n_fr
 	return all;
 }
 
+void names_wait(struct names *n)
+{
+	struct pollfd p = { .fd = parser_fd(n->helper), .events = POLLIN };
+
+	(void)poll(&p, 1, WAIT_STEP_MS);
+	(void)objects_dispatch(n->objects);
+}
+
+int names_open_file(struct names *n, uint64_t file, uint64_t offset, uint64_t *ret_key)
+{
+	struct names_frame frame = { .file = file, .offset = offset };
+	const struct object *object;
+	int fd;
+
+	names_resolve(n, &frame, 1);
+	objects_begin(n->objects);
+	object = file ? file_object(n, &n->files[file], true) : NULL;
+	if (!object || !objects_has_fd(object))
+		return -ENOENT;
+	*ret_key = object->key;
+	fd = fcntl(object->fd, F_DUPFD_CLOEXEC, 3);
+	return fd < 0 ? negative_errno() : fd;
+}
+
 void names_resolve(struct names *n, struct names_frame *frames, size_t n_frames)
 {
 	uint64_t end = clock_monotonic_ns() + WAIT_NS;
-	struct pollfd p = { .fd = parser_fd(n->helper), .events = POLLIN };
 
-	while (!name_frames(n, frames, n_frames) && clock_monotonic_ns() < end) {
-		(void)poll(&p, 1, 1000);
-		(void)objects_dispatch(n->objects);
-	}
+	while (!name_frames(n, frames, n_frames) && clock_monotonic_ns() < end)
+		names_wait(n);
 }

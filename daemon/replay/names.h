@@ -26,5 +26,12 @@ struct names_frame {
 	const char *object;    /* base name of the file, "[kernel]", "" when it isn't known; the caller's when is_named */
 };
 
+/* Opens the file, when it is there and is the one that was recorded, for which it may have to be asked for a name at offset; the caller
+ * closes it. *ret_key is its stable key. -ENOENT. */
+int names_open_file(struct names *n, uint64_t file, uint64_t offset, uint64_t *ret_key);
+
+/* Takes what the parser has answered, after a second at the latest. */
+void names_wait(struct names *n);
+
 /* Waits for the parser, for some seconds at most. */
 void names_resolve(struct names *n, struct names_frame *frames, size_t n_frames);

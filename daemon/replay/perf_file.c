@@ -6,6 +6,7 @@
 #include "kernel_names.h"
 #include "perfdata.h"
 #include "tasks.h"
+#include "walk.h"
 
 #define ANY_EVENT UINT32_MAX
 
@@ -13,10 +14,11 @@ struct reading {
 	struct perfdata *file;
 	struct tasks *tasks;
 	struct names *names;
+	struct frame_tables *tables;
 	struct kernel_names *kernel; /* made when the first kernel address is met: where it lies has been told by then */
 	uint64_t kernel_text;
 	uint32_t event; /* the one that is told */
-	uint64_t others, cut, carried;
+	uint64_t others, cut;
 	const struct stack_options *options;
 	stack_fn fn;
 	void *userdata;
@@ -26,6 +28,7 @@ struct reading {
 static void free_parts(struct reading *r)
 {
 	kernel_names_free(r->kernel);
+	frame_tables_free(r->tables);
 	names_free(r->names);
 	tasks_free(r->tasks);
 	perfdata_free(r->file);
@@ -101,7 +104,10 @@ static int make_frames(struct reading *r, const struct perfdata_record *record, 
 {
 	const uint64_t *chain = record->sample.n_chain > 0 ? record->sample.chain : &record->sample.ip;
 	size_t n_chain = MAX(record->sample.n_chain, (size_t)1), n = 0;
-	bool kernel = record->sample.kernel, interrupted = true;
+	bool kernel = record->sample.kernel, interrupted = true, carried = record->sample.carried.size > 0;
+
+	if (record->sample.n_chain == 0 && carried && !kernel)
+		n_chain = 0; /* the walk begins there */
 
 	for (size_t i = 0; i < n_chain; i++) {
 		int e = 0;
@@ -111,6 +117,8 @@ static int make_frames(struct reading *r, const struct perfdata_record *record, 
 			interrupted = true; /* by a system call or an interrupt */
 			continue;
 		}
+		if (!kernel && carried)
+			continue;
 		if (n == STACK_FRAMES_MAX) {
 			r->cut++;
 			break;
@@ -125,6 +133,8 @@ static int make_frames(struct reading *r, const struct perfdata_record *record, 
 		if (!repeats_nothing(r, n))
 			n++;
 	}
+	if (carried)
+		n += walk_stack(r->tables, r->tasks, record->pid, &record->sample.carried, r->frames + n, STACK_FRAMES_MAX - n);
 	*ret_n = n;
 	return 0;
 }
@@ -149,7 +159,6 @@ static int take_sample(struct reading *r, const struct perfdata_record *record)
 		r->others++;
 		return 0;
 	}
-	r->carried += record->sample.carries_stack;
 	e = make_frames(r, record, &stack.n);
 	if (e < 0)
 		return e;
@@ -227,9 +236,6 @@ static void tell_missing(const struct reading *r)
 		log_warning("%llu records came too late to be put into order", (unsigned long long)s.unordered);
 	if (tasks_dropped(r->tasks) > 0)
 		log_warning("%llu threads or mappings were too many: some names are missing", (unsigned long long)tasks_dropped(r->tasks));
-	if (r->carried > 0)
-		log_warning("%llu samples were recorded with --call-graph dwarf, which is not unwound here: their callers in user code are "
-			    "missing; perf script FILE | stackd replay - has them", (unsigned long long)r->carried);
 	if (r->cut > 0)
 		log_warning("%llu stacks were cut to their innermost %d frames", (unsigned long long)r->cut, STACK_FRAMES_MAX);
 }
@@ -255,6 +261,8 @@ int perf_file_read(struct source *source, struct helper *helper, const struct st
 		e = tasks_new(&r->tasks);
 	if (e >= 0)
 		e = names_new(&r->names, helper);
+	if (e >= 0)
+		e = frame_tables_new(&r->tables, r->names, helper);
 	if (e >= 0) {
 		while ((e = perfdata_next(r->file, &record, &error)) > 0) {
 			e = take(r, &record);

@@ -17,7 +17,7 @@ SHARE_OFF_MOST = 0.01  # of all samples, by function: symbols that share an addr
 UNSIZED = {"[unknown]", "_dl_start_user"}  # the table says no size of it: stackd gives no name to what no symbol covers
 ALIASES = ("__GI_", "__libc_", "__pi_", "__")
 
-PROGRAMS = ("spin_split", "many_stacks")
+PROGRAMS = ("wl_unwind", "spin_split", "many_stacks")
 
 require_root()
 said = {}
@@ -38,7 +38,7 @@ def record(name, *options, command):
 
 
 def set_up():
-    for name in PROGRAMS:
+    for name in PROGRAMS[1:]:
         shutil.copy(program("wl_" + name), at(name))
     sampled = ("-F", str(HZ), "-e", "cpu-clock", "-g", "--call-graph", "fp")
     spin = [at("spin_split"), "--seconds", str(SECONDS)]
@@ -46,6 +46,8 @@ def set_up():
     both = 'exec 2>&1; "$0" --seconds 1 & "$1" --seconds 1; wait'
     record("both.data", *sampled, "-a", command=["sh", "-c", both, at("many_stacks"), at("spin_split")])
     record("events.data", "-F", "99", "-e", "task-clock,cpu-clock", "-g", command=[*spin[:2], "1"])
+    # Without frame pointers.
+    record("dwarf.data", "-F", "99", "-e", "cpu-clock", "--call-graph", "dwarf", command=[program("wl_unwind"), "--seconds", "1", "--n", "20"])
     # A small one: perf puts its build IDs and its idea of the machine in otherwise.
     record("small.data", "-N", "-B", "-F", "19", "-e", "cpu-clock", "-g", command=[*spin[:2], "1"])
 
@@ -132,6 +134,13 @@ def test_one_program():
 
 def test_the_whole_machine():
     compare("both.data")
+
+
+def test_stacks_that_samples_carry():
+    compare("dwarf.data")
+    ours = stacks_of(replay(file=at("dwarf.data")))
+    whole = sum(value for stack, value in ours.items() if stack[1] in ("_start", "clone3", "__clone3"))
+    within("samples that are walked to the root", whole, sum(ours.values()), relative=0.05)
 
 
 def test_text_of_perf_script():

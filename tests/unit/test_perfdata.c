@@ -136,7 +136,7 @@ static void put_attributes(struct image *i, uint64_t sample_type, uint64_t ids_a
 	struct perf_event_attr a = { .size = sizeof(a), .sample_type = sample_type, .sample_id_all = 1 };
 
 	a.read_format = PERF_FORMAT_GROUP | PERF_FORMAT_ID | PERF_FORMAT_TOTAL_TIME_ENABLED;
-	a.sample_regs_user = 0xff;
+	a.sample_regs_user = 0x1ff;
 	a.sample_regs_intr = 0xf;
 	put(i, &a, sizeof(a));
 	put_u64(i, ids_at);
@@ -287,6 +287,10 @@ static void tell_record(struct told *t, const struct perfdata_record *r)
 		for (size_t i = 0; i < r->sample.n_chain; i++)
 			if (r->sample.chain[i] < PERF_CONTEXT_MAX)
 				tell(t, " %llx", (unsigned long long)r->sample.chain[i]);
+		if (r->sample.carried.size > 0)
+			tell(t, " carries %.*s ip %llx sp %llx bp %llx", (int)r->sample.carried.size, (const char *)r->sample.carried.stack,
+			     (unsigned long long)r->sample.carried.ip, (unsigned long long)r->sample.carried.sp,
+			     (unsigned long long)r->sample.carried.bp);
 		t->n_samples++;
 		break;
 	case PERFDATA_COMM:
@@ -448,8 +452,8 @@ static void test_every_field_of_a_sample(void **state _unused_)
 	for (unsigned k = 0; k < 3; k++)
 		put_u64(&i, k);
 	put_u64(&i, PERF_SAMPLE_REGS_ABI_64);
-	for (unsigned k = 0; k < 8; k++)
-		put_u64(&i, k);
+	for (unsigned k = 0; k < 9; k++)
+		put_u64(&i, 0x100 + k); /* ax bx cx dx si di bp sp ip */
 	put_u64(&i, 16); /* STACK_USER */
 	put(&i, "sixteen bytes...", 16);
 	put_u64(&i, 8);
@@ -465,7 +469,7 @@ static void test_every_field_of_a_sample(void **state _unused_)
 	end_data(&i);
 	read_from(&t, i.bytes, i.n, true);
 	assert_int_equal(t.result, 0);
-	assert_string_equal(t.text, "30 sample 100/101 event 0 period 1007 5010 5020\n");
+	assert_string_equal(t.text, "30 sample 100/101 event 0 period 1007 5010 5020 carries sixteen  ip 108 sp 107 bp 106\n");
 	close_told(&t);
 
 	i.n--;
