@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* incidents, clusters, mute, unmute, label, check. */
+#include <math.h>
+
 #include "follow.h"
 #include "show.h"
 #include "timestamp.h"
@@ -308,6 +310,20 @@ static void show_list(const struct options *o, const char *label, const struct j
 	}
 }
 
+/* What labels have changed. */
+static void show_evidence(const struct json *list, struct fields *f)
+{
+	for (size_t k = 0; k < json_length(list); k++) {
+		const char *metric = metric_to_string(field_metric(f, json_at(list, k), "metric"));
+		double decades = field_float(f, json_at(list, k), "decades"), times = pow(10, fabs(decades));
+
+		if (decades > 0)
+			printf("%*s: alarms of %s are told when %.*f times less probable than others\n", LABEL_WIDTH, "Evidence", metric, times < 10, times);
+		else
+			printf("%*s: alarms of %s are told even when %.*f times as probable as others\n", LABEL_WIDTH, "Evidence", metric, times < 10, times);
+	}
+}
+
 static bool show_cluster(const struct options *o, const struct json *c)
 {
 	struct fields f = {};
@@ -324,6 +340,7 @@ static bool show_cluster(const struct options *o, const struct json *c)
 	       time_format_long(buf, (uint64_t)field_int(&f, c, "first_us")));
 	printf(", the last %s\n", time_format_long(buf, (uint64_t)field_int(&f, c, "last_us")));
 	printf("%*s: %lld real, %lld false\n", LABEL_WIDTH, "Labelled", field_int(&f, c, "labelled_real"), field_int(&f, c, "labelled_false"));
+	show_evidence(field_array(&f, c, "evidence"), &f);
 	if (field_bool(&f, c, "muted"))
 		printf("%*s: until %s\n", LABEL_WIDTH, "Muted", json_get_u64(c, "muted_until_us", &until_us) > 0 ? time_format_long(until, until_us) : "unmuted");
 	show_list(o, "Where", field_array(&f, c, "units"));

@@ -365,6 +365,15 @@ void incidents_learn_stack(struct incidents *i, const struct store_frame *frames
 	clusters_learn_stack(i->clusters, i->frames, convert(i, frames, n));
 }
 
+_Static_assert(CLUSTER_EVIDENCE_LEAST == -DETECT_EVIDENCE_LOWERED, "labels lower as much as the detector takes");
+
+double incidents_evidence(struct incidents *i, uint64_t stack_id, enum metric metric, bool rises, uint64_t now_us)
+{
+	size_t n = convert(i, i->stored, get_frames(i, stack_id));
+
+	return clusters_evidence(i->clusters, i->frames, n, metric, rises, now_us);
+}
+
 void incidents_add(struct incidents *i, const struct store_anomaly *a)
 {
 	size_t n = convert(i, i->stored, get_frames(i, a->stack_id));

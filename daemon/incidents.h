@@ -30,6 +30,8 @@ void incidents_watch(struct incidents *i, incidents_event_fn fn, void *userdata)
 
 /* A stack that the store did not know before. */
 void incidents_learn_stack(struct incidents *i, const struct store_frame *frames, size_t n);
+/* Decades by which an alarm must be less probable, or may be more so (< 0), as labels have it: see clusters_evidence(). */
+double incidents_evidence(struct incidents *i, uint64_t stack_id, enum metric metric, bool rises, uint64_t now_us);
 /* In an open tick, when the store has given the anomaly its id. */
 void incidents_add(struct incidents *i, const struct store_anomaly *a);
 /* In an open tick, after its anomalies: tells what began, grew and ended. A thread writes to disk what was told. */

@@ -62,10 +62,29 @@ struct pipeline {
 	size_t n_awaited;
 	struct awaited awaited[AWAITED_MAX];
 	uint32_t live_series;
+	const struct store_series *scored; /* that the detector is at */
 
 	uint64_t ticks, ticks_missed;
 	uint64_t cost_ns;
 };
+
+static double evidence_of(struct pipeline *p, const struct store_series *series, enum metric metric, bool rises)
+{
+	uint64_t stack_id;
+	bool truncated;
+	size_t depth;
+
+	if (store_get_stack(p->rooms.store, series->stack, &stack_id, &truncated, NULL, 0, &depth) < 0)
+		return 0;
+	return incidents_evidence(p->rooms.incidents, stack_id, metric, rises, p->tick.time_us);
+}
+
+static double evidence(void *userdata, enum metric metric, bool rises)
+{
+	struct pipeline *p = userdata;
+
+	return evidence_of(p, p->scored, metric, rises);
+}
 
 int pipeline_new(struct pipeline **ret, const struct pipeline_rooms *rooms, const struct pipeline_config *config)
 {
@@ -81,6 +100,7 @@ int pipeline_new(struct pipeline **ret, const struct pipeline_rooms *rooms, cons
 	    (r = pending_new(&p->pending, PENDING_MAX)) < 0 || (r = map64_new(&p->own_series, OWN_SERIES_MAX)) < 0 ||
 	    (r = waits_new(&p->waits, config->max_stacks)) < 0)
 		return r;
+	detect_set_evidence(p->rooms.detect, evidence, p);
 	*ret = TAKE_PTR(p);
 	return 0;
 }
@@ -653,7 +673,9 @@ static void note_awaited(struct pipeline *p)
 		bool there = w.most > 0 || (w.busiest > 0 && w.ticks >= AWAITED_TICKS);
 
 		if (there && p->n_anomalies < ANOMALIES_PER_TICK_MAX) {
-			if (!is_noted(p, &w))
+			if (evidence_of(p, &w.series, w.result.metric, w.result.observed > w.result.expected) > MAX(w.result.margin, 0.0))
+				detect_withhold(p->rooms.detect);
+			else if (!is_noted(p, &w))
 				note_anomaly(p, &w.series, &w.result);
 		} else if (w.ticks++ < AWAITED_TICKS) {
 			w.most = w.busiest = 0;
@@ -672,6 +694,7 @@ static void score(void *userdata, const struct store_series *series)
 	if (is_own_series(p, series))
 		return;
 	match_awaited(p, series);
+	p->scored = series;
 	if (detect_series(p->rooms.detect, series->state, series->values, series->silent_ticks, &result) &&
 	    p->n_anomalies < ANOMALIES_PER_TICK_MAX)
 		note_anomaly(p, series, &result);

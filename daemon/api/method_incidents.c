@@ -155,6 +155,19 @@ static void write_class(struct api *a, struct json_writer *w, const struct clust
 		json_put_u64(w, "muted_until_us", class->muted_until_us);
 	json_put_u64(w, "labelled_real", class->n_real);
 	json_put_u64(w, "labelled_false", class->n_false);
+	json_key(w, "evidence");
+	json_open_array(w);
+	for (enum metric m = 0; m < METRIC_HITS; m++) {
+		double decades = cluster_class_evidence(class, m, now);
+
+		if (decades == 0)
+			continue;
+		json_open_object(w);
+		put_metric(w, "metric", m);
+		put_finite(w, "decades", decades);
+		json_close_object(w);
+	}
+	json_close_array(w);
 	json_key(w, "common");
 	json_open_array(w);
 	for (size_t k = 0; k < class->n_common; k++)
@@ -399,6 +412,7 @@ void method_label_incident(struct session *s, const struct json *parameters)
 	const char *label = "", *kind_text;
 	enum cluster_kind kind;
 	struct cluster_incident i;
+	struct detect_status detect;
 	struct json_writer *w;
 	bool has_kind = json_get_string(parameters, "kind", &kind_text) > 0;
 	uint64_t id = 0;
@@ -416,11 +430,12 @@ void method_label_incident(struct session *s, const struct json *parameters)
 		session_failed(s, -ENOMEM);
 		return;
 	}
+	detect_get_status(s->api->views.detect, &detect);
 	if (clusters_label(s->api->views.clusters, id,
 	                   streq(label, "real")    ? CLUSTER_REAL
 	                   : streq(label, "false") ? CLUSTER_FALSE
 	                                           : CLUSTER_UNLABELLED,
-	                   has_kind ? &kind : NULL) < 0) {
+	                   has_kind ? &kind : NULL, detect.threshold, clock_realtime_us()) < 0) {
 		not_found(s, "incident");
 		return;
 	}

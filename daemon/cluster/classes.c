@@ -175,6 +175,8 @@ void class_settle_kind(struct class_state *class)
 	for (unsigned k = 1; k < CLUSTER_KIND_N; k++)
 		if (class->votes[k] > class->votes[most])
 			most = k;
+	if (class->kind_given)
+		most = class->kind_given - 1U;
 	class->c.kind = (enum cluster_kind)most;
 	snprintf(class->c.name, sizeof(class->c.name), "%s %.*s", kind_texts[most], CLUSTER_FRAME_NAME_MAX - 16,
 	         class->c.n_common > 0 ? class->c.common[0] : "an unknown function");
@@ -326,12 +328,18 @@ static void merge(struct clusters *c, struct class_state *a, struct class_state 
 {
 	struct class_state *into = a->c.first_us <= b->c.first_us ? a : b, *from = into == a ? b : a;
 	float part = from->mass / (into->mass + from->mass);
+	uint64_t now_us = MAX(into->c.evidence_us, from->c.evidence_us);
 
 	vector_mix(&into->centre, &into->centre, 1 - part, &from->centre, part);
 	signature_mix(&into->signature, 1 - part, &from->signature, part);
 	into->mass = MIN(into->mass + from->mass, MASS_MAX);
 	for (unsigned k = 0; k < CLUSTER_KIND_N; k++)
 		into->votes[k] += from->votes[k];
+	into->kind_given = into->kind_given ?: from->kind_given;
+	class_fade_evidence(into, now_us);
+	class_fade_evidence(from, now_us);
+	for (enum metric m = 0; m < METRIC_HITS; m++)
+		into->c.evidence[m] = (1 - (double)part) * into->c.evidence[m] + (double)part * from->c.evidence[m];
 	into->c.n_incidents += from->c.n_incidents;
 	into->c.n_real += from->c.n_real;
 	into->c.n_false += from->c.n_false;
@@ -406,6 +414,8 @@ static void split(struct clusters *c, struct class_state *class, unsigned with)
 		c->state->n_classes--;
 		return;
 	}
+	memcpy(new->c.evidence, class->c.evidence, sizeof(new->c.evidence));
+	new->c.evidence_us = class->c.evidence_us;
 	new->c.id = name_id(new);
 	if (new->c.id == id || class_get(c, new->c.id) != new)
 		new->c.id = hash64(&new->c.id, sizeof(new->c.id), new->c.first_us);
@@ -416,6 +426,15 @@ static void split(struct clusters *c, struct class_state *class, unsigned with)
 	class->n_recent = class->next_recent = 0;
 	c->state->split++;
 	classes_index(c);
+}
+
+struct class_state *class_of_stack(struct clusters *c, const struct vector *stack, const struct kind_evidence *moved)
+{
+	struct signature signature = signature_of(moved);
+	float is;
+	struct class_state *class = nearest(c, &(struct incident_view){ stack, &signature }, NULL, &is);
+
+	return is >= JOIN_MIN ? class : NULL;
 }
 
 void class_join(struct clusters *c, struct incident_state *s)
@@ -442,6 +461,8 @@ void class_join(struct clusters *c, struct incident_state *s)
 		learn(class, s, &signature);
 	class->c.severity = MAX(class->c.severity, s->i.severity);
 	s->i.cluster = class->c.id;
+	if (class->kind_given)
+		s->i.kind = class->c.kind;
 	index_again(c, (uint32_t)(class - c->classes));
 
 	view = (struct incident_view){ &class->centre, &class->signature };

@@ -280,34 +280,6 @@ int clusters_mute(struct clusters *c, uint64_t class_id, uint64_t until_us)
 	return 0;
 }
 
-int clusters_label(struct clusters *c, uint64_t incident_id, enum cluster_label label, const enum cluster_kind *kind)
-{
-	struct incident_state *s = incident_get(c, incident_id);
-	struct class_state *class;
-
-	if (!s)
-		return -ENOENT;
-	class = class_get(c, s->i.cluster);
-	if (class) {
-		uint32_t *before = s->i.label == CLUSTER_REAL ? &class->c.n_real : &class->c.n_false;
-		uint32_t *after = label == CLUSTER_REAL ? &class->c.n_real : &class->c.n_false;
-
-		if (s->i.label != CLUSTER_UNLABELLED && *before > 0)
-			--*before;
-		if (label != CLUSTER_UNLABELLED)
-			++*after;
-		/* More than all incidents together can outvote, as long as they fade. */
-		if (kind) {
-			class->votes[*kind] = 1000;
-			class_settle_kind(class);
-		}
-	}
-	s->i.label = label;
-	if (kind)
-		s->i.kind = *kind;
-	return 0;
-}
-
 void clusters_get_status(const struct clusters *c, struct clusters_status *ret)
 {
 	const struct state *st = c->state;
@@ -355,8 +327,11 @@ static bool is_sound(const struct state *st, size_t size)
 
 		if (s->c.kind >= CLUSTER_KIND_N || s->c.severity >= CLUSTER_SEVERITY_N || s->c.n_members > CLUSTER_MEMBERS_MAX ||
 		    s->c.n_common > CLUSTER_COMMON_MAX || s->centre.n > VECTOR_MAX || s->n_recent > RECENT_MAX || s->next_recent >= RECENT_MAX ||
-		    memchr(s->c.name, 0, sizeof(s->c.name)) == NULL || !isfinite(s->mass))
+		    memchr(s->c.name, 0, sizeof(s->c.name)) == NULL || !isfinite(s->mass) || s->kind_given > CLUSTER_KIND_N)
 			return false;
+		for (enum metric m = 0; m < METRIC_HITS; m++)
+			if (!(s->c.evidence[m] >= CLUSTER_EVIDENCE_LEAST && s->c.evidence[m] <= CLUSTER_EVIDENCE_MOST))
+				return false;
 		for (size_t i = 0; i < CLUSTER_COMMON_MAX; i++)
 			if (!memchr(s->c.common[i], 0, sizeof(s->c.common[i])))
 				return false;
@@ -368,7 +343,7 @@ static bool is_sound(const struct state *st, size_t size)
 		const struct incident_state *s = &incidents[k];
 
 		if (s->i.kind >= CLUSTER_KIND_N || s->i.severity >= CLUSTER_SEVERITY_N || s->i.label > CLUSTER_FALSE || s->stacks.n > VECTOR_MAX ||
-		    s->n_names > CLUSTER_COMMON_MAX || s->i.n_workloads > CLUSTER_WORKLOADS_TOLD_APART || !isfinite(s->i.size) || (s->i.id && s->i.id % st->max_incidents != k))
+		    s->n_names > CLUSTER_COMMON_MAX || s->i.n_workloads > CLUSTER_WORKLOADS_TOLD_APART || !isfinite(s->i.size) || !isfinite(s->label_step) || (s->i.id && s->i.id % st->max_incidents != k))
 			return false;
 		for (size_t i = 0; i < CLUSTER_COMMON_MAX; i++)
 			if (!memchr(s->names[i], 0, sizeof(s->names[i])))

@@ -21,6 +21,10 @@
 #define CLUSTER_WORKLOADS_TOLD_APART 32
 #define CLUSTER_OPEN_MAX 64     /* incidents at a time; the oldest gives way */
 #define CLUSTER_MEMBERS_MAX 16  /* incidents of a cluster, the newest, kept by id */
+/* By how many decades labels change the probability below which an alarm of a cluster is told: within these bounds, so that a
+ * cluster is never told at any price, nor silenced for ever, as it fades. */
+#define CLUSTER_EVIDENCE_LEAST (-1.0)
+#define CLUSTER_EVIDENCE_MOST 8.0
 #define CLUSTER_COMMON_MAX 12    /* frames by which a cluster is known */
 
 enum cluster_kind {
@@ -114,6 +118,8 @@ struct cluster_class {
 	uint64_t first_us, last_us;
 	uint32_t n_incidents, n_real, n_false;
 	uint64_t muted_until_us; /* UINT64_MAX: until unmuted */
+	double evidence[METRIC_HITS]; /* as of evidence_us (0: never labelled); see cluster_class_evidence() */
+	uint64_t evidence_us;
 	size_t n_members, n_common;
 	uint64_t members[CLUSTER_MEMBERS_MAX];               /* incidents' ids, newest first */
 	char common[CLUSTER_COMMON_MAX][CLUSTER_FRAME_NAME_MAX]; /* the most telling first */
@@ -156,9 +162,17 @@ int clusters_get_class(const struct clusters *c, uint64_t id, struct cluster_cla
 
 /* until_us 0: no more. -ENOENT. */
 int clusters_mute(struct clusters *c, uint64_t class_id, uint64_t until_us);
-/* Says whether an incident was worth telling, and of which kind it was (NULL: as found). Kinds that experts gave decide for the cluster
- * from then on. A cluster of which most labelled incidents were false is told as a notice only. -ENOENT. */
-int clusters_label(struct clusters *c, uint64_t incident_id, enum cluster_label label, const enum cluster_kind *kind);
+/* Says whether an incident was worth telling, and of which kind it was (NULL: as found). A kind that an expert gave holds for the cluster
+ * from then on. A cluster of which most labelled incidents were false is told as a notice only. A false one raises the evidence that
+ * alarms of the cluster need, in the metrics that moved: by a decade, or half of what its score has beyond threshold, the score that is
+ * needed now, if that is more; a real one lowers it by half a decade. Another label of the same incident takes the place of the
+ * first. Half is forgotten in 30 days. -ENOENT. */
+int clusters_label(struct clusters *c, uint64_t incident_id, enum cluster_label label, const enum cluster_kind *kind, double threshold,
+                   uint64_t now_us);
+/* Decades by which an alarm of that metric in that stack must be less probable (> 0), or may be more probable (< 0), than others: those
+ * of the cluster that it would join alone. O(log n) in the number of clusters, and nothing while nothing is labelled. */
+double clusters_evidence(struct clusters *c, const struct cluster_frame *frames, size_t n, enum metric metric, bool rises, uint64_t now_us);
+double cluster_class_evidence(const struct cluster_class *class, enum metric metric, uint64_t now_us);
 
 struct clusters_status {
 	uint32_t incidents, incidents_max, open, classes, classes_max;

@@ -248,7 +248,7 @@ static void decide_kind(struct clusters *c, struct incident_state *s)
 	enum cluster_kind kind = kind_of(&s->evidence), before = s->i.kind;
 	struct class_state *class = class_get(c, s->i.cluster);
 
-	if (kind == before || s->i.label != CLUSTER_UNLABELLED)
+	if (kind == before || s->i.label != CLUSTER_UNLABELLED || (class && class->kind_given))
 		return;
 	s->i.kind = kind;
 	if (!class)

@@ -6,7 +6,7 @@
 #include "vector.h"
 
 #define STATE_MAGIC 0x726574736c636b73ULL
-#define STATE_VERSION 3U
+#define STATE_VERSION 4U
 #define ALIASES_MAX 128 /* ids of clusters that were merged into others */
 #define RECENT_MAX 4    /* incidents of a cluster by which it is seen to come apart */
 #define SIGNATURE_N (2 * METRIC_HITS)
@@ -26,6 +26,7 @@ struct incident_state {
 	float name_weights[CLUSTER_COMMON_MAX];
 	uint8_t settled, escalated, told;
 	uint8_t quiet_ticks; /* in which all series were back */
+	double label_step;   /* by which its label has moved its class' evidence */
 };
 
 struct class_state {
@@ -35,6 +36,7 @@ struct class_state {
 	float mass;
 	float name_weights[CLUSTER_COMMON_MAX];
 	float votes[CLUSTER_KIND_N]; /* fading */
+	uint8_t kind_given;          /* by a label: 1 + enum cluster_kind, which then decides; 0: none */
 	uint32_t n_recent, next_recent;
 	struct vector recent[RECENT_MAX];
 	uint64_t recent_ids[RECENT_MAX];
@@ -82,3 +84,8 @@ void classes_index(struct clusters *c);
 /* Puts a settled incident into its class and sets its .cluster. */
 void class_join(struct clusters *c, struct incident_state *incident);
 void class_settle_kind(struct class_state *class);
+/* That which an incident with this stack and these moves would join, or NULL. */
+struct class_state *class_of_stack(struct clusters *c, const struct vector *stack, const struct kind_evidence *moved);
+
+/* labels.c: brings what labels moved to now. */
+void class_fade_evidence(struct class_state *class, uint64_t now_us);

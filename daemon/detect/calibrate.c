@@ -57,12 +57,24 @@ static double bin_edge(unsigned bin)
 }
 
 /* Where p falls to alpha, inside the histogram. */
-static double critical_in_bins(const struct tail *t)
+static double critical_in_bins(const struct tail *t, double alpha)
 {
 	for (unsigned b = 0; b < BINS; b++)
-		if (t->above[b] <= t->alpha)
-			return MAX(bin_edge(b), -log(t->alpha));
+		if (t->above[b] <= alpha)
+			return MAX(bin_edge(b), -log(alpha));
 	return INFINITY;
+}
+
+/* Where p falls to alpha. */
+static double critical_of(const struct tail *t, double alpha)
+{
+	if (t->p_floor > alpha)
+		return INFINITY;
+	if (t->p_from <= alpha)
+		return critical_in_bins(t, alpha);
+	if (t->excess > 0)
+		return t->from + t->excess * log(t->p_from / alpha);
+	return t->from * pow(t->p_from / alpha, t->index);
 }
 
 /* Mean of what the scores beyond a point have above it, shrunk to a prior. */
@@ -109,14 +121,8 @@ void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_o
 	t->index = (from_sum + TAIL_INDEX_WEIGHT * TAIL_INDEX) / (from_count + TAIL_INDEX_WEIGHT);
 	t->excess = excess > 0 ? mean_excess(in_bin, t->from, excess) : 0;
 	t->p_floor = pow(t->n + 1, -FLOOR_EXPONENT);
-	if (t->p_floor > alpha)
-		t->critical = INFINITY;
-	else if (t->p_from <= alpha)
-		t->critical = critical_in_bins(t);
-	else if (excess > 0)
-		t->critical = t->from + t->excess * log(t->p_from / alpha);
-	else
-		t->critical = t->from * pow(t->p_from / alpha, t->index);
+	t->critical = critical_of(t, alpha);
+	t->critical_least = critical_of(t, alpha * pow(10, DETECT_EVIDENCE_LOWERED));
 }
 
 double calibrate_p(const struct tail *t, double s)

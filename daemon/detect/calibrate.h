@@ -25,6 +25,7 @@ struct tail {
 	double excess;         /* if > 0, p = p_from * exp((from - s) / excess) instead */
 	double p_floor;        /* no less can be claimed from n tests */
 	double alpha, critical; /* p and s at which a test is told */
+	double critical_least;  /* s at which it is when evidence is lowered by DETECT_EVIDENCE_LOWERED */
 	double above[BINS];    /* p of each bin's lower edge */
 };
 

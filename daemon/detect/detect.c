@@ -128,6 +128,18 @@ void detect_reconfigure(struct detect *d, const struct detect_config *config)
 	d->config = *config;
 }
 
+void detect_set_evidence(struct detect *d, detect_evidence_fn fn, void *userdata)
+{
+	d->evidence = fn;
+	d->evidence_userdata = userdata;
+}
+
+void detect_withhold(struct detect *d)
+{
+	d->g->alarms--;
+	d->g->suppressed++;
+}
+
 /* Tests in a day, with the gate as it is. The states' shares of the time are what the last hour says, which
  * makes their parts of the budget hold whatever the gate does. */
 static double tests_per_day(const struct detect *d, unsigned family, bool gate)
@@ -259,17 +271,24 @@ static double overspent(const struct detect *d, unsigned family)
 	return recent * recent * (1 + d->g->families[family].told / (1 + budget * calibrate_share(family)));
 }
 
-bool detect_may_tell(const struct detect *d, const struct series_state *s, const struct finding *f, double p)
+/* The probability that the budget has it come to, with what evidence there must be. */
+static double weighted(double p, double evidence)
 {
-	double spent = overspent(d, f->family);
-
-	return p * spent <= d->tails[f->family].alpha && !is_known(s, f, d->g->tick);
+	return evidence == 0 ? p : p * pow(10, evidence);
 }
 
-void detect_tell(struct detect *d, struct series_state *s, const struct finding *f, double p,
-		 struct detect_result *ret)
+bool detect_may_tell(const struct detect *d, const struct series_state *s, const struct weighed *w)
 {
+	const struct finding *f = w->finding;
+
+	return weighted(w->p, w->evidence) * overspent(d, f->family) <= d->tails[f->family].alpha && !is_known(s, f, d->g->tick);
+}
+
+void detect_tell(struct detect *d, struct series_state *s, const struct weighed *w, struct detect_result *ret)
+{
+	const struct finding *f = w->finding;
 	struct global_state *g = d->g;
+	double needed = d->tails[f->family].alpha / overspent(d, f->family);
 
 	g->alarms++;
 	g->recent_alarms++;
@@ -280,41 +299,48 @@ void detect_tell(struct detect *d, struct series_state *s, const struct finding 
 	*ret = (struct detect_result){
 		.type = finding_type(f),
 		.metric = f->metric,
-		.p_value = p,
-		.score = -log10(p),
+		.p_value = w->p,
+		.score = -log10(w->p),
+		.margin = log10(needed / w->p),
 		.observed = (double)f->observed,
 		.expected = (double)f->expected,
 		.since_us = since_us(d, s),
 	};
 }
 
-const struct finding *detect_weigh(struct detect *d, struct series_state *s, double *ret_p)
+/* Where a total comes from is not known yet. */
+static double evidence_for(const struct detect *d, const struct finding *f)
 {
-	const struct finding *best = NULL;
-	double best_p = 1;
+	if (!d->evidence || family_is_total(f->family))
+		return 0;
+	return MAX(d->evidence(d->evidence_userdata, f->metric, f->observed > f->expected), -DETECT_EVIDENCE_LOWERED);
+}
+
+struct weighed detect_weigh(struct detect *d, struct series_state *s)
+{
+	struct weighed best = { .p = 1 };
 
 	for (size_t i = 0; i < d->findings.n; i++) {
 		const struct finding *f = &d->findings.all[i];
 		const struct tail *t = &d->tails[f->family];
-		bool beyond = (double)f->s >= t->critical;
+		bool beyond = (double)f->s >= t->critical, known = is_known(s, f, d->g->tick);
+		struct weighed w = { .finding = f };
 
 		/* An excursion that was told is one event, and its height no measure of what is normal: a
 		 * score beyond what is told counts as one that just is. If such come too often, that alone
 		 * moves the threshold. */
-		if (!is_known(s, f, d->g->tick) && model_new_height(s, f))
+		if (!known && model_new_height(s, f))
 			calibrate_learn(&d->g->families[f->family], family_gate(d, f->family), t,
 					!family_is_birth_or_death(f->family),
 					beyond ? (float)t->critical : f->s);
-		if (beyond) {
-			double p = calibrate_p(t, (double)f->s);
-
-			if (!best || p < best_p) {
-				best = f;
-				best_p = p;
-			}
-		}
+		if (!beyond && (known || !d->evidence || (double)f->s < t->critical_least))
+			continue;
+		w.p = calibrate_p(t, (double)f->s);
+		w.evidence = known ? 0 : evidence_for(d, f);
+		if ((beyond || w.evidence < 0) &&
+		    (!best.finding || weighted(w.p, w.evidence) < weighted(best.p, best.evidence)))
+			best = w;
 	}
-	*ret_p = best_p;
 	return best;
 }
 
@@ -322,20 +348,19 @@ bool detect_series(struct detect *d, void *state, const uint64_t values[static M
 		   uint32_t silent_ticks, struct detect_result *ret)
 {
 	struct series_state *s = state;
-	const struct finding *f;
-	double p;
+	struct weighed w;
 
 	if (!d->scoring)
 		return false;
 	d->live += model_visit(&d->g->stacks, &d->context, s, values, silent_ticks, &d->findings);
-	f = detect_weigh(d, s, &p);
-	if (!f)
+	w = detect_weigh(d, s);
+	if (!w.finding)
 		return false;
-	if (!detect_may_tell(d, s, f, p)) {
+	if (!detect_may_tell(d, s, &w)) {
 		d->g->suppressed++;
 		return false;
 	}
-	detect_tell(d, s, f, p, ret);
+	detect_tell(d, s, &w, ret);
 	return true;
 }
 

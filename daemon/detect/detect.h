@@ -40,6 +40,7 @@ struct detect_result {
 	enum metric metric;
 	double p_value;        /* calibrated */
 	double score;          /* -log10(p_value) */
+	double margin;         /* decades by which it is less probable than it had to be */
 	double observed, expected; /* metric's unit per second */
 	uint64_t since_us;
 };
@@ -56,11 +57,20 @@ void detect_reconfigure(struct detect *d, const struct detect_config *config);
  * something in this tick than are followed. */
 int detect_add_total(struct detect *d, uint64_t key, const uint64_t values[static METRIC_N]);
 
+/* What is known of a series from elsewhere: decades by which a finding of this metric must be less probable (> 0), or may be more
+ * probable (< 0, at most DETECT_EVIDENCE_LOWERED), than the budget has it. Asked within detect_series(), of the series that it was called with, and only
+ * of findings that are nearly or more than enough. */
+#define DETECT_EVIDENCE_LOWERED 1.0
+typedef double (*detect_evidence_fn)(void *userdata, enum metric metric, bool rises);
+void detect_set_evidence(struct detect *d, detect_evidence_fn fn, void *userdata);
+
 void detect_tick_begin(struct detect *d, const struct detect_tick *tick);
 /* Scores what was added, by unit and for the machine as a whole, and learns it; once in each tick. Gives true,
  * with the unit's key (0: the machine's) and *ret filled, when it is to be told: at most one a tick, the one
  * that moved most. */
 bool detect_totals(struct detect *d, uint64_t *ret_key, struct detect_result *ret);
+/* What detect_totals() gave is not told after all, as it turned out where it came from: counts it as held back. */
+void detect_withhold(struct detect *d);
 /* Scores one series' values of this tick and learns them. silent_ticks: ticks before this one that had nothing and for which this was not called.
  * Gives true, and fills *ret, when the series is to be told as an anomaly. */
 bool detect_series(struct detect *d, void *state, const uint64_t values[static METRIC_N], uint32_t silent_ticks, struct detect_result *ret);
@@ -69,7 +79,7 @@ void detect_tick_end(struct detect *d);
 struct detect_status {
 	uint64_t scored;       /* values since the state was made */
 	uint64_t alarms;       /* told */
-	uint64_t suppressed;   /* improbable, but held back by the budget or the refractory period */
+	uint64_t suppressed;   /* improbable, but held back by the budget, the refractory period or labels */
 	double threshold;      /* the score that a value needs now */
 	double tests_per_day;
 	uint32_t units, units_max; /* whose totals are followed */

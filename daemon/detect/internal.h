@@ -12,17 +12,24 @@ struct detect {
 	bool scoring;  /* this tick is a measurement */
 	uint32_t live; /* series that were not silent in this tick */
 	struct findings findings;
+	detect_evidence_fn evidence; /* NULL: none */
+	void *evidence_userdata;
 	struct tail tails[FAMILIES];
 	struct map64 *unit_by_key;                  /* index into g->units */
 	uint64_t unit_values[TOTALS_MAX][METRIC_N]; /* what has been added in this tick */
 };
 
-/* Learns of the visit's findings. Gives the most improbable of those that are beyond what is told, or NULL. */
-const struct finding *detect_weigh(struct detect *d, struct series_state *s, double *ret_p);
+/* A finding, how improbable it is, and the decades by which it must be more so. */
+struct weighed {
+	const struct finding *finding; /* NULL: none */
+	double p, evidence;
+};
+
+/* Learns of the visit's findings. Gives that which is furthest beyond what is told, or nearest to it where less may be enough. */
+struct weighed detect_weigh(struct detect *d, struct series_state *s);
 /* Whether a finding is news that the budget has room for. */
-bool detect_may_tell(const struct detect *d, const struct series_state *s, const struct finding *f, double p);
-void detect_tell(struct detect *d, struct series_state *s, const struct finding *f, double p,
-		 struct detect_result *ret);
+bool detect_may_tell(const struct detect *d, const struct series_state *s, const struct weighed *w);
+void detect_tell(struct detect *d, struct series_state *s, const struct weighed *w, struct detect_result *ret);
 
 void totals_load(struct detect *d); /* makes unit_by_key from the state */
 void totals_prepare(struct detect *d);

@@ -174,22 +174,23 @@ static void visit(struct detect *d, uint64_t key, struct total_series *total,
 {
 	struct series_state *s = &total->state;
 	const struct finding *f;
-	double p;
+	struct weighed w;
 
 	model_visit_total(&d->g->totals, &d->total_context, total, values, &d->findings);
-	f = detect_weigh(d, s, &p);
+	w = detect_weigh(d, s);
+	f = w.finding;
 	if (s != &d->g->machine.state)
 		best->most_waits = MAX(best->most_waits, greatest_rise(d, true));
 	if (!f)
 		return;
-	if (!detect_may_tell(d, s, f, p) || is_explained(d, s, f)) {
+	if (!detect_may_tell(d, s, &w) || is_explained(d, s, f)) {
 		d->g->suppressed++;
 		return;
 	}
 	/* Of the units that one trouble moves the one that it moves most; the machine if no unit does. */
 	if (best->series && (s == &d->g->machine.state || rise(d, f) <= rise(d, &best->finding)))
 		return;
-	*best = (struct candidate){ s, *f, p, key, greatest_rise(d, false), best->most_waits };
+	*best = (struct candidate){ s, *f, w.p, key, greatest_rise(d, false), best->most_waits };
 }
 
 bool detect_totals(struct detect *d, uint64_t *ret_key, struct detect_result *ret)
@@ -218,6 +219,6 @@ bool detect_totals(struct detect *d, uint64_t *ret_key, struct detect_result *re
 	d->g->total_told = d->g->tick;
 	d->g->total_rise = best.rise;
 	*ret_key = best.key;
-	detect_tell(d, best.series, &best.finding, best.p, ret);
+	detect_tell(d, best.series, &(struct weighed){ .finding = &best.finding, .p = best.p }, ret);
 	return true;
 }

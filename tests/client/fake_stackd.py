@@ -393,6 +393,7 @@ def cluster(**changes):
         "muted": False,
         "labelled_real": 2,
         "labelled_false": 1,
+        "evidence": [{"metric": "on_cpu", "decades": 1.96}, {"metric": "blocked", "decades": -0.5}],
         "common": ["pool_get", HOSTILE],
         "members": [7],
         "units": ["shop.service", "mail.service"],

@@ -536,7 +536,9 @@ def clusters_are_listed_and_shown():
     assert "muted" in lines[2], done.out
     answers = {"GetCluster": [reply(cluster=cluster(), incidents=[incident()])]}
     done = good("clusters", "00000000000000c1", answers=answers)
-    for line in ("critical", "5, the first", "2 real, 1 false", "pool_get", "Threads wait.", "Try: look", ": mend", "2min", "Picture: stackctl flame --cluster 00000000000000c1 -o "):
+    for line in ("critical", "5, the first", "2 real, 1 false",
+                 "alarms of on-cpu are told when 91 times less probable than others", "alarms of blocked are told even when 3.2 times as probable as others",
+                 "pool_get", "Threads wait.", "Try: look", ": mend", "2min", "Picture: stackctl flame --cluster 00000000000000c1 -o "):
         assert line in done.out, (line, done.out)
     assert HOSTILE not in done.out
     assert run("clusters", "12").returncode == 1

@@ -535,5 +535,9 @@ def incidents_are_labelled():
         equal((incident["label"], incident["kind"]), ("false", "new_code_path"))
         cluster = c.call("org.stackd.GetCluster", {"cluster": incident["cluster"]})[1]["cluster"]
         equal((cluster["kind"], cluster["labelled_false"], cluster["labelled_real"]), ("new_code_path", 1, 0))
+        equal([(e["metric"], round(e["decades"], 3)) for e in cluster["evidence"]], [("on_cpu", 1.0)])
+        c.call("org.stackd.LabelIncident", {"id": 1, "label": "unlabelled"})
+        cluster = c.call("org.stackd.GetCluster", {"cluster": incident["cluster"]})[1]["cluster"]
+        equal((cluster["kind"], [e for e in cluster["evidence"] if abs(e["decades"]) > 1e-6]), ("new_code_path", []))
         equal(c.call("org.stackd.LabelIncident", {"id": 99, "label": "real"})[0], "org.stackd.NotFound")
         equal(c.call("org.stackd.LabelIncident", {"id": 1, "label": "maybe"})[0], "org.varlink.service.InvalidParameter")

@@ -56,7 +56,9 @@ struct world {
 	uint8_t *states;
 	size_t state_size;
 	struct source *sources;
-	uint32_t n;
+	uint32_t n, scored; /* scored: the series that the detector is at */
+	world_evidence_fn evidence;
+	void *evidence_userdata;
 	struct random random;
 	uint64_t tick;
 	double load, surge;
@@ -309,6 +311,7 @@ void world_tick(struct world *w, scored_fn fn, void *userdata)
 			silent = (uint32_t)(w->tick - s->last_active - WORLD_LIVE_TICKS - 1);
 		if (any)
 			s->last_active = w->tick;
+		w->scored = i;
 		if (detect_series(w->detect, w->states + i * w->state_size, values, silent, &scored.result))
 			fn(userdata, &scored);
 	}
@@ -362,6 +365,20 @@ struct world *world_free(struct world *w)
 	free(w->sources);
 	free(w);
 	return NULL;
+}
+
+static double evidence(void *userdata, enum metric metric, bool rises)
+{
+	const struct world *w = userdata;
+
+	return w->evidence(w->evidence_userdata, w->scored, metric, rises);
+}
+
+void world_set_evidence(struct world *w, world_evidence_fn fn, void *userdata)
+{
+	w->evidence = fn;
+	w->evidence_userdata = userdata;
+	detect_set_evidence(w->detect, evidence, w);
 }
 
 void world_add_fault(struct world *w, struct fault *fault)

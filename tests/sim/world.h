@@ -48,6 +48,9 @@ int world_new(struct world **ret, const struct world_config *config);
 struct world *world_free(struct world *w);
 DEFINE_CLEANUP(struct world *, world_free)
 
+/* Decades of evidence that the detector asks for, by series: detect_set_evidence(). */
+typedef double (*world_evidence_fn)(void *userdata, uint32_t series, enum metric metric, bool rises);
+void world_set_evidence(struct world *w, world_evidence_fn fn, void *userdata);
 /* Only for faults that a series of the kind concerned can have: picks it. */
 void world_add_fault(struct world *w, struct fault *fault);
 /* Runs one tick; fn is called for each alarm. */

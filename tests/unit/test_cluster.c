@@ -322,7 +322,7 @@ static void the_kind_that_an_expert_gave_stays(void **state)
 	(void)state;
 	incident = tell(w, "shop", path, METRIC_ON_CPU, 0.1 * CPU, 0, true);
 	ticks(w, 4);
-	assert_int_equal(clusters_label(w->c, incident, CLUSTER_REAL, &kind), 0);
+	assert_int_equal(clusters_label(w->c, incident, CLUSTER_REAL, &kind, 7, w->now_us), 0);
 	w->values[hash64_string(path, hash64_string("shop", METRIC_ON_CPU)) % ELEMENTS_OF(w->values)] = 3 * CPU;
 	ticks(w, 2);
 	assert_int_equal(class_of(w, incident).kind, kind);
@@ -595,21 +595,111 @@ static void labels_move_kinds_and_severity(void **state)
 
 	(void)state;
 	i = occur(w, 4);
-	assert_int_equal(clusters_label(w->c, i, CLUSTER_REAL, &kind), 0);
+	assert_int_equal(clusters_label(w->c, i, CLUSTER_REAL, &kind, 7, w->now_us), 0);
 	i = occur(w, 4);
 	assert_int_equal(class_of(w, i).kind, kind);
 	assert_true(w->last_opened.severity > CLUSTER_NOTICE);
 	assert_int_equal(class_of(w, i).n_real, 1);
-	assert_int_equal(clusters_label(w->c, i, CLUSTER_FALSE, NULL), 0);
+	assert_int_equal(clusters_label(w->c, i, CLUSTER_FALSE, NULL, 7, w->now_us), 0);
 	i = occur(w, 4);
-	assert_int_equal(clusters_label(w->c, i, CLUSTER_FALSE, NULL), 0);
+	assert_int_equal(clusters_label(w->c, i, CLUSTER_FALSE, NULL, 7, w->now_us), 0);
 	occur(w, 4);
 	assert_int_equal(w->last_opened.severity, CLUSTER_NOTICE);
 	/* Taken back. */
-	assert_int_equal(clusters_label(w->c, i, CLUSTER_UNLABELLED, NULL), 0);
+	assert_int_equal(clusters_label(w->c, i, CLUSTER_UNLABELLED, NULL, 7, w->now_us), 0);
 	assert_int_equal(class_of(w, i).n_false, 1);
-	assert_int_equal(clusters_label(w->c, 99999, CLUSTER_REAL, NULL), -ENOENT);
+	assert_int_equal(clusters_label(w->c, 99999, CLUSTER_REAL, NULL, 7, w->now_us), -ENOENT);
 	world_free(w);
+}
+
+static void a_labelled_kind_outlasts_what_is_found(void **state)
+{
+	struct world *w = world_new();
+	const enum cluster_kind kind = CLUSTER_NEW_PATH;
+	struct cluster_incident i;
+
+	(void)state;
+	assert_int_equal(clusters_label(w->c, occur(w, 4), CLUSTER_REAL, &kind, 7, w->now_us), 0);
+	for (unsigned k = 0; k < 150; k++)
+		occur(w, 4);
+	assert_int_equal(class_of(w, w->last_opened.id).kind, kind);
+	assert_int_equal(clusters_get_incident(w->c, w->last_opened.id, &i), 0);
+	assert_int_equal(i.kind, kind);
+	world_free(w);
+}
+
+static double evidence(struct world *w, const char *service, const char *path, enum metric m, bool rises)
+{
+	struct stack s = stack_of(service, path);
+
+	return clusters_evidence(w->c, s.frames, s.n, m, rises, w->now_us);
+}
+
+static uint64_t occur_at(struct world *w, const char *service, const char *path, enum metric m)
+{
+	uint64_t i = tell(w, service, path, m, 2 * CPU, 0.1 * CPU, false);
+
+	ticks(w, 4);
+	quiet(w);
+	ticks(w, 60);
+	return i;
+}
+
+static bool near(double a, double b)
+{
+	return fabs(a - b) < 0.001;
+}
+
+/* The score of a told anomaly is 8 here. */
+static void labels_move_the_evidence_of_their_like(void **state)
+{
+	const char *path = "_start main serve archive compress_block", *other = "_start main serve handle price_basket";
+	const char *like = "_start main serve archive compress_block emit_literal";
+	struct world *w = world_new(), *again = world_new();
+	uint64_t first = occur_at(w, "indexer", path, METRIC_ON_CPU), second;
+	const void *image;
+	size_t size;
+
+	(void)state;
+	occur_at(w, "shop", other, METRIC_ON_CPU);
+	assert_true(evidence(w, "indexer", path, METRIC_ON_CPU, true) == 0);
+	assert_int_equal(clusters_label(w->c, first, CLUSTER_FALSE, NULL, 7, w->now_us), 0);
+	assert_true(near(evidence(w, "indexer", path, METRIC_ON_CPU, true), 1));
+	assert_true(near(evidence(w, "indexer", like, METRIC_ON_CPU, true), 1));
+	assert_true(evidence(w, "indexer", path, METRIC_BLOCKED, true) == 0);
+	assert_true(evidence(w, "shop", other, METRIC_ON_CPU, true) == 0);
+
+	/* Said twice is said once; another word takes its place. */
+	clusters_label(w->c, first, CLUSTER_FALSE, NULL, 7, w->now_us);
+	assert_true(near(evidence(w, "indexer", path, METRIC_ON_CPU, true), 1));
+	clusters_label(w->c, first, CLUSTER_REAL, NULL, 7, w->now_us);
+	assert_true(near(evidence(w, "indexer", path, METRIC_ON_CPU, true), -0.5));
+	clusters_label(w->c, first, CLUSTER_UNLABELLED, NULL, 7, w->now_us);
+	assert_true(near(evidence(w, "indexer", path, METRIC_ON_CPU, true), 0));
+
+	/* The further it was beyond what was needed, the more. */
+	clusters_label(w->c, first, CLUSTER_FALSE, NULL, 3, w->now_us);
+	assert_true(near(evidence(w, "indexer", path, METRIC_ON_CPU, true), 2.5));
+
+	/* Half of it is forgotten in a month, and it outlives the process. */
+	w->now_us += 30ULL * 86400 * SECOND;
+	assert_true(near(evidence(w, "indexer", path, METRIC_ON_CPU, true), 1.25));
+	clusters_image(w->c, &image, &size);
+	assert_int_equal(clusters_load(again->c, image, size), 0);
+	again->now_us = w->now_us;
+	assert_true(near(evidence(again, "indexer", path, METRIC_ON_CPU, true), 1.25));
+
+	/* Within bounds, whatever is said how often. */
+	for (unsigned k = 0; k < 20; k++)
+		clusters_label(w->c, occur_at(w, "indexer", path, METRIC_ON_CPU), CLUSTER_FALSE, NULL, -INFINITY, w->now_us);
+	assert_true(near(evidence(w, "indexer", path, METRIC_ON_CPU, true), CLUSTER_EVIDENCE_MOST));
+	for (unsigned k = 0; k < 40; k++) {
+		second = occur_at(w, "indexer", path, METRIC_ON_CPU);
+		clusters_label(w->c, second, CLUSTER_REAL, NULL, 7, w->now_us);
+	}
+	assert_true(near(evidence(w, "indexer", path, METRIC_ON_CPU, true), CLUSTER_EVIDENCE_LEAST));
+	world_free(w);
+	world_free(again);
 }
 
 /* ---- what is kept ---- */
@@ -811,6 +901,8 @@ int main(void)
 		cmocka_unit_test(classes_that_come_apart_are_split),
 		cmocka_unit_test(muted_ones_are_counted_and_not_told),
 		cmocka_unit_test(labels_move_kinds_and_severity),
+		cmocka_unit_test(a_labelled_kind_outlasts_what_is_found),
+		cmocka_unit_test(labels_move_the_evidence_of_their_like),
 		cmocka_unit_test(images_outlive_the_process),
 		cmocka_unit_test(mistakes_cost_one_rule),
 		cmocka_unit_test(the_first_rule_that_matches_has_the_word),

@@ -161,6 +161,85 @@ static void test_spike_is_told_with_what_moved(void **state)
 		    m->last.since_us >= T0 + (m->tick - 10) * USEC_PER_SEC);
 }
 
+static double evidence(void *userdata, enum metric metric, bool rises)
+{
+	const double *decades = userdata;
+
+	return metric == METRIC_ON_CPU && rises ? *decades : 0;
+}
+
+static void test_evidence_from_elsewhere_moves_what_is_told(void **state)
+{
+	struct machine *m = *state;
+	struct detect_status before, after;
+	uint64_t spike[METRIC_N] = {
+		[METRIC_ON_CPU] = 5 * NSEC_PER_SEC, [METRIC_HITS] = 250, [METRIC_RUNNABLE] = 1500000
+	};
+	uint64_t wait[METRIC_N] = { [METRIC_RUNNABLE] = 50 * NSEC_PER_SEC };
+	double decades = 30;
+
+	run(m, 1800, SIZE_MAX, NULL);
+	detect_set_evidence(m->d, evidence, &decades);
+	detect_get_status(m->d, &before);
+	run(m, 5, 17, spike);
+	detect_get_status(m->d, &after);
+	assert_int_equal(m->alarms, 0);
+	assert_true(after.suppressed > before.suppressed);
+	run(m, 120, SIZE_MAX, NULL);
+	/* Of another metric it says nothing. */
+	run(m, 5, 17, wait);
+	assert_int_equal(m->alarms, 1);
+	assert_int_equal(m->last.metric, METRIC_RUNNABLE);
+	run(m, 120, SIZE_MAX, NULL);
+	decades = 0;
+	run(m, 5, 23, spike);
+	assert_int_equal(m->alarms, 2);
+	assert_true(m->last.margin > 0);
+	/* Not told after all. */
+	detect_withhold(m->d);
+	detect_get_status(m->d, &after);
+	assert_int_equal(after.alarms, 1);
+}
+
+/* In a copy of the machine: whether a spike of so many seconds a second is told. */
+static bool told_with(const struct machine *of, double decades, double on_cpu_s)
+{
+	const struct detect_config one_a_day = { .false_alarms_per_day = 1 };
+	size_t states_size = SERIES * detect_series_state_size();
+	struct machine m = *of;
+	uint64_t spike[METRIC_N] = { [METRIC_ON_CPU] = (uint64_t)(on_cpu_s * 1e9), [METRIC_HITS] = (uint64_t)(on_cpu_s * 50),
+				     [METRIC_RUNNABLE] = 1500000 };
+
+	m.global = malloc(detect_global_state_size());
+	m.states = malloc(states_size);
+	memcpy(m.global, of->global, detect_global_state_size());
+	memcpy(m.states, of->states, states_size);
+	assert_int_equal(detect_new(&m.d, &one_a_day, m.global), 0);
+	detect_set_evidence(m.d, evidence, &decades);
+	run(&m, 1, 17, spike);
+	detect_free(m.d);
+	free(m.global);
+	free(m.states);
+	return m.alarms > of->alarms;
+}
+
+/* What is nearly enough is enough where it has been real, and only what is nearly so. */
+static void test_lowered_evidence_tells_what_is_nearly_enough(void **state)
+{
+	struct machine *m = *state;
+	unsigned usual = 0, lowered = 0, unbounded = 0;
+
+	run(m, 1800, SIZE_MAX, NULL);
+	for (double s = 0.2; s < 2; s *= 1.04) {
+		usual += told_with(m, 0, s);
+		lowered += told_with(m, -DETECT_EVIDENCE_LOWERED, s);
+		unbounded += told_with(m, -30, s);
+	}
+	printf("# of the same spikes %u are told, %u with less evidence\n", usual, lowered);
+	assert_true(usual > 0 && lowered > usual);
+	assert_int_equal(unbounded, lowered);
+}
+
 static void test_nothing_is_told_before_there_is_experience(void **state)
 {
 	struct machine *m = *state;
@@ -529,6 +608,8 @@ int main(void)
 		cmocka_unit_test(test_types_have_names),
 		cmocka_unit_test(test_state_is_small),
 		cmocka_unit_test_setup_teardown(test_spike_is_told_with_what_moved, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_evidence_from_elsewhere_moves_what_is_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_lowered_evidence_tells_what_is_nearly_enough, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_nothing_is_told_before_there_is_experience, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_one_alarm_for_one_trouble_but_escalation_is_told, setup,

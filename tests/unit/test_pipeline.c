@@ -37,6 +37,11 @@ static size_t scored, told, grouped, n_learnt;
 static char learnt[64];
 static struct store_anomaly published;
 
+static detect_evidence_fn evidence_fn;
+static void *evidence_userdata;
+static double evidence_of_6000;
+static unsigned withheld;
+
 static void say(struct event e)
 {
 	script[n_script++] = e;
@@ -130,7 +135,7 @@ void detect_tick_begin(struct detect *d _unused_, const struct detect_tick *tick
 bool detect_series(struct detect *d _unused_, void *state _unused_, const uint64_t values[static METRIC_N], uint32_t silent_ticks _unused_, struct detect_result *ret)
 {
 	scored++;
-	if (values[METRIC_ON_CPU] <= alarm_above)
+	if (values[METRIC_ON_CPU] <= alarm_above || evidence_fn(evidence_userdata, METRIC_ON_CPU, true) > 2)
 		return false;
 	*ret = (struct detect_result) { .type = DETECT_SPIKE, .metric = METRIC_ON_CPU, .p_value = 1e-9, .score = 9, .observed = 1, .since_us = now_us };
 	return true;
@@ -149,12 +154,29 @@ bool detect_totals(struct detect *d _unused_, uint64_t *ret_key, struct detect_r
 		return false;
 	total_alarms = false;
 	*ret_key = unit_key_given;
-	*ret = (struct detect_result) { .type = DETECT_SPIKE, .metric = told_metric, .p_value = 1e-9, .score = 9, .observed = 7, .since_us = now_us };
+	*ret = (struct detect_result) { .type = DETECT_SPIKE, .metric = told_metric, .p_value = 1e-9, .score = 9, .margin = 2, .observed = 7, .since_us = now_us };
 	return true;
 }
 
 void detect_tick_end(struct detect *d _unused_)
 {
+}
+
+void detect_set_evidence(struct detect *d _unused_, detect_evidence_fn fn, void *userdata)
+{
+	evidence_fn = fn;
+	evidence_userdata = userdata;
+}
+
+void detect_withhold(struct detect *d _unused_)
+{
+	withheld++;
+}
+
+double incidents_evidence(struct incidents *i _unused_, uint64_t stack_id, enum metric metric _unused_, bool rises _unused_, uint64_t time_us)
+{
+	assert_int_equal(time_us, now_us);
+	return stack_id == 6000 ? evidence_of_6000 : 0;
 }
 
 const char *detect_type_to_string(enum detect_type t _unused_)
@@ -212,6 +234,8 @@ static int set_up(void **state)
 	frames_are_gone = names_are_out = processes_are_new = false;
 	alarm_above = UINT64_MAX;
 	total_alarms = units_are_full = false;
+	evidence_of_6000 = 0;
+	withheld = 0;
 	told_metric = METRIC_ON_CPU;
 	unit_key_given = unit_total_given = 0;
 	scored = told = grouped = n_learnt = n_script = 0;
@@ -453,6 +477,31 @@ static void test_units_total_is_told_with_its_biggest_stack(void **state)
 	assert_int_equal(told, 1);
 }
 
+/* Of a unit's alarm it is known only later where it comes from: then that stack's labels count. */
+static void test_what_labels_hold_back_is_not_told(void **state)
+{
+	struct fixture *f = *state;
+
+	alarm_above = 300 * 1000 * 1000;
+	for (evidence_of_6000 = 1; evidence_of_6000 <= 3; evidence_of_6000 += 2) {
+		unsigned before = told;
+
+		say((struct event) { SAMPLE, 6, PID_A, 400 * 1000 * 1000 });
+		tick(f);
+		assert_int_equal(told, before + (evidence_of_6000 < 2));
+		say((struct event) { TOTAL, 0, PID_A, 300 * 1000 * 1000 });
+		total_alarms = true;
+		say((struct event) { SAMPLE, 6, PID_A, 200 * 1000 * 1000 });
+		tick(f);
+		assert_int_equal(told, before + 2 * (evidence_of_6000 < 2));
+	}
+	assert_int_equal(withheld, 1);
+	/* Other stacks are told as ever. */
+	say((struct event) { SAMPLE, 5, PID_A, 400 * 1000 * 1000 });
+	tick(f);
+	assert_int_equal(told, 3);
+}
+
 static void test_unit_without_samples_of_the_metric_is_told_with_its_busiest_stack(void **state)
 {
 	struct fixture *f = *state;
@@ -596,6 +645,7 @@ int main(void)
 		TEST(test_losses_are_told_by_cause),
 		TEST(test_anomaly_is_kept_and_told),
 		TEST(test_units_total_is_told_with_its_biggest_stack),
+		TEST(test_what_labels_hold_back_is_not_told),
 		TEST(test_unit_without_samples_of_the_metric_is_told_with_its_busiest_stack),
 		TEST(test_silent_unit_is_told_with_what_it_did),
 		TEST(test_total_and_stack_are_one_anomaly),

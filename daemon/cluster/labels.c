@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What people say of incidents, and what follows from it for those that are like them. */
+#include <math.h>
+
+#include "state.h"
+
+#define STEP_REAL (-0.5) /* decades; a false label moves more than a real one, as it says that something was too little */
+#define STEP_FALSE 1.0
+#define HALF_LIFE_US (30.0 * 86400 * 1e6) /* programs change, and so does what is normal for them */
+
+static double faded(double decades, uint64_t from_us, uint64_t to_us)
+{
+	return to_us > from_us ? decades * exp2(-(double)(to_us - from_us) / HALF_LIFE_US) : decades;
+}
+
+double cluster_class_evidence(const struct cluster_class *class, enum metric metric, uint64_t now_us)
+{
+	return metric < METRIC_HITS ? faded(class->evidence[metric], class->evidence_us, now_us) : 0;
+}
+
+void class_fade_evidence(struct class_state *class, uint64_t now_us)
+{
+	for (enum metric m = 0; m < METRIC_HITS; m++)
+		class->c.evidence[m] = cluster_class_evidence(&class->c, m, now_us);
+	class->c.evidence_us = MAX(class->c.evidence_us, now_us);
+}
+
+/* Half of what the incident had beyond what was needed, so that a height that has been called false several times is needed at last. */
+static double step_of(const struct incident_state *s, enum cluster_label label, double threshold)
+{
+	switch (label) {
+	case CLUSTER_REAL: return STEP_REAL;
+	case CLUSTER_FALSE: return MAX(STEP_FALSE, isfinite(threshold) ? (s->i.score - threshold) / 2 : 0);
+	case CLUSTER_UNLABELLED: break;
+	}
+	return 0;
+}
+
+static void move_evidence(struct class_state *class, struct incident_state *s, double step, uint64_t now_us)
+{
+	bool moved[METRIC_HITS] = {};
+
+	class_fade_evidence(class, now_us);
+	for (size_t k = 0; k < CLUSTER_SERIES_MAX; k++) {
+		double *evidence = &class->c.evidence[s->i.series[k].metric];
+
+		if (!s->i.series[k].id || moved[s->i.series[k].metric])
+			continue;
+		moved[s->i.series[k].metric] = true;
+		/* What an earlier label of the same incident did is taken back. */
+		*evidence = MIN(MAX(*evidence + step - s->label_step, CLUSTER_EVIDENCE_LEAST), CLUSTER_EVIDENCE_MOST);
+	}
+	s->label_step = step;
+}
+
+static void count(struct cluster_class *class, enum cluster_label before, enum cluster_label after)
+{
+	uint32_t *of[] = { [CLUSTER_REAL] = &class->n_real, [CLUSTER_FALSE] = &class->n_false };
+
+	if (before != CLUSTER_UNLABELLED && *of[before] > 0)
+		--*of[before];
+	if (after != CLUSTER_UNLABELLED)
+		++*of[after];
+}
+
+int clusters_label(struct clusters *c, uint64_t incident_id, enum cluster_label label, const enum cluster_kind *kind, double threshold,
+                   uint64_t now_us)
+{
+	struct incident_state *s = incident_get(c, incident_id);
+	struct class_state *class;
+
+	if (!s)
+		return -ENOENT;
+	class = class_get(c, s->i.cluster);
+	if (class) {
+		count(&class->c, s->i.label, label);
+		move_evidence(class, s, step_of(s, label, threshold), now_us);
+		if (kind) {
+			class->kind_given = (uint8_t)(*kind + 1);
+			class_settle_kind(class);
+		}
+	}
+	s->i.label = label;
+	if (kind)
+		s->i.kind = *kind;
+	return 0;
+}
+
+double clusters_evidence(struct clusters *c, const struct cluster_frame *frames, size_t n, enum metric metric, bool rises, uint64_t now_us)
+{
+	const struct class_state *class;
+	struct kind_evidence moved = {};
+	struct vector stack;
+	bool any = false;
+
+	for (uint32_t k = 0; k < c->state->n_classes && !any; k++)
+		any = c->classes[k].c.evidence_us > 0;
+	if (!any || metric >= METRIC_HITS)
+		return 0;
+	vector_of_stack(&stack, &c->state->rarity, frames, n);
+	(rises ? moved.up : moved.down)[metric] = 1;
+	class = class_of_stack(c, &stack, &moved);
+	return class ? cluster_class_evidence(&class->c, metric, now_us) : 0;
+}
