@@ -42,6 +42,7 @@ struct incidents {
 	double load;
 	bool gate_open;
 	uint64_t saved_us, saved_anomalies;
+	uint64_t gave_way; /* of the clusters' status, as of the last tick */
 	bool told; /* something that is not on disk yet */
 	bool save_failed;
 	struct saver saver;
@@ -300,6 +301,7 @@ int incidents_new(struct incidents **ret, const struct incidents_config *config,
 	load(i);
 	clusters_get_status(i->clusters, &status);
 	i->saved_anomalies = status.anomalies;
+	i->gave_way = status.gave_way;
 	r = saver_start(i);
 	if (r < 0)
 		return r;
@@ -493,9 +495,9 @@ static void on_event(void *userdata, enum cluster_event_kind event, const struct
 		       });
 }
 
-void incidents_tick(struct incidents *i, const struct store_tick *tick)
+uint64_t incidents_tick(struct incidents *i, const struct store_tick *tick)
 {
-	uint64_t now_us = tick->time_us;
+	uint64_t now_us = tick->time_us, gave_way;
 	struct clusters_status status;
 
 	i->now_us = now_us;
@@ -509,4 +511,7 @@ void incidents_tick(struct incidents *i, const struct store_tick *tick)
 		i->saved_us = now_us;
 	if ((i->told && now_us - i->saved_us >= SAVE_LEAST_US) || (status.anomalies != i->saved_anomalies && now_us - i->saved_us >= SAVE_US))
 		save_later(i);
+	gave_way = status.gave_way - i->gave_way;
+	i->gave_way = status.gave_way;
+	return gave_way;
 }

@@ -34,8 +34,9 @@ void incidents_learn_stack(struct incidents *i, const struct store_frame *frames
 double incidents_evidence(struct incidents *i, uint64_t stack_id, enum metric metric, bool rises, uint64_t now_us);
 /* In an open tick, when the store has given the anomaly its id. */
 void incidents_add(struct incidents *i, const struct store_anomaly *a);
-/* In an open tick, after its anomalies: tells what began, grew and ended. A thread writes to disk what was told. */
-void incidents_tick(struct incidents *i, const struct store_tick *tick);
+/* In an open tick, after its anomalies: tells what began, grew and ended. A thread writes to disk what was told. Gives how many
+ * incidents that went on had to give way to new ones since the last tick: their end is not told. */
+uint64_t incidents_tick(struct incidents *i, const struct store_tick *tick);
 
 /* Writes to disk at the end: no more is written after that. A failure is told. */
 void incidents_save(struct incidents *i);

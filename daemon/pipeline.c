@@ -135,7 +135,7 @@ static bool is_own_pid(const struct pipeline *p, pid_t pid)
  * they take nothing from what the samples say. */
 static bool is_apart_from_samples(const char *cause)
 {
-	return streq(cause, "wait-walk-limit") || streq(cause, "units-full");
+	return streq(cause, "wait-walk-limit") || streq(cause, "units-full") || streq(cause, "incidents-full");
 }
 
 static void count_loss(struct pipeline *p, const char *cause, uint64_t n)
@@ -771,7 +771,7 @@ size_t pipeline_addresses(struct pipeline *p, uint64_t stack_id, struct pipeline
 
 int pipeline_tick(struct pipeline *p, uint64_t now_us, pipeline_anomaly_fn fn, void *userdata)
 {
-	uint64_t began_ns = clock_monotonic_ns();
+	uint64_t began_ns = clock_monotonic_ns(), gave_way;
 	int r;
 
 	symbols_dispatch(p->rooms.symbols);
@@ -784,7 +784,9 @@ int pipeline_tick(struct pipeline *p, uint64_t now_us, pipeline_anomaly_fn fn, v
 	for (size_t i = 0; i < p->n_anomalies; i++)
 		if (store_add_anomaly(p->rooms.store, &p->anomalies[i]) >= 0)
 			incidents_add(p->rooms.incidents, &p->anomalies[i]);
-	incidents_tick(p->rooms.incidents, &p->tick);
+	gave_way = incidents_tick(p->rooms.incidents, &p->tick);
+	if (gave_way > 0)
+		count_loss(p, "incidents-full", gave_way);
 	r = store_tick_commit(p->rooms.store, &p->tick);
 	if (r < 0)
 		return r;

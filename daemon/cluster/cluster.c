@@ -294,6 +294,7 @@ void clusters_get_status(const struct clusters *c, struct clusters_status *ret)
 		.merged = st->merged,
 		.split = st->split,
 		.forgotten = st->forgotten,
+		.gave_way = st->gave_way,
 		.stacks_learnt = st->rarity.n_stacks,
 	};
 }

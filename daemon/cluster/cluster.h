@@ -177,6 +177,7 @@ double cluster_class_evidence(const struct cluster_class *class, enum metric met
 struct clusters_status {
 	uint32_t incidents, incidents_max, open, classes, classes_max;
 	uint64_t anomalies, merged, split, forgotten; /* since the state was made */
+	uint64_t gave_way; /* the same: incidents that went on, and were closed or forgotten as there were too many */
 	uint64_t stacks_learnt;
 };
 void clusters_get_status(const struct clusters *c, struct clusters_status *ret);

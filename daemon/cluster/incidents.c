@@ -107,6 +107,7 @@ static struct incident_state *open_incident(struct clusters *c, const struct clu
 		s = incident_get(c, st->open[0]);
 		if (s)
 			s->i.closed_us = a->time_us;
+		st->gave_way++;
 		memmove(st->open, st->open + 1, sizeof(st->open[0]) * --st->n_open);
 	}
 	s = &c->incidents[++st->last_incident % st->max_incidents];
@@ -114,6 +115,7 @@ static struct incident_state *open_incident(struct clusters *c, const struct clu
 		for (uint32_t k = 0; k < st->n_open; k++)
 			if (st->open[k] == s->i.id) {
 				memmove(st->open + k, st->open + k + 1, sizeof(st->open[0]) * (--st->n_open - k));
+				st->gave_way++;
 				break;
 			}
 	*s = (struct incident_state){ .i = { .id = st->last_incident, .opened_us = a->time_us, .last_us = a->time_us } };

@@ -6,7 +6,7 @@
 #include "vector.h"
 
 #define STATE_MAGIC 0x726574736c636b73ULL
-#define STATE_VERSION 4U
+#define STATE_VERSION 5U
 #define ALIASES_MAX 128 /* ids of clusters that were merged into others */
 #define RECENT_MAX 4    /* incidents of a cluster by which it is seen to come apart */
 #define SIGNATURE_N (2 * METRIC_HITS)
@@ -52,7 +52,7 @@ struct state {
 	uint32_t max_incidents, max_classes;
 	uint64_t last_incident; /* id */
 	uint32_t n_classes, n_open, n_aliases, reserved;
-	uint64_t anomalies, merged, split, forgotten;
+	uint64_t anomalies, merged, split, forgotten, gave_way;
 	uint64_t open[CLUSTER_OPEN_MAX]; /* ids */
 	struct alias aliases[ALIASES_MAX];
 	struct rarity rarity;

@@ -882,6 +882,29 @@ static void floods_stay_in_bounds(void **state)
 	world_free(w);
 }
 
+static void too_many_that_go_on_are_counted(void **state)
+{
+	struct world *w = world_new();
+	struct clusters_status status;
+	struct cluster_incident first;
+
+	(void)state;
+	for (unsigned k = 0; k < CLUSTER_OPEN_MAX + 5; k++) {
+		char service[32], path[64];
+
+		snprintf(service, sizeof(service), "service%u", k);
+		snprintf(path, sizeof(path), "main%u serve%u burn%u", k, k, k);
+		tell(w, service, path, METRIC_ON_CPU, 2 * CPU, 0, true);
+		ticks(w, 1);
+		clusters_get_status(w->c, &status);
+		assert_int_equal(status.gave_way, k < CLUSTER_OPEN_MAX ? 0 : k + 1 - CLUSTER_OPEN_MAX);
+	}
+	assert_int_equal(status.open, CLUSTER_OPEN_MAX);
+	assert_int_equal(clusters_get_incident(w->c, 1, &first), 0);
+	assert_true(first.closed_us > 0);
+	world_free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -900,6 +923,7 @@ int main(void)
 		cmocka_unit_test(classes_that_come_together_are_merged),
 		cmocka_unit_test(classes_that_come_apart_are_split),
 		cmocka_unit_test(muted_ones_are_counted_and_not_told),
+		cmocka_unit_test(too_many_that_go_on_are_counted),
 		cmocka_unit_test(labels_move_kinds_and_severity),
 		cmocka_unit_test(a_labelled_kind_outlasts_what_is_found),
 		cmocka_unit_test(labels_move_the_evidence_of_their_like),

@@ -41,6 +41,7 @@ static detect_evidence_fn evidence_fn;
 static void *evidence_userdata;
 static double evidence_of_6000;
 static unsigned withheld;
+static uint64_t incidents_gave_way;
 
 static void say(struct event e)
 {
@@ -197,10 +198,11 @@ void incidents_add(struct incidents *i _unused_, const struct store_anomaly *a)
 	told++;
 }
 
-void incidents_tick(struct incidents *i _unused_, const struct store_tick *tick)
+uint64_t incidents_tick(struct incidents *i _unused_, const struct store_tick *tick)
 {
 	assert_int_equal(tick->time_us, now_us);
 	grouped++;
+	return incidents_gave_way;
 }
 
 int alert_gate(struct alert *a _unused_, uint64_t now _unused_, bool open _unused_, double load _unused_, const char *cause _unused_)
@@ -236,6 +238,7 @@ static int set_up(void **state)
 	total_alarms = units_are_full = false;
 	evidence_of_6000 = 0;
 	withheld = 0;
+	incidents_gave_way = 0;
 	told_metric = METRIC_ON_CPU;
 	unit_key_given = unit_total_given = 0;
 	scored = told = grouped = n_learnt = n_script = 0;
@@ -477,6 +480,15 @@ static void test_units_total_is_told_with_its_biggest_stack(void **state)
 	assert_int_equal(told, 1);
 }
 
+static void test_incidents_that_give_way_are_counted(void **state)
+{
+	struct fixture *f = *state;
+
+	incidents_gave_way = 3;
+	tick(f);
+	assert_int_equal(lost(f, "incidents-full"), 3);
+}
+
 /* Of a unit's alarm it is known only later where it comes from: then that stack's labels count. */
 static void test_what_labels_hold_back_is_not_told(void **state)
 {
@@ -645,6 +657,7 @@ int main(void)
 		TEST(test_losses_are_told_by_cause),
 		TEST(test_anomaly_is_kept_and_told),
 		TEST(test_units_total_is_told_with_its_biggest_stack),
+		TEST(test_incidents_that_give_way_are_counted),
 		TEST(test_what_labels_hold_back_is_not_told),
 		TEST(test_unit_without_samples_of_the_metric_is_told_with_its_busiest_stack),
 		TEST(test_silent_unit_is_told_with_what_it_did),
