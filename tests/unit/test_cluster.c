@@ -449,6 +449,47 @@ static uint64_t find_cluster(struct world *w, uint64_t incident)
 	return i.cluster;
 }
 
+#define OCCURRENCES (FAULTS * REPEATS)
+
+/* Each fault several times, in an order by chance. */
+static void occur_in_order(struct world *w, unsigned order, size_t cause[static OCCURRENCES], uint64_t incident[static OCCURRENCES])
+{
+	srand(order + 1); /* 0 and 1 would be the same */
+	for (size_t i = 0; i < OCCURRENCES; i++)
+		cause[i] = i % FAULTS;
+	for (size_t i = OCCURRENCES; i-- > 1;) {
+		size_t k = (size_t)(uniform() * (double)(i + 1)), swap = cause[i];
+
+		cause[i] = cause[k];
+		cause[k] = swap;
+	}
+	for (size_t i = 0; i < OCCURRENCES; i++)
+		incident[i] = occur(w, cause[i]);
+}
+
+/* For test_cluster_oracle.py, a line for each incident: its cause, our cluster, its signature, and its stacks as feature:weight. */
+static int print_vectors(unsigned order)
+{
+	struct world *w = world_new();
+	uint64_t incident[OCCURRENCES];
+	size_t cause[OCCURRENCES];
+
+	occur_in_order(w, order, cause, incident);
+	for (size_t i = 0; i < OCCURRENCES; i++) {
+		const struct incident_state *s = incident_get(w->c, incident[i]);
+		struct signature signature = signature_of(&s->evidence);
+
+		printf("%zu %016llx", cause[i], (unsigned long long)s->i.cluster);
+		for (size_t k = 0; k < SIGNATURE_N; k++)
+			printf(" %.6f", (double)signature.of[k]);
+		for (uint32_t k = 0; k < s->stacks.n; k++)
+			printf(" %u:%.6f", s->stacks.feature[k], (double)s->stacks.weight[k]);
+		putchar('\n');
+	}
+	world_free(w);
+	return 0;
+}
+
 static void faults_of_known_cause_are_told_apart(void **state)
 {
 	uint64_t ids[FAULTS] = {};
@@ -456,22 +497,12 @@ static void faults_of_known_cause_are_told_apart(void **state)
 	(void)state;
 	for (unsigned order = 0; order < 10; order++) {
 		struct world *w = world_new();
-		size_t cause[FAULTS * REPEATS], n = FAULTS * REPEATS, wrong_kinds = 0;
-		uint64_t incident[FAULTS * REPEATS], found[FAULTS * REPEATS];
+		size_t cause[OCCURRENCES], n = OCCURRENCES, wrong_kinds = 0;
+		uint64_t incident[OCCURRENCES], found[OCCURRENCES];
 		struct clusters_status status;
 		double rand_index, cubed;
 
-		srand(order);
-		for (size_t i = 0; i < n; i++)
-			cause[i] = i % FAULTS;
-		for (size_t i = n; i-- > 1;) {
-			size_t k = (size_t)(uniform() * (double)(i + 1)), swap = cause[i];
-
-			cause[i] = cause[k];
-			cause[k] = swap;
-		}
-		for (size_t i = 0; i < n; i++)
-			incident[i] = occur(w, cause[i]);
+		occur_in_order(w, order, cause, incident);
 		for (size_t i = 0; i < n; i++) {
 			found[i] = find_cluster(w, incident[i]);
 			wrong_kinds += class_of(w, incident[i]).kind != faults[cause[i]].kind;
@@ -905,8 +936,11 @@ static void too_many_that_go_on_are_counted(void **state)
 	world_free(w);
 }
 
-int main(void)
+/* test_cluster [--vectors=ORDER] */
+int main(int argc, char **argv)
 {
+	unsigned order;
+
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_everywhere_weighs_nothing),
 		cmocka_unit_test(offsets_and_library_versions_are_no_identity),
@@ -934,5 +968,7 @@ int main(void)
 		cmocka_unit_test(floods_stay_in_bounds),
 	};
 
+	if (argc == 2 && sscanf(argv[1], "--vectors=%u", &order) == 1)
+		return print_vectors(order);
 	return cmocka_run_group_tests_name("cluster", tests, NULL, NULL);
 }
