@@ -4,12 +4,15 @@
 
 #include "cursor.h"
 #include "order.h"
+#include "packed.h"
 #include "record.h"
 #include "source.h"
 
 struct perfdata {
 	struct source *source;
 	struct order *order;
+	struct packed *packed; /* NULL: nothing was compressed yet */
+	uint64_t packed_offset; /* of the piece */
 	bool is_pipe;
 	uint64_t data_start, data_end;
 	uint64_t features[4]; /* bits */

@@ -32,6 +32,7 @@ struct perfdata *perfdata_free(struct perfdata *p)
 	map64_free(p->build_id_index);
 	free(p->build_ids);
 	free(p->current);
+	packed_free(p->packed);
 	free(p);
 	return NULL;
 }
@@ -114,6 +115,21 @@ static void count_lost(struct perfdata *p, const uint8_t *record, size_t size, b
 	}
 }
 
+/* Records that are compressed, which read_packed() gives. */
+static int take_piece(struct perfdata *p, const uint8_t *record, struct perf_event_header h, uint64_t offset)
+{
+	struct cursor c = { record + sizeof(h), record + h.size };
+	uint64_t size = cursor_left(&c);
+
+	if (h.type == RECORD_COMPRESSED2 && (!cursor_u64(&c, &size) || size > cursor_left(&c)))
+		return perfdata_damaged(&p->error, offset, "compressed records that are not all there");
+	if (!p->packed && packed_new(&p->packed) < 0)
+		return -ENOMEM;
+	packed_put(p->packed, c.at, size);
+	p->packed_offset = offset;
+	return 0;
+}
+
 /* 1: it is one that the caller may want. */
 static int take_own(struct perfdata *p, const uint8_t *record, struct perf_event_header h, uint64_t offset)
 {
@@ -136,7 +152,7 @@ static int take_own(struct perfdata *p, const uint8_t *record, struct perf_event
 		return 0;
 	case RECORD_COMPRESSED:
 	case RECORD_COMPRESSED2:
-		return perfdata_damaged(&p->error, offset, "compressed records: record without -z, or read it with perf script");
+		return take_piece(p, record, h, offset);
 	case PERF_RECORD_LOST:
 	case PERF_RECORD_LOST_SAMPLES:
 		count_lost(p, record, h.size, h.type == PERF_RECORD_LOST_SAMPLES);
@@ -155,20 +171,54 @@ static int take_own(struct perfdata *p, const uint8_t *record, struct perf_event
 
 /* ---- reading ---- */
 
-/* The next record, to which source_at() of before points: *ret, of ret_header->size bytes. 0: there are no more. */
+/* As read_record(), of those that are compressed; 0: they go on in the next piece. */
+static int read_packed(struct perfdata *p, struct perf_event_header *ret_header, uint8_t ret[static PERFDATA_RECORD_MAX], uint64_t *ret_offset)
+{
+	const uint8_t *bytes;
+	ssize_t n = p->packed ? packed_need(p->packed, sizeof(*ret_header), &bytes) : 0;
+
+	if (n == (ssize_t)sizeof(*ret_header)) {
+		memcpy(ret_header, bytes, sizeof(*ret_header));
+		if (ret_header->size < sizeof(*ret_header) || ret_header->type >= RECORD_OWN)
+			return perfdata_damaged(&p->error, p->packed_offset, "within compressed records one of type %u and %u bytes",
+						ret_header->type, ret_header->size);
+		n = packed_need(p->packed, ret_header->size, &bytes);
+		if (n == ret_header->size) {
+			memcpy(ret, bytes, ret_header->size);
+			packed_skip(p->packed, ret_header->size);
+			*ret_offset = p->packed_offset;
+			return 1;
+		}
+	}
+	return n < 0 ? perfdata_damaged(&p->error, p->packed_offset, "compressed records that can't be unpacked") : 0;
+}
+
+/* Nothing may be left of a record when there is no further piece. */
+static int end_packed(struct perfdata *p)
+{
+	const uint8_t *bytes;
+
+	return p->packed && packed_need(p->packed, 1, &bytes) > 0
+		? perfdata_damaged(&p->error, p->packed_offset, "the compressed records end within one")
+		: 0;
+}
+
+/* The next record: *ret, of ret_header->size bytes. 0: there are no more. */
 static int read_record(struct perfdata *p, struct perf_event_header *ret_header, uint8_t ret[static PERFDATA_RECORD_MAX],
 		       uint64_t *ret_offset)
 {
 	uint64_t offset = p->source->offset, left = p->data_end - offset;
-	ssize_t n;
+	ssize_t n = read_packed(p, ret_header, ret, ret_offset);
 
+	if (n != 0)
+		return (int)n;
 	if (left == 0)
-		return 0;
+		return end_packed(p);
 	n = source_need(p->source, sizeof(*ret_header));
 	if (n < 0)
 		return (int)n;
 	if (n == 0 && p->data_end == UINT64_MAX)
-		return 0; /* a pipe's end, or where perf record was killed */
+		return end_packed(p); /* a pipe's end, or where perf record was killed */
 	if ((size_t)n < sizeof(*ret_header) || left < sizeof(*ret_header))
 		return perfdata_damaged(&p->error, offset, "the file ends before its last record");
 	memcpy(ret_header, source_at(p->source), sizeof(*ret_header));

@@ -15,6 +15,7 @@ struct record_layout {
 
 /* The types that are not in linux/perf_event.h: perf's own, in the file only. */
 enum {
+	RECORD_OWN = 64, /* and beyond */
 	RECORD_HEADER_ATTR = 64,
 	RECORD_TRACING_DATA = 66,
 	RECORD_BUILD_ID = 67,

@@ -46,6 +46,7 @@ def set_up():
     both = 'exec 2>&1; "$0" --seconds 1 & "$1" --seconds 1; wait'
     record("both.data", *sampled, "-a", command=["sh", "-c", both, at("many_stacks"), at("spin_split")])
     record("events.data", "-F", "99", "-e", "task-clock,cpu-clock", "-g", command=[*spin[:2], "1"])
+    record("packed.data", "-z", *sampled, command=[*spin[:2], "1"])
     # Without frame pointers.
     record("dwarf.data", "-F", "99", "-e", "cpu-clock", "--call-graph", "dwarf", command=[program("wl_unwind"), "--seconds", "1", "--n", "20"])
     # A small one: perf puts its build IDs and its idea of the machine in otherwise.
@@ -141,6 +142,10 @@ def test_stacks_that_samples_carry():
     ours = stacks_of(replay(file=at("dwarf.data")))
     whole = sum(value for stack, value in ours.items() if stack[1] in ("_start", "clone3", "__clone3"))
     within("samples that are walked to the root", whole, sum(ours.values()), relative=0.05)
+
+
+def test_compressed():
+    compare("packed.data")
 
 
 def test_text_of_perf_script():

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 #include <linux/perf_event.h>
+#include <zstd.h>
 
 #include "order.h"
 #include "perfdata.h"
@@ -235,6 +236,15 @@ static void make_whole(struct image *i)
 	put_sample(i, 7, 100, 70, 0x5013, 0x5020);
 	end_data(i);
 	put_features(i);
+}
+
+static void make_packable(struct image *i)
+{
+	begin_file(i, SAMPLED, 2);
+	put_comm(i, 100, "program", 10);
+	put_sample(i, 7, 100, 30, 0x5010, 0x5020);
+	put_sample(i, 8, 100, 40, 0x5011, 0x5020);
+	end_data(i);
 }
 
 /* ---- reading them ---- */
@@ -523,6 +533,53 @@ static void test_any_bit_turned_over(void **state _unused_)
 	}
 }
 
+/* All records as one stream in pieces of n bytes, in which they begin and end anywhere. */
+static void pack(struct image *i, size_t piece)
+{
+	static uint8_t packed[sizeof(i->bytes)];
+	size_t start = data_start(i), end, n;
+
+	memcpy(&end, i->bytes + 48, sizeof(end));
+	n = ZSTD_compress(packed, sizeof(packed), i->bytes + start, end, 3);
+	assert_false(ZSTD_isError(n));
+	i->n = start;
+	for (size_t at = 0; at < n; at += piece) {
+		size_t record = begin_record(i, TYPE_COMPRESSED, 0);
+
+		put(i, packed + at, MIN(piece, n - at));
+		end_record(i, record);
+	}
+	end_data(i);
+	put_features(i);
+}
+
+static void test_compressed_records(void **state _unused_)
+{
+	static const size_t pieces[] = { 7, 64, 10000 };
+	struct image i;
+	struct told t;
+
+	for (size_t k = 0; k < ELEMENTS_OF(pieces); k++) {
+		make_packable(&i);
+		pack(&i, pieces[k]);
+		read_from(&t, i.bytes, i.n, true);
+		assert_int_equal(t.result, 0);
+		assert_string_equal(t.text, "10 comm 100 program exec\n30 sample 100/101 event 0 period 1007 5010 5020\n"
+					    "40 sample 100/101 event 1 period 1008 5011 5020\n");
+		close_told(&t);
+	}
+	/* Half of the last record's bytes: what comes before is told, then that it is damaged. */
+	make_packable(&i);
+	i.n -= 40;
+	end_data(&i);
+	pack(&i, 64);
+	read_from(&t, i.bytes, i.n, true);
+	assert_int_equal(t.result, -EBADMSG);
+	assert_non_null(strstr(t.error.what, "end within one"));
+	assert_int_equal(t.n_samples, 1);
+	close_told(&t);
+}
+
 static void refused(struct image *i, size_t offset, const char *what)
 {
 	struct told t;
@@ -566,7 +623,7 @@ static void test_refused_with_the_reason(void **state _unused_)
 	put_u64(&i, 0);
 	end_record(&i, at);
 	end_data(&i);
-	refused(&i, at, "without -z");
+	refused(&i, at, "can't be unpacked");
 
 	/* Two events, and nothing in a record that says whose it is. */
 	begin_file(&i, PERF_SAMPLE_IP | PERF_SAMPLE_TID, 2);
@@ -607,6 +664,7 @@ int main(void)
 		cmocka_unit_test(test_every_field_of_a_sample),
 		cmocka_unit_test(test_cut_off_anywhere),
 		cmocka_unit_test(test_any_bit_turned_over),
+		cmocka_unit_test(test_compressed_records),
 		cmocka_unit_test(test_refused_with_the_reason),
 		cmocka_unit_test(test_the_queue_is_bounded),
 	};
