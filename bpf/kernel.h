@@ -89,12 +89,36 @@ struct percpu_counter {
 
 struct file;
 
+/* Where a function with a return probe will return to, while its return address is that of the kernel's trampoline. */
+struct return_instance {
+	unsigned long stack;  /* the stack pointer at its entry */
+	unsigned long orig_ret_vaddr;
+	struct return_instance *next;
+};
+
+struct uprobe_task {
+	struct return_instance *return_instances; /* the innermost first */
+	unsigned long vaddr;     /* of the instruction that is executed elsewhere, instead of the breakpoint */
+	unsigned long xol_vaddr; /* and where */
+	void *active_uprobe;     /* NULL: none is */
+};
+
+/* The page of such copies, and of the trampoline. */
+struct xol_area {
+	unsigned long vaddr;
+};
+
+struct uprobes_state {
+	struct xol_area *xol_area;
+};
+
 struct mm_struct {
 	struct file *exe_file;
 	struct rw_semaphore mmap_lock;
 	struct percpu_counter rss_stat[4]; /* since 6.2 */
 	unsigned long total_vm; /* pages */
 	unsigned long brk;
+	struct uprobes_state uprobes_state;
 };
 
 /* As it was before 6.2. */
@@ -130,6 +154,7 @@ struct task_struct {
 	struct css_set *cgroups;
 	struct signal_struct *signal;
 	u64 self_exec_id;
+	struct uprobe_task *utask;
 };
 
 struct seq_file;
@@ -147,7 +172,7 @@ struct bpf_iter__task {
 
 struct pt_regs {
 #if defined(__TARGET_ARCH_x86)
-	unsigned long ip, bp, sp, di, cs;
+	unsigned long ip, bp, sp, di, si, dx, ax, cs;
 #elif defined(__TARGET_ARCH_arm64)
 	unsigned long regs[31];
 	unsigned long sp, pc;

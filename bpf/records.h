@@ -18,6 +18,7 @@ enum stackd_metric {
 	STACKD_HITS,
 	STACKD_BRK, /* this and what follows: signed, bytes */
 	STACKD_MMAP,
+	STACKD_HEAP,
 	STACKD_METRICS,
 };
 
@@ -57,7 +58,7 @@ struct stackd_count {
 	__u64 values[STACKD_METRICS];
 	__s64 waits;     /* threads that exited out of a reported wait, negative */
 };
-_Static_assert(sizeof(struct stackd_count) == 56 + 64 + 8, "shared with the daemon");
+_Static_assert(sizeof(struct stackd_count) == 56 + 72 + 8, "shared with the daemon");
 
 /* Value of the exits maps: what the threads of a process that exited in this tick had not yet been counted for. */
 struct stackd_exit_key {
@@ -102,6 +103,8 @@ enum stackd_loss {
 	LOSS_WAKEUP_UNSEEN,   /* a wait whose wake-up fell into the opening of the gate */
 	LOSS_SAMPLE_GAP,      /* samples cut down to the most that one may stand for */
 	LOSS_SEQUENCE,        /* the iterator's output had no room */
+	LOSS_HEAP_BLOCKS,     /* blocks of watched heaps that had no room */
+	LOSS_HEAP_STACK,      /* allocations of watched heaps whose stack could not be walked: more at once on a CPU than there is room for */
 	LOSS_N,
 };
 

@@ -6,6 +6,7 @@
 
 #include "oncpu.bpf.c"
 #include "memory.bpf.c"
+#include "heap.bpf.c"
 #include "offcpu.bpf.c"
 #include "totals.bpf.c"
 #include "gate.bpf.c"

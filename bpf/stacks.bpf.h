@@ -40,7 +40,17 @@ struct {
 } losses SEC(".maps");
 
 /* Each program has its own slot, because an interrupt's program may run on top of another context's. */
-enum scratch_slot { SCRATCH_PERF, SCRATCH_SWITCH, SCRATCH_CLOCK, SCRATCH_FORK, SCRATCH_ITERATOR, SCRATCH_MAPS, SCRATCH_N };
+#define SCRATCH_HEAPS 4
+enum scratch_slot {
+	SCRATCH_PERF,
+	SCRATCH_SWITCH,
+	SCRATCH_CLOCK,
+	SCRATCH_FORK,
+	SCRATCH_ITERATOR,
+	SCRATCH_MAPS,
+	SCRATCH_HEAP, /* the first of SCRATCH_HEAPS */
+	SCRATCH_N = SCRATCH_HEAP + SCRATCH_HEAPS,
+};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -139,15 +149,17 @@ static __always_inline u64 stack_keep(struct stackd_stack *stack)
 	return 0;
 }
 
-/* Walks the stack of the current task. Gives its id, or 0. */
-static __always_inline u64 stack_capture(void *ctx, u32 slot, struct task_struct *task)
+/* Walks the stack of the current task, into the slot. NULL: nothing was found. Of what probes in a program see, how the kernel
+ * came to them says nothing. */
+static __always_inline struct stackd_stack *stack_walk(void *ctx, u32 slot, struct task_struct *task)
 {
 	struct stackd_stack *stack = bpf_map_lookup_elem(&scratch, &slot);
-	long kernel;
+	long kernel = 0;
 
 	if (!stack)
 		return 0;
-	kernel = bpf_get_stack(ctx, stack->kernel, sizeof stack->kernel, 0);
+	if (slot < SCRATCH_HEAP)
+		kernel = bpf_get_stack(ctx, stack->kernel, sizeof stack->kernel, 0);
 	stack->n_kernel = kernel > 0 ? (u64)kernel / 8 : 0;
 	stack->n_user = 0;
 	stack->flags = stack->n_kernel == STACKD_KERNEL_FRAMES ? STACKD_STACK_TRUNCATED : 0;
@@ -162,7 +174,15 @@ static __always_inline u64 stack_capture(void *ctx, u32 slot, struct task_struct
 		lose(LOSS_STACK_FAILED, 1);
 		return 0;
 	}
-	return stack_keep(stack);
+	return stack;
+}
+
+/* The same, and keeps it. Gives its id, or 0. */
+static __always_inline u64 stack_capture(void *ctx, u32 slot, struct task_struct *task)
+{
+	struct stackd_stack *stack = stack_walk(ctx, slot, task);
+
+	return stack ? stack_keep(stack) : 0;
 }
 
 static __always_inline struct stackd_count *count_find(u32 half, u64 *id)

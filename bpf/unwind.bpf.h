@@ -106,6 +106,7 @@ struct unwind_walk {
 	u8 bp_lost;
 	u8 frame_pointers; /* at least one frame was left by its frame pointer */
 	u8 ended;          /* enum stackd_unwind_end */
+	u64 returns;       /* struct return_instance: the innermost call that the walk has not come to and that has a return probe */
 };
 
 struct {
@@ -208,6 +209,32 @@ static __always_inline struct unwind_rule *unwind_find_rule(struct unwind_walk *
 	return &unwind_tables.rules[rows->rows[first & (STACKD_UNWIND_SLAB_ROWS - 1)].rule & (STACKD_UNWIND_RULES - 1)];
 }
 
+/* Calls with return probes that lie between two frames: by jumps, or inside of frames that were skipped. */
+#define UNWIND_RETURNS_MAX 4
+
+/* A return probe puts a trampoline's address where the return address was, and the kernel keeps that. ip is what was found at
+ * this place. */
+static __always_inline u64 unwind_return_address(struct unwind_walk *w, u64 at, u64 ip)
+{
+	u64 sp;
+
+	if (!w->returns)
+		return ip;
+	for (u32 i = 0; i < UNWIND_RETURNS_MAX; i++) {
+		struct return_instance *call = (struct return_instance *)w->returns;
+
+		if (!call)
+			break;
+		sp = BPF_CORE_READ(call, stack);
+		if (sp > at)
+			break;
+		if (sp == at)
+			return BPF_CORE_READ(call, orig_ret_vaddr);
+		w->returns = (u64)BPF_CORE_READ(call, next);
+	}
+	return ip;
+}
+
 static __always_inline long unwind_stop(struct unwind_walk *w, u32 end)
 {
 	w->ended = end;
@@ -258,6 +285,7 @@ static __always_inline long unwind_by_frame_pointer(struct unwind_context *c, u3
 		return unwind_stop(w, otherwise);
 	if (!frame.ip)
 		return unwind_stop(w, STACKD_UNWIND_COMPLETE);
+	frame.ip = unwind_return_address(w, at + __builtin_offsetof(struct unwind_frame, ip), frame.ip);
 	if (keeps_bp)
 		frame.bp = w->bp;
 	w->sp = at + sizeof frame;
@@ -324,6 +352,7 @@ static __always_inline long unwind_apply(struct unwind_context *c, const struct 
 		return unwind_stop(w, STACKD_UNWIND_READ);
 	if (!ip)
 		return unwind_stop(w, STACKD_UNWIND_COMPLETE);
+	ip = unwind_return_address(w, cfa - 8, ip);
 	if (bp_kind == UNWIND_RBP_AT_CFA || bp_kind == UNWIND_RBP_AT_RBP) {
 		u64 at = bp_offset + (bp_kind == UNWIND_RBP_AT_CFA ? cfa : w->bp);
 
@@ -397,6 +426,33 @@ static __always_inline struct stackd_unwind_process *unwind_find_process(struct 
 	return 0;
 }
 
+#define UPROBE_SLOT 128
+#define UPROBE_PAGE 4096
+
+/* Of a process with probes. An instruction that has one is executed in a page of the kernel's: what is there belongs to where it
+ * was copied from. And a function with a return probe returns into that page, from where it goes on to its caller. */
+static __always_inline void unwind_probes(struct unwind_walk *w, struct task_struct *task)
+{
+	struct uprobe_task *probes = BPF_CORE_READ(task, utask);
+	struct return_instance *call;
+	u64 page, copy;
+
+	if (!probes)
+		return;
+	call = BPF_CORE_READ(probes, return_instances);
+	w->returns = (u64)call;
+	copy = BPF_CORE_READ(probes, xol_vaddr);
+	if (BPF_CORE_READ(probes, active_uprobe) && w->ip - copy < UPROBE_SLOT) {
+		w->ip = BPF_CORE_READ(probes, vaddr) + (w->ip - copy);
+		return;
+	}
+	page = BPF_CORE_READ(task, mm, uprobes_state.xol_area, vaddr);
+	if (call && page && w->ip - page < UPROBE_PAGE) {
+		w->ip = BPF_CORE_READ(call, orig_ret_vaddr);
+		w->sp = BPF_CORE_READ(call, stack) + 8;
+	}
+}
+
 /* False: nothing is known of the process. stack->process must be filled in. */
 static __always_inline bool unwind_begin(struct unwind_walk *w, struct task_struct *task, struct stackd_stack *stack,
                                          struct pt_regs *regs)
@@ -414,6 +470,9 @@ static __always_inline bool unwind_begin(struct unwind_walk *w, struct task_stru
 	w->exact = 1;
 	w->bp_lost = w->frame_pointers = 0;
 	w->ended = STACKD_UNWIND_DEPTH;
+	w->returns = 0;
+	if (bpf_core_field_exists(task->utask))
+		unwind_probes(w, task);
 	return true;
 }
 

@@ -78,6 +78,14 @@ static char *member(const struct options *o, const struct json *parameters, cons
 	return text_escape(s, o->term.utf8);
 }
 
+static void tell_not_watched(const struct call *c, const struct json *parameters, const char *reason)
+{
+	int64_t pid = 0;
+
+	json_get_int(parameters, "pid", &pid);
+	log_error(streq(c->method, "WatchMemory") ? "The memory of process %lld can't be watched: %s." : "Process %lld: %s.", (long long)pid, reason);
+}
+
 static void tell_error(const struct call *c, const char *error, const struct json *parameters)
 {
 	const struct options *o = c->options;
@@ -95,6 +103,8 @@ static void tell_error(const struct call *c, const char *error, const struct jso
 		log_error("The answer is too large: ask for less with -n, --since or a filter.");
 	else if (streq(error, WIRE_INTERFACE ".PermissionDenied"))
 		log_error("Permission denied: %s", *reason ? reason : "only root may do that");
+	else if (streq(error, WIRE_INTERFACE ".NotWatched"))
+		tell_not_watched(c, parameters, reason);
 	else if (streq(error, WIRE_INTERFACE ".Failed"))
 		log_error("stackd could not answer: %s", reason);
 	else if (streq(error, WIRE_INTERFACE ".Stopping"))

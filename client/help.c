@@ -31,6 +31,8 @@ static void verbs(const struct options *o)
 	     "                      goes on as top(1) does, press h for its keys\n"
 	     "  stacks [ID]         List stacks, or show one: its frames, series and processes\n"
 	     "  processes           List processes with their exact totals\n"
+	     "  watch-memory        Watch the heap of the process --pid; or list those that are watched\n"
+	     "  unwatch-memory      End that\n"
 	     "  gate [open|close|auto]\n"
 	     "                      Show the gate and its changes; or hold it open or closed");
 }
@@ -47,7 +49,7 @@ static void filters(const struct options *o)
 	     "     --comm=NAME      Only processes of this name\n"
 	     "     --exe=PATH       Only processes of this executable\n"
 	     "  -m --metric=METRIC  flame, heat, top, stacks: on-cpu (the default), blocked, runnable,\n"
-	     "                      off-cpu, faults-minor, faults-major, hits, brk, mmap\n"
+	     "                      off-cpu, faults-minor, faults-major, hits, brk, mmap, heap\n"
 	     "  -t --type=TYPE      anomalies: spike, drop, level-shift, new-stack, vanished-stack\n"
 	     "     --stack=ID       flame, heat: only this stack\n"
 	     "     --by=WHAT        top: function (the default), stack\n"
@@ -57,7 +59,7 @@ static void filters(const struct options *o)
 	     "  -d --delay=TIME     top: ask again after so long (1s)\n"
 	     "  -f --follow         anomalies: go on with new ones as they are found; incidents: with\n"
 	     "                      those that open, grow and close\n"
-	     "     --for=TIME       gate open, gate close, mute: only so long\n"
+	     "     --for=TIME       gate open, gate close, mute, watch-memory: only so long\n"
 	     "     --report         status: everything, for a bug report");
 }
 

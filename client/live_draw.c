@@ -219,8 +219,8 @@ static size_t put_rows(struct live *l, FILE *f, size_t lines)
 static void write_help(FILE *f)
 {
 	fputs("Functions or stacks with most of a metric, of the last seconds, a second.\n\n"
-	      "  1 ... 9    Metric: on-cpu, blocked, runnable, faults-minor, faults-major, hits,\n"
-	      "             brk, mmap, off-cpu\n"
+	      "  1 ... 9 0  Metric: on-cpu, blocked, runnable, faults-minor, faults-major, hits,\n"
+	      "             brk, mmap, heap, off-cpu\n"
 	      "  < >        The metric before, the next one\n"
 	      "  Tab t      By stack, by function\n"
 	      "  s c d      Largest first by self, by children, by delta\n"

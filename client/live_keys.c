@@ -3,9 +3,11 @@
 
 #define CTRL_U ('U' & 0x1f) /* erases a line, as in the terminal driver */
 
+_Static_assert(METRIC_ALL_N == 10, "a digit each");
+
 static bool is_metric_key(int key)
 {
-	return key >= '1' && key < '1' + (int)METRIC_ALL_N;
+	return key >= '0' && key <= '9';
 }
 
 static void set_metric(struct live *l, enum metric m)
@@ -160,7 +162,7 @@ static bool row_key(struct live *l, int key)
 	if (move(&l->selected, l->n_shown, live_rows_visible(l), key))
 		return true;
 	if (is_metric_key(key)) {
-		set_metric(l, key - '1');
+		set_metric(l, key == '0' ? 9 : key - '1');
 		return true;
 	}
 	switch (key) {

@@ -28,6 +28,8 @@ static const struct verb {
 	{ "top", OPTION_FILTER | OPTION_METRIC | OPTION_BY | OPTION_LINES | OPTION_BATCH | OPTION_DELAY, 0, verb_top },
 	{ "stacks", OPTION_FILTER | OPTION_METRIC | OPTION_LINES | OPTION_SOURCES, 1, verb_stacks },
 	{ "processes", OPTION_FILTER | OPTION_LINES, 0, verb_processes },
+	{ "watch-memory", OPTION_PID | OPTION_FOR, 0, verb_watch_memory },
+	{ "unwatch-memory", OPTION_PID, 0, verb_unwatch_memory },
 	{ "gate", OPTION_RANGE | OPTION_LINES | OPTION_FOR, 1, verb_gate },
 };
 

@@ -22,6 +22,7 @@
 #include "privileges.h"
 #include "unwind.h"
 #include "version.h"
+#include "watches.h"
 
 #define TICK_S 1.0
 #define REFRESH_TICKS 60
@@ -48,6 +49,7 @@ struct manager {
 	struct unwind *unwind;
 	struct pressure *pressure;
 	struct pipeline *pipeline;
+	struct watches *watches;
 	struct api *api;
 
 	struct ev_loop *loop;
@@ -69,6 +71,8 @@ static struct collect_config collect_config(const struct conf *c)
 		.offcpu_stacks_per_sec = c->offcpu_stacks,
 		.memory_stacks_per_sec = c->memory_stacks,
 		.memory_baseline_stacks_per_sec = c->memory_baseline_stacks,
+		.heap_sample_bytes = c->heap_sample_bytes,
+		.max_heap_blocks = c->max_heap_blocks,
 		.open_above = c->open_above,
 		.close_below = c->close_below,
 		.close_after_us = c->close_after_us,
@@ -222,6 +226,7 @@ static void on_tick(struct ev_loop *loop _unused_, ev_timer *w, int events _unus
 		log_error("cannot drain the collectors: %s", strerror(-r));
 		return;
 	}
+	watches_tick(m->watches);
 	lines_rest(m->lines);
 	api_lines_arrived(m->api);
 	tell_service_manager(m);
@@ -299,6 +304,40 @@ static int set_gate(void *userdata, enum collect_gate_mode mode, uint64_t until_
 	if (r >= 0)
 		log_notice("gate set to %s by uid %u", modes[mode], by_uid);
 	return r;
+}
+
+static int watch_memory(void *userdata, pid_t pid, uint64_t until_us, uint32_t by_uid, uint32_t *ret_id)
+{
+	struct manager *m = userdata;
+
+	return watches_begin(m->watches, pid, until_us, by_uid, ret_id);
+}
+
+static int unwatch_memory(void *userdata, pid_t pid, uint32_t by_uid)
+{
+	struct manager *m = userdata;
+
+	return watches_end(m->watches, pid, by_uid);
+}
+
+static const struct api_memory_watch *memory_watch_at(void *userdata, size_t i)
+{
+	struct manager *m = userdata;
+
+	return watches_at(m->watches, i);
+}
+
+static void on_watches_changed(void *userdata)
+{
+	struct manager *m = userdata;
+
+	if (m->api)
+		api_memory_changed(m->api);
+}
+
+static void take_allocators(void *userdata, const struct parser_reply *reply)
+{
+	watches_take(userdata, reply);
 }
 
 static const struct remedies *get_remedies(void *userdata)
@@ -432,6 +471,10 @@ static int open_collectors(struct manager *m)
 	if (r < 0)
 		return fail(r, "cannot make room for unwind tables (UnwindTableSize=)");
 	parser_route(m->helper, PARSER_UNWIND, take_table, m->unwind);
+	r = watches_new(&m->watches, m->collect, m->unwind, m->helper, on_watches_changed, m);
+	if (r < 0)
+		return fail(r, "cannot keep a list of watched heaps");
+	parser_route(m->helper, PARSER_ALLOCATORS, take_allocators, m->watches);
 	r = alert_new(&m->alert, &alert);
 	if (r < 0)
 		return fail(r, "cannot prepare journal records");
@@ -457,6 +500,7 @@ static int open_api(struct manager *m, int socket_fd)
 		m->collect, m->store, m->symbols, m->detect, m->alert, m->unwind, incidents_clusters(m->incidents), m->lines,
 	};
 	const struct api_actions actions = { .status = fill_status, .gate_set = set_gate, .remedies = get_remedies, .variants = find_variants,
+	                                     .memory_watch = watch_memory, .memory_unwatch = unwatch_memory, .memory_watch_at = memory_watch_at,
 	                                     .userdata = m };
 	struct api_config config = api_config(&m->conf);
 	int r;
@@ -555,6 +599,7 @@ static int start(struct manager *m)
 static void stop(struct manager *m)
 {
 	m->api = api_free(m->api);
+	m->watches = watches_free(m->watches);
 	m->pipeline = pipeline_free(m->pipeline);
 	m->unwind = unwind_free(m->unwind);
 	m->collect = collect_free(m->collect);

@@ -55,12 +55,30 @@ struct api_variant {
 
 #define API_VARIANTS_MAX 64
 
+enum api_memory_state { API_MEMORY_BEGINS, API_MEMORY_WATCHED, API_MEMORY_ENDED };
+
+/* A process whose heap somebody asked to watch. */
+struct api_memory_watch {
+	uint32_t id;
+	pid_t pid;
+	char comm[16];
+	enum api_memory_state state;
+	uint64_t since_us, until_us; /* realtime; USEC_INFINITY: as long as the process lives */
+	uint64_t ended_us;
+	uint32_t functions;          /* of its allocators, that are seen */
+	char reason[256];            /* why it has ended, or never begun */
+};
+
 struct api_actions {
 	void (*status)(void *userdata, struct api_daemon_status *ret);
 	int (*gate_set)(void *userdata, enum collect_gate_mode mode, uint64_t until_us, uint32_t by_uid);
 	const struct remedies *(*remedies)(void *userdata); /* those that hold now */
 	/* The heaviest of a stack, whose addresses are still known; ret_weight: of all. Gives how many. */
 	size_t (*variants)(void *userdata, uint64_t stack_id, struct api_variant ret[static API_VARIANTS_MAX], double *ret_weight);
+	/* Of daemon/watches.h. */
+	int (*memory_watch)(void *userdata, pid_t pid, uint64_t until_us, uint32_t by_uid, uint32_t *ret_id);
+	int (*memory_unwatch)(void *userdata, pid_t pid, uint32_t by_uid);
+	const struct api_memory_watch *(*memory_watch_at)(void *userdata, size_t i);
 	void *userdata;
 };
 
@@ -88,6 +106,9 @@ void api_publish_incident(struct api *a, enum cluster_event_kind event, const st
 
 /* Call when names or source lines may have arrived, and now and then: who waits for them looks again. */
 void api_lines_arrived(struct api *a);
+
+/* Watches of heaps have begun or ended. */
+void api_memory_changed(struct api *a);
 
 struct api_status {
 	uint32_t connections, connections_max, subscribers;

@@ -5,6 +5,7 @@
 
 enum access {
 	ACCESS_ALL,  /* anyone */
+	ACCESS_PRIVILEGED, /* those who see everything */
 	ACCESS_READ, /* those who see everything, and those who see their own if that is allowed */
 	ACCESS_ROOT,
 };
@@ -81,6 +82,9 @@ static const struct method methods[] = {
 	{ "org.stackd", "ListProcesses", ACCESS_READ, method_list_processes },
 	{ "org.stackd", "GetGate", ACCESS_READ, method_get_gate },
 	{ "org.stackd", "SetGate", ACCESS_ROOT, method_set_gate },
+	{ "org.stackd", "WatchMemory", ACCESS_ROOT, method_watch_memory },
+	{ "org.stackd", "UnwatchMemory", ACCESS_ROOT, method_unwatch_memory },
+	{ "org.stackd", "ListMemoryWatches", ACCESS_PRIVILEGED, method_list_memory_watches },
 };
 
 struct message {
@@ -141,6 +145,10 @@ static bool is_allowed(struct session *s, const struct method *m)
 		return true;
 	if (m->access == ACCESS_ROOT)
 		reason = "only root changes anything";
+	else if (m->access == ACCESS_PRIVILEGED && s->peer.privileged)
+		return true;
+	else if (m->access == ACCESS_PRIVILEGED)
+		reason = "only root and the members of the group stackd may ask";
 	else if (s->peer.privileged || s->api->config.users_see_own)
 		return true;
 	else

@@ -272,6 +272,9 @@ int write_points(struct session *s, struct query *q, struct json_writer *w);
 
 void method_get_status(struct session *s, const struct json *parameters);
 void method_get_gate(struct session *s, const struct json *parameters);
+void method_watch_memory(struct session *s, const struct json *parameters);
+void method_unwatch_memory(struct session *s, const struct json *parameters);
+void method_list_memory_watches(struct session *s, const struct json *parameters);
 void method_set_gate(struct session *s, const struct json *parameters);
 void method_list_anomalies(struct session *s, const struct json *parameters);
 void method_list_incidents(struct session *s, const struct json *parameters);

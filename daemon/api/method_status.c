@@ -47,7 +47,8 @@ static void put_collectors(struct json_writer *w, const struct collect_status *c
 	} collectors[] = {
 		{ "load", c->load_source },      { "on-cpu", c->oncpu_source },
 		{ "off-cpu", c->offcpu_source }, { "faults", c->faults_source },
-		{ "memory", c->memory_source },    { "totals", c->totals_source },
+		{ "memory", c->memory_source },  { "heap", c->heap_source },
+		{ "totals", c->totals_source },
 	};
 
 	json_key(w, "collectors");
@@ -72,6 +73,8 @@ static void put_limits(struct json_writer *w, const struct all_status *a)
 		{ "pending-names", "stacks", a->daemon.pending, a->daemon.pending_max },
 		{ "known-stacks", "stacks", a->daemon.cached_stacks, a->daemon.cached_stacks_max },
 		{ "waits", "stacks", a->daemon.waits, a->daemon.waits_max },
+		{ "heap-watches", "processes", a->collect.heap_watches, a->collect.heap_watches_max },
+		{ "heap-blocks", "blocks", a->collect.heap_blocks, a->collect.heap_blocks_max },
 		{ "processes", "processes", a->symbols.processes, a->symbols.processes_max },
 		{ "objects", "files", a->symbols.objects, a->symbols.objects_max },
 		{ "functions", "functions", a->symbols.functions, a->symbols.functions_max },

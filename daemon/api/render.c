@@ -19,6 +19,7 @@ const char *metric_name(enum metric m)
 		[METRIC_HITS] = "hits",
 		[METRIC_BRK] = "brk",
 		[METRIC_MMAP] = "mmap",
+		[METRIC_HEAP] = "heap",
 		[METRIC_OFF_CPU] = "off_cpu",
 	};
 

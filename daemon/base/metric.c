@@ -12,6 +12,7 @@ static const struct {
 	[METRIC_HITS] = { "hits", "hits" },
 	[METRIC_BRK] = { "brk", "bytes" },
 	[METRIC_MMAP] = { "mmap", "bytes" },
+	[METRIC_HEAP] = { "heap", "bytes" },
 	[METRIC_OFF_CPU] = { "off-cpu", "ns" },
 };
 

@@ -38,6 +38,7 @@ struct collect {
 	struct drain drain;
 	struct gate gate;
 	struct unwind_maps unwind_maps;
+	struct heap heap;
 	enum activity activity;
 	struct ring_buffer *ring;
 	int epoll_fd, timer_fd;
@@ -65,6 +66,8 @@ static const char *const loss_names[LOSS_N] = {
 	[LOSS_WAKEUP_UNSEEN] = "wakeup-unseen",
 	[LOSS_SAMPLE_GAP] = "sample-gap",
 	[LOSS_SEQUENCE] = "iterator-full",
+	[LOSS_HEAP_BLOCKS] = "heap-blocks-full",
+	[LOSS_HEAP_STACK] = "heap-stacks-busy",
 };
 
 static struct gate_time gate_now(void)
@@ -409,6 +412,10 @@ static int start(struct collect *c, struct helper *helper)
 	r = drain_init(&c->drain, &c->config);
 	if (r < 0)
 		return r;
+	r = heap_init(&c->heap, &c->programs, c->config.max_heap_blocks);
+	if (r < 0)
+		return r;
+	heap_set_mean(&c->heap, c->config.heap_sample_bytes);
 	possible = (uint32_t)c->drain.n_cpus;
 	c->control->possible_cpus = MIN(possible, (uint32_t)STACKD_CPUS_MAX);
 	c->control->stack_depth = stack_depth();
@@ -447,7 +454,8 @@ int collect_new(struct collect **ret, const struct collect_config *config, struc
 
 	if (!c)
 		return -ENOMEM;
-	if (!config->max_stacks || !config->max_counts || !config->max_processes || !config->sample_hz)
+	if (!config->max_stacks || !config->max_counts || !config->max_processes || !config->sample_hz ||
+	    !config->max_heap_blocks)
 		return -EINVAL;
 	c->config = *config;
 	c->epoll_fd = c->timer_fd = c->mappings.epoll_fd = -EBADF;
@@ -468,6 +476,7 @@ struct collect *collect_free(struct collect *c)
 	ring_buffer__free(c->ring);
 	close_fd(c->epoll_fd);
 	close_fd(c->timer_fd);
+	heap_done(&c->heap);
 	programs_unload(&c->programs);
 	unwind_maps_done(&c->unwind_maps);
 	threads_done(&c->threads);
@@ -485,9 +494,11 @@ int collect_reconfigure(struct collect *c, const struct collect_config *config)
 	taken.max_stacks = c->config.max_stacks;
 	taken.max_counts = c->config.max_counts;
 	taken.max_processes = c->config.max_processes;
+	taken.max_heap_blocks = c->config.max_heap_blocks;
 	taken.oncpu_source = c->config.oncpu_source;
 	c->config = taken;
 	c->control->unwind_depth = MIN(taken.unwind_depth, (uint32_t)STACKD_USER_FRAMES);
+	heap_set_mean(&c->heap, taken.heap_sample_bytes);
 	gate_configure(&c->gate, &taken);
 	apply_rates(c);
 	follow_gate(c);
@@ -600,6 +611,7 @@ int collect_tick(struct collect *c, const struct collect_sink *sink, void *userd
 	resync_waits(c);
 	if (c->activity != DARK)
 		visited = visit(c);
+	heap_learned(&c->heap);
 	r = drain_flip(&c->drain, &c->programs.halves);
 	c->settled = c->drain.unsettled == c->flips_unsettled;
 	/* After the flip, so that what the stacks went through is known. */
@@ -623,7 +635,8 @@ int collect_tick(struct collect *c, const struct collect_sink *sink, void *userd
 	threads_report(&c->threads, wall, sink, userdata);
 	follow_fault_rates(c, wall);
 	report_losses(c, sink, userdata);
-	drain_evict(&c->drain, bpf_map__fd(c->programs.skel->maps.stacks), &c->threads);
+	drain_evict(&c->drain, bpf_map__fd(c->programs.skel->maps.stacks), &c->threads,
+	            drain_is_tight(&c->drain) ? heap_held(&c->heap) : NULL);
 	unwind_maps_count_walks(&c->unwind_maps, c->programs.skel->maps.unwind_ends, c->drain.per_cpu, c->drain.n_cpus);
 	return r < 0 ? r : visited;
 }
@@ -682,6 +695,33 @@ bool collect_unwind_settled(const struct collect *c)
 	return c->settled;
 }
 
+/* ---- watched heaps ---- */
+
+int collect_heap_begin(struct collect *c, pid_t pid, uint32_t *ret_id)
+{
+	return heap_begin(&c->heap, pid, ret_id);
+}
+
+int collect_heap_attach(struct collect *c, uint32_t id, const char *path, const struct collect_heap_function *functions, size_t n)
+{
+	return heap_attach(&c->heap, id, path, functions, n);
+}
+
+bool collect_heap_process(const struct collect *c, uint32_t id, struct collect_process *ret)
+{
+	return heap_process(&c->heap, id, ret);
+}
+
+bool collect_heap_executed(const struct collect *c, uint32_t id)
+{
+	return heap_executed(&c->heap, id);
+}
+
+void collect_heap_end(struct collect *c, uint32_t id)
+{
+	heap_end(&c->heap, id);
+}
+
 void collect_get_status(const struct collect *c, struct collect_status *ret)
 {
 	*ret = (struct collect_status){
@@ -702,6 +742,11 @@ void collect_get_status(const struct collect *c, struct collect_status *ret)
 		.counts_max = c->config.max_counts,
 		.map_bytes = programs_map_bytes(&c->programs) + mapping_events_bytes(&c->mappings),
 		.program_ns = programs_run_ns(&c->programs),
+		.heap_source = heap_source(&c->heap),
+		.heap_blocks = heap_count_blocks(&c->heap),
+		.heap_blocks_max = c->config.max_heap_blocks,
+		.heap_watches = heap_count_watches(&c->heap),
+		.heap_watches_max = COLLECT_HEAP_WATCHES,
 	};
 	memcpy(ret->walks, c->unwind_maps.walks, sizeof ret->walks);
 }

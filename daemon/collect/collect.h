@@ -27,6 +27,8 @@ struct collect_config {
 	uint32_t memory_stacks_per_sec; /* changes of memory walked a second and CPU, gate open, beyond which they are
 	                                   drawn by their size; 0 = no limit */
 	uint32_t memory_baseline_stacks_per_sec; /* the same, gate closed */
+	uint32_t heap_sample_bytes;     /* mean number of bytes between two samples of a watched heap; 0: all allocations */
+	uint32_t max_heap_blocks;       /* sampled blocks of watched heaps that are not freed yet */
 	double open_above;              /* runnable tasks per online CPU; 5.0 */
 	double close_below;             /* 4.0 */
 	uint64_t close_after_us;        /* load must stay below close_below this long */
@@ -187,6 +189,29 @@ struct collect_walks {
 	uint64_t n, n_last_tick; /* since start */
 };
 
+/* ---- heaps that are watched on request ---- */
+
+#define COLLECT_HEAP_WATCHES 16 /* processes at a time */
+
+/* A function of an allocator. */
+struct collect_heap_function {
+	uint64_t offset;     /* in its file */
+	uint64_t start, end; /* in the process */
+	unsigned call;       /* enum stackd_heap_call (bpf/heap.h) */
+};
+
+/* Makes room for a process; 0: *ret_id names it from here on. -ENOSPC: COLLECT_HEAP_WATCHES are watched; -EOPNOTSUPP: the kernel
+ * refused the programs. What is noted of it begins with collect_heap_attach(), which may be called for each of its objects; path
+ * opens the object. Fails with what the kernel gave, -E2BIG for too many functions. */
+int collect_heap_begin(struct collect *c, pid_t pid, uint32_t *ret_id);
+int collect_heap_attach(struct collect *c, uint32_t id, const char *path, const struct collect_heap_function *functions, size_t n);
+/* The process itself (pid, exec_id, start_ns), which the first tick after the beginning finds out; false: not yet. */
+bool collect_heap_process(const struct collect *c, uint32_t id, struct collect_process *ret);
+/* Whether it has executed another program since: nothing is noted of that. */
+bool collect_heap_executed(const struct collect *c, uint32_t id);
+/* Takes the probes away and forgets the blocks. */
+void collect_heap_end(struct collect *c, uint32_t id);
+
 struct collect_status {
 	bool gate_open;
 	enum collect_gate_mode gate_mode;
@@ -203,6 +228,9 @@ struct collect_status {
 	uint32_t counts_peak, counts_max; /* most active in one tick */
 	uint64_t map_bytes;          /* memory of the BPF maps, as fdinfo's memlock says */
 	uint64_t program_ns;         /* run time of our programs since start; 0 when bpf_stats is off */
+	const char *heap_source;     /* "uprobe session", ... */
+	uint32_t heap_watches, heap_watches_max;
+	uint32_t heap_blocks, heap_blocks_max;
 	struct collect_walks walks[COLLECT_WALK_ENDS];
 };
 void collect_get_status(const struct collect *c, struct collect_status *ret);

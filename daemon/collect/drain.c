@@ -193,8 +193,13 @@ static void sweep(struct drain *d, int fd)
 	}
 }
 
+bool drain_is_tight(const struct drain *d)
+{
+	return map64_size(d->last_seen) + d->n_counts + SWEEP_KEYS > d->max_stacks / 2;
+}
+
 /* last_seen has room for every stack that the kernel's map can hold, and for as many that were counted on but not kept. */
-void drain_evict(struct drain *d, int stacks_fd, const struct threads *t)
+void drain_evict(struct drain *d, int stacks_fd, const struct threads *t, const struct map64 *held)
 {
 	uint64_t id, seen;
 	uint32_t used, live_limit, ended_limit, n = 0;
@@ -218,7 +223,8 @@ void drain_evict(struct drain *d, int stacks_fd, const struct threads *t)
 	while (map64_next(d->last_seen, &cursor, &id, &seen)) {
 		uint32_t idle = d->tick - (uint32_t)(seen >> 32);
 
-		if (idle > ended_limit && (idle > live_limit || has_ended(d, (uint32_t)seen)) && !threads_waits_on(t, id))
+		if (idle > ended_limit && (idle > live_limit || has_ended(d, (uint32_t)seen)) && !threads_waits_on(t, id) &&
+		    !(held && map64_get(held, id, NULL)))
 			d->evictions[n++] = id;
 	}
 	for (uint32_t i = 0; i < n; i++) {

@@ -8,6 +8,7 @@
 #include "collect.h"
 #include "gate.h"
 #include "helper.h"
+#include "../../bpf/heap.h"
 #include "../../bpf/records.h"
 #include "../../bpf/unwind_maps.h"
 
@@ -18,7 +19,8 @@ _Static_assert((int)STACKD_METRICS == (int)METRIC_N && (int)STACKD_HITS == (int)
                (int)STACKD_RUNNABLE == (int)METRIC_RUNNABLE &&
                (int)STACKD_FAULTS_MINOR == (int)METRIC_FAULTS_MINOR &&
                (int)STACKD_FAULTS_MAJOR == (int)METRIC_FAULTS_MAJOR &&
-               (int)STACKD_BRK == (int)METRIC_BRK && (int)STACKD_MMAP == (int)METRIC_MMAP,
+               (int)STACKD_BRK == (int)METRIC_BRK && (int)STACKD_MMAP == (int)METRIC_MMAP &&
+               (int)STACKD_HEAP == (int)METRIC_HEAP,
                "one enumeration on both sides");
 _Static_assert(STACKD_KERNEL_FRAMES == COLLECT_KERNEL_FRAMES_MAX && STACKD_USER_FRAMES == COLLECT_USER_FRAMES_MAX,
                "one limit on both sides");
@@ -26,6 +28,12 @@ _Static_assert(STACKD_KERNEL_FRAMES == COLLECT_KERNEL_FRAMES_MAX && STACKD_USER_
 /* ---- programs.c: what this kernel lets us load and attach ---- */
 
 enum oncpu_choice { ONCPU_BY_PERF, ONCPU_BY_FENTRY, ONCPU_BY_KPROBE };
+
+enum heap_choice { HEAP_BY_SESSION, HEAP_BY_MULTI, HEAP_BY_EVENTS, HEAP_NOT_AT_ALL };
+
+/* enum bpf_attach_type of kernels newer than the headers that we are built with. */
+#define ATTACH_UPROBE_MULTI 48
+#define ATTACH_UPROBE_SESSION 57
 
 /* What the programs write for the daemon, in halves that are turned over by drain_flip(). */
 struct halves {
@@ -55,6 +63,7 @@ struct programs {
 	bool maps_offered;         /* the kernel has tracepoints in the lock of an address space */
 	bool maps_with_path;       /* of a cgroup, which they pass then */
 	bool maps_cheap;           /* page faults do without that lock */
+	enum heap_choice heap;
 };
 
 int programs_load(struct programs *p, const struct collect_config *config);
@@ -164,6 +173,48 @@ void unwind_maps_count_walks(struct unwind_maps *m, const struct bpf_map *map, u
 size_t unwind_maps_take_wanted(const struct bpf_map *map, struct stackd_unwind_key *keys, struct stackd_unwind_wanted *wanted,
                                size_t max);
 
+/* ---- heap.c: probes in the allocators of watched processes ---- */
+
+struct heap_link {
+	int fd;                    /* of a link to many functions, or -EBADF */
+	struct bpf_link *one;      /* or of a link to one */
+};
+
+struct heap_probes {
+	uint32_t id;               /* 0: free */
+	pid_t pid;
+	struct heap_link *links;
+	size_t n_links, max_links;
+};
+
+struct heap {
+	const struct programs *programs;
+	struct stackd_heap *shared; /* with the programs */
+	int blocks;                 /* map descriptor, borrowed */
+	uint32_t max_blocks, last_id;
+	struct heap_probes probes[STACKD_HEAP_WATCHES];
+	struct map64 *held;         /* raw ids of stacks that blocks refer to */
+};
+
+int heap_init(struct heap *h, const struct programs *p, uint32_t max_blocks);
+void heap_done(struct heap *h);
+/* The mean number of bytes between two samples; 0: everything is taken. */
+void heap_set_mean(struct heap *h, uint32_t bytes);
+/* The stacks that must be kept, as their blocks are; NULL: none. Valid until the next call. */
+const struct map64 *heap_held(struct heap *h);
+/* How many blocks are noted, and how many processes watched. */
+uint32_t heap_count_blocks(const struct heap *h);
+uint32_t heap_count_watches(const struct heap *h);
+const char *heap_source(const struct heap *h);
+/* As collect_heap_begin() and what follows. */
+int heap_begin(struct heap *h, pid_t pid, uint32_t *ret_id);
+int heap_attach(struct heap *h, uint32_t id, const char *path, const struct collect_heap_function *functions, size_t n);
+bool heap_process(const struct heap *h, uint32_t id, struct collect_process *ret);
+/* The iterator has been through all tasks. */
+void heap_learned(struct heap *h);
+bool heap_executed(const struct heap *h, uint32_t id);
+void heap_end(struct heap *h, uint32_t id);
+
 /* ---- threads.c: the iterator's lines, totals and waits ---- */
 
 struct total_slot {
@@ -235,7 +286,10 @@ void drain_done(struct drain *d);
 /* Turns the halves over and reads the one that was written until now. */
 int drain_flip(struct drain *d, const struct halves *h);
 /* Marks what was seen and evicts idle stacks when the map fills up. */
-void drain_evict(struct drain *d, int stacks_fd, const struct threads *t);
+/* held: raw ids that stay, or NULL. */
+void drain_evict(struct drain *d, int stacks_fd, const struct threads *t, const struct map64 *held);
+/* Whether that would let go of anything. */
+bool drain_is_tight(const struct drain *d);
 /* How many ticks a stack may be idle before it goes, when `used` of `max` are used; UINT32_MAX: as long as it likes. */
 uint32_t drain_idle_limit(uint32_t used, uint32_t max, bool process_ended);
 

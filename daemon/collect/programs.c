@@ -26,6 +26,9 @@ enum {
 	WISH_MAPS_LOCK,
 	WISH_MAPS_LOCK_WITH_PATH,
 	WISH_MAPS_UNLOCK,
+	WISH_HEAP_SESSION,
+	WISH_HEAP_ENTRY,
+	WISH_HEAP_RETURN,
 	WISH_N,
 };
 
@@ -91,6 +94,16 @@ static void look_at_maps(struct programs *p, const struct btf *btf)
 	p->maps_cheap = btf__find_by_name_kind(btf, "lock_vma_under_rcu", BTF_KIND_FUNC) > 0;
 }
 
+/* Probes in many functions by one link, at entry and return by one program; or by one link each of both; or by one event a function. */
+static void look_at_heap(struct programs *p, const struct btf *btf)
+{
+	p->heap = btf__find_by_name_kind(btf, "bpf_session_is_return", BTF_KIND_FUNC) > 0 &&
+	                  btf__find_by_name_kind(btf, "uprobe_multi_link_handler", BTF_KIND_FUNC) > 0
+	          ? HEAP_BY_SESSION
+	          : btf__find_by_name_kind(btf, "bpf_uprobe_multi_link", BTF_KIND_STRUCT) > 0 ? HEAP_BY_MULTI
+	                                                                                     : HEAP_BY_EVENTS;
+}
+
 static int make_wishes(struct wish wishes[static WISH_N], struct programs *p, const struct collect_config *config)
 {
 	struct btf *btf = btf__load_vmlinux_btf();
@@ -103,6 +116,7 @@ static int make_wishes(struct wish wishes[static WISH_N], struct programs *p, co
 		return r;
 	}
 	look_at_maps(p, btf);
+	look_at_heap(p, btf);
 	pelt = has_tracepoint(btf, "pelt_cfs_tp");
 	nr_running = has_tracepoint(btf, "sched_update_nr_running_tp");
 	clock_typed = btf__find_by_name_kind(btf, "update_rq_clock", BTF_KIND_FUNC) > 0;
@@ -120,6 +134,9 @@ static int make_wishes(struct wish wishes[static WISH_N], struct programs *p, co
 		[WISH_MAPS_LOCK] = { "on_mmap_lock", p->maps_offered && !p->maps_with_path, "brk and mmap are not seen" },
 		[WISH_MAPS_LOCK_WITH_PATH] = { "on_mmap_lock_with_path", p->maps_offered && p->maps_with_path, "brk and mmap are not seen" },
 		[WISH_MAPS_UNLOCK] = { "on_mmap_unlock", p->maps_offered, "brk and mmap are not seen" },
+		[WISH_HEAP_SESSION] = { "heap_session", p->heap == HEAP_BY_SESSION, "every call of an allocator has a return probe" },
+		[WISH_HEAP_ENTRY] = { "heap_entry", p->heap != HEAP_BY_SESSION, "heaps can't be watched" },
+		[WISH_HEAP_RETURN] = { "heap_return", p->heap != HEAP_BY_SESSION, "heaps can't be watched" },
 	};
 
 	memcpy(wishes, made, sizeof made);
@@ -135,7 +152,7 @@ static struct wish *find_wish(struct wish wishes[static WISH_N], const char *pro
 	return NULL;
 }
 
-static int open_once(struct stackd_bpf **ret, const struct collect_config *config, struct wish wishes[static WISH_N])
+static int open_once(struct stackd_bpf **ret, const struct collect_config *config, const struct programs *p, struct wish wishes[static WISH_N])
 {
 	struct stackd_bpf *skel = stackd_bpf__open();
 
@@ -148,6 +165,12 @@ static int open_once(struct stackd_bpf **ret, const struct collect_config *confi
 	bpf_map__set_max_entries(skel->maps.counts_1, config->max_counts);
 	bpf_map__set_max_entries(skel->maps.exits_0, config->max_processes);
 	bpf_map__set_max_entries(skel->maps.exits_1, config->max_processes);
+	bpf_map__set_max_entries(skel->maps.heap_blocks, config->max_heap_blocks);
+	bpf_program__set_expected_attach_type(skel->progs.heap_session, (enum bpf_attach_type)ATTACH_UPROBE_SESSION);
+	if (p->heap == HEAP_BY_MULTI) {
+		bpf_program__set_expected_attach_type(skel->progs.heap_entry, (enum bpf_attach_type)ATTACH_UPROBE_MULTI);
+		bpf_program__set_expected_attach_type(skel->progs.heap_return, (enum bpf_attach_type)ATTACH_UPROBE_MULTI);
+	}
 	*ret = skel;
 	return 0;
 }
@@ -158,7 +181,7 @@ static int load_wishes(struct programs *p, const struct collect_config *config, 
 	for (;;) {
 		struct stackd_bpf *skel;
 		struct wish *wish;
-		int r = open_once(&skel, config, wishes);
+		int r = open_once(&skel, config, p, wishes);
 
 		if (r < 0) {
 			log_error("The BPF object can't be opened: %s", strerror(-r));
@@ -181,6 +204,12 @@ static int load_wishes(struct programs *p, const struct collect_config *config, 
 		wish->wanted = false;
 		if (wish == &wishes[WISH_SLEEPABLE])
 			wishes[WISH_PLAIN].wanted = true;
+		if (wish == &wishes[WISH_HEAP_SESSION]) {
+			p->heap = HEAP_BY_MULTI;
+			wishes[WISH_HEAP_ENTRY].wanted = wishes[WISH_HEAP_RETURN].wanted = true;
+		}
+		if (wish == &wishes[WISH_HEAP_ENTRY] || wish == &wishes[WISH_HEAP_RETURN])
+			p->heap = HEAP_NOT_AT_ALL;
 	}
 }
 

@@ -3,6 +3,7 @@
 #include <lzma.h>
 #include <sys/stat.h>
 
+#include "allocators.h"
 #include "elf_minidebug.h"
 #include "elf_plt.h"
 #include "elf_symbols.h"
@@ -31,6 +32,8 @@ struct elf_symbols {
 	struct segment segments[SEGMENTS_MAX];
 	size_t build_id_size;
 	uint8_t build_id[ELF_BUILD_ID_MAX];
+	size_t n_allocators;
+	struct elf_allocator allocators[ELF_ALLOCATORS_MAX];
 	bool stripped;
 	uint32_t link_crc;
 	char link[ELF_LINK_MAX];
@@ -223,6 +226,22 @@ static int add_candidate(struct loader *l, const struct candidate *c)
 	return 0;
 }
 
+/* Aliases are one function. */
+static void note_allocator(struct elf_symbols *t, const struct candidate *c, const GElf_Sym *sym)
+{
+	struct allocator_function f;
+
+	if (GELF_ST_TYPE(sym->st_info) != STT_FUNC || !allocator_find(c->name, c->length, &f) ||
+	    (GELF_ST_BIND(sym->st_info) == STB_LOCAL && !f.unmistakable) || t->n_allocators == ELF_ALLOCATORS_MAX)
+		return;
+	for (size_t i = 0; i < t->n_allocators; i++)
+		if (t->allocators[i].offset == c->start) {
+			t->allocators[i].cxx &= f.cxx;
+			return;
+		}
+	t->allocators[t->n_allocators++] = (struct elf_allocator){ .offset = c->start, .size = c->size, .call = f.call, .cxx = f.cxx };
+}
+
 static int add_symbol(struct loader *l, const struct image *image, const GElf_Sym *sym, const Elf_Data *strings)
 {
 	unsigned type = GELF_ST_TYPE(sym->st_info);
@@ -237,7 +256,10 @@ static int add_symbol(struct loader *l, const struct image *image, const GElf_Sy
 	if (l->machine == EM_ARM && type == STT_FUNC)
 		c.start &= ~1ULL; /* the bit says Thumb */
 	c.size = (uint32_t)sym->st_size;
-	return take_name(&c, strings, sym->st_name) ? add_candidate(l, &c) : 0;
+	if (!take_name(&c, strings, sym->st_name))
+		return 0;
+	note_allocator(l->table, &c, sym);
+	return add_candidate(l, &c);
 }
 
 static int read_symbols(struct loader *l, const struct image *image, Elf_Scn *section, const GElf_Shdr *header)
@@ -625,6 +647,35 @@ struct elf_symbols *elf_symbols_free(struct elf_symbols *t)
 size_t elf_symbols_bytes(const struct elf_symbols *t)
 {
 	return sizeof(*t) + t->max_pieces * sizeof(*t->pieces) + t->max_names;
+}
+
+/* By address until here; false: no segment holds it. */
+static bool to_offset(const struct elf_symbols *t, uint64_t address, uint64_t *ret)
+{
+	for (size_t i = 0; i < t->n_segments; i++) {
+		const struct segment *s = &t->segments[i];
+
+		if (s->executable && address >= s->address && address - s->address < s->size) {
+			*ret = address - s->address + s->offset;
+			return true;
+		}
+	}
+	return false;
+}
+
+size_t elf_symbols_allocators(const struct elf_symbols *t, struct elf_allocator ret[static ELF_ALLOCATORS_MAX])
+{
+	bool allocates = false;
+	size_t n = 0;
+
+	for (size_t i = 0; i < t->n_allocators; i++)
+		allocates |= !t->allocators[i].cxx && t->allocators[i].call != HEAP_FREE;
+	for (size_t i = 0; allocates && i < t->n_allocators; i++) {
+		ret[n] = t->allocators[i];
+		if (to_offset(t, t->allocators[i].offset, &ret[n].offset))
+			n++;
+	}
+	return n;
 }
 
 size_t elf_symbols_build_id(const struct elf_symbols *t, uint8_t ret[static ELF_BUILD_ID_MAX])

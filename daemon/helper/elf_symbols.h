@@ -45,6 +45,17 @@ size_t elf_symbols_build_id(const struct elf_symbols *t, uint8_t ret[static ELF_
 bool elf_symbols_is_stripped(const struct elf_symbols *t, const char **ret_link);
 void elf_symbols_lookup(const struct elf_symbols *t, uint64_t offset, struct elf_symbol *ret);
 
+/* A function of an allocator. */
+struct elf_allocator {
+	uint64_t offset, size; /* in the file */
+	uint32_t call;         /* enum stackd_heap_call */
+	bool cxx;              /* new or delete */
+};
+#define ELF_ALLOCATORS_MAX 64
+
+/* Those of a file that is an allocator, or has one linked into it; gives how many. Without its .symtab a program hides them. */
+size_t elf_symbols_allocators(const struct elf_symbols *t, struct elf_allocator ret[static ELF_ALLOCATORS_MAX]);
+
 /* Names a file without a build ID: hash of its size, its first and last 64 KiB, and 64 blocks of 4 KiB spread
  * evenly over it. */
 int elf_content_hash(int fd, uint64_t *ret);

@@ -421,6 +421,24 @@ int parser_ask_lines(struct helper *h, uint64_t object, int fd, int debug_fd, in
 	return ask_about_offsets(h, PARSER_LINES, object, fds, ELEMENTS_OF(fds), offsets, n, ret_request);
 }
 
+int parser_ask_allocators(struct helper *h, uint64_t object, int fd, uint64_t *ret_request)
+{
+	struct parser_request_packet packet = { .header = { .kind = PARSER_ALLOCATORS, .object = object } };
+	struct request *q;
+	int r;
+
+	if (fd < 0)
+		return -EBADF;
+	r = prepare_request(h, PARSER_ALLOCATORS, object);
+	if (r < 0)
+		return r;
+	r = send_request(h, &packet, 0, &fd, 1, &q);
+	if (r < 0)
+		return r;
+	*ret_request = q->id;
+	return 0;
+}
+
 int parser_ask_unwind(struct helper *h, uint64_t object, int fd, int table_fd, uint64_t max_bytes,
 		      uint64_t *ret_request)
 {
@@ -585,6 +603,21 @@ static int decode_unwind(struct helper *h, size_t size, struct parser_reply *ret
 	return p->error < 0 ? 0 : unwind_table_header_check(&ret->unwind);
 }
 
+static int decode_allocators(struct helper *h, size_t size, struct parser_reply *ret)
+{
+	const struct parser_reply_header *p = (const struct parser_reply_header *)h->reply;
+	const struct parser_allocator *all = (const struct parser_allocator *)(p + 1);
+
+	if (p->n > (p->error < 0 ? 0 : PARSER_ALLOCATORS_MAX) || size - sizeof(*p) != p->n * sizeof(*all))
+		return -EBADMSG;
+	for (uint32_t i = 0; i < p->n; i++)
+		if (all[i].call == HEAP_NONE || all[i].call >= HEAP_CALLS || all[i].offset > INT64_MAX || all[i].size > UINT32_MAX)
+			return -EBADMSG;
+	memcpy(ret->allocators, all, p->n * sizeof(*all));
+	ret->n = p->n;
+	return 0;
+}
+
 /* The parser has read hostile files: its packets are checked like a stranger's. */
 static int decode_reply(struct helper *h, size_t size, struct parser_reply *ret)
 {
@@ -600,6 +633,7 @@ static int decode_reply(struct helper *h, size_t size, struct parser_reply *ret)
 	case PARSER_PERF_MAP: return decode_symbols(h, size, ret);
 	case PARSER_UNWIND: return decode_unwind(h, size, ret);
 	case PARSER_LINES: return decode_lines(h, size, ret);
+	case PARSER_ALLOCATORS: return decode_allocators(h, size, ret);
 	case PARSER_KIND_N: break;
 	}
 	return -EBADMSG;

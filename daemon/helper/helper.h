@@ -10,6 +10,7 @@
 #pragma once
 
 #include "base.h"
+#include "../../bpf/heap.h"
 #include "../../bpf/unwind.h"
 
 struct helper;
@@ -49,6 +50,7 @@ enum parser_kind {
 	PARSER_UNWIND,   /* parser_ask_unwind() */
 	PARSER_PERF_MAP, /* parser_ask_perf_map() */
 	PARSER_LINES,    /* parser_ask_lines() */
+	PARSER_ALLOCATORS, /* parser_ask_allocators() */
 	PARSER_KIND_N,
 };
 
@@ -59,6 +61,7 @@ enum parser_kind {
 #define PARSER_LINES_MAX 8     /* offsets per request for lines */
 #define PARSER_PLACES_MAX 16   /* inlined into one another at one address */
 #define PARSER_PATH_MAX 256    /* bytes of a source file's path, with the NUL */
+#define PARSER_ALLOCATORS_MAX 64
 
 struct parser_symbol {
 	uint64_t offset; /* as asked: offset into the file */
@@ -84,6 +87,13 @@ struct parser_lines {
 	struct parser_place places[PARSER_PLACES_MAX]; /* innermost first */
 };
 
+/* A function of an allocator. */
+struct parser_allocator {
+	uint64_t offset, size; /* in the file */
+	uint32_t call;         /* enum stackd_heap_call (bpf/heap.h) */
+	uint32_t reserved;     /* 0 */
+};
+
 struct parser_reply {
 	uint64_t request; /* as given when it was asked */
 	enum parser_kind kind;
@@ -104,6 +114,7 @@ struct parser_reply {
 	union {
 		struct parser_symbol symbols[PARSER_OFFSETS_MAX];
 		struct parser_lines lines[PARSER_LINES_MAX];
+		struct parser_allocator allocators[PARSER_ALLOCATORS_MAX]; /* PARSER_ALLOCATORS: n of them */
 		struct unwind_table_header unwind; /* PARSER_UNWIND without an error: what the parser says of
 						      the table, before unwind_table_open() has checked it */
 	};
@@ -129,6 +140,8 @@ int parser_ask_perf_map(struct helper *h, uint64_t object, int fd, const uint64_
  * debug file is another object's, -EFBIG when there is too much of it; else as parser_ask(). */
 int parser_ask_lines(struct helper *h, uint64_t object, int fd, int debug_fd, int alt_fd, const uint64_t *offsets, size_t n,
 		     uint64_t *ret_request);
+/* Asks which functions of an allocator the file has: as parser_ask(). */
+int parser_ask_allocators(struct helper *h, uint64_t object, int fd, uint64_t *ret_request);
 
 /* Asks for the unwind table of an object (bpf/unwind.h), to be written into table_fd: a new, empty memfd that may be
  * sealed. It is given max_bytes here and can't get larger. Both descriptors are borrowed. The reply's error is

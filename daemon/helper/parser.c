@@ -175,6 +175,23 @@ static size_t find_symbols(struct parser *p, const int *fds)
 	return size;
 }
 
+static_assert((int)ELF_ALLOCATORS_MAX == (int)PARSER_ALLOCATORS_MAX, "those of a file fit into a reply");
+
+static size_t find_allocators(struct parser *p, const int *fds)
+{
+	const struct file *f = find_file(p, fds);
+	struct parser_reply_header *h = (struct parser_reply_header *)p->reply;
+	struct parser_allocator *all = (struct parser_allocator *)(h + 1);
+	struct elf_allocator found[ELF_ALLOCATORS_MAX];
+
+	h->error = f->error;
+	if (f->symbols)
+		h->n = (uint32_t)elf_symbols_allocators(f->symbols, found);
+	for (uint32_t i = 0; i < h->n; i++)
+		all[i] = (struct parser_allocator){ .offset = found[i].offset, .size = found[i].size, .call = found[i].call };
+	return sizeof(*h) + h->n * sizeof(*all);
+}
+
 static size_t make_unwind_table(struct parser *p, int fd, int table_fd)
 {
 	struct parser_reply_header *h = (struct parser_reply_header *)p->reply;
@@ -315,6 +332,7 @@ static bool request_is_valid(const struct parser_request_packet *q, size_t size,
 	case PARSER_LINES:
 		return fds[PACKET_FDS_MAX - 1] >= 0 && q->header.n >= 1 && q->header.n <= PARSER_LINES_MAX &&
 			size == q->header.n * sizeof(q->offsets[0]);
+	case PARSER_ALLOCATORS: return fds[1] < 0 && q->header.n == 0 && size == 0;
 	case PARSER_UNWIND: return fds[1] >= 0 && q->header.n == 0 && size == sizeof(q->unwind);
 	default: return false;
 	}
@@ -333,6 +351,7 @@ static size_t answer(struct parser *p, int fds[static PACKET_FDS_MAX])
 	switch (h->kind) {
 	case PARSER_UNWIND: return make_unwind_table(p, fds[0], fds[1]);
 	case PARSER_LINES: return find_lines_of_all(p, fds);
+	case PARSER_ALLOCATORS: return find_allocators(p, fds);
 	default: return find_symbols(p, fds);
 	}
 }

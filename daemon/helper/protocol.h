@@ -44,7 +44,8 @@ struct opener_reply {
  *   PARSER_UNWIND   struct parser_unwind_request, n = 0; two descriptors: the file, the memory for the table
  *   PARSER_PERF_MAP n addresses of 8 bytes; one descriptor: the map
  *   PARSER_LINES    n offsets of 8 bytes; PACKET_FDS_MAX descriptors: the file, its debug file, the debug file's common file; the
- *                   first one again where there is none */
+ *                   first one again where there is none
+ *   PARSER_ALLOCATORS n = 0; one descriptor: the file */
 struct parser_request_header {
 	uint32_t magic;
 	uint32_t kind; /* enum parser_kind */
@@ -60,7 +61,8 @@ struct parser_request_header {
  *   PARSER_UNWIND   n = 0: struct unwind_table_header, as in the table
  *   PARSER_PERF_MAP as PARSER_SYMBOLS
  *   PARSER_LINES    n counts of places (1 byte), then for each place a struct parser_reply_place and its strings; in the end the
- *                   path of the missing common file, to the end of the packet */
+ *                   path of the missing common file, to the end of the packet
+ *   PARSER_ALLOCATORS n times struct parser_allocator */
 struct parser_reply_header {
 	uint32_t magic;
 	uint32_t kind;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "helper.h"
 #include "objects.h"
+#include "symbol.h"
 
 #define FDS_MAX 128
 /* Of the 64 that the helper takes at a time: the rest is for unwind tables, which must not wait for all names. */
@@ -153,7 +154,7 @@ static struct object *find_room(struct objects *o)
 	return oldest;
 }
 
-static uint64_t make_key(const struct stat *st)
+uint64_t symbols_file_key(const struct stat *st)
 {
 	uint64_t parts[] = {
 		st->st_dev,
@@ -208,7 +209,7 @@ static int add(struct objects *o, int fd, const char *path, bool is_perf_map, ui
 
 	if (fstat(fd, &st) < 0)
 		return negative_errno();
-	key = make_key(&st);
+	key = symbols_file_key(&st);
 	object = objects_get(o, key);
 	if (!object) {
 		object = find_room(o);

@@ -114,6 +114,10 @@ int symbols_mappings(struct symbols *s, const struct symbols_process_key *key, u
 /* Opens the file of the mapping that begins at start; the caller closes it. */
 int symbols_open_mapping(struct symbols *s, const struct symbols_process_key *key, uint64_t start);
 
+/* The key by which the parser is asked for a file. */
+struct stat;
+uint64_t symbols_file_key(const struct stat *st);
+
 /* Takes the parser's answers; call when parser_fd() is readable. Returns how many arrived. */
 int symbols_dispatch(struct symbols *s);
 

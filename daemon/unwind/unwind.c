@@ -416,6 +416,27 @@ void unwind_process_changed(struct unwind *u, const struct symbols_process_key *
 		u->changed[u->n_changed++] = *key;
 }
 
+bool unwind_is_ready(const struct unwind *u, const struct symbols_process_key *key)
+{
+	const struct process *p;
+	uint64_t index;
+
+	if (!u->tables.shared)
+		return true;
+	if (!map64_get(u->process_by_pid, (uint64_t)key->pid, &index))
+		return false;
+	p = &u->processes[index];
+	if (!same_key(&p->key, key) || p->dirty || p->n == 0)
+		return false;
+	for (uint32_t i = 0; i < p->n_items; i++) {
+		const struct object *o = p->items[i].object == NO_OBJECT ? NULL : &u->tables.objects[p->items[i].object];
+
+		if (o && o->state != OBJECT_LOADED && o->state != OBJECT_FAILED)
+			return false;
+	}
+	return true;
+}
+
 void unwind_get_status(const struct unwind *u, struct unwind_status *ret)
 {
 	*ret = (struct unwind_status){

@@ -39,6 +39,10 @@ void unwind_take(struct unwind *u, const struct parser_reply *reply);
  * something is missing. */
 void unwind_process_changed(struct unwind *u, const struct symbols_process_key *key);
 
+/* Whether the stacks of a process can be walked as well as they ever will: its mappings are known, and each file's table is loaded or
+ * there is none. */
+bool unwind_is_ready(const struct unwind *u, const struct symbols_process_key *key);
+
 struct unwind_status {
 	uint32_t processes, processes_max;
 	uint32_t objects;       /* loaded */

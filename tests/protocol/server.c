@@ -76,7 +76,7 @@ static void daemon_status(void *userdata _unused_, struct api_daemon_status *ret
 		.open_above = 5,
 		.close_below = 4,
 		.false_alarms_per_day = 1,
-		.conservation = { 0.99, __builtin_nan(""), -1, 1.01, -1, -1, -1, -1 },
+		.conservation = { 0.99, __builtin_nan(""), -1, 1.01, -1, -1, -1, -1, -1 },
 	};
 }
 
@@ -148,6 +148,50 @@ static size_t find_variants(void *userdata _unused_, uint64_t stack_id, struct a
 		ret[i] = (struct api_variant){ .weight = 2 - (double)i,
 					       .frames = { .process = processes[i], .n_user = 3, .user = { 1, 2, 3 + i } } };
 	return ELEMENTS_OF(processes);
+}
+
+/* Process 1 turns out to have no allocator, process 2 can be watched, for others there is no room. */
+static struct api_memory_watch watches[2] = {
+	{ .id = 1, .pid = 1, .comm = "init", .state = API_MEMORY_ENDED, .ended_us = 1, .reason = "it has no allocator" },
+	{ .id = 2, .pid = 2, .comm = "web", .state = API_MEMORY_WATCHED, .functions = 9, .since_us = 1, .until_us = USEC_INFINITY },
+};
+static struct api *served;
+static struct ev_timer memory_timer;
+
+static void on_memory_timer(struct ev_loop *loop _unused_, ev_timer *w, int events _unused_)
+{
+	watches[w->data ? 1 : 0].state = w->data ? API_MEMORY_WATCHED : API_MEMORY_ENDED;
+	api_memory_changed(served);
+}
+
+/* It takes a moment, as it does when the parser is asked. */
+static int memory_watch(void *userdata _unused_, pid_t pid, uint64_t until_us, uint32_t by_uid, uint32_t *ret_id)
+{
+	if (by_uid != 0)
+		return -EPERM;
+	if (pid > 2)
+		return -ENOSPC;
+	*ret_id = (uint32_t)pid;
+	watches[pid - 1].state = API_MEMORY_BEGINS;
+	watches[pid - 1].until_us = until_us;
+	ev_timer_init(&memory_timer, on_memory_timer, 0.05, 0);
+	memory_timer.data = pid == 2 ? &watches[1] : NULL;
+	ev_timer_start(ev_default_loop(0), &memory_timer);
+	return 0;
+}
+
+static int memory_unwatch(void *userdata _unused_, pid_t pid, uint32_t by_uid _unused_)
+{
+	if (pid != 2 || watches[1].state != API_MEMORY_WATCHED)
+		return -ENOENT;
+	watches[1].state = API_MEMORY_ENDED;
+	copy_string(watches[1].reason, sizeof(watches[1].reason), "uid 0 asked for it");
+	return 0;
+}
+
+static const struct api_memory_watch *memory_watch_at(void *userdata _unused_, size_t i)
+{
+	return i < ELEMENTS_OF(watches) ? &watches[i] : NULL;
 }
 
 /* ---- known data ---- */
@@ -476,7 +520,8 @@ int main(int argc, char **argv)
 	                                           .series_state_size = 16,
 	                                           .global_state_size = 16,
 	                                           .slices_per_series = 64 };
-	const struct api_actions actions = { .status = daemon_status, .gate_set = gate_set, .remedies = get_remedies, .variants = find_variants };
+	const struct api_actions actions = { .status = daemon_status, .gate_set = gate_set, .remedies = get_remedies, .variants = find_variants,
+	                                     .memory_watch = memory_watch, .memory_unwatch = memory_unwatch, .memory_watch_at = memory_watch_at };
 	struct server s = { .loop = ev_default_loop(0) };
 	struct api_views views = { 0 };
 	unsigned many = 0, value;
@@ -519,6 +564,7 @@ int main(int argc, char **argv)
 	r = api_new(&s.data.api, s.loop, listen_at(argv[1]), &config, &views, &actions);
 	if (r < 0)
 		die("api", r);
+	served = s.data.api;
 	ev_io_init(&commands, on_command, STDIN_FILENO, EV_READ);
 	commands.data = &s;
 	ev_io_start(s.loop, &commands);

@@ -183,6 +183,8 @@ def every_parameter_of_a_wrong_type_is_named():
         "GetStack": {"stack": "00000000000000a1"},
         "GetLines": {"stack": "00000000000000a3"},
         "SetGate": {"mode": "auto"},
+        "WatchMemory": {"pid": 2},
+        "UnwatchMemory": {"pid": 2},
         "GetCluster": {"cluster": "00000000000000a1"},
         "MuteCluster": {"cluster": "00000000000000a1"},
         "LabelIncident": {"id": 1, "label": "real"},

@@ -541,3 +541,37 @@ def incidents_are_labelled():
         equal((cluster["kind"], [e for e in cluster["evidence"] if abs(e["decades"]) > 1e-6]), ("new_code_path", []))
         equal(c.call("org.stackd.LabelIncident", {"id": 99, "label": "real"})[0], "org.stackd.NotFound")
         equal(c.call("org.stackd.LabelIncident", {"id": 1, "label": "maybe"})[0], "org.varlink.service.InvalidParameter")
+
+
+@test
+def memory_is_watched():
+    with Server() as s, Client(s.path) as c:
+        watch = c.call("org.stackd.WatchMemory", {"pid": 2, "duration_us": 60 * 10**6})[1]["watch"]
+        equal((watch["pid"], watch["comm"], watch["state"], watch["functions"]), (2, "web", "watched", 9))
+        if not 50 < watch["until_us"] / 1e6 - time.time() < 70:
+            raise AssertionError(f"it ends at {watch['until_us']}, not in a minute")
+        equal("until_us" in c.call("org.stackd.WatchMemory", {"pid": 2})[1]["watch"], False)
+        equal(
+            c.call("org.stackd.WatchMemory", {"pid": 1}),
+            ("org.stackd.NotWatched", {"pid": 1, "reason": "it has no allocator"}),
+        )
+        error, parameters = c.call("org.stackd.WatchMemory", {"pid": 3})
+        equal((error, parameters["pid"]), ("org.stackd.NotWatched", 3))
+        for parameters, name in (({"pid": 0}, "pid"), ({"pid": -1}, "pid"), ({"pid": 2, "duration_us": 0}, "duration_us")):
+            equal(
+                c.call("org.stackd.WatchMemory", parameters),
+                ("org.varlink.service.InvalidParameter", {"parameter": name}),
+            )
+        rows = c.call("org.stackd.ListMemoryWatches")[1]["watches"]
+        equal([(w["pid"], w["state"], w.get("reason")) for w in rows], [(1, "ended", "it has no allocator"), (2, "watched", None)])
+        equal(c.call("org.stackd.UnwatchMemory", {"pid": 2})[0], None)
+        equal(c.call("org.stackd.UnwatchMemory", {"pid": 2})[0], "org.stackd.NotWatched")
+
+
+@test
+def a_caller_who_does_not_wait_for_a_watch_is_forgotten():
+    with Server() as s, Client(s.path) as c:
+        with Client(s.path) as gone:
+            gone.send("org.stackd.WatchMemory", {"pid": 2})
+        time.sleep(0.2)
+        equal(c.call("org.stackd.ListMemoryWatches")[1]["watches"][1]["state"], "watched")

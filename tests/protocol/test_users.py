@@ -8,6 +8,7 @@ from varlink import Client
 
 GROUP = 4711
 READING = ("ListAnomalies", "Subscribe", "ListIncidents", "ListClusters", "GetFlame", "GetTop", "ListStacks", "GetStack", "GetLines", "GetSeries", "ListProcesses", "GetGate")
+CHANGING = ("SetGate", "WatchMemory", "UnwatchMemory")
 
 
 @test
@@ -128,14 +129,14 @@ def without_users_see_own_others_are_refused():
         with Client(s.path) as c:
             refused = [
                 m
-                for m in READING + ("SetGate",)
+                for m in READING + CHANGING
                 if c.call("org.stackd." + m)[0] == "org.stackd.PermissionDenied"
             ]
             return refused, c.call("org.stackd.GetStatus")[0], c.call("org.varlink.service.GetInfo")[0]
 
     with Server(own=0, group=GROUP) as s:
-        equal(as_user(NOBODY, NOBODY, [], lambda: ask(s)), (list(READING) + ["SetGate"], None, None))
-        equal(as_user(NOBODY, GROUP, [], lambda: ask(s))[0], ["SetGate"])
+        equal(as_user(NOBODY, NOBODY, [], lambda: ask(s)), (list(READING + CHANGING), None, None))
+        equal(as_user(NOBODY, GROUP, [], lambda: ask(s))[0], list(CHANGING))
 
 
 @test

@@ -30,6 +30,8 @@ static void model_add(struct fixture *f, uint32_t pid, uint32_t st)
 		values[METRIC_BRK] = next_random(2) ? noisy() : 0 - noisy();
 	if (next_random(6) == 0)
 		values[METRIC_MMAP] = next_random(3) ? noisy() : 0 - noisy();
+	if (next_random(5) == 0)
+		values[METRIC_HEAP] = next_random(3) ? noisy() : 0 - noisy();
 	for (int m = 0; m < METRIC_N; m++)
 		model[f->ticks][pid][st][m] += values[m];
 	assert_int_equal(store_add(f->s, process(f->s, (pid_t)pid + 1, pid % 2 ? 1000 : 1001),

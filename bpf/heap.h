@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Watched heaps: what the daemon, its parser and the programs say to each other. heap.bpf.c draws how it works. */
+#pragma once
+
+#include <linux/types.h>
+
+/* How an allocator's function is called, and so what is to be read where. */
+enum stackd_heap_call {
+	HEAP_NONE,
+	HEAP_MALLOC,         /* (size) */
+	HEAP_CALLOC,         /* (n, size) */
+	HEAP_ALIGNED,        /* (alignment, size) */
+	HEAP_POSIX_MEMALIGN, /* (&address, alignment, size), gives an error number */
+	HEAP_REALLOC,        /* (address, size) */
+	HEAP_REALLOCARRAY,   /* (address, n, size) */
+	HEAP_FREE,           /* (address) */
+	HEAP_CALLS,
+};
+
+#define STACKD_HEAP_WATCHES 16 /* a power of two */
+#define STACKD_HEAP_RANGES 64  /* functions of one process, a power of two */
+
+/* What a probe's cookie says: whose it is, and what it stands on. */
+#define STACKD_HEAP_COOKIE(id, slot, call) ((__u64)(id) << 32 | (__u64)(slot) << 8 | (call))
+
+/* The odds that an allocation is drawn, 1 - exp(-size / mean), in 2^-32, at steps of a 64th of the mean. */
+#define STACKD_HEAP_STEPS_SHIFT 6
+#define STACKD_HEAP_ODDS ((16 << STACKD_HEAP_STEPS_SHIFT) + 1) /* beyond 16 times the mean all are taken */
+#define STACKD_HEAP_MEAN_MAX (64 << 20)                        /* so that nothing overflows */
+
+struct stackd_heap_range {
+	__u64 start, end;
+};
+
+struct stackd_heap_watch {
+	__u32 id;        /* of the watch that has this slot; 0: none */
+	__u32 n_ranges;
+	__u64 start_ns;  /* of the process, as in struct stackd_process; 0: the task iterator has not come to it yet */
+	__u64 execution; /* of the process, plus 1; the iterator or the first probe notes it */
+	__u32 executed;  /* it has executed something else: nothing is noted any more */
+	__u32 tgid;
+	struct stackd_heap_range ranges[STACKD_HEAP_RANGES]; /* of the functions with probes, in its address space */
+};
+
+/* In the object's .bss, written by the daemon. */
+struct stackd_heap {
+	__u64 mean;      /* bytes between two samples; 0 or 1: all are taken */
+	__u64 steps;     /* of the odds, by bytes: 2^(32 + STEPS_SHIFT) / mean */
+	__u32 odds[STACKD_HEAP_ODDS];
+	__u32 learning;  /* the iterator is to look for processes of watches */
+	struct stackd_heap_watch watches[STACKD_HEAP_WATCHES];
+};
+
+/* Blocks that were drawn and are not freed yet. */
+struct stackd_heap_key {
+	__u64 address;
+	__u32 watch;     /* id */
+	__u32 pad;
+};
+struct stackd_heap_block {
+	__u64 stack;     /* raw id */
+	__s64 weight;    /* bytes that it stands for */
+	__u64 born_ns;   /* CLOCK_MONOTONIC */
+};
