@@ -30,6 +30,7 @@ static void verbs(const struct options *o)
 	     "  top                 Show the functions or stacks with most of a metric; on a terminal it\n"
 	     "                      goes on as top(1) does, press h for its keys\n"
 	     "  stacks [ID]         List stacks, or show one: its frames, series and processes\n"
+	     "  missing-debug       List files that lack names for want of their debug files\n"
 	     "  processes           List processes with their exact totals\n"
 	     "  watch-memory        Watch the heap of the process --pid; or list those that are watched\n"
 	     "  unwatch-memory      End that\n"

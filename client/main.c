@@ -27,6 +27,7 @@ static const struct verb {
 	{ "heat", OPTION_FILTER | OPTION_METRIC | OPTION_STACK | OPTION_OUTPUT, 1, verb_heat },
 	{ "top", OPTION_FILTER | OPTION_METRIC | OPTION_BY | OPTION_LINES | OPTION_BATCH | OPTION_DELAY, 0, verb_top },
 	{ "stacks", OPTION_FILTER | OPTION_METRIC | OPTION_LINES | OPTION_SOURCES, 1, verb_stacks },
+	{ "missing-debug", 0, 0, verb_missing_debug },
 	{ "processes", OPTION_FILTER | OPTION_LINES, 0, verb_processes },
 	{ "watch-memory", OPTION_PID | OPTION_FOR, 0, verb_watch_memory },
 	{ "unwatch-memory", OPTION_PID, 0, verb_unwatch_memory },

@@ -20,4 +20,5 @@ int verb_stacks(const struct options *o, char **args);
 int verb_gate(const struct options *o, char **args);
 int verb_watch_memory(const struct options *o, char **args);
 int verb_unwatch_memory(const struct options *o, char **args);
+int verb_missing_debug(const struct options *o, char **args);
 int verb_processes(const struct options *o, char **args);

@@ -79,6 +79,7 @@ static const struct method methods[] = {
 	{ "org.stackd", "GetStack", ACCESS_READ, method_get_stack },
 	{ "org.stackd", "GetSeries", ACCESS_READ, method_get_series },
 	{ "org.stackd", "GetLines", ACCESS_READ, method_get_lines },
+	{ "org.stackd", "ListMissingDebug", ACCESS_ROOT, method_list_missing_debug },
 	{ "org.stackd", "ListProcesses", ACCESS_READ, method_list_processes },
 	{ "org.stackd", "GetGate", ACCESS_READ, method_get_gate },
 	{ "org.stackd", "SetGate", ACCESS_ROOT, method_set_gate },

@@ -286,6 +286,7 @@ void method_get_flame(struct session *s, const struct json *parameters);
 void method_get_top(struct session *s, const struct json *parameters);
 void method_list_stacks(struct session *s, const struct json *parameters);
 void method_get_series(struct session *s, const struct json *parameters);
+void method_list_missing_debug(struct session *s, const struct json *parameters);
 void method_get_lines(struct session *s, const struct json *parameters);
 /* Whoever waits for lines looks again. */
 void lines_arrived(struct api *a);

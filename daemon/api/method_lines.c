@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* GetLines: where in the sources a stack's calls are. Before the first reply all that is not known yet is asked for, and waited
+/* GetLines: where in the sources a stack's calls are; ListMissingDebug: what it lacks to say so. Before the first reply all that is not known yet is asked for, and waited
  * for. */
 #include "internal.h"
 
@@ -243,4 +243,25 @@ void method_get_lines(struct session *s, const struct json *parameters)
 		v->n = s->api->actions.variants(s->api->actions.userdata, v->stack_id, v->variants, &v->weight);
 	filter_variants(v, &q);
 	session_produce(s, lines_produce, v, lines_view_free);
+}
+
+static void put_file(void *userdata, const char *name, const char *build_id)
+{
+	struct json_writer *w = userdata;
+
+	json_open_object(w);
+	json_put_string(w, "object", name);
+	json_put_string(w, "build_id", build_id);
+	json_close_object(w);
+}
+
+void method_list_missing_debug(struct session *s, const struct json *parameters _unused_)
+{
+	struct json_writer *w = session_reply_begin(s);
+
+	json_key(w, "files");
+	json_open_array(w);
+	symbols_visit_without_debug(s->api->views.symbols, put_file, w);
+	json_close_array(w);
+	session_reply_end(s, false);
 }

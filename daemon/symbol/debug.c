@@ -4,6 +4,8 @@
 #include "debug.h"
 
 #define DEBUG_DIRECTORY "/usr/lib/debug"
+/* What was fetched by build ID (systemd/stackd-debuginfod.in). */
+#define FETCHED_DIRECTORY "/var/cache/stackd/debug"
 
 struct search {
 	const struct object *object;
@@ -24,15 +26,15 @@ static int try_path(const struct search *s, const char *path)
 	return rooted_open(fd);
 }
 
-static int try_build_id(const struct search *s)
+static int try_build_id(const struct search *s, const char *directory)
 {
 	const struct object *object = s->object;
-	char path[sizeof(DEBUG_DIRECTORY) + 32 + 2 * PARSER_BUILD_ID_MAX];
+	char path[sizeof(FETCHED_DIRECTORY) + 32 + 2 * PARSER_BUILD_ID_MAX];
 	int n;
 
 	if (object->build_id_size < 2)
 		return -ENOENT;
-	n = snprintf(path, sizeof(path), DEBUG_DIRECTORY "/.build-id/%02x/", object->build_id[0]);
+	n = snprintf(path, sizeof(path), "%s/.build-id/%02x/", directory, object->build_id[0]);
 	for (size_t i = 1; i < object->build_id_size; i++)
 		n += snprintf(path + n, sizeof(path) - (size_t)n, "%02x", object->build_id[i]);
 	snprintf(path + n, sizeof(path) - (size_t)n, ".debug");
@@ -79,7 +81,9 @@ int debug_file_open(const struct object *object, const char *path, int process_f
 		const struct search s = { object, roots[i], may_block, userdata };
 
 		if (roots[i] >= 0)
-			fd = try_build_id(&s);
+			fd = try_build_id(&s, DEBUG_DIRECTORY);
+		if (fd < 0 && roots[i] == host && host >= 0)
+			fd = try_build_id(&s, FETCHED_DIRECTORY);
 	}
 	/* The path is as seen from the process's root. */
 	for (size_t i = ELEMENTS_OF(roots); i-- > 0 && fd < 0;) {

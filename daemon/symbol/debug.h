@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Where debug files are: by build ID in /usr/lib/debug/.build-id, by .gnu_debuglink beside the object, in .debug beside it, and
- * below /usr/lib/debug (gdb's manual, "Debugging information in separate files"). */
+ * below /usr/lib/debug; by build ID also among what was fetched, in /var/cache/stackd/debug (gdb's manual, "Debugging information in separate files"). */
 #pragma once
 
 #include "objects.h"

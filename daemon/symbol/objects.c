@@ -495,6 +495,16 @@ void objects_close_idle(struct objects *o, uint64_t now_ns)
 	}
 }
 
+void objects_visit_without_debug(const struct objects *o, object_fn fn, void *userdata)
+{
+	for (uint32_t i = 0; i < o->n; i++) {
+		const struct object *object = &o->slots[i];
+
+		if (object->key != 0 && object->debug == DEBUG_SEARCHED && object->debug_fd < 0 && object->build_id_size > 0)
+			fn(userdata, object);
+	}
+}
+
 void objects_get_status(const struct objects *o, struct objects_status *ret)
 {
 	*ret = (struct objects_status){

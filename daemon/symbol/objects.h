@@ -78,6 +78,10 @@ int objects_dispatch(struct objects *o);
 /* Closes descriptors that nobody asked for lately: they keep file systems from being unmounted. */
 void objects_close_idle(struct objects *o, uint64_t now_ns);
 
+typedef void (*object_fn)(void *userdata, const struct object *object);
+/* Those that a debug file would give more names, if there was one, and whose build ID is known. */
+void objects_visit_without_debug(const struct objects *o, object_fn fn, void *userdata);
+
 struct objects_status {
 	uint32_t objects, objects_max, functions, functions_max;
 	uint64_t parser_errors;

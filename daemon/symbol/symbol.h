@@ -98,6 +98,10 @@ int symbols_resolve(struct symbols *s, const struct symbols_process_key *key, co
 int symbols_open_file(struct symbols *s, const struct symbols_process_key *key, uint64_t address, uint64_t file, int *ret_fd,
 		      int *ret_debug_fd);
 
+/* A file whose debug file would give more names, and isn't there. build_id: in hexadecimal. */
+typedef void (*symbols_file_fn)(void *userdata, const char *name, const char *build_id);
+void symbols_visit_without_debug(const struct symbols *s, symbols_file_fn fn, void *userdata);
+
 /* ---- for daemon/unwind ---- */
 
 #define SYMBOLS_VDSO 1 /* the object of [vdso] */

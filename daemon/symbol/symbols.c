@@ -706,6 +706,26 @@ int symbols_open_file(struct symbols *s, const struct symbols_process_key *key, 
 	return 0;
 }
 
+struct file_visit {
+	symbols_file_fn fn;
+	void *userdata;
+};
+
+static void visit_file(void *userdata, const struct object *object)
+{
+	const struct file_visit *v = userdata;
+	char build_id[2 * PARSER_BUILD_ID_MAX + 1];
+
+	for (size_t i = 0; i < object->build_id_size; i++)
+		snprintf(build_id + 2 * i, 3, "%02x", object->build_id[i]);
+	v->fn(v->userdata, object->name, build_id);
+}
+
+void symbols_visit_without_debug(const struct symbols *s, symbols_file_fn fn, void *userdata)
+{
+	objects_visit_without_debug(s->objects, visit_file, &(struct file_visit){ fn, userdata });
+}
+
 /* ---- for daemon/unwind ---- */
 
 int symbols_mappings(struct symbols *s, const struct symbols_process_key *key, uint64_t address, struct symbols_mapping *ret,

@@ -341,6 +341,7 @@ HEALTHY = {
             missing=[{"object": "libz.so.1", "reason": "no debug information"}],
         ),
     ],
+    "ListMissingDebug": [reply(files=[{"object": "libz.so.1.2.13", "build_id": "0a1b2c3d"}, {"object": "shop", "build_id": "ffee0011"}])],
     "ListProcesses": [reply(window=WINDOW, processes=[{"process": PROCESS, "values": VALUES}])],
     "GetGate": [reply(gate=GATE, history=HISTORY)],
     "SetGate": [reply(gate={**GATE, "open": True, "mode": "open", "until_us": NOW_US + 60 * 10**6})],

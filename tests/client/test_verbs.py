@@ -380,6 +380,14 @@ def stacks_lines():
 
 
 @test
+def missing_debug_files():
+    done = good("missing-debug")
+    assert done.calls == [("ListMissingDebug", {}, MORE)], done.calls
+    assert [line.split() for line in done.out.splitlines()[1:]] == [["0a1b2c3d", "libz.so.1.2.13"], ["ffee0011", "shop"]], done.out
+    assert good("missing-debug", answers={"ListMissingDebug": [reply(files=[])]}).out == "-- No files without debug information --\n"
+
+
+@test
 def stacks_series_of_mixed_steps():
     points = [point(60 * m, 60, on_cpu=60 * 10**9) for m in range(14, 0, -1)] + [
         point(s, 1, on_cpu=10**9) for s in range(59, -1, -1)

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Source lines and inlined functions: the lines that ran, by the shares in which they did."""
+import os
 import pathlib
+import re
+import socket
 import subprocess
+import time
 
 from lib.daemon import Daemon
-from lib.environment import SOURCE, program, require_root, tool
+from lib.environment import SOURCE, build_dir, program, require_root, tool
 from lib.tap import check, note, run
 from lib.workload import Workload
 
 SECONDS = 8
 FILE = "inlined.c"
-TEXT = (SOURCE / "tests/live/workloads" / FILE).read_text().splitlines()
+WORKLOADS = SOURCE / "tests/live/workloads"
+TEXT = (WORKLOADS / FILE).read_text().splitlines()
 SHARE = {"inlined_heavy": 0.75, "inlined_light": 0.25}
 SHARE_POINTS = 0.06
 
@@ -104,6 +109,55 @@ def test_ticks_go_on():
     check(0 < used["used"] <= used["max"] and status["lines_parser_pid"] > 0, "no lines are kept")
 
 
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def test_debuginfod():
+    """What is missing is fetched from a server, and found: when somebody says so."""
+    served, fetched = daemon.dir / "served", pathlib.Path("/var/cache/stackd/debug/.build-id")
+    served.mkdir()
+    stripped, debug = str(daemon.dir / "wl_fetched"), str(served / "wl_fetched.debug")
+    subprocess.run([tool("gcc"), "-D_GNU_SOURCE", "-O2", "-g", "-pthread", "-o", debug, str(WORKLOADS / FILE), str(WORKLOADS / "workload.c")], check=True)
+    subprocess.run([tool("strip"), "-s", "-o", stripped, debug], check=True)
+    build_id = re.search(r"Build ID: ([0-9a-f]+)", subprocess.run([tool("readelf"), "-n", stripped], check=True, capture_output=True, text=True).stdout)[1]
+    file = fetched / build_id[:2] / (build_id[2:] + ".debug")
+    port = free_port()
+    server = subprocess.Popen(
+        [tool("debuginfod"), "-p", str(port), "-d", ":memory:", "-F", str(served)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        with Workload("inlined", path=stripped, seconds=SECONDS) as load:
+            daemon.wait_ticks(4)
+            load.go()
+            load.result()
+            flame = daemon.settled_flame("on_cpu", pid=load.pid)
+            stack = max((s for s in flame.stacks if not s.truncated), key=lambda s: s.value)
+            listed = daemon.stackctl("missing-debug").stdout
+            check(re.search(rf"{build_id}\s+wl_fetched", listed), f"it is not listed:\n{listed}")
+            script = next(p for p in (build_dir() / "systemd" / "stackd-debuginfod",) if p.exists())
+            client = daemon.dir / "stackctl"
+            client.write_text(f'#!/bin/sh\nexec {program("stackctl")} --socket {daemon.socket_path} "$@"\n')
+            client.chmod(0o755)
+            environment = {**os.environ, "STACKCTL": str(client), "DEBUGINFOD_URLS": f"http://127.0.0.1:{port}"}
+            deadline = time.monotonic() + 40
+            while not file.exists() and time.monotonic() < deadline:  # the server has to look at what it serves first
+                done = subprocess.run(["/bin/sh", script], env=environment, capture_output=True, text=True, timeout=120)
+                check(done.returncode == 0, done.stderr)
+                time.sleep(1)
+            note(done.stdout.strip())
+            check(file.exists(), f"nothing was fetched: {done.stdout}{done.stderr}")
+            text = daemon.stackctl("stacks", stack.id, "--lines", f"--pid={load.pid}").stdout
+            check("both" not in " ".join(f["name"] for f in stack.frames), "the names were there before")
+            check("inlined_heavy (inlined)" in text and FILE in text, f"no lines by what was fetched:\n{text}")
+    finally:
+        server.kill()
+        server.wait()
+        file.unlink(missing_ok=True)
+
+
 def clean_up():
     for _, load in flames.values():
         load.kill()
@@ -116,6 +170,7 @@ run(
         ("the same by a debug file beside the program", test_split),
         ("without debug information that is said", test_no_debug_information),
         ("a flame graph with inlined functions has the same total", test_folded),
+        ("debug files are fetched by debuginfod when asked for", test_debuginfod),
         ("ticks go on while debug information is read", test_ticks_go_on),
     ],
     setup=set_up,

@@ -136,6 +136,12 @@ void lines_ask(struct lines *l _unused_)
 		lines_state = LINES_ASKED;
 }
 
+void symbols_visit_without_debug(const struct symbols *s _unused_, symbols_file_fn fn, void *userdata)
+{
+	fn(userdata, "libz.so.1.2.13", "0a1b2c");
+	fn(userdata, "odd\xff\"", "ff");
+}
+
 static size_t find_variants(void *userdata _unused_, uint64_t stack_id, struct api_variant ret[static API_VARIANTS_MAX],
 			    double *ret_weight)
 {

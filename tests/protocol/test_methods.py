@@ -208,6 +208,13 @@ def lines_are_waited_for():
 
 
 @test
+def missing_debug_files_are_listed():
+    with Server() as s, Client(s.path) as c:
+        error, reply = c.call("org.stackd.ListMissingDebug")
+        equal([(f["object"], f["build_id"]) for f in reply["files"]], [("libz.so.1.2.13", "0a1b2c"), ("odd\ufffd\"", "ff")])
+
+
+@test
 def series_sums_all_that_matches():
     with Server() as s, Client(s.path) as c:
         for more, want in (

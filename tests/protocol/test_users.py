@@ -47,6 +47,7 @@ def look_around(s):
             "incidents": [i["id"] for i in c.call("org.stackd.ListIncidents")[1]["incidents"]],
             "clusters": [k["common"] for k in c.call("org.stackd.ListClusters")[1]["clusters"]],
             "label": c.call("org.stackd.LabelIncident", {"id": 1, "label": "unlabelled"})[0],
+            "missing debug files": c.call("org.stackd.ListMissingDebug")[0],
             "set": c.call("org.stackd.SetGate", {"mode": "open"})[0],
         }
 
@@ -77,6 +78,7 @@ def others_see_only_their_own():
         # One that another has part in is not his own.
         equal((seen["incidents"], seen["clusters"]), ([2], [["churn"]]))
         equal(seen["label"], "org.stackd.PermissionDenied")
+        equal(seen["missing debug files"], "org.stackd.PermissionDenied")
         # What is another's looks as if it weren't there.
         equal(seen["root's stack"], ("org.stackd.NotFound", {"what": "stack " + FIB}))
         equal(seen["root's lines"], ("org.stackd.NotFound", {"what": "stack " + FIB}))
@@ -110,14 +112,14 @@ def a_stranger_sees_nothing():
 def members_of_the_group_see_everything_and_change_nothing():
     with Server(group=GROUP) as s:
         root = look_around(s)
-        equal((root.pop("set"), root.pop("label")), (None, None))
+        equal((root.pop("set"), root.pop("label"), root.pop("missing debug files")), (None,) * 3)
         for gid, groups in (
             (GROUP, []),
             (NOBODY, [5, GROUP, 6]),
             (NOBODY, list(range(5000, 5100)) + [GROUP]),
         ):
             seen = as_user(NOBODY, gid, groups, lambda: look_around(s))
-            equal((seen.pop("set"), seen.pop("label")), ("org.stackd.PermissionDenied",) * 2)
+            equal((seen.pop("set"), seen.pop("label"), seen.pop("missing debug files")), ("org.stackd.PermissionDenied",) * 3)
             equal(seen, root, groups[:3])
         seen = as_user(NOBODY, NOBODY, [5, 6], lambda: look_around(s))
         equal(seen["processes"], [200])

@@ -152,6 +152,8 @@ int lines_find(struct lines *l _unused_, const struct symbols_process_key *key _
 
 void lines_ask(struct lines *l _unused_) {}
 
+void symbols_visit_without_debug(const struct symbols *s _unused_, symbols_file_fn fn _unused_, void *userdata _unused_) {}
+
 void collect_get_status(const struct collect *c _unused_, struct collect_status *ret)
 {
 	*ret = (struct collect_status){ .load = NAN };

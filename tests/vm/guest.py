@@ -574,7 +574,7 @@ def manuals_and_completions():
 @step
 def units_are_sound():
     """systemd-analyze verify has nothing to say about the units"""
-    result = run("systemd-analyze", "verify", "--man=no", "stackd.service", "stackd.socket", timeout=120)
+    result = run("systemd-analyze", "verify", "--man=no", "stackd.service", "stackd.socket", "stackd-debuginfod.timer", "stackd-debuginfod.service", timeout=120)
     ours = [line for line in (result.stdout + result.stderr).splitlines() if "stackd" in line]
     expect(not ours, "\n".join(ours))
 
