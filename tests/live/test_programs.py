@@ -56,6 +56,36 @@ function middle(n) { const a = Array.from({ length: n }, (_, i) => i); return le
 function outer() { let s = 0; for (let i = 0; i < 50; i++) s += middle(2000); return s; }
 for (;;) outer();
 """
+RUST = """
+use std::sync::atomic::{AtomicU64, Ordering};
+static SINK: AtomicU64 = AtomicU64::new(1);
+static DEPTHS: AtomicU64 = AtomicU64::new(0);
+#[inline(never)]
+fn leaf(seed: u64) -> u64 {
+    let mut x = seed | 1;
+    for _ in 0..200000 { x ^= x << 13; x ^= x >> 7; x ^= x << 17; }
+    x
+}
+#[inline(never)]
+fn recurse(depth: u32, seed: u64) -> u64 {
+    let x = if depth == 0 { leaf(seed) } else { recurse(depth - 1, seed) };
+    DEPTHS.fetch_add(depth as u64, Ordering::Relaxed); // so that it stays a call
+    x
+}
+mod inner {
+    pub trait Work { fn work(&self, seed: u64) -> u64; }
+    pub struct Worker;
+    impl Work for Worker {
+        #[inline(never)]
+        fn work(&self, seed: u64) -> u64 { super::recurse(20, seed).rotate_left(3) }
+    }
+}
+fn main() {
+    let worker: Box<dyn inner::Work + Send> = Box::new(inner::Worker);
+    std::thread::spawn(move || loop { SINK.store(worker.work(SINK.load(Ordering::Relaxed)), Ordering::Relaxed); }).join().unwrap();
+}
+"""
+RUST_CHAIN = ["wl_rust::leaf"] + ["wl_rust::recurse"] * 21 + ["<wl_rust::inner::Worker as wl_rust::inner::Work>::work"]
 POSTGRES_USER = "postgres"
 LIBC = "/lib/x86_64-linux-gnu/libc.so.6"
 ENTRY_SIZE = 64  # of _start, with room to spare
@@ -108,6 +138,13 @@ def start_postgres():
     start([*psql, query], cwd=data)
 
 
+def start_rust():
+    source = work / "wl_rust.rs"
+    source.write_text(RUST)
+    subprocess.run([tool("rustc"), "-O", "-o", work / "wl_rust", source], check=True, capture_output=True)
+    start([work / "wl_rust"])
+
+
 PROGRAMS = {  # by the name of the process that is looked at
     "sysbench": lambda: start([tool("sysbench"), "cpu", "--threads=1", f"--time={4 * SECONDS}", "run"]),
     "python3": lambda: start(["/usr/bin/python3", "-c", PYTHON]),
@@ -116,6 +153,7 @@ PROGRAMS = {  # by the name of the process that is looked at
     "cc1": lambda: start([tool("gcc"), "-O2", "-c", big_source(), "-o", "/dev/null"]),
     "node": lambda: start([tool("node"), "--perf-basic-prof", "--interpreted-frames-native-stack", "-e", NODE], cwd=work),
     "postgres": start_postgres,
+    "wl_rust": start_rust,
 }
 
 
@@ -212,6 +250,7 @@ def check_whole(program):
 
 def normalized(name):
     """One spelling: without offsets, versions, clones' numbers and arguments."""
+    name = re.sub(r"::h[0-9a-f]{16}$", "", name)
     name = re.sub(r"\([^()]*(\([^()]*\)[^()]*)*\)( const)?$", "", name)
     return name.split("+")[0].split("@")[0].split(".")[0].removeprefix("__GI_")
 
@@ -264,9 +303,24 @@ def check_shares(program):
     check(not wrong, f"{program}: shares differ: {', '.join(wrong)}")
 
 
+def check_rust():
+    """A chain that is known, by the names that a programmer gave."""
+    good = total = 0
+    for weight, names, whole in ours_of("wl_rust"):
+        total += weight
+        at = names.index(RUST_CHAIN[0]) if RUST_CHAIN[0] in names else len(names)
+        if whole and names[at : at + len(RUST_CHAIN)] == RUST_CHAIN:
+            good += weight
+        else:
+            note(" < ".join(names[:6] + ["..."] + names[-6:]))
+    note(f"{good / total * 100:.2f} % in the chain that ran")
+    check(good > LEAST_WHOLE * total, "other stacks than the one that ran")
+
+
 run(
     [(f"{p}: stacks reach the root", lambda p=p: check_whole(p)) for p in PROGRAMS]
-    + [(f"{p}: the same functions as perf", lambda p=p: check_shares(p)) for p in PROGRAMS],
+    + [(f"{p}: the same functions as perf", lambda p=p: check_shares(p)) for p in PROGRAMS]
+    + [("wl_rust: the chain that ran", check_rust)],
     setup=set_up,
     cleanup=clean_up,
     on_failure=daemon.note_log,
