@@ -258,7 +258,9 @@ static __always_inline u64 unwind_place_of_frame(struct unwind_context *c, bool 
 		return w->bp;
 	if (exact && (code & 0xffffff) == 0xe58948 /* mov %rsp,%rbp */)
 		return at;
-	if (exact && ((u32)code == 0xe5894855 /* push %rbp; mov %rsp,%rbp */ || (u32)code == 0xfa1e0ff3 /* endbr64 */)) {
+	/* A breakpoint that was put there is a probe at a function's beginning. */
+	if (exact && ((u32)code == 0xe5894855 /* push %rbp; mov %rsp,%rbp */ || (u32)code == 0xfa1e0ff3 /* endbr64 */ ||
+	              (code & 0xff) == 0xcc)) {
 		*ret_keeps_bp = true;
 		return at - 8;
 	}

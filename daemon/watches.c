@@ -14,7 +14,7 @@
 #define ITEMS_MAX (2 * COLLECT_HEAP_WATCHES) /* with those that ended lately */
 #define OBJECTS_MAX 1024                     /* executable files of a process that are looked at */
 #define QUESTIONS_MAX 8                      /* to the parser at a time: others ask, too */
-#define PATIENCE_TICKS 5                     /* for the unwind tables of a process: without them its stacks are no good */
+#define PATIENCE_TICKS 20                    /* for the unwind tables of a process: without them its stacks are no good */
 
 /* A file that a process executes code of. */
 struct object {

@@ -384,6 +384,7 @@ int main(void)
 		.open_above = OPEN_ABOVE, .close_below = OPEN_ABOVE * 0.8, .close_after_us = 2 * USEC_PER_SEC, .cooldown_us = 100000,
 		.max_stacks = 16384, .max_counts = 16384, .max_processes = 16384,
 		.unwind_depth = 128,
+		.max_heap_blocks = 4096,
 	};
 	struct helper *helper;
 	struct collect_status status;
