@@ -5,6 +5,7 @@
 #include "idcache.h"
 #include "open_waits.h"
 #include "pending.h"
+#include "scoring.h"
 
 /* Stacks whose objects the parser is still reading, and processes not looked at yet: a start on a busy machine has a few
  * hundred, two thousand new processes a second a few thousand. */
@@ -12,29 +13,8 @@
 /* Pending stacks looked at each time that the parser answers: a fraction of a millisecond. */
 #define ASK_AGAIN_MAX 64
 #define TOTAL_SEED 0x746f74616c /* keeps the keys of totals apart from raw stack ids */
-#define UNIT_SEED 0x756e6974
 #define TRUNCATED_SEED 0x7472756e63
-/* Units that were told and whose stacks are not there yet. Names take a tick or two. */
-#define AWAITED_MAX 8
-#define AWAITED_TICKS 3
-/* Of one without stacks now: that which did most in so long before. */
-#define BUSIEST_WINDOW_US (900 * USEC_PER_SEC)
-/* A series is scored with zeros for this long after its last sign of life, so that its vanishing is seen. */
-#define LIVE_TICKS 60
-/* Anomalies told in one tick; the detector's budget keeps far below. */
-#define ANOMALIES_PER_TICK_MAX 64
 #define COST_TICKS 60 /* over which the worst tick is told */
-#define OWN_SERIES_MAX 4096
-
-/* A unit's total that was told (key 0: the machine's): the stack with most of it stands for it; if samples have none of that
- * metric, that which does most, or did. */
-struct awaited {
-	uint64_t key;
-	struct detect_result result;
-	uint32_t ticks; /* for which it has been looked for */
-	uint64_t most, busiest;
-	struct store_series series; /* of this tick, if either is not 0 */
-};
 
 /* What a raw stack is to the store, as a value of the cache. */
 struct known {
@@ -50,41 +30,16 @@ struct pipeline {
 	struct pending_table *pending;
 	uint32_t ask_cursor; /* into pending */
 	struct waits *waits;
-	struct map64 *own_series;
+	struct scoring *scoring;
 
 	struct store_tick tick;
 	uint64_t samples, lost;
 	struct balance balance;
 	uint64_t costs_ns[COST_TICKS];
 
-	size_t n_anomalies;
-	struct store_anomaly anomalies[ANOMALIES_PER_TICK_MAX];
-	size_t n_awaited;
-	struct awaited awaited[AWAITED_MAX];
-	uint32_t live_series;
-	const struct store_series *scored; /* that the detector is at */
-
 	uint64_t ticks, ticks_missed;
 	uint64_t cost_ns;
 };
-
-static double evidence_of(struct pipeline *p, const struct store_series *series, enum metric metric, bool rises)
-{
-	uint64_t stack_id;
-	bool truncated;
-	size_t depth;
-
-	if (store_get_stack(p->rooms.store, series->stack, &stack_id, &truncated, NULL, 0, &depth) < 0)
-		return 0;
-	return incidents_evidence(p->rooms.incidents, stack_id, metric, rises, p->tick.time_us);
-}
-
-static double evidence(void *userdata, enum metric metric, bool rises)
-{
-	struct pipeline *p = userdata;
-
-	return evidence_of(p, p->scored, metric, rises);
-}
 
 int pipeline_new(struct pipeline **ret, const struct pipeline_rooms *rooms, const struct pipeline_config *config)
 {
@@ -97,10 +52,10 @@ int pipeline_new(struct pipeline **ret, const struct pipeline_rooms *rooms, cons
 	p->config = *config;
 	/* Twice what the kernel holds: a stack must be known here at least as long as its frames are not sent again. */
 	if ((r = idcache_init(&p->stacks, 4 * (size_t) config->max_stacks)) < 0 ||
-	    (r = pending_new(&p->pending, PENDING_MAX)) < 0 || (r = map64_new(&p->own_series, OWN_SERIES_MAX)) < 0 ||
-	    (r = waits_new(&p->waits, config->max_stacks)) < 0)
+	    (r = pending_new(&p->pending, PENDING_MAX)) < 0 || (r = waits_new(&p->waits, config->max_stacks)) < 0 ||
+	    (r = scoring_new(&p->scoring, rooms->store, rooms->detect, rooms->incidents)) < 0)
 		return r;
-	detect_set_evidence(p->rooms.detect, evidence, p);
+	scoring_set_own_pids(p->scoring, config->own_pids, config->n_own_pids);
 	*ret = TAKE_PTR(p);
 	return 0;
 }
@@ -110,7 +65,7 @@ struct pipeline *pipeline_free(struct pipeline *p)
 	if (!p)
 		return NULL;
 	idcache_done(&p->stacks);
-	map64_free(p->own_series);
+	scoring_free(p->scoring);
 	waits_free(p->waits);
 	pending_free(p->pending);
 	free(p);
@@ -119,16 +74,7 @@ struct pipeline *pipeline_free(struct pipeline *p)
 
 void pipeline_set_own_pids(struct pipeline *p, const pid_t *pids, size_t n)
 {
-	p->config.n_own_pids = MIN(n, ELEMENTS_OF(p->config.own_pids));
-	memcpy(p->config.own_pids, pids, p->config.n_own_pids * sizeof(*pids));
-}
-
-static bool is_own_pid(const struct pipeline *p, pid_t pid)
-{
-	for (size_t i = 0; i < p->config.n_own_pids; i++)
-		if (p->config.own_pids[i] == pid)
-			return true;
-	return false;
+	scoring_set_own_pids(p->scoring, pids, n);
 }
 
 /* A wait whose stack could not be walked in this tick is walked in a later one, and a total that is not scored is stored all the same:
@@ -358,23 +304,6 @@ static void account_or_put_off(struct pipeline *p, uint64_t raw_id, const struct
 		put_off(p, raw_id, false, process, values, threads);
 }
 
-/* Whatever else has its own account: a container without a unit, a kernel thread. Never 0. */
-static uint64_t unit_key(const struct store_process *process)
-{
-	const char *name = process->unit[0] ? process->unit : process->cgroup[0] ? process->cgroup : process->exe;
-
-	return MAX(hash64(name, strlen(name), UNIT_SEED), 1u);
-}
-
-static void add_unit_total(struct pipeline *p, store_ref process_ref, const uint64_t *values)
-{
-	struct store_process process;
-
-	if (store_get_process(p->rooms.store, process_ref, &process) == 0 && !is_own_pid(p, process.pid) &&
-	    detect_add_total(p->rooms.detect, unit_key(&process), values) < 0)
-		count_loss(p, "units-full", 1);
-}
-
 static int account_total(struct pipeline *p, const struct collect_process *process, const uint64_t *values)
 {
 	store_ref process_ref;
@@ -382,7 +311,8 @@ static int account_total(struct pipeline *p, const struct collect_process *proce
 
 	r = find_process(p, process, &process_ref);
 	if (r >= 0) {
-		add_unit_total(p, process_ref, values);
+		if (scoring_add_total(p->scoring, process_ref, values) < 0)
+			count_loss(p, "units-full", 1);
 		r = store_add_total(p->rooms.store, process_ref, values);
 	}
 	if (r < 0 && r != -EAGAIN)
@@ -546,184 +476,6 @@ static const struct collect_sink sink = {
 	.loss = sink_loss,
 };
 
-/* ---- detection ---- */
-
-static void note_anomaly(struct pipeline *p, const struct store_series *series, const struct detect_result *result)
-{
-	struct store_anomaly *a = &p->anomalies[p->n_anomalies++];
-	struct store_process process;
-	bool truncated;
-	size_t depth;
-
-	*a = (struct store_anomaly) {
-		.time_us = p->tick.time_us,
-		.since_us = result->since_us,
-		.type = result->type,
-		.metric = result->metric,
-		.gate_open = p->tick.gate_open,
-		.score = result->score,
-		.p_value = result->p_value,
-		.observed = result->observed,
-		.expected = result->expected,
-		.load = p->tick.load_milli / 1000.0,
-		.series_id = series->id,
-	};
-	store_get_stack(p->rooms.store, series->stack, &a->stack_id, &truncated, NULL, 0, &depth);
-	if (store_get_process(p->rooms.store, series->top_process, &process) < 0)
-		return;
-	a->uid = process.uid;
-	a->pid = process.pid;
-	a->process_start_us = process.start_us;
-	copy_string(a->comm, sizeof(a->comm), process.comm);
-	copy_string(a->exe, sizeof(a->exe), process.exe);
-	copy_string(a->unit, sizeof(a->unit), process.unit);
-	copy_string(a->cgroup, sizeof(a->cgroup), process.cgroup);
-}
-
-/* stackd must not watch itself: what it does in answer to an anomaly would be the next one. */
-static bool is_own_series(struct pipeline *p, const struct store_series *series)
-{
-	struct store_process process;
-
-	if (map64_get(p->own_series, series->id, NULL))
-		return true;
-	if (!series->top_process || store_get_process(p->rooms.store, series->top_process, &process) < 0 || !is_own_pid(p, process.pid))
-		return false;
-	if (map64_put(p->own_series, series->id, 1) == -ENOSPC) {
-		map64_clear(p->own_series);
-		map64_put(p->own_series, series->id, 1);
-	}
-	return true;
-}
-
-static void await(struct pipeline *p, uint64_t key, const struct detect_result *result)
-{
-	if (p->n_awaited == AWAITED_MAX)
-		memmove(p->awaited, p->awaited + 1, --p->n_awaited * sizeof(*p->awaited));
-	p->awaited[p->n_awaited++] = (struct awaited) { .key = key, .result = *result };
-}
-
-static void match_awaited(struct pipeline *p, const struct store_series *series)
-{
-	struct store_process process;
-
-	if (!p->n_awaited || store_get_process(p->rooms.store, series->top_process, &process) < 0)
-		return;
-	for (size_t i = 0; i < p->n_awaited; i++) {
-		struct awaited *w = &p->awaited[i];
-		uint64_t value = series->values[w->result.metric];
-		uint64_t busy = series->values[METRIC_ON_CPU] + series->values[METRIC_RUNNABLE] + series->values[METRIC_BLOCKED];
-
-		if (w->key != 0 && w->key != unit_key(&process))
-			continue;
-		if (value > w->most || (w->most == 0 && busy > w->busiest)) {
-			w->most = value;
-			w->busiest = busy;
-			w->series = *series;
-		}
-	}
-}
-
-static int find_busiest(void *userdata, const struct store_slice_sum *sum)
-{
-	struct pipeline *p = userdata;
-	struct store_process process;
-
-	if (store_get_process(p->rooms.store, sum->process, &process) < 0 || is_own_pid(p, process.pid))
-		return 0;
-	for (size_t i = 0; i < p->n_awaited; i++) {
-		struct awaited *w = &p->awaited[i];
-		uint64_t busy = sum->values[METRIC_ON_CPU] + 1;
-
-		if (w->ticks < AWAITED_TICKS || busy <= w->busiest || (w->key != 0 && w->key != unit_key(&process)))
-			continue;
-		w->busiest = busy;
-		w->series = (struct store_series) { .id = sum->series_id, .stack = sum->stack, .top_process = sum->process };
-	}
-	return 0;
-}
-
-/* Before the tick: then the store can be asked for what was. */
-static void look_back(struct pipeline *p, uint64_t now_us)
-{
-	const struct store_filter filter = { .since_us = now_us - BUSIEST_WINDOW_US, .until_us = now_us, .viewer_uid = STORE_ANY_UID };
-
-	for (size_t i = 0; i < p->n_awaited; i++)
-		if (p->awaited[i].ticks == AWAITED_TICKS) {
-			store_visit_slices(p->rooms.store, &filter, find_busiest, p);
-			return;
-		}
-}
-
-static bool is_noted(const struct pipeline *p, const struct awaited *w)
-{
-	for (size_t i = 0; i < p->n_anomalies; i++)
-		if (p->anomalies[i].series_id == w->series.id && p->anomalies[i].metric == w->result.metric)
-			return true;
-	return false;
-}
-
-static void note_awaited(struct pipeline *p)
-{
-	size_t left = 0;
-
-	for (size_t i = 0; i < p->n_awaited; i++) {
-		struct awaited w = p->awaited[i];
-
-		bool there = w.most > 0 || (w.busiest > 0 && w.ticks >= AWAITED_TICKS);
-
-		if (there && p->n_anomalies < ANOMALIES_PER_TICK_MAX) {
-			if (evidence_of(p, &w.series, w.result.metric, w.result.observed > w.result.expected) > MAX(w.result.margin, 0.0))
-				detect_withhold(p->rooms.detect);
-			else if (!is_noted(p, &w))
-				note_anomaly(p, &w.series, &w.result);
-		} else if (w.ticks++ < AWAITED_TICKS) {
-			w.most = w.busiest = 0;
-			p->awaited[left++] = w;
-		}
-	}
-	p->n_awaited = left;
-}
-
-static void score(void *userdata, const struct store_series *series)
-{
-	struct pipeline *p = userdata;
-	struct detect_result result;
-
-	p->live_series++;
-	if (is_own_series(p, series))
-		return;
-	match_awaited(p, series);
-	p->scored = series;
-	if (detect_series(p->rooms.detect, series->state, series->values, series->silent_ticks, &result) &&
-	    p->n_anomalies < ANOMALIES_PER_TICK_MAX)
-		note_anomaly(p, series, &result);
-}
-
-static void score_all(struct pipeline *p)
-{
-	const struct detect_tick tick = {
-		.time_us = p->tick.time_us,
-		.duration_ns = p->tick.duration_ns,
-		.load = p->tick.load_milli / 1000.0,
-		.gate_open = p->tick.gate_open,
-		.online_cpus = p->tick.online_cpus,
-		.lost_fraction = p->lost ? (double) p->lost / (p->lost + p->samples) : 0,
-	};
-
-	struct detect_result result;
-	uint64_t unit;
-
-	p->n_anomalies = 0;
-	p->live_series = 0;
-	detect_tick_begin(p->rooms.detect, &tick);
-	if (detect_totals(p->rooms.detect, &unit, &result))
-		await(p, unit, &result);
-	store_tick_visit(p->rooms.store, LIVE_TICKS, score, p);
-	note_awaited(p);
-	detect_tick_end(p->rooms.detect);
-}
-
 void pipeline_take_mappings(struct pipeline *p)
 {
 	collect_mappings_dispatch(p->rooms.collect, &sink, p);
@@ -772,26 +524,28 @@ size_t pipeline_addresses(struct pipeline *p, uint64_t stack_id, struct pipeline
 int pipeline_tick(struct pipeline *p, uint64_t now_us, pipeline_anomaly_fn fn, void *userdata)
 {
 	uint64_t began_ns = clock_monotonic_ns(), gave_way;
+	struct store_anomaly *anomalies;
+	size_t n;
 	int r;
 
 	symbols_dispatch(p->rooms.symbols);
-	look_back(p, now_us);
+	scoring_look_back(p->scoring, now_us);
 	r = collect_tick(p->rooms.collect, &sink, p);
 	if (r < 0)
 		return r;
 	unwind_tick(p->rooms.unwind);
-	score_all(p);
-	for (size_t i = 0; i < p->n_anomalies; i++)
-		if (store_add_anomaly(p->rooms.store, &p->anomalies[i]) >= 0)
-			incidents_add(p->rooms.incidents, &p->anomalies[i]);
+	n = scoring_tick(p->scoring, &p->tick, p->lost ? (double) p->lost / (p->lost + p->samples) : 0, &anomalies);
+	for (size_t i = 0; i < n; i++)
+		if (store_add_anomaly(p->rooms.store, &anomalies[i]) >= 0)
+			incidents_add(p->rooms.incidents, &anomalies[i]);
 	gave_way = incidents_tick(p->rooms.incidents, &p->tick);
 	if (gave_way > 0)
 		count_loss(p, "incidents-full", gave_way);
 	r = store_tick_commit(p->rooms.store, &p->tick);
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < p->n_anomalies; i++)
-		fn(userdata, &p->anomalies[i]);
+	for (size_t i = 0; i < n; i++)
+		fn(userdata, &anomalies[i]);
 	alert_tick(p->rooms.alert, now_us);
 
 	/* Ticks are a second long: one that took from 1.5 to 2.5 s stands for two, of which one was missed. */
@@ -810,7 +564,7 @@ void pipeline_get_status(const struct pipeline *p, struct pipeline_status *ret)
 		.ticks = p->ticks,
 		.ticks_missed = p->ticks_missed,
 		.last_tick_us = p->tick.time_us,
-		.last_series = p->live_series,
+		.last_series = scoring_live_series(p->scoring),
 		.cost_ns = p->cost_ns,
 		.pending = pending_count(p->pending),
 		.pending_max = PENDING_MAX,

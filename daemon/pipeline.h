@@ -7,6 +7,7 @@
 #include "collect.h"
 #include "detect.h"
 #include "incidents.h"
+#include "scoring.h"
 #include "store.h"
 #include "symbol.h"
 #include "unwind.h"
@@ -25,7 +26,7 @@ struct pipeline_rooms {
 
 struct pipeline_config {
 	uint32_t max_stacks;   /* raw stacks in the kernel map: sizes the cache of raw ids and the open waits */
-	pid_t own_pids[4];     /* stackd and its helpers: recorded, never scored */
+	pid_t own_pids[SCORING_OWN_PIDS_MAX]; /* stackd and its helpers: recorded, never scored */
 	size_t n_own_pids;
 };
 

@@ -2,6 +2,7 @@
 /* The pipeline between a scripted kernel (collect, symbol), a scripted detector, and the real store. */
 #include "balance.c"
 #include "pipeline.c"
+#include "scoring.c"
 #include "open_waits.c"
 #include "pending.c"
 

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "scoring.h"
+
+#define UNIT_SEED 0x756e6974
+#define OWN_SERIES_MAX 4096
+/* Units that were told and whose stacks are not there yet. Names take a tick or two. */
+#define AWAITED_MAX 8
+#define AWAITED_TICKS 3
+/* Of one without stacks now: that which did most in so long before. */
+#define BUSIEST_WINDOW_US (900 * USEC_PER_SEC)
+/* A series is scored with zeros for this long after its last sign of life, so that its vanishing is seen. */
+#define LIVE_TICKS 60
+/* Anomalies told in one tick; the detector's budget keeps far below. */
+#define ANOMALIES_PER_TICK_MAX 64
+
+/* A unit's total that was told (key 0: the machine's): the stack with most of it stands for it; if samples have none of that
+ * metric, that which does most, or did. */
+struct awaited {
+	uint64_t key;
+	struct detect_result result;
+	uint32_t ticks; /* for which it has been looked for */
+	uint64_t most, busiest;
+	struct store_series series; /* of this tick, if either is not 0 */
+};
+
+struct scoring {
+	struct store *store;
+	struct detect *detect;
+	struct incidents *incidents;
+	pid_t own_pids[SCORING_OWN_PIDS_MAX];
+	size_t n_own_pids;
+	struct map64 *own_series;
+
+	struct store_tick tick;
+	size_t n_anomalies;
+	struct store_anomaly anomalies[ANOMALIES_PER_TICK_MAX];
+	size_t n_awaited;
+	struct awaited awaited[AWAITED_MAX];
+	uint32_t live_series;
+	const struct store_series *scored; /* that the detector is at */
+};
+
+static bool is_own_pid(const struct scoring *s, pid_t pid)
+{
+	for (size_t i = 0; i < s->n_own_pids; i++)
+		if (s->own_pids[i] == pid)
+			return true;
+	return false;
+}
+
+/* Whatever else has its own account: a container without a unit, a kernel thread. Never 0. */
+static uint64_t unit_key(const struct store_process *process)
+{
+	const char *name = process->unit[0] ? process->unit : process->cgroup[0] ? process->cgroup : process->exe;
+
+	return MAX(hash64(name, strlen(name), UNIT_SEED), 1u);
+}
+
+static double evidence_of(struct scoring *s, const struct store_series *series, enum metric metric, bool rises)
+{
+	uint64_t stack_id;
+	bool truncated;
+	size_t depth;
+
+	if (store_get_stack(s->store, series->stack, &stack_id, &truncated, NULL, 0, &depth) < 0)
+		return 0;
+	return incidents_evidence(s->incidents, stack_id, metric, rises, s->tick.time_us);
+}
+
+static double evidence(void *userdata, enum metric metric, bool rises)
+{
+	struct scoring *s = userdata;
+
+	return evidence_of(s, s->scored, metric, rises);
+}
+
+int scoring_new(struct scoring **ret, struct store *store, struct detect *detect, struct incidents *incidents)
+{
+	_cleanup_(scoring_freep) struct scoring *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (!s)
+		return -ENOMEM;
+	s->store = store;
+	s->detect = detect;
+	s->incidents = incidents;
+	r = map64_new(&s->own_series, OWN_SERIES_MAX);
+	if (r < 0)
+		return r;
+	detect_set_evidence(detect, evidence, s);
+	*ret = TAKE_PTR(s);
+	return 0;
+}
+
+struct scoring *scoring_free(struct scoring *s)
+{
+	if (!s)
+		return NULL;
+	map64_free(s->own_series);
+	free(s);
+	return NULL;
+}
+
+void scoring_set_own_pids(struct scoring *s, const pid_t *pids, size_t n)
+{
+	s->n_own_pids = MIN(n, ELEMENTS_OF(s->own_pids));
+	memcpy(s->own_pids, pids, s->n_own_pids * sizeof(*pids));
+}
+
+int scoring_add_total(struct scoring *s, store_ref process_ref, const uint64_t values[static METRIC_N])
+{
+	struct store_process process;
+
+	if (store_get_process(s->store, process_ref, &process) < 0 || is_own_pid(s, process.pid))
+		return 0;
+	return detect_add_total(s->detect, unit_key(&process), values);
+}
+
+/* ---- anomalies ---- */
+
+static void note_anomaly(struct scoring *s, const struct store_series *series, const struct detect_result *result)
+{
+	struct store_anomaly *a = &s->anomalies[s->n_anomalies++];
+	struct store_process process;
+	bool truncated;
+	size_t depth;
+
+	*a = (struct store_anomaly) {
+		.time_us = s->tick.time_us,
+		.since_us = result->since_us,
+		.type = result->type,
+		.metric = result->metric,
+		.gate_open = s->tick.gate_open,
+		.score = result->score,
+		.p_value = result->p_value,
+		.observed = result->observed,
+		.expected = result->expected,
+		.load = s->tick.load_milli / 1000.0,
+		.series_id = series->id,
+	};
+	store_get_stack(s->store, series->stack, &a->stack_id, &truncated, NULL, 0, &depth);
+	if (store_get_process(s->store, series->top_process, &process) < 0)
+		return;
+	a->uid = process.uid;
+	a->pid = process.pid;
+	a->process_start_us = process.start_us;
+	copy_string(a->comm, sizeof(a->comm), process.comm);
+	copy_string(a->exe, sizeof(a->exe), process.exe);
+	copy_string(a->unit, sizeof(a->unit), process.unit);
+	copy_string(a->cgroup, sizeof(a->cgroup), process.cgroup);
+}
+
+/* stackd must not watch itself: what it does in answer to an anomaly would be the next one. */
+static bool is_own_series(struct scoring *s, const struct store_series *series)
+{
+	struct store_process process;
+
+	if (map64_get(s->own_series, series->id, NULL))
+		return true;
+	if (!series->top_process || store_get_process(s->store, series->top_process, &process) < 0 || !is_own_pid(s, process.pid))
+		return false;
+	if (map64_put(s->own_series, series->id, 1) == -ENOSPC) {
+		map64_clear(s->own_series);
+		map64_put(s->own_series, series->id, 1);
+	}
+	return true;
+}
+
+static void await(struct scoring *s, uint64_t key, const struct detect_result *result)
+{
+	if (s->n_awaited == AWAITED_MAX)
+		memmove(s->awaited, s->awaited + 1, --s->n_awaited * sizeof(*s->awaited));
+	s->awaited[s->n_awaited++] = (struct awaited) { .key = key, .result = *result };
+}
+
+static void match_awaited(struct scoring *s, const struct store_series *series)
+{
+	struct store_process process;
+
+	if (!s->n_awaited || store_get_process(s->store, series->top_process, &process) < 0)
+		return;
+	for (size_t i = 0; i < s->n_awaited; i++) {
+		struct awaited *w = &s->awaited[i];
+		uint64_t value = series->values[w->result.metric];
+		uint64_t busy = series->values[METRIC_ON_CPU] + series->values[METRIC_RUNNABLE] + series->values[METRIC_BLOCKED];
+
+		if (w->key != 0 && w->key != unit_key(&process))
+			continue;
+		if (value > w->most || (w->most == 0 && busy > w->busiest)) {
+			w->most = value;
+			w->busiest = busy;
+			w->series = *series;
+		}
+	}
+}
+
+static int find_busiest(void *userdata, const struct store_slice_sum *sum)
+{
+	struct scoring *s = userdata;
+	struct store_process process;
+
+	if (store_get_process(s->store, sum->process, &process) < 0 || is_own_pid(s, process.pid))
+		return 0;
+	for (size_t i = 0; i < s->n_awaited; i++) {
+		struct awaited *w = &s->awaited[i];
+		uint64_t busy = sum->values[METRIC_ON_CPU] + 1;
+
+		if (w->ticks < AWAITED_TICKS || busy <= w->busiest || (w->key != 0 && w->key != unit_key(&process)))
+			continue;
+		w->busiest = busy;
+		w->series = (struct store_series) { .id = sum->series_id, .stack = sum->stack, .top_process = sum->process };
+	}
+	return 0;
+}
+
+void scoring_look_back(struct scoring *s, uint64_t now_us)
+{
+	const struct store_filter filter = { .since_us = now_us - BUSIEST_WINDOW_US, .until_us = now_us, .viewer_uid = STORE_ANY_UID };
+
+	for (size_t i = 0; i < s->n_awaited; i++)
+		if (s->awaited[i].ticks == AWAITED_TICKS) {
+			store_visit_slices(s->store, &filter, find_busiest, s);
+			return;
+		}
+}
+
+static bool is_noted(const struct scoring *s, const struct awaited *w)
+{
+	for (size_t i = 0; i < s->n_anomalies; i++)
+		if (s->anomalies[i].series_id == w->series.id && s->anomalies[i].metric == w->result.metric)
+			return true;
+	return false;
+}
+
+static void note_awaited(struct scoring *s)
+{
+	size_t left = 0;
+
+	for (size_t i = 0; i < s->n_awaited; i++) {
+		struct awaited w = s->awaited[i];
+
+		bool there = w.most > 0 || (w.busiest > 0 && w.ticks >= AWAITED_TICKS);
+
+		if (there && s->n_anomalies < ANOMALIES_PER_TICK_MAX) {
+			if (evidence_of(s, &w.series, w.result.metric, w.result.observed > w.result.expected) > MAX(w.result.margin, 0.0))
+				detect_withhold(s->detect);
+			else if (!is_noted(s, &w))
+				note_anomaly(s, &w.series, &w.result);
+		} else if (w.ticks++ < AWAITED_TICKS) {
+			w.most = w.busiest = 0;
+			s->awaited[left++] = w;
+		}
+	}
+	s->n_awaited = left;
+}
+
+static void score(void *userdata, const struct store_series *series)
+{
+	struct scoring *s = userdata;
+	struct detect_result result;
+
+	s->live_series++;
+	if (is_own_series(s, series))
+		return;
+	match_awaited(s, series);
+	s->scored = series;
+	if (detect_series(s->detect, series->state, series->values, series->silent_ticks, &result) &&
+	    s->n_anomalies < ANOMALIES_PER_TICK_MAX)
+		note_anomaly(s, series, &result);
+}
+
+size_t scoring_tick(struct scoring *s, const struct store_tick *t, double lost_fraction, struct store_anomaly **ret)
+{
+	const struct detect_tick tick = {
+		.time_us = t->time_us,
+		.duration_ns = t->duration_ns,
+		.load = t->load_milli / 1000.0,
+		.gate_open = t->gate_open,
+		.online_cpus = t->online_cpus,
+		.lost_fraction = lost_fraction,
+	};
+	struct detect_result result;
+	uint64_t unit;
+
+	s->tick = *t;
+	s->n_anomalies = 0;
+	s->live_series = 0;
+	detect_tick_begin(s->detect, &tick);
+	if (detect_totals(s->detect, &unit, &result))
+		await(s, unit, &result);
+	store_tick_visit(s->store, LIVE_TICKS, score, s);
+	note_awaited(s);
+	detect_tick_end(s->detect);
+	*ret = s->anomalies;
+	return s->n_anomalies;
+}
+
+uint32_t scoring_live_series(const struct scoring *s)
+{
+	return s->live_series;
+}
