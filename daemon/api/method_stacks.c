@@ -28,6 +28,16 @@ static void write_stack(struct session *s _unused_, struct listing *l, struct js
 	json_close_object(w);
 }
 
+/* Those that have any of the metric: the table is sorted by how much. */
+static size_t count_with_any(const struct table *t)
+{
+	size_t n = t->n;
+
+	while (n > 0 && t->rows[n - 1].total == 0)
+		n--;
+	return n;
+}
+
 void method_list_stacks(struct session *s, const struct json *parameters)
 {
 	static const struct listing_ops ops = { "stacks", put_head, load_stack, write_stack, NULL };
@@ -45,7 +55,7 @@ void method_list_stacks(struct session *s, const struct json *parameters)
 		return;
 	l->table.with_values = true;
 	r = query_sum(s, &q, metric, false, &l->table);
-	listing_start(s, l, &q, r, l->table.n, limit);
+	listing_start(s, l, &q, r, count_with_any(&l->table), limit);
 }
 
 static size_t load_process(struct session *s _unused_, struct listing *l _unused_, size_t i _unused_)

@@ -160,6 +160,9 @@ def stacks_and_their_slices():
             [(x["stack"], x["values"], x["truncated"]) for x in reply["stacks"]],
             [(WAIT, {"blocked": 16 * UNIT * TICKS}, False), (ODD, {"runnable": 1 * UNIT * TICKS}, True)],
         )
+        # Those that have none of it are not listed.
+        error, reply = c.call("org.stackd.ListStacks", {"filter": s.window, "metric": "on_cpu"})
+        equal([x["stack"] for x in reply["stacks"]], [SPIN, FIB])
         error, reply = c.call("org.stackd.GetStack", {"stack": SPIN, "filter": s.window})
         equal(reply["stack"]["values"], {"on_cpu": 10 * UNIT * TICKS})
         equal([f["name"] for f in reply["stack"]["frames"]], ["main", "work", "spin"])

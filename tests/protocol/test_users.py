@@ -33,6 +33,9 @@ def look_around(s):
             ],
             "total": c.call("org.stackd.GetTop", w)[1]["total"],
             "stacks": [(x["stack"], x["values"]) for x in c.call("org.stackd.ListStacks", w)[1]["stacks"]],
+            "waiting stacks": [
+                (x["stack"], x["values"]) for x in c.call("org.stackd.ListStacks", {**w, "metric": "off_cpu"})[1]["stacks"]
+            ],
             "stack": c.call("org.stackd.GetStack", {"stack": SPIN, **w}),
             "series": {str(p["values"]) for p in c.call("org.stackd.GetSeries", w)[1]["points"]},
             "root's series": c.call("org.stackd.GetSeries", {"filter": {**s.window, "pid": 100}}),
@@ -66,7 +69,8 @@ def others_see_only_their_own():
         equal(seen["off_cpu"], ({("main;wait_for_it;[libc.so.6+0x2718a]", "app"): wait}, wait))
         equal(seen["top"], [("spin", spin, spin), ("main", 0, spin), ("work", 0, spin)])
         equal((seen["top stacks"], seen["total"]), ([(SPIN, spin)], spin))
-        equal(seen["stacks"], [(SPIN, {"on_cpu": spin}), (WAIT, {"blocked": wait})])
+        equal(seen["stacks"], [(SPIN, {"on_cpu": spin})])
+        equal(seen["waiting stacks"], [(WAIT, {"blocked": wait})])
         error, reply = seen["stack"]
         equal(
             (reply["stack"]["values"], [x["process"]["pid"] for x in reply["slices"]]),
