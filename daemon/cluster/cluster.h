@@ -79,7 +79,7 @@ struct cluster_workload {
 	uint32_t uid;
 	pid_t pid;   /* of its first anomaly; 0: none in particular */
 	double moved; /* CPUs' worth */
-	char unit[64], cgroup[128], exe[64], comm[16];
+	char unit[256], cgroup[256], exe[256], comm[16]; /* whole: one filters by them */
 };
 
 enum cluster_label { CLUSTER_UNLABELLED, CLUSTER_REAL, CLUSTER_FALSE };

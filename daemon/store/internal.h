@@ -5,7 +5,7 @@
 
 #include "store.h"
 
-#define STORE_LAYOUT_VERSION 5
+#define STORE_LAYOUT_VERSION 6
 #define STORE_ARENA_MIN (1024 * 1024)
 
 /* Seeds that keep the hashes of different things apart. */
@@ -135,7 +135,7 @@ struct anomaly_record {
 	uint32_t uid, pid;
 	uint8_t type, metric, gate_open, reserved[5];
 	char comm[16];
-	char exe[128], unit[128], cgroup[128];
+	char exe[256], unit[256], cgroup[256]; /* whole: one filters by them */
 };
 
 struct gate_record {

@@ -155,7 +155,7 @@ struct store_anomaly {
 	pid_t pid;             /* the process with most of it; 0 = none */
 	uint64_t process_start_us; /* realtime */
 	char comm[16];
-	char exe[128], unit[128], cgroup[128];
+	char exe[256], unit[256], cgroup[256]; /* whole: one filters by them */
 };
 /* Keeps it and pins the ticks from a minute before to a minute after. Sets anomaly->id. */
 int store_add_anomaly(struct store *s, struct store_anomaly *anomaly);

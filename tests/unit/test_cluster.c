@@ -229,6 +229,28 @@ static void two_services_are_two_incidents(void **state)
 	world_free(w);
 }
 
+/* One asks for the slices of an incident's programs by them. */
+static void names_of_an_incidents_program_are_whole(void **state)
+{
+	struct world *w = world_new();
+	struct stack s = stack_of("shop", "_start main serve handle price_basket");
+	struct cluster_incident i;
+	char name[256] = "";
+	uint64_t id;
+
+	(void)state;
+	memset(name, 'n', sizeof(name) - 1);
+	id = clusters_add(w->c, &(struct cluster_anomaly){
+		.id = 1, .time_us = w->now_us, .series_id = 1, .stack_id = 1, .metric = METRIC_ON_CPU, .fresh = true, .observed = CPU,
+		.score = 8, .pid = 100, .unit = name, .cgroup = name, .exe = name, .comm = "shop", .frames = s.frames, .n_frames = s.n,
+	});
+	assert_int_equal(clusters_get_incident(w->c, id, &i), 0);
+	assert_string_equal(i.workloads[0].exe, name);
+	assert_string_equal(i.workloads[0].unit, name);
+	assert_string_equal(i.workloads[0].cgroup, name);
+	world_free(w);
+}
+
 /* Whoever was told of first: that which moved most stands for the incident. */
 static void what_moved_most_comes_first(void **state)
 {
@@ -946,6 +968,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(offsets_and_library_versions_are_no_identity),
 		cmocka_unit_test(anomalies_of_one_cause_are_one_incident),
 		cmocka_unit_test(two_services_are_two_incidents),
+		cmocka_unit_test(names_of_an_incidents_program_are_whole),
 		cmocka_unit_test(what_moved_most_comes_first),
 		cmocka_unit_test(workers_of_one_service_are_one_incident),
 		cmocka_unit_test(a_stall_of_the_disk_is_one_incident),

@@ -867,6 +867,32 @@ static void live_series_are_visited(void **state)
 	fixture_free(f);
 }
 
+static int copy_anomaly(void *userdata, const struct store_anomaly *a)
+{
+	*(struct store_anomaly *)userdata = *a;
+	return 1;
+}
+
+/* One asks for the slices of an anomaly's program by them. */
+static void names_of_an_anomalys_program_are_whole(void **state)
+{
+	struct fixture *f = fixture_new(ARENA);
+	struct store_anomaly a = { .time_us = T0, .score = 5 }, read = {};
+	const struct store_filter all = { .until_us = UINT64_MAX, .viewer_uid = STORE_ANY_UID };
+
+	(void)state;
+	memset(a.exe, 'e', sizeof(a.exe) - 1);
+	memset(a.unit, 'u', sizeof(a.unit) - 1);
+	memset(a.cgroup, 'c', sizeof(a.cgroup) - 1);
+	assert_int_equal(sizeof(a.exe), 256);
+	assert_int_equal(store_add_anomaly(f->s, &a), 0);
+	store_visit_anomalies(f->s, &all, copy_anomaly, &read);
+	assert_string_equal(read.exe, a.exe);
+	assert_string_equal(read.unit, a.unit);
+	assert_string_equal(read.cgroup, a.cgroup);
+	fixture_free(f);
+}
+
 /* ---- opening ---- */
 
 static void ids_of_anomalies_grow_across_restarts(void **state)
@@ -954,6 +980,7 @@ int main(void)
 		cmocka_unit_test(damaged_arenas_are_survived),
 		cmocka_unit_test(damaged_blocks_are_dropped),
 		cmocka_unit_test(foreign_arenas_are_formatted),
+		cmocka_unit_test(names_of_an_anomalys_program_are_whole),
 		cmocka_unit_test(ids_of_anomalies_grow_across_restarts),
 		cmocka_unit_test(arenas_that_are_too_small_are_refused),
 		cmocka_unit_test(failing_allocations_change_nothing),
