@@ -195,7 +195,10 @@ struct bpf_perf_event_data;
 #endif
 
 #define PF_KTHREAD 0x00200000
+#define MM_FILEPAGES 0
+#define MM_ANONPAGES 1
 #define MM_SWAPENTS 2
+#define MM_SHMEMPAGES 3
 #define RWSEM_WRITERS_AND_WAITERS 7
 #define TASK_RUNNING 0x0000
 #define TASK_DEAD 0x0080

@@ -28,6 +28,7 @@ struct task_state {
 	u32 session;     /* of the accounts below */
 	u32 ticks;       /* that the reported wait has lasted; WALK_AGAIN_NOW: it is to be walked again and then reported */
 	u64 on_cpu_ns, runnable_ns, faults_minor, faults_major; /* accounted until */
+	s64 resident, anonymous; /* of the process as last told, pages; in its leader */
 };
 
 enum seen_state { SEEN_NEVER, SEEN_RUNNING, SEEN_BLOCKED, SEEN_QUEUED };

@@ -19,6 +19,7 @@ enum stackd_metric {
 	STACKD_BRK, /* this and what follows: signed, bytes */
 	STACKD_MMAP,
 	STACKD_HEAP,
+	STACKD_RSS,
 	STACKD_METRICS,
 };
 
@@ -58,7 +59,7 @@ struct stackd_count {
 	__u64 values[STACKD_METRICS];
 	__s64 waits;     /* threads that exited out of a reported wait, negative */
 };
-_Static_assert(sizeof(struct stackd_count) == 56 + 72 + 8, "shared with the daemon");
+_Static_assert(sizeof(struct stackd_count) == 56 + 80 + 8, "shared with the daemon");
 
 /* Value of the exits maps: what the threads of a process that exited in this tick had not yet been counted for. */
 struct stackd_exit_key {
@@ -69,22 +70,25 @@ struct stackd_exit_key {
 struct stackd_exit {
 	struct stackd_process process;
 	__u64 on_cpu_ns, runnable_ns, faults_minor, faults_major;
+	__s64 resident, anonymous; /* as in stackd_thread */
 	__u64 alive_ns;  /* sum over the threads of their time since the last tick, or since their start */
 	__u32 ended;     /* no thread is left */
 	__u32 pad;
 };
-_Static_assert(sizeof(struct stackd_exit) == 56 + 48, "shared with the daemon");
+_Static_assert(sizeof(struct stackd_exit) == 56 + 64, "shared with the daemon");
 
 /* One line of the task iterator: a thread about which there is something to say. */
 struct stackd_thread {
 	struct stackd_process process;
 	__u64 on_cpu_ns, runnable_ns, faults_minor, faults_major; /* since the last tick */
+	__s64 resident;  /* pages that its process has more of, in memory: of the leader's line */
+	__s64 anonymous; /* the same of those that no file has, swapped out or not */
 	__u64 unborn_ns; /* the part of the tick before this thread started */
 	__u64 wait_id;   /* raw id of the wait that it entered (+1) or left (-1) */
 	__s32 wait_delta;
 	__u32 live;      /* live threads of its process */
 };
-_Static_assert(sizeof(struct stackd_thread) == 56 + 48 + 8, "shared with the daemon");
+_Static_assert(sizeof(struct stackd_thread) == 56 + 64 + 8, "shared with the daemon");
 
 /* Sent through the ring buffer when the load crosses the threshold of an armed gate. */
 struct stackd_gate_event {

@@ -107,20 +107,41 @@ static __always_inline u64 advance(u64 *last, u64 now)
 	return now - before;
 }
 
+/* Without what CPUs have not added yet: some dozen pages each. */
+static __always_inline s64 pages_of(struct mm_struct *mm, u32 kind)
+{
+	struct mm_struct___before_6_2 *old = (void *)mm;
+
+	if (bpf_core_field_exists(old->rss_stat.count))
+		return BPF_CORE_READ(old, rss_stat.count[kind].counter);
+	return BPF_CORE_READ(mm, rss_stat[kind].count);
+}
+
+/* How many pages the process has more than was told. */
+static __always_inline void memory_read(struct task_struct *task, const struct task_state *state, struct stackd_thread *line)
+{
+	struct mm_struct *mm = BPF_CORE_READ(task, mm);
+	s64 anonymous;
+
+	if (!mm || task->pid != task->tgid)
+		return;
+	anonymous = pages_of(mm, MM_ANONPAGES);
+	line->resident = anonymous + pages_of(mm, MM_FILEPAGES) + pages_of(mm, MM_SHMEMPAGES) - state->resident;
+	line->anonymous = anonymous + pages_of(mm, MM_SWAPENTS) - state->anonymous;
+}
+
+static __always_inline void memory_told(struct task_state *state, const struct stackd_thread *line)
+{
+	state->resident += line->resident;
+	state->anonymous += line->anonymous;
+}
+
 /* ---- stacks of waiting threads ---- */
 
 struct user_frame {
 	u64 next, address;
 };
 
-static __always_inline s64 swapped_pages(struct mm_struct *mm)
-{
-	struct mm_struct___before_6_2 *old = (void *)mm;
-
-	if (bpf_core_field_exists(old->rss_stat.count))
-		return BPF_CORE_READ(old, rss_stat.count[MM_SWAPENTS].counter);
-	return BPF_CORE_READ(mm, rss_stat[MM_SWAPENTS].count);
-}
 
 /* Whether the thread's memory can be read without waiting for a writer of its map or for pages from swap: the daemon must
  * not get stuck behind the processes that it watches. */
@@ -128,7 +149,7 @@ static __always_inline bool memory_at_hand(struct task_struct *task)
 {
 	struct mm_struct *mm = BPF_CORE_READ(task, mm);
 
-	if (!mm || swapped_pages(mm) > 0)
+	if (!mm || pages_of(mm, MM_SWAPENTS) > 0)
 		return false;
 	return !bpf_core_field_exists(mm->mmap_lock.count) ||
 	       !(BPF_CORE_READ(mm, mmap_lock.count.counter) & RWSEM_WRITERS_AND_WAITERS);
@@ -388,17 +409,21 @@ static __always_inline int visit(struct bpf_iter__task *ctx, bool sleepable)
 	line.runnable_ns = advance(&state->runnable_ns, now.runnable_ns);
 	line.faults_minor = advance(&state->faults_minor, now.faults_minor);
 	line.faults_major = advance(&state->faults_major, now.faults_major);
+	memory_read(task, state, &line);
 
 	guard = enter();
 	visit_wait(task, state, &line, sleepable);
 	leave(guard);
 
-	if (!line.on_cpu_ns && !line.runnable_ns && !line.faults_minor && !line.faults_major && !line.wait_delta)
+	if (!line.on_cpu_ns && !line.runnable_ns && !line.faults_minor && !line.faults_major && !line.resident && !line.anonymous &&
+	    !line.wait_delta)
 		return 0;
 	process_fill(&line.process, task);
 	line.live = BPF_CORE_READ(task, signal, live.counter);
 	if (bpf_seq_write(ctx->meta->seq, &line, sizeof line))
 		lose(LOSS_SEQUENCE, 1);
+	else
+		memory_told(state, &line);
 	return 0;
 }
 
@@ -498,6 +523,9 @@ static __always_inline struct stackd_exit *book_exit(struct task_struct *task, s
 	__sync_fetch_and_add(&total->runnable_ns, advance(&state->runnable_ns, now->runnable_ns));
 	__sync_fetch_and_add(&total->faults_minor, advance(&state->faults_minor, now->faults_minor));
 	__sync_fetch_and_add(&total->faults_major, advance(&state->faults_major, now->faults_major));
+	__sync_fetch_and_add(&total->resident, -state->resident);
+	__sync_fetch_and_add(&total->anonymous, -state->anonymous);
+	state->resident = state->anonymous = 0;
 	return total;
 }
 

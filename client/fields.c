@@ -77,6 +77,7 @@ uint64_t field_value(const struct json *values, enum metric m)
 		[METRIC_BRK] = "brk",
 		[METRIC_MMAP] = "mmap",
 		[METRIC_HEAP] = "heap",
+		[METRIC_RSS] = "rss",
 	};
 	uint64_t v = 0;
 	int64_t change = 0;

@@ -3,8 +3,7 @@
 
 #define CTRL_U ('U' & 0x1f) /* erases a line, as in the terminal driver */
 
-_Static_assert(METRIC_ALL_N == 10, "a digit each");
-
+/* A digit each for the first nine and for off-CPU time, which is the last; those between are reached by < and >. */
 static bool is_metric_key(int key)
 {
 	return key >= '0' && key <= '9';
@@ -162,7 +161,7 @@ static bool row_key(struct live *l, int key)
 	if (move(&l->selected, l->n_shown, live_rows_visible(l), key))
 		return true;
 	if (is_metric_key(key)) {
-		set_metric(l, key == '0' ? 9 : key - '1');
+		set_metric(l, key == '0' ? METRIC_OFF_CPU : key - '1');
 		return true;
 	}
 	switch (key) {

@@ -167,6 +167,7 @@ static bool take_type(const char *value, const char **ret)
 		{ "level-shift", "level_shift" },
 		{ "new-stack", "new_stack" },
 		{ "vanished-stack", "vanished_stack" },
+		{ "slow-growth", "slow_growth" },
 	};
 
 	for (size_t i = 0; i < ELEMENTS_OF(types); i++)
@@ -174,7 +175,7 @@ static bool take_type(const char *value, const char **ret)
 			*ret = types[i][1];
 			return true;
 		}
-	log_error("Unknown type \"%s\": one of spike, drop, level-shift, new-stack, vanished-stack.", value);
+	log_error("Unknown type \"%s\": one of spike, drop, level-shift, new-stack, vanished-stack, slow-growth.", value);
 	return false;
 }
 

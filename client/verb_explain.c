@@ -28,6 +28,8 @@ static void print_what(const struct story *s)
 		printf("A stack that was not seen before has %s of %s", observed, metric);
 	else if (streq(s->type, "vanished_stack"))
 		printf("The stack is gone: it had %s of %s, now %s", expected, metric, observed);
+	else if (streq(s->type, "slow_growth"))
+		printf("Memory of its unit grows by %s and is not given back; of all its stacks this one took the most", observed);
 	else if (streq(s->type, "level_shift"))
 		printf("The level of %s has moved from %s to %s", metric, expected, observed);
 	else

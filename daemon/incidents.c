@@ -48,6 +48,8 @@ struct incidents {
 	struct saver saver;
 	incidents_event_fn watch; /* NULL: nobody does */
 	void *watch_userdata;
+	incidents_growth_fn growth; /* NULL: not known */
+	void *growth_userdata;
 	struct store_frame stored[FRAMES_MAX];
 	struct cluster_frame frames[FRAMES_MAX];
 };
@@ -403,14 +405,23 @@ void incidents_add(struct incidents *i, const struct store_anomaly *a)
 	});
 }
 
-static double observe(void *userdata, uint64_t series_id, enum metric metric)
+void incidents_set_growth(struct incidents *i, incidents_growth_fn fn, void *userdata)
 {
+	i->growth = fn;
+	i->growth_userdata = userdata;
+}
+
+static double observe(void *userdata, const struct cluster_incident *incident, const struct cluster_series *series)
+{
+	const struct cluster_workload *w = &incident->workloads[0];
 	struct incidents *i = userdata;
 	uint64_t values[METRIC_N];
 
-	if (i->duration_ns == 0 || store_series_now(i->store, series_id, values) < 0)
+	if (cluster_axis((enum metric)series->metric) == CLUSTER_MEMORY)
+		return i->growth ? i->growth(i->growth_userdata, w->unit, w->cgroup, w->exe) : -1;
+	if (i->duration_ns == 0 || store_series_now(i->store, series->id, values) < 0)
 		return -1;
-	return (double)values[metric] * (double)NSEC_PER_SEC / (double)i->duration_ns;
+	return (double)values[series->metric] * (double)NSEC_PER_SEC / (double)i->duration_ns;
 }
 
 /* Frames outermost first, ";" between them. */

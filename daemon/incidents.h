@@ -32,6 +32,10 @@ void incidents_watch(struct incidents *i, incidents_event_fn fn, void *userdata)
 void incidents_learn_stack(struct incidents *i, const struct store_frame *frames, size_t n);
 /* Decades by which an alarm must be less probable, or may be more so (< 0), as labels have it: see clusters_evidence(). */
 double incidents_evidence(struct incidents *i, uint64_t stack_id, enum metric metric, bool rises, uint64_t now_us);
+/* How fast a unit's memory grows, bytes a second; 0: it does not. It is known by its name, the control group's or the executable's: the first that is
+ * not empty. Without it what was told of a growth is over at once. */
+typedef double (*incidents_growth_fn)(void *userdata, const char *unit, const char *cgroup, const char *exe);
+void incidents_set_growth(struct incidents *i, incidents_growth_fn fn, void *userdata);
 /* In an open tick, when the store has given the anomaly its id. */
 void incidents_add(struct incidents *i, const struct store_anomaly *a);
 /* In an open tick, after its anomalies: tells what began, grew and ended. A thread writes to disk what was told. Gives how many

@@ -13,6 +13,7 @@ struct pending {
 	bool total;     /* of a process, not of a stack */
 	struct collect_process process;
 	uint64_t values[METRIC_N];
+	int64_t resident, anonymous; /* bytes, of a process */
 	int threads;    /* that entered a lasting wait on this stack */
 	uint32_t next_free;
 };

@@ -320,6 +320,23 @@ static int account_total(struct pipeline *p, const struct collect_process *proce
 	return r;
 }
 
+static int account_memory(struct pipeline *p, const struct collect_process *process, int64_t resident, int64_t anonymous)
+{
+	const uint64_t values[METRIC_N] = { [METRIC_RSS] = (uint64_t)resident };
+	store_ref process_ref;
+	int r;
+
+	r = find_process(p, process, &process_ref);
+	if (r >= 0) {
+		if (scoring_add_memory(p->scoring, process_ref, anonymous) < 0)
+			count_loss(p, "units-full", 1);
+		r = store_add_total(p->rooms.store, process_ref, values);
+	}
+	if (r < 0 && r != -EAGAIN)
+		count_loss(p, loss_cause(r), 1);
+	return r;
+}
+
 static uint64_t total_key(const struct collect_process *process)
 {
 	const uint64_t key[] = { (uint32_t) process->pid | (uint64_t) process->exec_id << 32, process->start_ns };
@@ -338,6 +355,8 @@ static void retry_pending(struct pipeline *p)
 			entry->values[METRIC_BLOCKED] += entry->threads * p->tick.duration_ns;
 		r = entry->total ? account_total(p, &entry->process, entry->values)
 		                 : account(p, entry->key, &entry->process, entry->values, entry->threads);
+		if (r != -EAGAIN && (entry->resident || entry->anonymous))
+			account_memory(p, &entry->process, entry->resident, entry->anonymous);
 		if (r != -EAGAIN)
 			pending_drop(p->pending, entry);
 	}
@@ -460,6 +479,22 @@ static void sink_total(void *userdata, const struct collect_total *total)
 		put_off(p, total_key(&total->process), true, &total->process, total->values, 0);
 }
 
+static void sink_memory(void *userdata, const struct collect_memory *memory)
+{
+	struct pipeline *p = userdata;
+	struct pending *entry;
+
+	if (account_memory(p, &memory->process, memory->resident, memory->anonymous) != -EAGAIN)
+		return;
+	entry = pending_make(p->pending, total_key(&memory->process), &memory->process, true);
+	if (entry) {
+		entry->resident += memory->resident;
+		entry->anonymous += memory->anonymous;
+	} else {
+		count_loss(p, "pending-full", 1);
+	}
+}
+
 static void sink_loss(void *userdata, const char *cause, uint64_t n)
 {
 	count_loss(userdata, cause, n);
@@ -473,6 +508,7 @@ static const struct collect_sink sink = {
 	.soon = sink_soon,
 	.wait = sink_wait,
 	.total = sink_total,
+	.memory = sink_memory,
 	.loss = sink_loss,
 };
 

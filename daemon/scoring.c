@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "scoring.h"
 
+#include <sys/sysinfo.h>
+
 #define UNIT_SEED 0x756e6974
 #define OWN_SERIES_MAX 4096
 /* Units that were told and whose stacks are not there yet. Names take a tick or two. */
@@ -8,6 +10,8 @@
 #define AWAITED_TICKS 3
 /* Of one without stacks now: that which did most in so long before. */
 #define BUSIEST_WINDOW_US (900 * USEC_PER_SEC)
+/* The stack of a growth is looked for in at most so long before now. */
+#define GROWTH_WINDOW_US (3600 * USEC_PER_SEC)
 /* A series is scored with zeros for this long after its last sign of life, so that its vanishing is seen. */
 #define LIVE_TICKS 60
 /* Anomalies told in one tick; the detector's budget keeps far below. */
@@ -18,6 +22,7 @@
 struct awaited {
 	uint64_t key;
 	struct detect_result result;
+	bool grows;     /* that which grew most since then stands for it */
 	uint32_t ticks; /* for which it has been looked for */
 	uint64_t most, busiest;
 	struct store_series series; /* of this tick, if either is not 0 */
@@ -27,6 +32,7 @@ struct scoring {
 	struct store *store;
 	struct detect *detect;
 	struct incidents *incidents;
+	uint64_t memory_bytes; /* of the machine */
 	pid_t own_pids[SCORING_OWN_PIDS_MAX];
 	size_t n_own_pids;
 	struct map64 *own_series;
@@ -49,11 +55,21 @@ static bool is_own_pid(const struct scoring *s, pid_t pid)
 }
 
 /* Whatever else has its own account: a container without a unit, a kernel thread. Never 0. */
+static uint64_t key_of(const char *unit, const char *cgroup, const char *exe)
+{
+	return MAX(hash64_string(unit[0] ? unit : cgroup[0] ? cgroup : exe, UNIT_SEED), 1u);
+}
+
 static uint64_t unit_key(const struct store_process *process)
 {
-	const char *name = process->unit[0] ? process->unit : process->cgroup[0] ? process->cgroup : process->exe;
+	return key_of(process->unit, process->cgroup, process->exe);
+}
 
-	return MAX(hash64(name, strlen(name), UNIT_SEED), 1u);
+static double growth(void *userdata, const char *unit, const char *cgroup, const char *exe)
+{
+	const struct scoring *s = userdata;
+
+	return detect_growth_rate(s->detect, key_of(unit, cgroup, exe));
 }
 
 static double evidence_of(struct scoring *s, const struct store_series *series, enum metric metric, bool rises)
@@ -74,6 +90,13 @@ static double evidence(void *userdata, enum metric metric, bool rises)
 	return evidence_of(s, s->scored, metric, rises);
 }
 
+static uint64_t machine_memory(void)
+{
+	struct sysinfo info;
+
+	return sysinfo(&info) < 0 ? 0 : (uint64_t)info.totalram * info.mem_unit;
+}
+
 int scoring_new(struct scoring **ret, struct store *store, struct detect *detect, struct incidents *incidents)
 {
 	_cleanup_(scoring_freep) struct scoring *s = calloc(1, sizeof(*s));
@@ -84,10 +107,12 @@ int scoring_new(struct scoring **ret, struct store *store, struct detect *detect
 	s->store = store;
 	s->detect = detect;
 	s->incidents = incidents;
+	s->memory_bytes = machine_memory();
 	r = map64_new(&s->own_series, OWN_SERIES_MAX);
 	if (r < 0)
 		return r;
 	detect_set_evidence(detect, evidence, s);
+	incidents_set_growth(incidents, growth, s);
 	*ret = TAKE_PTR(s);
 	return 0;
 }
@@ -114,6 +139,15 @@ int scoring_add_total(struct scoring *s, store_ref process_ref, const uint64_t v
 	if (store_get_process(s->store, process_ref, &process) < 0 || is_own_pid(s, process.pid))
 		return 0;
 	return detect_add_total(s->detect, unit_key(&process), values);
+}
+
+int scoring_add_memory(struct scoring *s, store_ref process_ref, int64_t change)
+{
+	struct store_process process;
+
+	if (!change || store_get_process(s->store, process_ref, &process) < 0 || is_own_pid(s, process.pid))
+		return 0;
+	return detect_add_memory(s->detect, unit_key(&process), change);
 }
 
 /* ---- anomalies ---- */
@@ -170,7 +204,7 @@ static void await(struct scoring *s, uint64_t key, const struct detect_result *r
 {
 	if (s->n_awaited == AWAITED_MAX)
 		memmove(s->awaited, s->awaited + 1, --s->n_awaited * sizeof(*s->awaited));
-	s->awaited[s->n_awaited++] = (struct awaited) { .key = key, .result = *result };
+	s->awaited[s->n_awaited++] = (struct awaited) { .key = key, .result = *result, .grows = result->type == DETECT_SLOW_GROWTH };
 }
 
 static void match_awaited(struct scoring *s, const struct store_series *series)
@@ -184,7 +218,7 @@ static void match_awaited(struct scoring *s, const struct store_series *series)
 		uint64_t value = series->values[w->result.metric];
 		uint64_t busy = series->values[METRIC_ON_CPU] + series->values[METRIC_RUNNABLE] + series->values[METRIC_BLOCKED];
 
-		if (w->key != 0 && w->key != unit_key(&process))
+		if (w->grows || (w->key != 0 && w->key != unit_key(&process)))
 			continue;
 		if (value > w->most || (w->most == 0 && busy > w->busiest)) {
 			w->most = value;
@@ -213,10 +247,52 @@ static int find_busiest(void *userdata, const struct store_slice_sum *sum)
 	return 0;
 }
 
+/* Of its heap if that is watched, which knows what is freed; else of what came into use, else of what was mapped. */
+static int64_t grown(const uint64_t values[static METRIC_N])
+{
+	int64_t mapped = (int64_t)(values[METRIC_BRK] + values[METRIC_MMAP]);
+
+	if (values[METRIC_HEAP])
+		return (int64_t)values[METRIC_HEAP];
+	return values[METRIC_RSS] ? (int64_t)values[METRIC_RSS] : mapped;
+}
+
+static int find_grower(void *userdata, const struct store_slice_sum *sum)
+{
+	struct scoring *s = userdata;
+	int64_t value = grown(sum->values);
+	struct store_process process;
+
+	if (value <= 0 || store_get_process(s->store, sum->process, &process) < 0)
+		return 0;
+	for (size_t i = 0; i < s->n_awaited; i++) {
+		struct awaited *w = &s->awaited[i];
+
+		if (!w->grows || (uint64_t)value <= w->most || w->key != unit_key(&process))
+			continue;
+		w->most = (uint64_t)value;
+		w->series = (struct store_series) { .id = sum->series_id, .stack = sum->stack, .top_process = sum->process };
+	}
+	return 0;
+}
+
+static void look_back_at_growth(struct scoring *s, uint64_t now_us)
+{
+	uint64_t since_us = now_us;
+
+	for (size_t i = 0; i < s->n_awaited; i++)
+		if (s->awaited[i].grows && s->awaited[i].ticks == 1)
+			since_us = MIN(since_us, MAX(s->awaited[i].result.since_us, now_us - MIN(now_us, GROWTH_WINDOW_US)));
+	if (since_us < now_us)
+		store_visit_slices(s->store, &(struct store_filter){ .since_us = since_us, .until_us = now_us, .viewer_uid = STORE_ANY_UID },
+		                   find_grower, s);
+}
+
 void scoring_look_back(struct scoring *s, uint64_t now_us)
 {
 	const struct store_filter filter = { .since_us = now_us - BUSIEST_WINDOW_US, .until_us = now_us, .viewer_uid = STORE_ANY_UID };
 
+	look_back_at_growth(s, now_us);
 	for (size_t i = 0; i < s->n_awaited; i++)
 		if (s->awaited[i].ticks == AWAITED_TICKS) {
 			store_visit_slices(s->store, &filter, find_busiest, s);
@@ -278,6 +354,7 @@ size_t scoring_tick(struct scoring *s, const struct store_tick *t, double lost_f
 		.gate_open = t->gate_open,
 		.online_cpus = t->online_cpus,
 		.lost_fraction = lost_fraction,
+		.memory_bytes = s->memory_bytes,
 	};
 	struct detect_result result;
 	uint64_t unit;
@@ -287,6 +364,8 @@ size_t scoring_tick(struct scoring *s, const struct store_tick *t, double lost_f
 	s->live_series = 0;
 	detect_tick_begin(s->detect, &tick);
 	if (detect_totals(s->detect, &unit, &result))
+		await(s, unit, &result);
+	if (detect_growth(s->detect, &unit, &result))
 		await(s, unit, &result);
 	store_tick_visit(s->store, LIVE_TICKS, score, s);
 	note_awaited(s);

@@ -21,6 +21,8 @@ DEFINE_CLEANUP(struct scoring *, scoring_free)
 void scoring_set_own_pids(struct scoring *s, const pid_t *pids, size_t n);
 /* What a process did in the open tick, to its unit's total. Negative: there are too many units. */
 int scoring_add_total(struct scoring *s, store_ref process, const uint64_t values[static METRIC_N]);
+/* The same of its anonymous memory: bytes that it has more. */
+int scoring_add_memory(struct scoring *s, store_ref process, int64_t change);
 /* Before a tick is opened, when the store can be asked for what was: looks for the stacks of totals that have none now. */
 void scoring_look_back(struct scoring *s, uint64_t now_us);
 /* Scores the open tick. lost_fraction: of its samples. Gives how many anomalies; *ret is valid until the next tick. */

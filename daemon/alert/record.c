@@ -194,6 +194,8 @@ char *record_anomaly_message(const struct alert_anomaly *a)
 	else if (streq(a->type, "vanished-stack"))
 		n = asprintf(&message, "%s in %s%s fell silent, its usual %s was %s, %s", function,
 			     place_of(a), who, metric, expected, odds);
+	else if (streq(a->type, "slow-growth"))
+		n = asprintf(&message, "memory of %s%s grows by %s, by what is allocated in %s, %s", place_of(a), who, observed, function, odds);
 	else
 		n = asprintf(&message, "%s of %s in %s%s %s from %s to %s, %s", metric, function, place_of(a),
 			     who, a->observed < a->expected ? "fell" : "rose", expected, observed, odds);

@@ -17,6 +17,7 @@ static const char *const type_names[DETECT_TYPE_N] = {
 	[DETECT_SPIKE] = "spike",         [DETECT_DROP] = "drop",
 	[DETECT_LEVEL_SHIFT] = "level_shift", [DETECT_NEW_STACK] = "new_stack",
 	[DETECT_VANISHED_STACK] = "vanished_stack",
+	[DETECT_SLOW_GROWTH] = "slow_growth",
 };
 
 static void anomalies_free(struct session *s _unused_, void *state)

@@ -157,7 +157,8 @@ static void write_class(struct api *a, struct json_writer *w, const struct clust
 	json_put_u64(w, "labelled_false", class->n_false);
 	json_key(w, "evidence");
 	json_open_array(w);
-	for (enum metric m = 0; m < METRIC_HITS; m++) {
+	for (unsigned axis = 0; axis < CLUSTER_METRICS; axis++) {
+		enum metric m = axis == CLUSTER_MEMORY ? METRIC_RSS : (enum metric)axis;
 		double decades = cluster_class_evidence(class, m, now);
 
 		if (decades == 0)

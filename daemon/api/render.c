@@ -20,6 +20,7 @@ const char *metric_name(enum metric m)
 		[METRIC_BRK] = "brk",
 		[METRIC_MMAP] = "mmap",
 		[METRIC_HEAP] = "heap",
+		[METRIC_RSS] = "rss",
 		[METRIC_OFF_CPU] = "off_cpu",
 	};
 

@@ -128,6 +128,7 @@ enum metric {
 	METRIC_BRK,          /* bytes, signed: grown less released */
 	METRIC_MMAP,         /* bytes, signed, without what brk did */
 	METRIC_HEAP,         /* bytes, signed: allocated less freed, both by the stack that allocated */
+	METRIC_RSS,          /* bytes, signed: resident memory that came less what went */
 	METRIC_N,            /* what the store keeps */
 	METRIC_OFF_CPU = METRIC_N, /* ns: blocked + runnable, derived */
 	METRIC_ALL_N,
@@ -142,7 +143,7 @@ const char *metric_unit(enum metric m);
 /* Whether its values are int64_t, in two's complement where uint64_t is what holds values. */
 static inline bool metric_is_signed(enum metric m)
 {
-	return m >= METRIC_BRK && m <= METRIC_HEAP;
+	return m >= METRIC_BRK && m <= METRIC_RSS;
 }
 /* How much of it there is, whichever way it went. */
 static inline uint64_t metric_magnitude(enum metric m, uint64_t value)

@@ -13,6 +13,7 @@ static const struct {
 	[METRIC_BRK] = { "brk", "bytes" },
 	[METRIC_MMAP] = { "mmap", "bytes" },
 	[METRIC_HEAP] = { "heap", "bytes" },
+	[METRIC_RSS] = { "rss", "bytes" },
 	[METRIC_OFF_CPU] = { "off-cpu", "ns" },
 };
 

@@ -23,10 +23,10 @@ struct signature signature_of(const struct kind_evidence *e)
 	struct signature s = {};
 	float square = 0;
 
-	for (enum metric m = 0; m < METRIC_HITS; m++) {
+	for (unsigned m = 0; m < CLUSTER_METRICS; m++) {
 		/* The root: which metrics moved says more than which moved most. */
 		s.of[m] = sqrtf((float)e->up[m]);
-		s.of[METRIC_HITS + m] = sqrtf((float)e->down[m]);
+		s.of[CLUSTER_METRICS + m] = sqrtf((float)e->down[m]);
 	}
 	for (size_t k = 0; k < SIGNATURE_N; k++)
 		square += s.of[k] * s.of[k];
@@ -166,6 +166,7 @@ static const char *const kind_texts[CLUSTER_KIND_N] = {
 	[CLUSTER_NEW_PATH] = "new code path",
 	[CLUSTER_SLOW_DOWN] = "slow-down in",
 	[CLUSTER_WAITING] = "waiting in",
+	[CLUSTER_MEMORY_LEAK] = "memory leak in",
 };
 
 void class_settle_kind(struct class_state *class)
@@ -338,7 +339,7 @@ static void merge(struct clusters *c, struct class_state *a, struct class_state 
 	into->kind_given = into->kind_given ?: from->kind_given;
 	class_fade_evidence(into, now_us);
 	class_fade_evidence(from, now_us);
-	for (enum metric m = 0; m < METRIC_HITS; m++)
+	for (unsigned m = 0; m < CLUSTER_METRICS; m++)
 		into->c.evidence[m] = (1 - (double)part) * into->c.evidence[m] + (double)part * from->c.evidence[m];
 	into->c.n_incidents += from->c.n_incidents;
 	into->c.n_real += from->c.n_real;

@@ -123,7 +123,7 @@ static bool observe_series(struct clusters *c, struct incident_state *s, cluster
 
 		if (!series->id)
 			continue;
-		value = observe(userdata, series->id, (enum metric)series->metric);
+		value = observe(userdata, &s->i, series);
 		if (!(value >= 0))
 			continue;
 		level = series->expected + BACK_SHARE * (series->worst - series->expected);
@@ -330,7 +330,7 @@ static bool is_sound(const struct state *st, size_t size)
 		    s->c.n_common > CLUSTER_COMMON_MAX || s->centre.n > VECTOR_MAX || s->n_recent > RECENT_MAX || s->next_recent >= RECENT_MAX ||
 		    memchr(s->c.name, 0, sizeof(s->c.name)) == NULL || !isfinite(s->mass) || s->kind_given > CLUSTER_KIND_N)
 			return false;
-		for (enum metric m = 0; m < METRIC_HITS; m++)
+		for (unsigned m = 0; m < CLUSTER_METRICS; m++)
 			if (!(s->c.evidence[m] >= CLUSTER_EVIDENCE_LEAST && s->c.evidence[m] <= CLUSTER_EVIDENCE_MOST))
 				return false;
 		for (size_t i = 0; i < CLUSTER_COMMON_MAX; i++)
@@ -356,7 +356,7 @@ static bool is_sound(const struct state *st, size_t size)
 			    !memchr(s->i.workloads[i].comm, 0, sizeof(s->i.workloads[i].comm)))
 				return false;
 		for (size_t i = 0; i < CLUSTER_SERIES_MAX; i++)
-			if (s->i.series[i].metric >= METRIC_HITS)
+			if (s->i.series[i].metric >= METRIC_N || s->i.series[i].metric == METRIC_HITS)
 				return false;
 	}
 	return true;

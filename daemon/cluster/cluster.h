@@ -40,11 +40,20 @@ enum cluster_kind {
 	CLUSTER_NEW_PATH,
 	CLUSTER_SLOW_DOWN,
 	CLUSTER_WAITING,
+	CLUSTER_MEMORY_LEAK,
 	CLUSTER_KIND_N,
 };
 /* "cpu-spin", "lock-contention", ...; NULL when out of range. */
 const char *cluster_kind_to_string(enum cluster_kind kind);
 int cluster_kind_from_string(const char *s, enum cluster_kind *ret); /* takes "-" and "_" alike; -EINVAL */
+
+/* What moves is kept by metric; memory that grows has the place of hits, which are not scored. */
+#define CLUSTER_MEMORY METRIC_HITS
+#define CLUSTER_METRICS (METRIC_HITS + 1)
+static inline unsigned cluster_axis(enum metric m)
+{
+	return m < METRIC_HITS ? m : CLUSTER_MEMORY;
+}
 
 enum cluster_severity { CLUSTER_NOTICE, CLUSTER_WARNING, CLUSTER_CRITICAL, CLUSTER_SEVERITY_N };
 const char *cluster_severity_to_string(enum cluster_severity severity); /* "notice", "warning", "critical" */
@@ -101,11 +110,11 @@ struct cluster_incident {
 	enum cluster_kind kind;
 	enum cluster_severity severity;
 	enum cluster_label label;
-	double size, opened_size; /* how much moved, in CPUs' worth: seconds a second, or 10,000 faults a second */
+	double size, opened_size; /* how much moved, in CPUs' worth: seconds a second, 10,000 faults a second, or 2 MiB a second */
 	double score;             /* the highest of an anomaly */
 	uint32_t n_anomalies, n_series;
 	uint32_t n_workloads;     /* at most CLUSTER_WORKLOADS_TOLD_APART */
-	double up[METRIC_HITS], down[METRIC_HITS]; /* by metric, CPUs' worth */
+	double up[CLUSTER_METRICS], down[CLUSTER_METRICS]; /* by axis, CPUs' worth */
 	struct cluster_workload workloads[CLUSTER_WORKLOADS_MAX]; /* most moved first */
 	struct cluster_series series[CLUSTER_SERIES_MAX];         /* most moved first */
 };
@@ -118,7 +127,7 @@ struct cluster_class {
 	uint64_t first_us, last_us;
 	uint32_t n_incidents, n_real, n_false;
 	uint64_t muted_until_us; /* UINT64_MAX: until unmuted */
-	double evidence[METRIC_HITS]; /* as of evidence_us (0: never labelled); see cluster_class_evidence() */
+	double evidence[CLUSTER_METRICS]; /* by axis; as of evidence_us (0: never labelled); see cluster_class_evidence() */
 	uint64_t evidence_us;
 	size_t n_members, n_common;
 	uint64_t members[CLUSTER_MEMBERS_MAX];               /* incidents' ids, newest first */
@@ -143,9 +152,8 @@ void clusters_learn_stack(struct clusters *c, const struct cluster_frame *frames
 /* Gives the incident that the anomaly is part of, a new one or not. O(open incidents). */
 uint64_t clusters_add(struct clusters *c, const struct cluster_anomaly *a);
 
-/* What the series of open incidents do in this tick: observed(userdata, series id, metric) in the metric's unit per second, negative when
- * the series is not known any more. */
-typedef double (*cluster_observe_fn)(void *userdata, uint64_t series_id, enum metric metric);
+/* What a series of an open incident does in this tick, in its metric's unit per second; negative when it is not known any more. */
+typedef double (*cluster_observe_fn)(void *userdata, const struct cluster_incident *incident, const struct cluster_series *series);
 
 /* Once a tick, after its anomalies: incidents that have settled are told as opened, into their cluster; those that have grown tenfold as
  * escalated; those whose series are back, as closed. Muted clusters' incidents are counted and not told. */

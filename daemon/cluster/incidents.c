@@ -9,9 +9,10 @@
 #define LATER_US (300 * USEC_PER_SEC) /* later only what looks like it does */
 #define JOIN_MIN 0.6f
 #define ALIKE 0.6f                    /* cosine of stacks */
-/* What a CPU's worth is of what is not time: faults a second. */
+/* What a CPU's worth is of what is not time. Faults a second: */
 #define FAULTS_MINOR_CPU 10000.0
 #define FAULTS_MAJOR_CPU 1000.0
+#define MEMORY_CPU (double)(2 << 20) /* bytes a second: 7 GiB an hour */
 #define MOVED_MIN 1e-6
 /* What is gone says less of the cause than what has come. */
 #define DOWN_SHARE 0.3
@@ -20,7 +21,10 @@
 
 static double cpus_worth(enum metric m, double per_second)
 {
-	double unit = m == METRIC_FAULTS_MINOR ? FAULTS_MINOR_CPU : m == METRIC_FAULTS_MAJOR ? FAULTS_MAJOR_CPU : (double)NSEC_PER_SEC;
+	double unit = m == METRIC_FAULTS_MINOR                  ? FAULTS_MINOR_CPU
+	              : m == METRIC_FAULTS_MAJOR                ? FAULTS_MAJOR_CPU
+	              : cluster_axis(m) == CLUSTER_MEMORY ? MEMORY_CPU
+	                                                        : (double)NSEC_PER_SEC;
 
 	return isfinite(per_second) ? per_second / unit : 0;
 }
@@ -228,18 +232,19 @@ static void add_name(struct incident_state *s, const char *name, float weight)
 static void add_evidence(struct incident_state *s, enum metric m, bool up, double moved, uint32_t paths, bool fresh)
 {
 	struct kind_evidence *e = &s->evidence;
+	unsigned axis = cluster_axis(m);
 
 	s->i.size += moved;
 	if (!up) {
-		e->down[m] += moved;
-		s->i.down[m] += moved;
+		e->down[axis] += moved;
+		s->i.down[axis] += moved;
 		return;
 	}
-	e->up[m] += moved;
-	s->i.up[m] += moved;
+	e->up[axis] += moved;
+	s->i.up[axis] += moved;
 	for (enum path p = 0; p < PATH_N; p++)
 		if (paths & 1U << p)
-			e->path_up[m][p] += moved;
+			e->path_up[axis][p] += moved;
 	if (fresh)
 		e->fresh_up += moved;
 }

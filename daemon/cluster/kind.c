@@ -3,6 +3,8 @@
 
 #include <fnmatch.h>
 
+#define LEAK_SHARE 0.2 /* of what else rises */
+
 static const char *const kind_names[CLUSTER_KIND_N] = {
 	[CLUSTER_CPU_SPIN] = "cpu-spin",
 	[CLUSTER_LOCK_CONTENTION] = "lock-contention",
@@ -16,6 +18,7 @@ static const char *const kind_names[CLUSTER_KIND_N] = {
 	[CLUSTER_NEW_PATH] = "new-code-path",
 	[CLUSTER_SLOW_DOWN] = "slow-down",
 	[CLUSTER_WAITING] = "waiting",
+	[CLUSTER_MEMORY_LEAK] = "memory-leak",
 };
 
 const char *cluster_kind_to_string(enum cluster_kind kind)
@@ -173,6 +176,9 @@ enum cluster_kind kind_of(const struct kind_evidence *e)
 		if (e->up[m] > e->up[most])
 			most = m;
 	}
+	/* What grows slowly is told when nothing else moves, or moves with it: touching the new pages. */
+	if (e->up[CLUSTER_MEMORY] > LEAK_SHARE * up)
+		return CLUSTER_MEMORY_LEAK;
 	if (up <= down / 10)
 		return CLUSTER_STOPPED_WORK;
 	/* Faults show in the time that they take, so theirs is the word where both have moved. */

@@ -12,8 +12,8 @@ uint32_t kind_paths(const struct cluster_frame *frames, size_t n);
 
 /* What moved in an incident, in CPUs' worth. */
 struct kind_evidence {
-	double up[METRIC_HITS], down[METRIC_HITS];
-	double path_up[METRIC_HITS][PATH_N]; /* of up, what passes there */
+	double up[CLUSTER_METRICS], down[CLUSTER_METRICS];
+	double path_up[CLUSTER_METRICS][PATH_N]; /* of up, what passes there */
 	double fresh_up;                     /* of up, in stacks that are new */
 };
 enum cluster_kind kind_of(const struct kind_evidence *e);

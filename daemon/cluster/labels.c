@@ -15,13 +15,13 @@ static double faded(double decades, uint64_t from_us, uint64_t to_us)
 
 double cluster_class_evidence(const struct cluster_class *class, enum metric metric, uint64_t now_us)
 {
-	return metric < METRIC_HITS ? faded(class->evidence[metric], class->evidence_us, now_us) : 0;
+	return faded(class->evidence[cluster_axis(metric)], class->evidence_us, now_us);
 }
 
 void class_fade_evidence(struct class_state *class, uint64_t now_us)
 {
-	for (enum metric m = 0; m < METRIC_HITS; m++)
-		class->c.evidence[m] = cluster_class_evidence(&class->c, m, now_us);
+	for (unsigned m = 0; m < CLUSTER_METRICS; m++)
+		class->c.evidence[m] = cluster_class_evidence(&class->c, (enum metric)m, now_us);
 	class->c.evidence_us = MAX(class->c.evidence_us, now_us);
 }
 
@@ -38,15 +38,16 @@ static double step_of(const struct incident_state *s, enum cluster_label label, 
 
 static void move_evidence(struct class_state *class, struct incident_state *s, double step, uint64_t now_us)
 {
-	bool moved[METRIC_HITS] = {};
+	bool moved[CLUSTER_METRICS] = {};
 
 	class_fade_evidence(class, now_us);
 	for (size_t k = 0; k < CLUSTER_SERIES_MAX; k++) {
-		double *evidence = &class->c.evidence[s->i.series[k].metric];
+		unsigned axis = cluster_axis((enum metric)s->i.series[k].metric);
+		double *evidence = &class->c.evidence[axis];
 
-		if (!s->i.series[k].id || moved[s->i.series[k].metric])
+		if (!s->i.series[k].id || moved[axis])
 			continue;
-		moved[s->i.series[k].metric] = true;
+		moved[axis] = true;
 		/* What an earlier label of the same incident did is taken back. */
 		*evidence = MIN(MAX(*evidence + step - s->label_step, CLUSTER_EVIDENCE_LEAST), CLUSTER_EVIDENCE_MOST);
 	}
@@ -95,10 +96,10 @@ double clusters_evidence(struct clusters *c, const struct cluster_frame *frames,
 
 	for (uint32_t k = 0; k < c->state->n_classes && !any; k++)
 		any = c->classes[k].c.evidence_us > 0;
-	if (!any || metric >= METRIC_HITS)
+	if (!any)
 		return 0;
 	vector_of_stack(&stack, &c->state->rarity, frames, n);
-	(rises ? moved.up : moved.down)[metric] = 1;
+	(rises ? moved.up : moved.down)[cluster_axis(metric)] = 1;
 	class = class_of_stack(c, &stack, &moved);
 	return class ? cluster_class_evidence(&class->c, metric, now_us) : 0;
 }

@@ -182,7 +182,7 @@ static bool add_metric(struct reader *r, const char *word, size_t column)
 {
 	enum metric m;
 
-	if (metric_from_string(word, &m) < 0 || m >= METRIC_HITS) {
+	if (metric_from_string(word, &m) < 0 || (m >= METRIC_HITS && m != METRIC_RSS)) {
 		mistake(r, r->line, column, "unknown metric '%.40s'", word);
 		return false;
 	}

@@ -80,6 +80,13 @@ struct collect_total {
 	uint64_t values[METRIC_N];
 };
 
+/* How much more memory a process has than was told before: from nothing when it is first seen to nothing when it ends. */
+struct collect_memory {
+	struct collect_process process;
+	int64_t resident;  /* bytes */
+	int64_t anonymous; /* bytes that no file has, in memory or swapped out */
+};
+
 /* A thread entered (+1) or left (-1) a wait that lasts across ticks on this stack. While it is in,
  * it adds the tick's length to METRIC_BLOCKED of the stack, without a sample. */
 struct collect_wait {
@@ -116,6 +123,7 @@ struct collect_sink {
 	void (*soon)(void *userdata, uint64_t raw_id);
 	void (*wait)(void *userdata, const struct collect_wait *wait);
 	void (*total)(void *userdata, const struct collect_total *total);
+	void (*memory)(void *userdata, const struct collect_memory *memory); /* NULL: not wanted */
 	/* cause is a static string such as "counts-full"; n > 0 samples or events lost in this tick */
 	void (*loss)(void *userdata, const char *cause, uint64_t n);
 };

@@ -20,7 +20,7 @@ _Static_assert((int)STACKD_METRICS == (int)METRIC_N && (int)STACKD_HITS == (int)
                (int)STACKD_FAULTS_MINOR == (int)METRIC_FAULTS_MINOR &&
                (int)STACKD_FAULTS_MAJOR == (int)METRIC_FAULTS_MAJOR &&
                (int)STACKD_BRK == (int)METRIC_BRK && (int)STACKD_MMAP == (int)METRIC_MMAP &&
-               (int)STACKD_HEAP == (int)METRIC_HEAP,
+               (int)STACKD_HEAP == (int)METRIC_HEAP && (int)STACKD_RSS == (int)METRIC_RSS,
                "one enumeration on both sides");
 _Static_assert(STACKD_KERNEL_FRAMES == COLLECT_KERNEL_FRAMES_MAX && STACKD_USER_FRAMES == COLLECT_USER_FRAMES_MAX,
                "one limit on both sides");
@@ -221,6 +221,7 @@ struct total_slot {
 	struct stackd_process process;
 	uint32_t live;
 	uint64_t on_cpu_ns, runnable_ns, faults_minor, faults_major;
+	int64_t resident, anonymous; /* pages */
 	uint64_t alive_ns;         /* of threads that exited */
 	uint64_t unborn_ns;        /* of threads that started */
 };

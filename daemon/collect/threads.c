@@ -89,6 +89,8 @@ static void add_line(struct threads *t, const struct stackd_thread *line)
 		total->runnable_ns += line->runnable_ns;
 		total->faults_minor += line->faults_minor;
 		total->faults_major += line->faults_major;
+		total->resident += line->resident;
+		total->anonymous += line->anonymous;
 		total->unborn_ns += line->unborn_ns;
 	}
 	if (line->wait_delta)
@@ -105,6 +107,8 @@ void threads_add_exit(struct threads *t, const struct stackd_exit *exit)
 	total->runnable_ns += exit->runnable_ns;
 	total->faults_minor += exit->faults_minor;
 	total->faults_major += exit->faults_major;
+	total->resident += exit->resident;
+	total->anonymous += exit->anonymous;
 	total->alive_ns += exit->alive_ns;
 }
 
@@ -169,6 +173,17 @@ static void report_total(const struct total_slot *slot, uint64_t wall_ns, const 
 	sink->total(userdata, &total);
 }
 
+static void report_memory(const struct total_slot *slot, const struct collect_sink *sink, void *userdata)
+{
+	int64_t page_size = sysconf(_SC_PAGESIZE);
+	struct collect_memory memory = { .resident = slot->resident * page_size, .anonymous = slot->anonymous * page_size };
+
+	if ((!slot->resident && !slot->anonymous) || !sink->memory)
+		return;
+	process_from_record(&memory.process, &slot->process);
+	sink->memory(userdata, &memory);
+}
+
 static void report_wait(struct wait_slot *slot, const struct collect_sink *sink, void *userdata)
 {
 	struct collect_wait wait = { .raw_id = slot->raw_id, .threads = (int)slot->pending };
@@ -197,6 +212,7 @@ void threads_report(struct threads *t, uint64_t wall_ns, const struct collect_si
 		t->faults_minor += t->totals[i].faults_minor;
 		t->faults_major += t->totals[i].faults_major;
 		report_total(&t->totals[i], wall_ns, sink, userdata);
+		report_memory(&t->totals[i], sink, userdata);
 	}
 	t->n_totals = 0;
 	map64_clear(t->total_by_key);

@@ -30,6 +30,7 @@
 #define ALPHA_MAX 1e-3
 
 #define SHARE_TOTALS 0.4
+#define SHARE_GROWTH 0.04
 #define SHARE_VANISHED 0.06
 #define SHARE_BIRTHS 0.12
 /* All but blocked; what falls, of on-CPU only; silences. */
@@ -159,13 +160,15 @@ void calibrate_forget(struct family_state *f, double factor)
 
 double calibrate_share(unsigned family)
 {
+	if (family == FAMILY_GROWTH)
+		return SHARE_GROWTH;
 	if (family_is_total(family))
 		return SHARE_TOTALS / TOTALS_FAMILIES;
 	if (family == FAMILY_VANISHED)
 		return SHARE_VANISHED;
 	if (family_channel(family) == CHANNEL_BIRTH)
 		return SHARE_BIRTHS / SCORED_METRICS;
-	return (1 - SHARE_TOTALS - SHARE_VANISHED - SHARE_BIRTHS) / (SCORED_METRICS * (CHANNEL_N - 1));
+	return (1 - SHARE_TOTALS - SHARE_GROWTH - SHARE_VANISHED - SHARE_BIRTHS) / (SCORED_METRICS * (CHANNEL_N - 1));
 }
 
 double calibrate_alpha(unsigned family, bool gate_open, double false_alarms_per_day, double tests_per_day)

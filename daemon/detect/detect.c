@@ -3,7 +3,7 @@
 
 #include "internal.h"
 
-#define GLOBAL_TAG 0x7364676c00000002ULL /* layout 2 */
+#define GLOBAL_TAG 0x7364676c00000003ULL /* layout 3 */
 
 /* No further alarm of a series so soon, whatever the metric, unless it escalates. */
 #define REFRACTORY_TICKS 600
@@ -33,6 +33,7 @@ static const char *const type_names[DETECT_TYPE_N] = {
 	[DETECT_LEVEL_SHIFT] = "level-shift",
 	[DETECT_NEW_STACK] = "new-stack",
 	[DETECT_VANISHED_STACK] = "vanished-stack",
+	[DETECT_SLOW_GROWTH] = "slow-growth",
 };
 
 const char *detect_type_to_string(enum detect_type t)
@@ -239,6 +240,8 @@ static enum detect_type finding_type(const struct finding *f)
 		[CHANNEL_BIRTH] = DETECT_NEW_STACK,
 	};
 
+	if (f->family == FAMILY_GROWTH)
+		return DETECT_SLOW_GROWTH;
 	return family_is_silence(f->family) ? DETECT_VANISHED_STACK : types[family_channel(f->family)];
 }
 

@@ -20,9 +20,10 @@ enum detect_type {
 	DETECT_LEVEL_SHIFT,
 	DETECT_NEW_STACK,
 	DETECT_VANISHED_STACK,
+	DETECT_SLOW_GROWTH,
 	DETECT_TYPE_N,
 };
-const char *detect_type_to_string(enum detect_type t); /* "spike", "drop", "level-shift", "new-stack", "vanished-stack" */
+const char *detect_type_to_string(enum detect_type t); /* "spike", "drop", "level-shift", "new-stack", "vanished-stack", "slow-growth" */
 int detect_type_from_string(const char *s, enum detect_type *ret);
 
 /* What one tick has in common for all series. */
@@ -33,6 +34,7 @@ struct detect_tick {
 	bool gate_open;
 	uint32_t online_cpus;
 	double lost_fraction;  /* 0..1 of this tick's samples */
+	uint64_t memory_bytes; /* that the machine has; 0: not known */
 };
 
 struct detect_result {
@@ -57,6 +59,10 @@ void detect_reconfigure(struct detect *d, const struct detect_config *config);
  * something in this tick than are followed. */
 int detect_add_total(struct detect *d, uint64_t key, const uint64_t values[static METRIC_N]);
 
+/* So many bytes more, or less, of memory that can't be read from a file again has a unit now: from its first bytes on, so that the sum is
+ * what it has. To be called as detect_add_total() is. */
+int detect_add_memory(struct detect *d, uint64_t key, int64_t change);
+
 /* What is known of a series from elsewhere: decades by which a finding of this metric must be less probable (> 0), or may be more
  * probable (< 0, at most DETECT_EVIDENCE_LOWERED), than the budget has it. Asked within detect_series(), of the series that it was called with, and only
  * of findings that are nearly or more than enough. */
@@ -69,7 +75,11 @@ void detect_tick_begin(struct detect *d, const struct detect_tick *tick);
  * with the unit's key (0: the machine's) and *ret filled, when it is to be told: at most one a tick, the one
  * that moved most. */
 bool detect_totals(struct detect *d, uint64_t *ret_key, struct detect_result *ret);
-/* What detect_totals() gave is not told after all, as it turned out where it came from: counts it as held back. */
+/* The same of units' memory that grows and is not given back; the metric is METRIC_RSS, since_us when the growth began. */
+bool detect_growth(struct detect *d, uint64_t *ret_key, struct detect_result *ret);
+/* How fast the memory of a unit grows now, bytes a second; 0: it does not. */
+double detect_growth_rate(const struct detect *d, uint64_t key);
+/* What detect_totals() or detect_growth() gave is not told after all, as it turned out where it came from: counts it as held back. */
 void detect_withhold(struct detect *d);
 /* Scores one series' values of this tick and learns them. silent_ticks: ticks before this one that had nothing and for which this was not called.
  * Gives true, and fills *ret, when the series is to be told as an anomaly. */

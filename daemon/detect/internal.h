@@ -17,6 +17,7 @@ struct detect {
 	struct tail tails[FAMILIES];
 	struct map64 *unit_by_key;                  /* index into g->units */
 	uint64_t unit_values[TOTALS_MAX][METRIC_N]; /* what has been added in this tick */
+	int64_t unit_memory[TOTALS_MAX];            /* the same of bytes */
 };
 
 /* A finding, how improbable it is, and the decades by which it must be more so. */

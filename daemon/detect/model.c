@@ -379,7 +379,7 @@ bool model_new_height(struct series_state *s, const struct finding *f)
 	unsigned channel = family_channel(f->family), level, old;
 	uint16_t *learnt = &s->metrics[f->metric].learnt;
 
-	if (family_is_birth_or_death(f->family))
+	if (family_is_birth_or_death(f->family) || f->family == FAMILY_GROWTH)
 		return true;
 	level = f->s < S_PLAIN ? 1 : 1 + (unsigned)MIN(2 * log2f(f->s / S_PLAIN) + 1, 14.0f);
 	old = *learnt >> (4 * channel) & 15;

@@ -40,6 +40,7 @@
 #pragma once
 
 #include "detect.h"
+#include "growth.h"
 
 #define SCORED_METRICS METRIC_HITS /* on-cpu .. faults-major; hits say how many samples on-cpu rests on */
 
@@ -53,7 +54,9 @@ enum channel { CHANNEL_TICK, CHANNEL_SHORT, CHANNEL_LONG, CHANNEL_DOWN, CHANNEL_
 enum total_kind { TOTAL_RISES, TOTAL_STEADY_RISES, TOTAL_STEADY_FALLS, TOTAL_KIND_N };
 #define FAMILY_TOTALS (FAMILY_VANISHED + 1)
 #define FAMILY_UNIT_SILENT (FAMILY_TOTALS + TOTAL_KIND_N * SCORED_METRICS * CHANNELS_UP)
-#define FAMILIES (FAMILY_UNIT_SILENT + 1)
+/* Units whose memory grows and is not given back. */
+#define FAMILY_GROWTH (FAMILY_UNIT_SILENT + 1)
+#define FAMILIES (FAMILY_GROWTH + 1)
 
 static inline unsigned family_of_total(enum total_kind kind, unsigned metric, unsigned channel)
 {
@@ -155,6 +158,7 @@ struct total_series {
 struct total_state {
 	uint64_t key; /* 0 = free */
 	struct total_series series;
+	struct growth growth; /* of its memory */
 };
 
 struct global_state {

@@ -11,6 +11,10 @@
 #define LITTLE_MINOR_FAULTS 2000.0f /* a second and CPU */
 #define LITTLE_MAJOR_FAULTS 3.0f
 
+/* Of the machine's memory; where that is not known, of 16 GiB. */
+#define LITTLE_MEMORY_PART 4096
+#define LITTLE_MEMORY (4LL << 20)
+
 #define COMMON_UNITS_MIN 5 /* fewer have no common mode */
 #define COMMON_AGE_MIN 16  /* ticks */
 /* A unit that was told explains what the machine as a whole does, and that others have to wait for a CPU,
@@ -27,6 +31,10 @@ void totals_load(struct detect *d)
 		/* twice the same: the memory comes from somewhere else */
 		if (u->key && (map64_get(d->unit_by_key, u->key, NULL) || map64_put(d->unit_by_key, u->key, i) < 0))
 			*u = (struct total_state){ 0 };
+		else if (growth_valid(&u->growth, d->g->tick))
+			growth_forget_level(&u->growth);
+		else
+			u->growth = (struct growth){ 0 };
 	}
 }
 
@@ -35,7 +43,7 @@ static bool is_used(const struct detect *d, size_t i)
 	for (unsigned m = 0; m < METRIC_N; m++)
 		if (d->unit_values[i][m] > 0)
 			return true;
-	return false;
+	return d->unit_memory[i] != 0;
 }
 
 /* A free place, or that of the unit which has done nothing for longest; TOTALS_MAX when all do something. */
@@ -57,19 +65,40 @@ static size_t find_place(const struct detect *d)
 	return best;
 }
 
-int detect_add_total(struct detect *d, uint64_t key, const uint64_t values[static METRIC_N])
+/* Its place, or TOTALS_MAX. */
+static size_t place_of(struct detect *d, uint64_t key)
 {
 	uint64_t i;
 
-	if (!map64_get(d->unit_by_key, key, &i)) {
-		i = find_place(d);
-		if (i == TOTALS_MAX)
-			return -ENOSPC;
-		if (d->g->units[i].key)
-			map64_remove(d->unit_by_key, d->g->units[i].key);
-		d->g->units[i] = (struct total_state){ .key = key };
-		map64_put(d->unit_by_key, key, i);
-	}
+	if (map64_get(d->unit_by_key, key, &i))
+		return i;
+	i = find_place(d);
+	if (i == TOTALS_MAX)
+		return i;
+	if (d->g->units[i].key)
+		map64_remove(d->unit_by_key, d->g->units[i].key);
+	d->g->units[i] = (struct total_state){ .key = key };
+	map64_put(d->unit_by_key, key, i);
+	return i;
+}
+
+int detect_add_memory(struct detect *d, uint64_t key, int64_t change)
+{
+	size_t i = place_of(d, key);
+
+	if (i == TOTALS_MAX)
+		return -ENOSPC;
+	if (__builtin_add_overflow(d->unit_memory[i], change, &d->unit_memory[i]))
+		d->unit_memory[i] = 0;
+	return 0;
+}
+
+int detect_add_total(struct detect *d, uint64_t key, const uint64_t values[static METRIC_N])
+{
+	size_t i = place_of(d, key);
+
+	if (i == TOTALS_MAX)
+		return -ENOSPC;
 	for (unsigned m = 0; m < METRIC_N; m++)
 		d->unit_values[i][m] += values[m];
 	return 0;
@@ -221,4 +250,77 @@ bool detect_totals(struct detect *d, uint64_t *ret_key, struct detect_result *re
 	*ret_key = best.key;
 	detect_tell(d, best.series, &(struct weighed){ .finding = &best.finding, .p = best.p }, ret);
 	return true;
+}
+
+/* ---- memory ---- */
+
+static void move_levels(struct detect *d)
+{
+	for (size_t i = 0; i < TOTALS_MAX; i++)
+		if (d->unit_memory[i] != 0)
+			growth_move(&d->g->units[i].growth, d->unit_memory[i]);
+	memset(d->unit_memory, 0, sizeof(d->unit_memory));
+}
+
+/* Fills *ret when there is something to be told of the unit. */
+static bool visit_growth(struct detect *d, struct total_state *u, int64_t little, struct growth_news *news, struct weighed *ret)
+{
+	struct findings *f = &d->findings;
+
+	f->n = 0;
+	if (!growth_tick(&u->growth, d->g->tick, little, news, &f->tests[FAMILY_GROWTH]))
+		return false;
+	f->all[f->n++] = (struct finding){
+		.family = FAMILY_GROWTH, .metric = METRIC_RSS, .s = news->s, .observed = news->rate / (float)MAX(d->g->tick_s, 1e-3),
+	};
+	*ret = detect_weigh(d, &u->series.state);
+	if (!ret->finding)
+		return false;
+	if (detect_may_tell(d, &u->series.state, ret))
+		return true;
+	d->g->suppressed++;
+	return false;
+}
+
+bool detect_growth(struct detect *d, uint64_t *ret_key, struct detect_result *ret)
+{
+	int64_t little = d->tick.memory_bytes ? (int64_t)(d->tick.memory_bytes / LITTLE_MEMORY_PART) : LITTLE_MEMORY;
+	struct growth_news news, most = { 0 };
+	struct total_state *best = NULL;
+	struct finding finding;
+	struct weighed w;
+
+	move_levels(d);
+	for (size_t i = 0; d->scoring && i < TOTALS_MAX; i++) {
+		struct total_state *u = &d->g->units[i];
+
+		if (!u->key || !visit_growth(d, u, little, &news, &w) || news.s <= most.s)
+			continue;
+		best = u;
+		most = news;
+		finding = *w.finding;
+	}
+	if (!best)
+		return false;
+	w = (struct weighed){ .finding = &finding, .p = calibrate_p(&d->tails[FAMILY_GROWTH], (double)most.s) };
+	detect_tell(d, &best->series.state, &w, ret);
+	ret->since_us = d->tick.time_us - MIN((uint64_t)((double)(d->g->tick - most.begun) * d->g->tick_s * (double)USEC_PER_SEC), d->tick.time_us);
+	*ret_key = best->key;
+	return true;
+}
+
+double detect_growth_rate(const struct detect *d, uint64_t key)
+{
+	const struct total_state *u;
+	float rate;
+	uint64_t i;
+
+	if (!map64_get(d->unit_by_key, key, &i))
+		return 0;
+	u = &d->g->units[i];
+	rate = growth_rate(&u->growth, d->g->tick);
+	/* What is not known yet, after a restart, is as it was. */
+	if (rate < 0)
+		return u->series.state.told_metric == METRIC_RSS ? (double)u->series.state.told_level : 0;
+	return (double)rate / MAX(d->g->tick_s, 1e-3);
 }

@@ -221,12 +221,12 @@ static void score_all(struct report *r)
 	detect_tick_end(r->detect);
 }
 
-static double observe(void *userdata, uint64_t series_id, enum metric metric)
+static double observe(void *userdata, const struct cluster_incident *incident _unused_, const struct cluster_series *series)
 {
 	const struct report *r = userdata;
 	uint64_t values[METRIC_N];
 
-	return store_series_now(r->store, series_id, values) < 0 ? -1 : (double)values[metric];
+	return store_series_now(r->store, series->id, values) < 0 ? -1 : (double)values[series->metric];
 }
 
 static void ignore_event(void *userdata _unused_, enum cluster_event_kind event _unused_, const struct cluster_incident *incident _unused_)

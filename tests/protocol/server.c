@@ -382,7 +382,7 @@ static uint64_t add_anomaly(struct data *d, pid_t pid, uint32_t uid)
 
 static double observed; /* of every series */
 
-static double observe(void *userdata _unused_, uint64_t series_id _unused_, enum metric metric _unused_)
+static double observe(void *userdata _unused_, const struct cluster_incident *incident _unused_, const struct cluster_series *series _unused_)
 {
 	return observed;
 }

@@ -15,6 +15,8 @@
 #define STARVING_THREADS 30 /* a CPU */
 #define LEAK_GROWS 20.0     /* faults a second more, each second: 80 KiB/s */
 #define STORM_FAULTS 50000.0
+#define SLOW_LEAK (4096 * 200.0) /* bytes a second */
+#define MEMORY_OF_CPU (4ULL << 30)
 
 enum kind { KIND_SERVICE, KIND_IDLE, KIND_SERVER, KIND_BURSTY, KIND_TIMER, KIND_DRIFTING, KIND_JOB, KIND_DEPLOYED, KIND_N };
 
@@ -29,11 +31,32 @@ static const char *const trouble_names[TROUBLE_N] = {
 	[TROUBLE_CONVOY] = "lock convoy",
 	[TROUBLE_IO_STALL] = "I/O stall",
 	[TROUBLE_STARVATION] = "run-queue starvation",
-	[TROUBLE_LEAK] = "slow leak",
+	[TROUBLE_LEAK] = "leak, ever faster",
+	[TROUBLE_SLOW_LEAK] = "slow leak",
 	[TROUBLE_FAULT_STORM] = "fault storm",
 	[TROUBLE_STOPPED] = "function that stops",
 	[TROUBLE_LATE] = "periodic job late",
 	[TROUBLE_DEPLOY] = "deploy of half the functions",
+};
+
+/* How a program's memory goes. */
+enum memory_kind {
+	MEMORY_FLAT,
+	MEMORY_WITH_WORK, /* as much as it does */
+	MEMORY_COLLECTED, /* grows, and is given back at times */
+	MEMORY_CACHE,     /* fills, and then is full */
+	MEMORY_CREEPS,    /* ever slower */
+	MEMORY_N,
+};
+
+struct memory {
+	enum memory_kind kind;
+	double base, most;     /* bytes */
+	double period;         /* seconds in which it comes to most */
+	double since;          /* seconds at which it was base */
+	double work;           /* slow mean of what it does */
+	double leaked;
+	int64_t told;          /* to the detector */
 };
 
 /* A stack of a program: one series. */
@@ -54,6 +77,7 @@ struct program {
 	unsigned threads;
 	unsigned n_functions;
 	struct function functions[FUNCTIONS_MAX];
+	struct memory memory;
 	/* of this tick */
 	double wants, got, waits, faulted;
 	/* what a trouble adds to one function: CPUs, faults a second, threads that wait for longer than a tick */
@@ -65,7 +89,7 @@ struct program {
 
 struct machine {
 	struct machine_config config;
-	struct random random;
+	struct random random, memory_random;
 	struct detect *detect;
 	void *global;
 	size_t state_size;
@@ -96,6 +120,24 @@ static void make_functions(struct machine *m, struct program *p, unsigned n)
 		*f = (struct function){ .weight = 1 / pow(i + 1, 1.2), .state = calloc(1, m->state_size) };
 	}
 	p->n_functions = n;
+}
+
+static double memory_of(const struct machine *m)
+{
+	return (double)m->config.cpus * MEMORY_OF_CPU;
+}
+
+static void make_memory(struct machine *m, struct program *p)
+{
+	struct random *r = &m->memory_random;
+	double base = random_log_uniform(r, 2 << 20, memory_of(m) / 64);
+
+	p->memory = (struct memory){
+		.kind = random_u64(r) % MEMORY_N,
+		.base = base,
+		.most = base * (1 + random_log_uniform(r, 0.2, 4)),
+		.period = random_log_uniform(r, 30, 7200),
+	};
 }
 
 static void make_program(struct machine *m, struct program *p, enum kind kind)
@@ -138,6 +180,7 @@ static void make_program(struct machine *m, struct program *p, enum kind kind)
 		break;
 	}
 	make_functions(m, p, 4 + random_u64(r) % (FUNCTIONS_MAX - 4));
+	make_memory(m, p);
 }
 
 /* A new version: half of the functions are others, and starting takes a while. */
@@ -149,6 +192,8 @@ static void deploy(struct machine *m, struct program *p)
 	}
 	p->until = m->seconds + 2 + 3 * random_uniform(&m->random);
 	p->next += p->period;
+	p->memory.since = m->seconds;
+	p->memory.leaked = 0;
 }
 
 /* What it wants in this tick, CPUs, as a mean over its dt seconds. */
@@ -323,6 +368,48 @@ static unsigned biggest(const struct machine *m, enum metric metric)
 	return best;
 }
 
+/* What it has, bytes. */
+static double memory_now(struct machine *m, struct program *p, double dt)
+{
+	struct random *r = &m->memory_random;
+	struct memory *mem = &p->memory;
+	double lasts = m->seconds - mem->since, more = mem->most - mem->base;
+
+	if (!p->there || ((p->kind == KIND_TIMER || p->kind == KIND_JOB) && p->got <= 0))
+		return 0;
+	if (m->troubled && p == &m->programs[m->victim] && m->trouble == TROUBLE_SLOW_LEAK)
+		mem->leaked += SLOW_LEAK * dt;
+	if (m->troubled && p == &m->programs[m->victim] && m->trouble == TROUBLE_LEAK)
+		mem->leaked += p->extra.faults * 4096 * dt;
+	mem->work += (p->got / MAX(p->cpu, 1e-6) - mem->work) * MIN(dt / 5, 1.0);
+	switch (mem->kind) {
+	case MEMORY_WITH_WORK:
+		return mem->base + mem->leaked + more * MIN(mem->work, 4.0) / 4;
+	case MEMORY_COLLECTED:
+		if (lasts > mem->period * (0.8 + 0.4 * random_uniform(r))) {
+			mem->since = m->seconds;
+			lasts = 0;
+		}
+		return mem->base + mem->leaked + more * lasts / mem->period;
+	case MEMORY_CACHE:
+		return mem->base + mem->leaked + more * MIN(lasts / mem->period, 1.0) + (double)(random_u64(r) % 64) * 4096;
+	case MEMORY_CREEPS:
+		return mem->base + mem->leaked + 0.2 * more * log1p(lasts / mem->period) + (double)(random_u64(r) % 64) * 4096;
+	default:
+		return mem->base + mem->leaked + (double)(random_u64(r) % 64) * 4096;
+	}
+}
+
+static void observe_memory(struct machine *m, unsigned program, double dt)
+{
+	struct program *p = &m->programs[program];
+	int64_t now = (int64_t)memory_now(m, p, dt) & ~4095LL;
+
+	if (now != p->memory.told)
+		(void)detect_add_memory(m->detect, program + 1, now - p->memory.told);
+	p->memory.told = now;
+}
+
 static void observe_totals(struct machine *m, double dt)
 {
 	for (unsigned i = 0; i < m->n; i++) {
@@ -337,6 +424,7 @@ static void observe_totals(struct machine *m, double dt)
 
 		if (p->got > 0)
 			(void)detect_add_total(m->detect, i + 1, values);
+		observe_memory(m, i, dt);
 	}
 }
 
@@ -411,6 +499,10 @@ static void observe(struct machine *m, const struct detect_tick *tick, machine_a
 		alarm.program = key ? (unsigned)key - 1 : biggest(m, alarm.result.metric);
 		fn(userdata, &alarm);
 	}
+	if (detect_growth(m->detect, &key, &alarm.result)) {
+		alarm.program = (unsigned)key - 1;
+		fn(userdata, &alarm);
+	}
 	for (unsigned i = 0; i < m->n; i++)
 		for (unsigned k = 0; k < m->programs[i].n_functions; k++)
 			observe_function(m, i, k, tick, fn, userdata);
@@ -420,7 +512,7 @@ static void observe(struct machine *m, const struct detect_tick *tick, machine_a
 void machine_tick(struct machine *m, machine_alarm_fn fn, void *userdata)
 {
 	struct random *r = &m->random;
-	struct detect_tick tick = { .online_cpus = m->config.cpus };
+	struct detect_tick tick = { .online_cpus = m->config.cpus, .memory_bytes = (uint64_t)memory_of(m) };
 	double dt = 1;
 
 	if (m->config.slow) {
@@ -455,6 +547,7 @@ int machine_new(struct machine **ret, const struct machine_config *config)
 		return -ENOMEM;
 	m->config = *config;
 	m->random.state = config->seed;
+	m->memory_random.state = ~config->seed;
 	m->state_size = detect_series_state_size();
 	m->n = config->programs + 2;
 	m->programs = calloc(m->n, sizeof(*m->programs));

@@ -14,6 +14,7 @@ enum trouble {
 	TROUBLE_IO_STALL,       /* half of its threads wait for a disk */
 	TROUBLE_STARVATION,     /* a batch job of thirty tasks a CPU: all wait */
 	TROUBLE_LEAK,           /* a function touches ever more new pages */
+	TROUBLE_SLOW_LEAK,      /* a program keeps 4 KiB more every 5 ms, which is nothing beside the page faults that it takes anyway */
 	TROUBLE_FAULT_STORM,    /* a function takes page faults by the ten thousand */
 	TROUBLE_STOPPED,        /* a function is not called any more */
 	TROUBLE_LATE,           /* a program that comes every 10 to 25 s doesn't */

@@ -92,11 +92,8 @@ static void on_alarm(void *userdata, const struct scored *scored)
 	l->incident = incident;
 }
 
-static double observe(void *userdata, uint64_t series, enum metric metric)
+static double observe(void *userdata _unused_, const struct cluster_incident *incident _unused_, const struct cluster_series *series _unused_)
 {
-	(void)userdata;
-	(void)series;
-	(void)metric;
 	return 0;
 }
 

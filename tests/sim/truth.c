@@ -2,7 +2,9 @@
 #include "truth.h"
 
 #define LASTS 300 /* ticks */
+#define LASTS_LONG 1800 /* what can't be told from what comes and goes at once */
 #define SOON 5
+#define SOON_SLOW 300
 #define DAY 86400.0
 
 struct watch {
@@ -46,7 +48,7 @@ static int befall(const struct machine *before, enum trouble t, struct truth *tr
 	if (r < 0)
 		return r;
 	w.victim = machine_begin(m, t);
-	for (unsigned i = 0; i < LASTS; i++)
+	for (unsigned i = 0; i < (t == TROUBLE_SLOW_LEAK ? LASTS_LONG : LASTS); i++)
 		machine_tick(m, count, &w);
 	truth->begun++;
 	truth->alarms += w.mine;
@@ -54,7 +56,7 @@ static int befall(const struct machine *before, enum trouble t, struct truth *tr
 	if (w.mine == 0)
 		return 0;
 	*delay = (unsigned)(w.first - from);
-	truth->on_time += *delay <= (t == TROUBLE_LEAK ? LASTS : SOON);
+	truth->on_time += *delay <= (t == TROUBLE_LEAK || t == TROUBLE_SLOW_LEAK ? SOON_SLOW : SOON);
 	truth->told++;
 	return 1;
 }

@@ -60,12 +60,11 @@ struct world {
 	struct cluster_incident last_opened;
 };
 
-static double observe(void *userdata, uint64_t series, enum metric m)
+static double observe(void *userdata, const struct cluster_incident *incident _unused_, const struct cluster_series *series)
 {
 	const struct world *w = userdata;
 
-	(void)m;
-	return w->values[series % ELEMENTS_OF(w->values)];
+	return w->values[series->id % ELEMENTS_OF(w->values)];
 }
 
 static void on_event(void *userdata, enum cluster_event_kind event, const struct cluster_incident *incident)

@@ -18,10 +18,10 @@
 /* ---- the script ---- */
 
 struct event {
-	enum { SAMPLE, WAIT, TOTAL, LOSS } kind;
+	enum { SAMPLE, WAIT, TOTAL, MEMORY, GROWN, LOSS } kind;
 	uint64_t raw_id;
 	pid_t pid;
-	uint64_t on_cpu;
+	uint64_t on_cpu; /* MEMORY, GROWN: bytes */
 	int threads;
 };
 
@@ -32,7 +32,9 @@ static bool frames_are_gone, names_are_out, processes_are_new;
 static uint64_t alarm_above; /* on-CPU ns that the scripted detector finds too much */
 static bool total_alarms;    /* the scripted detector tells the unit that it was given last */
 static enum metric told_metric;
+static bool growth_alarms;   /* the same of memory that grows */
 static bool units_are_full;
+static int64_t unit_memory_given;
 static uint64_t unit_key_given, unit_total_given;
 static size_t scored, told, grouped, n_learnt;
 static char learnt[64];
@@ -68,11 +70,17 @@ int collect_tick(struct collect *c _unused_, const struct collect_sink *s, void 
 		case SAMPLE:
 			s->sample(userdata, &(struct collect_sample) { .raw_id = e->raw_id, .process = process_of(e->pid), .values = { [METRIC_ON_CPU] = e->on_cpu } });
 			break;
+		case GROWN:
+			s->sample(userdata, &(struct collect_sample) { .raw_id = e->raw_id, .process = process_of(e->pid), .values = { [METRIC_RSS] = e->on_cpu } });
+			break;
 		case WAIT:
 			s->wait(userdata, &(struct collect_wait) { .raw_id = e->raw_id, .process = process_of(e->pid), .threads = e->threads });
 			break;
 		case TOTAL:
 			s->total(userdata, &(struct collect_total) { .process = process_of(e->pid), .threads = 1, .values = { [METRIC_ON_CPU] = e->on_cpu } });
+			break;
+		case MEMORY:
+			s->memory(userdata, &(struct collect_memory) { .process = process_of(e->pid), .resident = (int64_t)e->on_cpu, .anonymous = (int64_t)e->on_cpu / 2 });
 			break;
 		case LOSS:
 			s->loss(userdata, "counts-full", e->on_cpu);
@@ -150,6 +158,27 @@ int detect_add_total(struct detect *d _unused_, uint64_t key, const uint64_t val
 	return units_are_full ? -ENOSPC : 0;
 }
 
+int detect_add_memory(struct detect *d _unused_, uint64_t key _unused_, int64_t change)
+{
+	unit_memory_given += change;
+	return units_are_full ? -ENOSPC : 0;
+}
+
+bool detect_growth(struct detect *d _unused_, uint64_t *ret_key, struct detect_result *ret)
+{
+	if (!growth_alarms)
+		return false;
+	growth_alarms = false;
+	*ret_key = unit_key_given;
+	*ret = (struct detect_result) { .type = DETECT_SLOW_GROWTH, .metric = METRIC_RSS, .p_value = 1e-9, .score = 9, .margin = 2, .observed = 7, .since_us = now_us - 60 * USEC_PER_SEC };
+	return true;
+}
+
+double detect_growth_rate(const struct detect *d _unused_, uint64_t key _unused_)
+{
+	return 7;
+}
+
 bool detect_totals(struct detect *d _unused_, uint64_t *ret_key, struct detect_result *ret)
 {
 	if (!total_alarms)
@@ -173,6 +202,10 @@ void detect_set_evidence(struct detect *d _unused_, detect_evidence_fn fn, void 
 void detect_withhold(struct detect *d _unused_)
 {
 	withheld++;
+}
+
+void incidents_set_growth(struct incidents *i _unused_, incidents_growth_fn fn _unused_, void *userdata _unused_)
+{
 }
 
 double incidents_evidence(struct incidents *i _unused_, uint64_t stack_id, enum metric metric _unused_, bool rises _unused_, uint64_t time_us)
@@ -236,7 +269,8 @@ static int set_up(void **state)
 	now_us = 1000 * USEC_PER_SEC;
 	frames_are_gone = names_are_out = processes_are_new = false;
 	alarm_above = UINT64_MAX;
-	total_alarms = units_are_full = false;
+	total_alarms = growth_alarms = units_are_full = false;
+	unit_memory_given = 0;
 	evidence_of_6000 = 0;
 	withheld = 0;
 	incidents_gave_way = 0;
@@ -456,6 +490,35 @@ static void test_anomaly_is_kept_and_told(void **state)
 	assert_int_equal(published.id, 1);
 }
 
+static void test_growth_is_told_with_the_stack_that_took_most(void **state)
+{
+	struct fixture *f = *state;
+
+	/* Some take and give back; what is left says who keeps it. */
+	for (unsigned i = 0; i < 5; i++) {
+		say((struct event) { MEMORY, 0, PID_A, 4096 });
+		say((struct event) { MEMORY, 0, PID_OWN, 1 << 20 });
+		say((struct event) { GROWN, 5, PID_A, i % 2 ? (uint64_t)-900000 : 900000 });
+		say((struct event) { GROWN, 6, PID_A, 400000 });
+		say((struct event) { GROWN, 7, PID_A, 200000 });
+		growth_alarms = i == 4;
+		unit_key_given = 1;
+		say((struct event) { TOTAL, 0, PID_A, 1000 });
+		tick(f);
+	}
+	assert_int_equal(unit_memory_given, 5 * 2048);
+	assert_int_equal(told, 0);
+	say((struct event) { GROWN, 7, PID_A, 200000 });
+	tick(f);
+	assert_int_equal(told, 1);
+	assert_int_equal(published.stack_id, 6000);
+	assert_int_equal(published.type, DETECT_SLOW_GROWTH);
+	assert_int_equal(published.metric, METRIC_RSS);
+	assert_string_equal(published.unit, "victim.service");
+	tick(f);
+	assert_int_equal(told, 1);
+}
+
 static void test_units_total_is_told_with_its_biggest_stack(void **state)
 {
 	struct fixture *f = *state;
@@ -657,6 +720,7 @@ int main(void)
 		TEST(test_nothing_is_stored_under_a_provisional_process),
 		TEST(test_losses_are_told_by_cause),
 		TEST(test_anomaly_is_kept_and_told),
+		TEST(test_growth_is_told_with_the_stack_that_took_most),
 		TEST(test_units_total_is_told_with_its_biggest_stack),
 		TEST(test_incidents_that_give_way_are_counted),
 		TEST(test_what_labels_hold_back_is_not_told),
