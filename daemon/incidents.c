@@ -86,7 +86,7 @@ int incidents_reload(struct incidents *i)
 {
 	_cleanup_(remedies_freep) struct remedies *new = NULL;
 	struct dirent **entries = NULL;
-	int n = scandir(i->config.remedies_dir, &entries, is_conf, alphasort), r = 0;
+	int n = i->config.remedies_dir ? scandir(i->config.remedies_dir, &entries, is_conf, alphasort) : 0, r = 0;
 
 	for (int k = 0; k < n; k++) {
 		_cleanup_free_ char *path = NULL;
@@ -96,7 +96,7 @@ int incidents_reload(struct incidents *i)
 		free(entries[k]);
 	}
 	free(entries);
-	if (r >= 0)
+	if (r >= 0 && i->config.remedies_file)
 		r = read_rules(&new, i->config.remedies_file);
 	if (r < 0)
 		return r;
@@ -466,6 +466,8 @@ static void on_event(void *userdata, enum cluster_event_kind event, const struct
 	i->told = true;
 	if (i->watch)
 		i->watch(i->watch_userdata, event, incident, i->now_us);
+	if (!i->alert)
+		return;
 	clusters_get_class(i->clusters, incident->cluster, &class);
 	fold(i->stored, get_frames(i, s->stack_id), folded);
 	write_remedy(i, incident, &class, remedy);

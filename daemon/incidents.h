@@ -11,11 +11,12 @@ struct incidents;
 
 struct incidents_config {
 	uint32_t max_clusters, max_incidents;
-	const char *remedies_dir, *remedies_file; /* rules: the directory's first, then the file's */
+	const char *remedies_dir, *remedies_file; /* rules: the directory's first, then the file's; NULL: none */
 	const char *state_dir;                    /* NULL: nothing is kept on disk */
 };
 
-/* Reads what was kept. A damaged file is set aside, with a message. Rooms are borrowed. */
+/* Reads what was kept. A damaged file is set aside, with a message. Rooms are borrowed; alert NULL: nobody is
+ * told. */
 int incidents_new(struct incidents **ret, const struct incidents_config *config, struct store *store, struct alert *alert);
 struct incidents *incidents_free(struct incidents *i); /* accepts NULL, returns NULL */
 DEFINE_CLEANUP(struct incidents *, incidents_free)

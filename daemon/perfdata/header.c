@@ -11,7 +11,7 @@ static const char magic[8] = "PERFILE2", magic_swapped[8] = "2ELIFREP", magic_ol
 /* Of a feature that is read as a whole. */
 #define FEATURE_SIZE_MAX (64U << 10)
 
-enum feature { FEATURE_BUILD_ID = 2, FEATURE_OS_RELEASE = 4, FEATURE_ARCH = 6, FEATURE_NR_CPUS = 7, FEATURE_EVENT_DESC = 12, FEATURES_MAX = 256 };
+enum feature { FEATURE_TRACING_DATA = 1, FEATURE_BUILD_ID = 2, FEATURE_OS_RELEASE = 4, FEATURE_ARCH = 6, FEATURE_NR_CPUS = 7, FEATURE_EVENT_DESC = 12, FEATURES_MAX = 256 };
 
 struct section {
 	uint64_t offset, size;
@@ -232,7 +232,7 @@ int header_add_feature(struct perfdata *p, uint64_t feature, struct cursor c)
 
 static int read_feature(struct perfdata *p, enum feature feature, struct section s)
 {
-	size_t size = MIN(s.size, (uint64_t)FEATURE_SIZE_MAX);
+	size_t size = MIN(s.size, (uint64_t)(feature == FEATURE_TRACING_DATA ? SOURCE_BUFFER : FEATURE_SIZE_MAX));
 
 	if (source_seek(p->source, s.offset) < 0)
 		return -EBADMSG;
@@ -240,12 +240,16 @@ static int read_feature(struct perfdata *p, enum feature feature, struct section
 		return read_build_ids(p, s);
 	if (source_need(p->source, size) < (ssize_t)size)
 		return -EBADMSG;
+	if (feature == FEATURE_TRACING_DATA) {
+		sched_read_formats(&p->sched, (const char *)source_at(p->source), size);
+		return 0;
+	}
 	return header_add_feature(p, feature, (struct cursor){ source_at(p->source), source_at(p->source) + size });
 }
 
 static bool is_wanted(unsigned feature)
 {
-	return feature == FEATURE_BUILD_ID || feature == FEATURE_OS_RELEASE || feature == FEATURE_ARCH || feature == FEATURE_NR_CPUS ||
+	return feature == FEATURE_TRACING_DATA || feature == FEATURE_BUILD_ID || feature == FEATURE_OS_RELEASE || feature == FEATURE_ARCH || feature == FEATURE_NR_CPUS ||
 		feature == FEATURE_EVENT_DESC;
 }
 

@@ -6,6 +6,7 @@
 #include "order.h"
 #include "packed.h"
 #include "record.h"
+#include "sched.h"
 #include "source.h"
 
 struct perfdata {
@@ -25,6 +26,7 @@ struct perfdata {
 	size_t n_build_ids, max_build_ids;
 	char kernel_release[72];
 	uint32_t cpus;
+	struct sched_formats sched;
 	bool is_other_machine; /* whose registers are not those of x86-64 */
 	struct perfdata_status status;
 	bool ended;

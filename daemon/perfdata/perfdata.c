@@ -10,6 +10,7 @@ int perfdata_open(struct perfdata **ret, struct source *source, struct perfdata_
 	if (!p)
 		return -ENOMEM;
 	p->source = source;
+	p->sched = sched_default_formats;
 	r = order_new(&p->order, PERFDATA_QUEUE_MAX);
 	if (r >= 0)
 		r = map64_new(&p->ids, PERFDATA_IDS_MAX);
@@ -95,8 +96,13 @@ static int skip_behind(struct perfdata *p, const uint8_t *record, size_t size, u
 
 	if (is_trace ? !cursor_u64(&c, &n) : !cursor_u32(&c, &n32))
 		return perfdata_damaged(&p->error, offset, "a trace without its size");
-	if (!is_trace)
+	if (!is_trace) {
 		n = (n32 + 7ULL) / 8 * 8;
+		r = (int)source_need(p->source, MIN(n, (uint64_t)SOURCE_BUFFER));
+		if (r < 0)
+			return r;
+		sched_read_formats(&p->sched, (const char *)source_at(p->source), (size_t)r);
+	}
 	r = source_skip(p->source, n);
 	if (r == 0)
 		return perfdata_damaged(&p->error, offset, "the file ends within a trace of %llu bytes", (unsigned long long)n);
@@ -163,6 +169,9 @@ static int take_own(struct perfdata *p, const uint8_t *record, struct perf_event
 	case PERF_RECORD_COMM:
 	case PERF_RECORD_FORK:
 	case PERF_RECORD_EXIT:
+	case PERF_RECORD_SWITCH:
+	case PERF_RECORD_SWITCH_CPU_WIDE:
+	case PERF_RECORD_KSYMBOL:
 		return 1;
 	default:
 		return 0;
@@ -347,4 +356,9 @@ void perfdata_get_status(const struct perfdata *p, struct perfdata_status *ret)
 {
 	*ret = p->status;
 	ret->unordered = order_late(p->order);
+}
+
+bool perfdata_sched(const struct perfdata *p, const struct perfdata_record *sample, struct perfdata_sched *ret)
+{
+	return sched_parse(&p->sched, p->events[sample->sample.event].name, sample->sample.raw, sample->sample.raw_size, ret);
 }

@@ -46,7 +46,7 @@ struct perfdata_carried {
 	size_t size;          /* 0: nothing, or of a machine that is not x86-64 */
 };
 
-enum perfdata_kind { PERFDATA_SAMPLE, PERFDATA_MAPPING, PERFDATA_COMM, PERFDATA_FORK, PERFDATA_EXIT };
+enum perfdata_kind { PERFDATA_SAMPLE, PERFDATA_MAPPING, PERFDATA_COMM, PERFDATA_FORK, PERFDATA_EXIT, PERFDATA_SWITCHED_IN, PERFDATA_KERNEL_SYMBOL };
 
 /* Strings and arrays are the reader's, until the next call. */
 struct perfdata_record {
@@ -64,6 +64,8 @@ struct perfdata_record {
 			 * recorded without. */
 			const uint64_t *chain;
 			size_t n_chain;
+			const uint8_t *raw; /* what a tracepoint writes; see perfdata_sched() */
+			size_t raw_size;
 		} sample;
 		struct {
 			uint64_t start, size, offset; /* offset: bytes into the file that is mapped */
@@ -80,6 +82,11 @@ struct perfdata_record {
 			uint32_t parent_pid, parent_tid;
 			bool exec; /* what the parent maps is not the child's any more */
 		} fork;
+		struct {
+			uint64_t start, size;
+			bool gone;
+			const char *name; /* of BPF programs: "bpf_prog_TAG_NAME" */
+		} symbol;
 	};
 };
 
@@ -107,6 +114,17 @@ const char *perfdata_kernel_release(const struct perfdata *p);
 uint32_t perfdata_cpus(const struct perfdata *p);
 /* What the file's table says of an object. */
 struct perfdata_build_id perfdata_build_id(const struct perfdata *p, const char *path);
+
+/* What a sample of the scheduler's tracepoints says. */
+enum perfdata_sched_kind { PERFDATA_SWITCH, PERFDATA_WAKEUP };
+
+struct perfdata_sched {
+	enum perfdata_sched_kind kind;
+	bool runnable, dead;  /* of a switch: the thread that leaves the CPU could go on; it never will */
+	uint32_t from, to;    /* threads that leave and get the CPU; to: the one that is woken */
+};
+/* False: it is a sample of something else, or shorter than that. */
+bool perfdata_sched(const struct perfdata *p, const struct perfdata_record *sample, struct perfdata_sched *ret);
 void perfdata_get_status(const struct perfdata *p, struct perfdata_status *ret);
 
 /* Whether these first bytes (at least 8) are of such a file, of either byte order. */

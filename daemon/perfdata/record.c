@@ -107,6 +107,20 @@ int record_time(const struct record_layout *l, const void *bytes, size_t size, u
 	return ok ? 0 : -EBADMSG;
 }
 
+/* Of any type but samples. False: it has none. */
+static bool record_thread(const struct record_layout *l, const uint8_t *bytes, size_t size, struct perfdata_record *ret)
+{
+	const struct perfdata_event *e = find_event(l, bytes, size, false);
+	uint64_t both;
+
+	if (!e || !e->sample_id_all || !has(e, PERF_SAMPLE_TID) ||
+	    !read_back(bytes, size, 1 + count(e, PERF_SAMPLE_TIME | BEHIND_TIME), &both))
+		return false;
+	ret->pid = (uint32_t)both;
+	ret->tid = (uint32_t)(both >> 32);
+	return true;
+}
+
 /* ---- samples: the fields in the order of their bits, but for IDENTIFIER, which is first ---- */
 
 static bool skip_read(struct cursor *c, uint64_t format)
@@ -130,11 +144,15 @@ static bool take_chain(struct cursor *c, uint64_t *chain, struct perfdata_record
 	return true;
 }
 
-static bool skip_raw(struct cursor *c)
+static bool take_raw(struct cursor *c, struct perfdata_record *ret)
 {
 	uint32_t size;
 
-	return cursor_u32(c, &size) && cursor_skip(c, size);
+	if (!cursor_u32(c, &size))
+		return false;
+	ret->sample.raw = c->at;
+	ret->sample.raw_size = size;
+	return cursor_skip(c, size);
 }
 
 static bool skip_branches(struct cursor *c, uint64_t branches)
@@ -226,7 +244,7 @@ static const char *parse_sample(const struct perfdata_event *e, struct cursor c,
 		return "a sample with more counters than fit into it";
 	if (has(e, PERF_SAMPLE_CALLCHAIN) && !take_chain(&c, chain, ret))
 		return "a sample with more callers than fit into it";
-	if (has(e, PERF_SAMPLE_RAW) && !skip_raw(&c))
+	if (has(e, PERF_SAMPLE_RAW) && !take_raw(&c, ret))
 		return "a sample with more raw data than fits into it";
 	if (has(e, PERF_SAMPLE_BRANCH_STACK) && !skip_branches(&c, e->branch_sample_type))
 		return "a sample with more branches than fit into it";
@@ -294,6 +312,18 @@ static const char *parse_fork(struct perf_event_header h, struct cursor c, struc
 	return NULL;
 }
 
+static const char *parse_symbol(struct cursor c, struct perfdata_record *ret)
+{
+	uint32_t size, type_and_flags;
+
+	if (!cursor_u64(&c, &ret->symbol.start) || !cursor_u32(&c, &size) || !cursor_u32(&c, &type_and_flags))
+		return "a symbol of the kernel without its addresses";
+	ret->symbol.size = size;
+	ret->symbol.gone = type_and_flags >> 16 & PERF_RECORD_KSYMBOL_FLAGS_UNREGISTER;
+	ret->symbol.name = cursor_string(&c);
+	return ret->symbol.name ? NULL : "a symbol of the kernel whose name has no end";
+}
+
 static int parse_as(enum perfdata_kind kind, const char *reason, struct perfdata_record *ret, const char **ret_reason)
 {
 	ret->kind = kind;
@@ -330,6 +360,13 @@ int record_parse(const struct record_layout *l, const void *bytes, size_t size, 
 		return parse_as(PERFDATA_FORK, parse_fork(h, c, ret), ret, ret_reason);
 	case PERF_RECORD_EXIT:
 		return parse_as(PERFDATA_EXIT, parse_fork(h, c, ret), ret, ret_reason);
+	case PERF_RECORD_SWITCH:
+	case PERF_RECORD_SWITCH_CPU_WIDE:
+		if ((h.misc & PERF_RECORD_MISC_SWITCH_OUT) || !record_thread(l, b, size, ret))
+			return 0;
+		return parse_as(PERFDATA_SWITCHED_IN, NULL, ret, ret_reason);
+	case PERF_RECORD_KSYMBOL:
+		return parse_as(PERFDATA_KERNEL_SYMBOL, parse_symbol(c, ret), ret, ret_reason);
 	default:
 		return 0;
 	}

@@ -3,8 +3,10 @@
 
 #include <linux/perf_event.h>
 
+#include "bpf_names.h"
 #include "kernel_names.h"
 #include "perfdata.h"
+#include "switches.h"
 #include "tasks.h"
 #include "walk.h"
 
@@ -17,6 +19,8 @@ struct reading {
 	struct frame_tables *tables;
 	struct kernel_names *kernel; /* made when the first kernel address is met: where it lies has been told by then */
 	uint64_t kernel_text;
+	struct bpf_names *bpf;
+	struct switches *switches; /* NULL: waits are not asked for */
 	uint32_t event; /* the one that is told */
 	uint64_t others, cut;
 	const struct stack_options *options;
@@ -27,6 +31,8 @@ struct reading {
 
 static void free_parts(struct reading *r)
 {
+	switches_free(r->switches);
+	bpf_names_free(r->bpf);
 	kernel_names_free(r->kernel);
 	frame_tables_free(r->tables);
 	names_free(r->names);
@@ -75,7 +81,9 @@ static int kernel_frame(struct reading *r, uint64_t address, struct names_frame 
 		if (e < 0)
 			return e;
 	}
-	name = kernel_names_find(r->kernel, address);
+	name = bpf_names_find(r->bpf, address);
+	if (!name)
+		name = kernel_names_find(r->kernel, address);
 	*ret = (struct names_frame){ .is_named = true, .name = name ? name : "[kernel]", .object = "[kernel]" };
 	return 0;
 }
@@ -142,7 +150,6 @@ static int make_frames(struct reading *r, const struct perfdata_record *record, 
 static int take_sample(struct reading *r, const struct perfdata_record *record)
 {
 	struct stack stack = {
-		.value = r->options->periods ? record->sample.period : 1,
 		.frames = r->frames,
 		.time_ns = record->time,
 		.period = record->sample.period,
@@ -150,13 +157,19 @@ static int take_sample(struct reading *r, const struct perfdata_record *record)
 	};
 	const struct perfdata_event *events;
 	struct task_process process;
+	struct perfdata_sched sched;
 	char comm[TASK_NAME_SIZE];
+	bool waits = r->switches && perfdata_sched(r->file, record, &sched);
 	int e;
 
 	if (r->event == ANY_EVENT)
 		r->event = record->sample.event;
 	if (record->sample.event != r->event && !r->options->all_events) {
 		r->others++;
+		return 0;
+	}
+	if (waits && sched.kind == PERFDATA_WAKEUP) {
+		switches_woken(r->switches, sched.to, record->time);
 		return 0;
 	}
 	e = make_frames(r, record, &stack.n);
@@ -172,11 +185,34 @@ static int take_sample(struct reading *r, const struct perfdata_record *record)
 	stack.begun_ns = process.begun_ns;
 	stack.process_comm = process.comm;
 	stack.exe = process.exe;
-	return r->fn(r->userdata, &stack);
+	if (!waits)
+		return stack_tell_sample(r->options, &stack, r->fn, r->userdata);
+	e = sched.dead ? 0 : switches_out(r->switches, sched.from, sched.runnable, &stack);
+	return e < 0 ? e : switches_in(r->switches, sched.to, record->time);
+}
+
+static int tell_wait(void *userdata, const struct stack *stack)
+{
+	struct reading *r = userdata;
+	struct stack told = *stack;
+
+	return stack_tell(r->options, &told, r->fn, r->userdata);
+}
+
+static int take_kernel_symbol(struct reading *r, const struct perfdata_record *record)
+{
+	if (!record->symbol.gone)
+		return bpf_names_add(r->bpf, record->symbol.start, record->symbol.size, record->symbol.name);
+	bpf_names_remove(r->bpf, record->symbol.start);
+	return 0;
 }
 
 static int take(struct reading *r, const struct perfdata_record *record)
 {
+	int e = r->switches ? switches_advance(r->switches, record->time) : 0;
+
+	if (e < 0)
+		return e;
 	switch (record->kind) {
 	case PERFDATA_SAMPLE:
 		return take_sample(r, record);
@@ -193,6 +229,10 @@ static int take(struct reading *r, const struct perfdata_record *record)
 	case PERFDATA_EXIT:
 		tasks_exit(r->tasks, record->tid);
 		return 0;
+	case PERFDATA_SWITCHED_IN:
+		return r->switches ? switches_in(r->switches, record->tid, record->time) : 0;
+	case PERFDATA_KERNEL_SYMBOL:
+		return take_kernel_symbol(r, record);
 	}
 	return 0;
 }
@@ -218,6 +258,18 @@ static int choose_event(struct reading *r, struct stack_error *error)
 	return -ENOENT;
 }
 
+static void tell_missing_waits(const struct reading *r)
+{
+	struct switches_status s;
+
+	switches_get_status(r->switches, &s);
+	if (s.open > 0)
+		log_warning("the end of %llu waits was not recorded, and they are missing: record all CPUs (-a), or with --switch-events",
+			    (unsigned long long)s.open);
+	if (s.dropped > 0)
+		log_warning("%llu waits were too many at a time, and are missing", (unsigned long long)s.dropped);
+}
+
 static void tell_missing(const struct reading *r)
 {
 	const struct perfdata_event *events;
@@ -234,6 +286,10 @@ static void tell_missing(const struct reading *r)
 		log_warning("the recording has no end: build IDs and names of events are missing");
 	if (s.unordered > 0)
 		log_warning("%llu records came too late to be put into order", (unsigned long long)s.unordered);
+	if (r->bpf && bpf_names_dropped(r->bpf) > 0)
+		log_warning("%llu BPF programs were too many: they have no names", (unsigned long long)bpf_names_dropped(r->bpf));
+	if (r->switches)
+		tell_missing_waits(r);
 	if (tasks_dropped(r->tasks) > 0)
 		log_warning("%llu threads or mappings were too many: some names are missing", (unsigned long long)tasks_dropped(r->tasks));
 	if (r->cut > 0)
@@ -262,12 +318,21 @@ int perf_file_read(struct source *source, struct helper *helper, const struct st
 	if (e >= 0)
 		e = names_new(&r->names, helper);
 	if (e >= 0)
+		e = bpf_names_new(&r->bpf);
+	if (e >= 0 && options->waits)
+		e = switches_new(&r->switches, options->ticks, tell_wait, r);
+	if (e >= 0)
 		e = frame_tables_new(&r->tables, r->names, helper);
 	if (e >= 0) {
 		while ((e = perfdata_next(r->file, &record, &error)) > 0) {
 			e = take(r, &record);
 			if (e < 0)
 				break;
+		}
+		if (r->switches && (e == 0 || e == -EBADMSG)) {
+			int ended = switches_end(r->switches);
+
+			e = ended < 0 ? ended : e;
 		}
 		tell_missing(r);
 	}

@@ -70,10 +70,9 @@ static int end_stack(struct text *t)
 	};
 	bool told = t->open && !t->skipped;
 
-	stack.value = t->options->periods ? t->period : 1;
 	t->open = false;
 	t->n = t->used = 0;
-	return told ? t->fn(t->userdata, &stack) : 0;
+	return told ? stack_tell_sample(t->options, &stack, t->fn, t->userdata) : 0;
 }
 
 /* ---- perf script ---- */
@@ -266,7 +265,7 @@ static int take_script_line(struct text *t, const char *line)
 
 static int take_folded_line(struct text *t, char *line)
 {
-	struct stack stack = { .comm = line, .frames = t->frames };
+	struct stack stack = { .comm = line, .frames = t->frames, .metric = METRIC_ALL_N };
 	char *value = strrchr(line, ' '), *name;
 
 	if (line[0] == '\0' || line[0] == '#')
@@ -285,7 +284,7 @@ static int take_folded_line(struct text *t, char *line)
 		t->frames[t->n - 1 - i] = f;
 	}
 	stack.n = t->n;
-	return t->fn(t->userdata, &stack);
+	return stack_tell(t->options, &stack, t->fn, t->userdata);
 }
 
 /* The first line that says something decides. */

@@ -36,19 +36,32 @@ static void help(void)
 	     "     --report            Print what stackd would have told: anomalies and incidents\n"
 	     "     --event=NAME        Of samples of this event; else of the event that comes first,\n"
 	     "                         of a report all\n"
+	     "     --metric=METRIC     Add up a metric instead: on-cpu, blocked, runnable, off-cpu (ns;\n"
+	     "                         waits need sched:sched_switch), faults-minor, faults-major\n"
 	     "     --periods           Add up periods (ns, cycles) instead of samples\n"
 	     "     --false-alarms-per-day=NUMBER  That a report may have; 100");
+}
+
+static bool is_wait(enum metric m)
+{
+	return m == METRIC_BLOCKED || m == METRIC_RUNNABLE || m == METRIC_OFF_CPU;
+}
+
+static bool is_of_recordings(enum metric m)
+{
+	return m == METRIC_ON_CPU || m == METRIC_FAULTS_MINOR || m == METRIC_FAULTS_MAJOR || is_wait(m);
 }
 
 /* 1: go on; 0: done; negative: wrong usage, and said so. */
 static int parse_arguments(int argc, char *argv[], struct options *ret)
 {
-	enum { FOLDED = 256, REPORT, EVENT, PERIODS, ALARMS };
+	enum { FOLDED = 256, REPORT, EVENT, METRIC, PERIODS, ALARMS };
 	static const struct option options[] = {
 		{ "help", no_argument, NULL, 'h' },
 		{ "folded", no_argument, NULL, FOLDED },
 		{ "report", no_argument, NULL, REPORT },
 		{ "event", required_argument, NULL, EVENT },
+		{ "metric", required_argument, NULL, METRIC },
 		{ "periods", no_argument, NULL, PERIODS },
 		{ "false-alarms-per-day", required_argument, NULL, ALARMS },
 		{},
@@ -68,6 +81,12 @@ static int parse_arguments(int argc, char *argv[], struct options *ret)
 			break;
 		case EVENT:
 			ret->stack.event = optarg;
+			break;
+		case METRIC:
+			if (metric_from_string(optarg, &ret->stack.metric) < 0 || !is_of_recordings(ret->stack.metric)) {
+				log_error("--metric=%s: not one of on-cpu, blocked, runnable, off-cpu, faults-minor, faults-major", optarg);
+				return -EINVAL;
+			}
 			break;
 		case PERIODS:
 			ret->stack.periods = true;
@@ -90,7 +109,13 @@ static int parse_arguments(int argc, char *argv[], struct options *ret)
 		log_error("replay prints either --folded stacks or a --report");
 		return -EINVAL;
 	}
-	ret->stack.all_events = ret->report && !ret->stack.event;
+	if (ret->stack.metric != METRIC_ALL_N && (ret->report || ret->stack.periods)) {
+		log_error("--metric= is for --folded stacks, and instead of --periods");
+		return -EINVAL;
+	}
+	ret->stack.waits = ret->report || is_wait(ret->stack.metric);
+	ret->stack.ticks = ret->report;
+	ret->stack.all_events = (ret->report || ret->stack.metric != METRIC_ALL_N) && !ret->stack.event;
 	ret->path = argv[optind];
 	return 1;
 }
@@ -255,7 +280,7 @@ static int replay_report(const struct options *options)
 
 int replay_main(int argc, char *argv[])
 {
-	struct options options = { .false_alarms_per_day = FALSE_ALARMS_DEFAULT };
+	struct options options = { .false_alarms_per_day = FALSE_ALARMS_DEFAULT, .stack.metric = METRIC_ALL_N };
 	int r;
 
 	r = parse_arguments(argc, argv, &options);

@@ -20,8 +20,7 @@ int report_new(struct report **ret, const struct report_config *config);
 struct report *report_free(struct report *r);
 DEFINE_CLEANUP(struct report *, report_free)
 
-/* A stack_fn. Counts what says nothing of time: without a time, or of an event that is none of cpu-clock, task-clock, page-faults,
- * minor-faults, major-faults, and cycles by frequency. -E2BIG: the recording is longer than REPORT_TICKS_MAX. */
+/* A stack_fn. Counts what says nothing of time: without a time or a metric. -E2BIG: the recording is longer than REPORT_TICKS_MAX. */
 int report_add(void *userdata, const struct stack *stack);
 /* Ends the last tick, and writes anomalies and incidents. -ENODATA: there was nothing to score. */
 int report_write(struct report *r, FILE *file);

@@ -8,7 +8,7 @@
 
 struct stack {
 	const char *comm; /* of the thread, as recorded */
-	uint64_t value;   /* samples, or what the event counts */
+	uint64_t value;   /* samples, or what the event counts; of options->metric its amount */
 	const struct names_frame *frames; /* innermost first */
 	size_t n;
 
@@ -16,6 +16,8 @@ struct stack {
 	const char *event;
 	uint64_t time_ns; /* of the recording's clock; 0: there is none */
 	uint64_t period;
+	enum metric metric; /* what the event is of; METRIC_ALL_N: nothing that the daemon has */
+	uint64_t amount;    /* of that, in its unit */
 	uint32_t hz;      /* that were asked for; 0: a fixed period was, or it isn't known */
 	uint32_t pid;     /* of text: the thread */
 	uint32_t cpus;    /* of the machine; 0: not known */
@@ -29,8 +31,17 @@ typedef int (*stack_fn)(void *userdata, const struct stack *stack);
 struct stack_options {
 	const char *event; /* NULL: that of the first sample */
 	bool all_events;
+	enum metric metric; /* METRIC_ALL_N: whatever the event counts; else only what is of this metric, or of those it is made of */
+	bool waits;        /* what the scheduler's events say of waits, instead of the events themselves */
+	bool ticks;        /* waits by the second */
 	bool periods;      /* a sample stands for its period (ns, cycles), not for 1 */
 };
+
+/* Tells fn, if options ask for it, what is of a sample: fills in metric and amount by event, period and hz ("cpu-clock:u" is of on-cpu),
+ * and value. Gives what fn does, else 0. */
+int stack_tell_sample(const struct stack_options *options, struct stack *stack, stack_fn fn, void *userdata);
+/* The same, when metric and amount are there. */
+int stack_tell(const struct stack_options *options, struct stack *stack, stack_fn fn, void *userdata);
 
 /* Where reading failed, for the one message that says so. */
 struct stack_error {

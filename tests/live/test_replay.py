@@ -3,6 +3,7 @@
 import collections
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -49,6 +50,9 @@ def set_up():
     record("packed.data", "-z", *sampled, command=[*spin[:2], "1"])
     # Without frame pointers.
     record("dwarf.data", "-F", "99", "-e", "cpu-clock", "--call-graph", "dwarf", command=[program("wl_unwind"), "--seconds", "1", "--n", "20"])
+    waits = "exec 2>&1; \"$0\" --seconds 1 & for i in $(seq 20); do sleep 0.02; done; wait"
+    record("waits.data", "-a", "-c", "1", "-g", "-e", "sched:sched_switch,sched:sched_wakeup,sched:sched_wakeup_new,page-faults", "-m", "4M",
+           command=["sh", "-c", waits, at("spin_split")])
     # A small one: perf puts its build IDs and its idea of the machine in otherwise.
     record("small.data", "-N", "-B", "-F", "19", "-e", "cpu-clock", "-g", command=[*spin[:2], "1"])
 
@@ -142,6 +146,60 @@ def test_stacks_that_samples_carry():
     ours = stacks_of(replay(file=at("dwarf.data")))
     whole = sum(value for stack, value in ours.items() if stack[1] in ("_start", "clone3", "__clone3"))
     within("samples that are walked to the root", whole, sum(ours.values()), relative=0.05)
+
+
+def waits_by_perf(name):
+    """ns that threads of each name were blocked and runnable, and page faults, from what perf script says of each event."""
+    command = [tool("perf"), "script", "--ns", "-i", at(name), "-G", "-F", "comm,tid,time,event,trace"]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    out, sums, opened, last = {}, collections.Counter(), 0, 0
+    for line in text.splitlines():
+        if not line.strip():
+            continue
+        head = re.match(r"(.*?)\s+(-?\d+)\s+(\d+)\.(\d+):\s+(\S+):\s*(.*)", line)
+        check(head, f"perf script says {line!r}")
+        comm, event, rest = head[1].strip().replace(" ", "_"), head[5], head[6]
+        last = int(head[3]) * 10**9 + int(head[4])
+        if event == "page-faults":
+            sums["faults-minor", comm] += 1
+        elif event == "sched:sched_switch":
+            said = re.search(r"prev_pid=(\d+) prev_prio=\S+ prev_state=(\S+) ==> .*next_pid=(\d+)", rest)
+            before, state, after = said[1], said[2], said[3]
+            if before != "0" and state[0] not in "XZ":
+                opened += before in out
+                out[before] = [last, last if state[0] == "R" else None, comm]
+            if after in out:
+                finish(out.pop(after), last, sums)
+        else:
+            woken = re.search(r" pid=(\d+) prio", rest)[1]
+            if woken in out and out[woken][1] is None:
+                out[woken][1] = last
+    for wait in out.values():
+        finish(wait, last, sums)
+    return sums, opened
+
+
+def finish(wait, end, sums):
+    begin, woken, comm = wait
+    woken = end if woken is None else woken
+    sums["blocked", comm] += woken - begin
+    sums["runnable", comm] += end - woken
+    sums["off-cpu", comm] += end - begin
+
+
+def test_waits_and_faults():
+    expected, opened = waits_by_perf("waits.data")
+    note(f"{sum(v for (m, _), v in expected.items() if m == 'off-cpu') / 1e9:.3f} s of waits, {opened} without their end")
+    for metric in ("blocked", "runnable", "off-cpu", "faults-minor"):
+        done = replay("--metric", metric, file=at("waits.data"))
+        check(opened == 0 or metric == "faults-minor" or f"the end of {opened} waits" in done.stderr.decode(), done.stderr.decode())
+        ours = collections.Counter()
+        for stack, value in stacks_of(done).items():
+            ours[stack[0]] += value
+        theirs = {comm: value for (m, comm), value in expected.items() if m == metric and value > 0}
+        check(dict(ours) == theirs, f"{metric}: {dict(ours)} instead of {theirs}")
+    sleeping = [stack for stack in stacks_of(replay("--metric=blocked", file=at("waits.data"))) if stack[0] == "sleep"]
+    check(any("schedule" in stack for stack in sleeping), f"sleep blocks in {sleeping}")
 
 
 def test_compressed():

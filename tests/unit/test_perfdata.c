@@ -121,6 +121,26 @@ static void put_mapping(struct image *i, uint32_t pid, uint64_t start, const cha
 	end_record(i, at);
 }
 
+static void put_kernel_symbol(struct image *i, uint64_t start, const char *name, bool gone)
+{
+	size_t at = begin_record(i, PERF_RECORD_KSYMBOL, 0);
+
+	put_u64(i, start);
+	put_u32(i, 0x40);
+	put_u32(i, PERF_RECORD_KSYMBOL_TYPE_BPF | (gone ? PERF_RECORD_KSYMBOL_FLAGS_UNREGISTER << 16 : 0));
+	put_string(i, name);
+	put_trailer(i, 0, 60, 7);
+	end_record(i, at);
+}
+
+static void put_switch(struct image *i, uint32_t tid, bool out)
+{
+	size_t at = begin_record(i, PERF_RECORD_SWITCH, out ? PERF_RECORD_MISC_SWITCH_OUT : 0);
+
+	put_trailer(i, tid, 61, 7);
+	end_record(i, at);
+}
+
 static void put_lost(struct image *i, uint32_t type, uint64_t n)
 {
 	size_t at = begin_record(i, type, 0);
@@ -312,6 +332,13 @@ static void tell_record(struct told *t, const struct perfdata_record *r)
 		     r->mapping.path, r->mapping.build_id.size, r->mapping.build_id.bytes[0], r->mapping.build_id.bytes[1],
 		     r->mapping.code ? " code" : "");
 		break;
+	case PERFDATA_KERNEL_SYMBOL:
+		tell(t, "%llu symbol %llx+%llx %s%s", (unsigned long long)r->time, (unsigned long long)r->symbol.start,
+		     (unsigned long long)r->symbol.size, r->symbol.name, r->symbol.gone ? " gone" : "");
+		break;
+	case PERFDATA_SWITCHED_IN:
+		tell(t, "%llu in %u/%u", (unsigned long long)r->time, r->pid, r->tid);
+		break;
 	default:
 		tell(t, "%llu %s %u/%u of %u", (unsigned long long)r->time, r->kind == PERFDATA_FORK ? "fork" : "exit", r->pid, r->tid,
 		     r->fork.parent_pid);
@@ -380,6 +407,25 @@ static void test_features(void **state _unused_)
 	assert_int_equal(perfdata_build_id(t.file, "/usr/bin/known").size, 20);
 	assert_int_equal(perfdata_build_id(t.file, "/usr/bin/known").bytes[2], 3);
 	assert_int_equal(perfdata_build_id(t.file, "/usr/bin/other").size, 0);
+	close_told(&t);
+}
+
+static void test_switches_and_the_kernels_symbols(void **state _unused_)
+{
+	struct image i;
+	struct told t;
+
+	begin_file(&i, SAMPLED, 1);
+	put_kernel_symbol(&i, 0xffffffffc0000000, "bpf_prog_0123456789abcdef_name", false);
+	put_switch(&i, 12, true);
+	put_switch(&i, 13, false);
+	put_kernel_symbol(&i, 0xffffffffc0000000, "bpf_prog_0123456789abcdef_name", true);
+	end_data(&i);
+	read_from(&t, i.bytes, i.n, true);
+	assert_int_equal(t.result, 0);
+	assert_string_equal(t.text, "60 symbol ffffffffc0000000+40 bpf_prog_0123456789abcdef_name\n"
+				    "60 symbol ffffffffc0000000+40 bpf_prog_0123456789abcdef_name gone\n"
+				    "61 in 13/13\n");
 	close_told(&t);
 }
 
@@ -659,6 +705,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_records_come_in_the_order_of_their_time),
 		cmocka_unit_test(test_features),
+		cmocka_unit_test(test_switches_and_the_kernels_symbols),
 		cmocka_unit_test(test_without_an_end),
 		cmocka_unit_test(test_from_a_pipe),
 		cmocka_unit_test(test_every_field_of_a_sample),

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "stack.h"
+
+/* "cpu-clock:u" is cpu-clock. */
+static void measure(struct stack *stack)
+{
+	static const struct {
+		const char *event;
+		enum metric metric;
+	} events[] = {
+		{ "cpu-clock", METRIC_ON_CPU },      { "task-clock", METRIC_ON_CPU },     { "page-faults", METRIC_FAULTS_MINOR },
+		{ "faults", METRIC_FAULTS_MINOR },   { "minor-faults", METRIC_FAULTS_MINOR }, { "major-faults", METRIC_FAULTS_MAJOR },
+	};
+	size_t n = stack->event ? strcspn(stack->event, ":") : 0;
+
+	stack->metric = METRIC_ALL_N;
+	stack->amount = stack->period;
+	for (size_t i = 0; n > 0 && i < ELEMENTS_OF(events); i++)
+		if (strlen(events[i].event) == n && strncmp(stack->event, events[i].event, n) == 0)
+			stack->metric = events[i].metric;
+	/* So many samples a second of a CPU that is busy. */
+	if (stack->hz > 0 && ((n == 6 && strncmp(stack->event, "cycles", n) == 0) || strncmp(stack->event, "cpu-cycles", 10) == 0)) {
+		stack->metric = METRIC_ON_CPU;
+		stack->amount = NSEC_PER_SEC / stack->hz;
+	}
+}
+
+static bool is_wanted(const struct stack_options *options, enum metric metric)
+{
+	return options->metric == metric || (options->metric == METRIC_OFF_CPU && (metric == METRIC_BLOCKED || metric == METRIC_RUNNABLE));
+}
+
+int stack_tell_sample(const struct stack_options *options, struct stack *stack, stack_fn fn, void *userdata)
+{
+	stack->value = options->periods ? stack->period : 1;
+	measure(stack);
+	return stack_tell(options, stack, fn, userdata);
+}
+
+int stack_tell(const struct stack_options *options, struct stack *stack, stack_fn fn, void *userdata)
+{
+	if (options->metric != METRIC_ALL_N) {
+		if (!is_wanted(options, stack->metric))
+			return 0;
+		stack->value = stack->amount;
+	}
+	return fn(userdata, stack);
+}
