@@ -4,6 +4,7 @@
 
 #include "base.h"
 #include "manager.h"
+#include "record.h"
 #include "replay.h"
 #include "version.h"
 
@@ -14,6 +15,7 @@
 static void help(void)
 {
 	puts("stackd [OPTIONS...]\n"
+	     "stackd record [OPTIONS...] FILE\n"
 	     "stackd replay [OPTIONS...] FILE\n"
 	     "\n"
 	     "The flight recorder for call stacks; see stackd(8).\n"
@@ -110,12 +112,15 @@ int main(int argc, char *argv[])
 		.remedies_path = DEFAULT_REMEDIES,
 		.state_dir = getenv("STATE_DIRECTORY"),
 		.log_level = -1,
+		.record_fd = -EBADF,
 	};
 	int r;
 
 	log_setup("stackd", LOG_LEVEL_INFO);
 	if (argc > 1 && streq(argv[1], "replay"))
 		return replay_main(argc - 1, argv + 1);
+	if (argc > 1 && streq(argv[1], "record"))
+		return record_main(argc - 1, argv + 1, &options);
 	r = parse_arguments(argc, argv, &options);
 	if (r <= 0)
 		return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -20,6 +20,7 @@
 #include "pipeline.h"
 #include "pressure.h"
 #include "privileges.h"
+#include "recorder.h"
 #include "unwind.h"
 #include "version.h"
 #include "watches.h"
@@ -49,11 +50,13 @@ struct manager {
 	struct unwind *unwind;
 	struct pressure *pressure;
 	struct pipeline *pipeline;
+	struct live_source live;
+	struct recorder *recorder; /* NULL: nothing is recorded */
 	struct watches *watches;
 	struct api *api;
 
 	struct ev_loop *loop;
-	ev_timer tick;
+	ev_timer tick, record_end;
 	ev_io gate, mappings, parser, lines_parser, pressures;
 	ev_signal terminate, interrupt, hangup;
 };
@@ -82,6 +85,25 @@ static struct collect_config collect_config(const struct conf *c)
 		.max_processes = c->max_processes,
 		.unwind_depth = c->unwind_depth,
 	};
+}
+
+static struct recording_config recording_config(const struct manager *m)
+{
+	struct recording_config c = {
+		.store_size = m->arena.size,
+		.keep_us = { m->conf.keep_1s_us, m->conf.keep_10s_us, m->conf.keep_1min_us },
+		.slices_per_series = m->conf.slices_per_series,
+		.max_stacks = m->conf.max_stacks,
+		.max_clusters = m->conf.max_clusters,
+		.max_incidents = m->conf.max_incidents,
+		.memory_bytes = scoring_machine_memory(),
+		.false_alarms_per_day = m->conf.false_alarms_per_day,
+		.version = STACKD_VERSION,
+	};
+
+	copy_string(c.kernel, sizeof(c.kernel), m->kernel.release);
+	copy_string(c.machine, sizeof(c.machine), m->kernel.machine);
+	return c;
 }
 
 static struct store_config store_config(const struct conf *c)
@@ -191,14 +213,16 @@ static void on_anomaly(void *userdata, const struct store_anomaly *anomaly)
 {
 	struct manager *m = userdata;
 
-	api_publish_anomaly(m->api, anomaly);
+	if (m->api)
+		api_publish_anomaly(m->api, anomaly);
 }
 
 static void on_incident(void *userdata, enum cluster_event_kind event, const struct cluster_incident *incident, uint64_t time_us)
 {
 	struct manager *m = userdata;
 
-	api_publish_incident(m->api, event, incident, time_us);
+	if (m->api)
+		api_publish_incident(m->api, event, incident, time_us);
 }
 
 static void tell_service_manager(struct manager *m)
@@ -212,23 +236,48 @@ static void tell_service_manager(struct manager *m)
 	           gate.load, p.last_series, (unsigned long long) p.ticks, (unsigned long long) p.ticks_missed);
 }
 
+static void end_recorded_tick(struct manager *m)
+{
+	struct recording_digest digest;
+	int r;
+
+	pipeline_get_digest(m->pipeline, &digest);
+	r = recorder_end_tick(m->recorder, &digest);
+	if (r < 0) {
+		log_error("cannot write the recording: %s", strerror(-r));
+		m->exit_error = r;
+		ev_break(m->loop, EVBREAK_ALL);
+	}
+}
+
+static void on_record_end(struct ev_loop *loop, ev_timer *w _unused_, int events _unused_)
+{
+	ev_break(loop, EVBREAK_ALL);
+}
+
 static void on_tick(struct ev_loop *loop _unused_, ev_timer *w, int events _unused_)
 {
 	struct manager *m = w->data;
 	const pid_t own[] = { getpid(), helper_opener_pid(m->helper), helper_parser_pid(m->helper), helper_parser_pid(m->lines_helper) };
+	uint64_t now_us = clock_realtime_us();
 	struct pipeline_status p;
 	int r;
 
+	if (m->recorder)
+		recorder_begin_tick(m->recorder, now_us, own, ELEMENTS_OF(own));
 	pipeline_set_own_pids(m->pipeline, own, ELEMENTS_OF(own));
-	r = pipeline_tick(m->pipeline, clock_realtime_us(), on_anomaly, m);
+	r = pipeline_tick(m->pipeline, now_us, on_anomaly, m);
 	if (r < 0) {
 		/* No WATCHDOG=1: should it go on, the service manager starts us anew. */
 		log_error("cannot drain the collectors: %s", strerror(-r));
 		return;
 	}
+	if (m->recorder)
+		end_recorded_tick(m);
 	watches_tick(m->watches);
 	lines_rest(m->lines);
-	api_lines_arrived(m->api);
+	if (m->api)
+		api_lines_arrived(m->api);
 	tell_service_manager(m);
 	pipeline_get_status(m->pipeline, &p);
 	if (p.ticks % REFRESH_TICKS == 0) {
@@ -260,7 +309,8 @@ static void on_parser(struct ev_loop *loop _unused_, ev_io *w, int events _unuse
 
 	if (symbols_dispatch(m->symbols) > 0) {
 		pipeline_names_arrived(m->pipeline);
-		api_lines_arrived(m->api);
+		if (m->api)
+			api_lines_arrived(m->api);
 	}
 	/* A new parser means a new socket. */
 	if (parser_fd(m->helper) != w->fd) {
@@ -274,7 +324,7 @@ static void on_lines(struct ev_loop *loop _unused_, ev_io *w, int events _unused
 {
 	struct manager *m = w->data;
 
-	if (lines_dispatch(m->lines) > 0)
+	if (lines_dispatch(m->lines) > 0 && m->api)
 		api_lines_arrived(m->api);
 }
 
@@ -373,7 +423,8 @@ static void apply(struct manager *m, const struct conf *c)
 	alert_reconfigure(m->alert, &alert);
 	if (incidents_reload(m->incidents) < 0)
 		log_warning("cannot read the remedies again: out of memory; the old ones stay");
-	api_reconfigure(m->api, &api);
+	if (m->api)
+		api_reconfigure(m->api, &api);
 	if (m->options->log_level < 0)
 		log_setup("stackd", c->log_level);
 	m->conf = *c;
@@ -385,6 +436,10 @@ static void on_hangup(struct ev_loop *loop _unused_, ev_signal *w, int events _u
 	_cleanup_free_ char *error = NULL, *restart = NULL;
 	struct conf c;
 
+	if (m->recorder) {
+		log_warning("a recording keeps its configuration to the end");
+		return;
+	}
 	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long) (clock_monotonic_ns() / NSEC_PER_USEC));
 	if (conf_load(m->options->config_path, m->options->config_optional, &c, &error) < 0) {
 		log_error("%s", error ? error : "cannot read the configuration");
@@ -475,7 +530,7 @@ static int open_collectors(struct manager *m)
 	if (r < 0)
 		return fail(r, "cannot keep a list of watched heaps");
 	parser_route(m->helper, PARSER_ALLOCATORS, take_allocators, m->watches);
-	r = alert_new(&m->alert, &alert);
+	r = m->options->record_fd >= 0 ? 0 : alert_new(&m->alert, &alert); /* a recording is told to nobody */
 	if (r < 0)
 		return fail(r, "cannot prepare journal records");
 	r = open_incidents(m);
@@ -488,8 +543,23 @@ static int open_collectors(struct manager *m)
 static int open_pipeline(struct manager *m)
 {
 	const struct pipeline_rooms rooms = { m->collect, m->symbols, m->unwind, m->store, m->detect, m->alert, m->incidents };
-	const struct pipeline_config config = { .max_stacks = m->conf.max_stacks };
-	int r = pipeline_new(&m->pipeline, &rooms, &config);
+	struct tick_source source;
+	struct pipeline_config config = { .max_stacks = m->conf.max_stacks };
+	int r;
+
+	if (m->options->record_fd >= 0) {
+		const struct recording_config recording = recording_config(m);
+
+		r = recorder_new(&m->recorder, m->options->record_fd, &recording);
+		if (r < 0)
+			return fail(r, "cannot write the recording");
+		m->live = (struct live_source) { m->collect, m->symbols, m->unwind };
+		source = live_source(&m->live);
+		source = recorder_source(m->recorder, &source);
+		config.source = &source;
+		config.digest = true;
+	}
+	r = pipeline_new(&m->pipeline, &rooms, &config);
 
 	return r < 0 ? fail(r, "cannot make the pipeline") : 0;
 }
@@ -549,6 +619,11 @@ static void start_events(struct manager *m)
 	ev_signal_start(m->loop, &m->terminate);
 	ev_signal_start(m->loop, &m->interrupt);
 	ev_signal_start(m->loop, &m->hangup);
+	if (m->recorder && m->options->record_us != USEC_INFINITY) {
+		ev_now_update(m->loop); /* starting took its time */
+		ev_timer_init(&m->record_end, on_record_end, (double)m->options->record_us / USEC_PER_SEC, 0);
+		ev_timer_start(m->loop, &m->record_end);
+	}
 }
 
 static int start(struct manager *m)
@@ -572,7 +647,7 @@ static int start(struct manager *m)
 		r = open_collectors(m);
 	if (r >= 0)
 		r = open_pipeline(m);
-	if (r >= 0)
+	if (r >= 0 && !m->recorder)
 		r = open_api(m, TAKE_FD(fds.socket));
 	close_fd(fds.socket);
 	if (r < 0)
@@ -601,6 +676,7 @@ static void stop(struct manager *m)
 	m->api = api_free(m->api);
 	m->watches = watches_free(m->watches);
 	m->pipeline = pipeline_free(m->pipeline);
+	m->recorder = recorder_free(m->recorder);
 	m->unwind = unwind_free(m->unwind);
 	m->collect = collect_free(m->collect);
 	m->lines = lines_free(m->lines);
@@ -633,6 +709,20 @@ static void save(struct manager *m)
 		log_info("store saved in %s", m->options->state_dir);
 }
 
+static void finish_recording(struct manager *m)
+{
+	struct pipeline_status p;
+	uint64_t bytes;
+	int r = m->exit_error < 0 ? m->exit_error : recorder_finish(m->recorder, &bytes);
+
+	pipeline_get_status(m->pipeline, &p);
+	if (r >= 0)
+		log_info("recorded %llu ticks, %llu bytes", (unsigned long long)p.ticks, (unsigned long long)bytes);
+	else if (m->exit_error == 0)
+		log_error("cannot write the recording: %s", strerror(-r));
+	m->exit_error = r;
+}
+
 int manager_run(const struct manager_options *options)
 {
 	struct manager m = { .options = options, .arena = { .memfd = -EBADF } };
@@ -663,10 +753,12 @@ int manager_run(const struct manager_options *options)
 		sd_notify(0, "READY=1");
 		ev_run(m.loop, 0);
 		sd_notify(0, "STOPPING=1");
+		if (m.recorder)
+			finish_recording(&m);
 		stop(&m);
 		save(&m);
 	} else
 		stop(&m);
 	arena_close(&m.arena);
-	return r;
+	return r < 0 ? r : m.exit_error;
 }

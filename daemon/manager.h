@@ -12,6 +12,8 @@ struct manager_options {
 	const char *remedies_path;
 	bool foreground;
 	int log_level;           /* -1: as LogLevel= says */
+	int record_fd;           /* where all that is taken in is recorded, without a socket and without telling anybody; -EBADF: nowhere */
+	uint64_t record_us;      /* for so long; USEC_INFINITY */
 };
 
 /* Runs until SIGTERM or SIGINT. Logs what went wrong; gives 0 or negative errno. */

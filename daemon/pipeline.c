@@ -25,6 +25,8 @@ struct known {
 struct pipeline {
 	struct pipeline_rooms rooms;
 	struct pipeline_config config;
+	struct live_source live;
+	struct tick_source source;
 
 	struct idcache stacks; /* raw stack id -> struct known */
 	struct pending_table *pending;
@@ -50,12 +52,17 @@ int pipeline_new(struct pipeline **ret, const struct pipeline_rooms *rooms, cons
 		return -ENOMEM;
 	p->rooms = *rooms;
 	p->config = *config;
+	p->live = (struct live_source) { rooms->collect, rooms->symbols, rooms->unwind };
+	p->source = config->source ? *config->source : live_source(&p->live);
 	/* Twice what the kernel holds: a stack must be known here at least as long as its frames are not sent again. */
 	if ((r = idcache_init(&p->stacks, 4 * (size_t) config->max_stacks)) < 0 ||
 	    (r = pending_new(&p->pending, PENDING_MAX)) < 0 || (r = waits_new(&p->waits, config->max_stacks)) < 0 ||
 	    (r = scoring_new(&p->scoring, rooms->store, rooms->detect, rooms->incidents)) < 0)
 		return r;
 	scoring_set_own_pids(p->scoring, config->own_pids, config->n_own_pids);
+	scoring_set_digest(p->scoring, config->digest);
+	if (config->memory_bytes)
+		scoring_set_memory(p->scoring, config->memory_bytes);
 	*ret = TAKE_PTR(p);
 	return 0;
 }
@@ -106,23 +113,17 @@ static void count_loss(struct pipeline *p, const char *cause, uint64_t n)
 
 /* ---- identity ---- */
 
-/* Realtime of a moment of the boot clock. What the kernel says of starts is exact, what time it was then is not. */
-static uint64_t realtime_of_boot_ns(uint64_t boot_ns)
-{
-	return clock_realtime_us() - clock_boottime_ns() / NSEC_PER_USEC + boot_ns / NSEC_PER_USEC;
-}
-
 /* -EAGAIN: who it is will be known in a tick or two. */
 static int find_process(struct pipeline *p, const struct collect_process *process, store_ref *ret)
 {
-	const struct symbols_process_key key = { process->pid, process->exec_id, process->start_ns, process->seen_ns };
 	const struct symbols_process *known;
+	uint64_t start_us;
 	int r;
 
 	*ret = store_find_process(p->rooms.store, process->pid, process->exec_id, process->start_ns);
 	if (*ret)
 		return 0;
-	r = symbols_process(p->rooms.symbols, &key, process->cgroup_id, process->comm, process->uid, process->kernel_thread, &known);
+	r = p->source.process(p->source.userdata, process, &known, &start_us);
 	if (r < 0)
 		return r;
 	if (!known->settled)
@@ -134,7 +135,7 @@ static int find_process(struct pipeline *p, const struct collect_process *proces
 	                                    .pid = process->pid,
 	                                    .exec_id = process->exec_id,
 	                                    .start_ns = process->start_ns,
-	                                    .start_us = realtime_of_boot_ns(process->start_ns),
+	                                    .start_us = start_us,
 	                                    .uid = known->uid,
 	                                    .comm = known->comm,
 	                                    .exe = known->exe,
@@ -149,22 +150,16 @@ static int resolve_stack(struct pipeline *p, uint64_t raw_id, uint64_t *ret_stac
 {
 	struct symbols_frame frames[SYMBOLS_FRAMES_MAX];
 	struct store_frame stored[SYMBOLS_FRAMES_MAX];
-	struct collect_frames raw;
-	struct symbols_process_key key;
 	uint64_t stack_id;
-	bool is_new;
+	bool is_new, truncated;
 	size_t n;
 	int r;
 
-	r = collect_frames(p->rooms.collect, raw_id, &raw);
-	if (r < 0)
-		return r;
-	key = (struct symbols_process_key) { raw.process.pid, raw.process.exec_id, raw.process.start_ns, raw.process.seen_ns };
-	r = symbols_resolve(p->rooms.symbols, &key, raw.kernel, raw.n_kernel, raw.user, raw.n_user, frames, &n, &stack_id);
+	r = p->source.stack(p->source.userdata, raw_id, frames, &n, &stack_id, &truncated);
 	if (r < 0)
 		return r;
 	/* The same frames may be all that there are, or all that were found. */
-	if (raw.truncated)
+	if (truncated)
 		stack_id = hash64(&stack_id, sizeof(stack_id), TRUNCATED_SEED);
 	for (size_t i = 0; i < n; i++)
 		stored[i] = (struct store_frame) {
@@ -174,7 +169,7 @@ static int resolve_stack(struct pipeline *p, uint64_t raw_id, uint64_t *ret_stac
 			.kind = frames[i].kind,
 		};
 	is_new = !store_find_stack(p->rooms.store, stack_id);
-	r = store_intern_stack(p->rooms.store, stack_id, stored, n, raw.truncated, ret);
+	r = store_intern_stack(p->rooms.store, stack_id, stored, n, truncated, ret);
 	if (r < 0)
 		return r;
 	if (is_new)
@@ -564,12 +559,10 @@ int pipeline_tick(struct pipeline *p, uint64_t now_us, pipeline_anomaly_fn fn, v
 	size_t n;
 	int r;
 
-	symbols_dispatch(p->rooms.symbols);
 	scoring_look_back(p->scoring, now_us);
-	r = collect_tick(p->rooms.collect, &sink, p);
+	r = p->source.tick(p->source.userdata, &sink, p);
 	if (r < 0)
 		return r;
-	unwind_tick(p->rooms.unwind);
 	n = scoring_tick(p->scoring, &p->tick, p->lost ? (double) p->lost / (p->lost + p->samples) : 0, &anomalies);
 	for (size_t i = 0; i < n; i++)
 		if (store_add_anomaly(p->rooms.store, &anomalies[i]) >= 0)
@@ -592,6 +585,13 @@ int pipeline_tick(struct pipeline *p, uint64_t now_us, pipeline_anomaly_fn fn, v
 	p->cost_ns = clock_monotonic_ns() - began_ns;
 	p->costs_ns[p->ticks++ % COST_TICKS] = p->cost_ns;
 	return 0;
+}
+
+void pipeline_get_digest(const struct pipeline *p, struct recording_digest *ret)
+{
+	scoring_get_digest(p->scoring, &ret->series, &ret->scores);
+	ret->n_series = scoring_live_series(p->scoring);
+	ret->n_anomalies = scoring_anomalies(p->scoring);
 }
 
 void pipeline_get_status(const struct pipeline *p, struct pipeline_status *ret)

@@ -10,6 +10,8 @@
 #include "scoring.h"
 #include "store.h"
 #include "symbol.h"
+#include "recording.h"
+#include "tick_source.h"
 #include "unwind.h"
 
 struct pipeline;
@@ -28,9 +30,12 @@ struct pipeline_config {
 	uint32_t max_stacks;   /* raw stacks in the kernel map: sizes the cache of raw ids and the open waits */
 	pid_t own_pids[SCORING_OWN_PIDS_MAX]; /* stackd and its helpers: recorded, never scored */
 	size_t n_own_pids;
+	const struct tick_source *source; /* copied; NULL: the machine, through the rooms */
+	bool digest;           /* keep one of each tick */
+	uint64_t memory_bytes; /* that the machine has; 0: this one's */
 };
 
-/* The rooms are borrowed. */
+/* The rooms are borrowed. With another source than the machine only store, detect and incidents are needed. */
 int pipeline_new(struct pipeline **ret, const struct pipeline_rooms *rooms, const struct pipeline_config *config);
 struct pipeline *pipeline_free(struct pipeline *p);
 DEFINE_CLEANUP(struct pipeline *, pipeline_free)
@@ -42,6 +47,9 @@ typedef void (*pipeline_anomaly_fn)(void *userdata, const struct store_anomaly *
 
 /* One tick: drains, identifies, stores, scores, groups, tells, commits, and then gives each anomaly to fn. now_us: realtime. */
 int pipeline_tick(struct pipeline *p, uint64_t now_us, pipeline_anomaly_fn fn, void *userdata);
+
+/* What came of the last tick, when config->digest is set. */
+void pipeline_get_digest(const struct pipeline *p, struct recording_digest *ret);
 
 /* Call when collect_mappings_fd() is readable. */
 void pipeline_take_mappings(struct pipeline *p);

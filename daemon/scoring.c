@@ -43,6 +43,8 @@ struct scoring {
 	size_t n_awaited;
 	struct awaited awaited[AWAITED_MAX];
 	uint32_t live_series;
+	bool digest;
+	uint64_t series_digest, scores_digest; /* of the tick */
 	const struct store_series *scored; /* that the detector is at */
 };
 
@@ -90,7 +92,7 @@ static double evidence(void *userdata, enum metric metric, bool rises)
 	return evidence_of(s, s->scored, metric, rises);
 }
 
-static uint64_t machine_memory(void)
+uint64_t scoring_machine_memory(void)
 {
 	struct sysinfo info;
 
@@ -107,7 +109,7 @@ int scoring_new(struct scoring **ret, struct store *store, struct detect *detect
 	s->store = store;
 	s->detect = detect;
 	s->incidents = incidents;
-	s->memory_bytes = machine_memory();
+	s->memory_bytes = scoring_machine_memory();
 	r = map64_new(&s->own_series, OWN_SERIES_MAX);
 	if (r < 0)
 		return r;
@@ -330,12 +332,49 @@ static void note_awaited(struct scoring *s)
 	s->n_awaited = left;
 }
 
+/* ---- digests ---- */
+
+static void digest_series(struct scoring *s, const struct store_series *series)
+{
+	uint64_t words[METRIC_N + 3] = { series->id, series->silent_ticks, series->first_seen_us };
+
+	memcpy(words + 3, series->values, METRIC_N * sizeof(*words));
+	s->series_digest = hash64(words, sizeof(words), s->series_digest);
+}
+
+static void digest_anomalies(struct scoring *s)
+{
+	for (size_t i = 0; i < s->n_anomalies; i++) {
+		const struct store_anomaly *a = &s->anomalies[i];
+		const double scores[] = { a->score, a->p_value, a->observed, a->expected, a->load };
+		const uint64_t words[] = { a->time_us, a->since_us, a->type, a->metric, a->series_id, a->stack_id, (uint64_t)a->pid };
+
+		s->scores_digest = hash64(words, sizeof(words), hash64(scores, sizeof(scores), s->scores_digest));
+	}
+	s->scores_digest = hash64(store_global_state(s->store), detect_global_state_size(), s->scores_digest);
+}
+
+void scoring_set_digest(struct scoring *s, bool on)
+{
+	s->digest = on;
+}
+
+void scoring_get_digest(const struct scoring *s, uint64_t *ret_series, uint64_t *ret_scores)
+{
+	*ret_series = s->series_digest;
+	*ret_scores = s->scores_digest;
+}
+
+/* ---- a tick ---- */
+
 static void score(void *userdata, const struct store_series *series)
 {
 	struct scoring *s = userdata;
 	struct detect_result result;
 
 	s->live_series++;
+	if (s->digest)
+		digest_series(s, series);
 	if (is_own_series(s, series))
 		return;
 	match_awaited(s, series);
@@ -343,6 +382,8 @@ static void score(void *userdata, const struct store_series *series)
 	if (detect_series(s->detect, series->state, series->values, series->silent_ticks, &result) &&
 	    s->n_anomalies < ANOMALIES_PER_TICK_MAX)
 		note_anomaly(s, series, &result);
+	if (s->digest)
+		s->scores_digest = hash64(series->state, detect_series_state_size(), s->scores_digest);
 }
 
 size_t scoring_tick(struct scoring *s, const struct store_tick *t, double lost_fraction, struct store_anomaly **ret)
@@ -362,6 +403,7 @@ size_t scoring_tick(struct scoring *s, const struct store_tick *t, double lost_f
 	s->tick = *t;
 	s->n_anomalies = 0;
 	s->live_series = 0;
+	s->series_digest = s->scores_digest = 0;
 	detect_tick_begin(s->detect, &tick);
 	if (detect_totals(s->detect, &unit, &result))
 		await(s, unit, &result);
@@ -370,6 +412,8 @@ size_t scoring_tick(struct scoring *s, const struct store_tick *t, double lost_f
 	store_tick_visit(s->store, LIVE_TICKS, score, s);
 	note_awaited(s);
 	detect_tick_end(s->detect);
+	if (s->digest)
+		digest_anomalies(s);
 	*ret = s->anomalies;
 	return s->n_anomalies;
 }
@@ -377,4 +421,14 @@ size_t scoring_tick(struct scoring *s, const struct store_tick *t, double lost_f
 uint32_t scoring_live_series(const struct scoring *s)
 {
 	return s->live_series;
+}
+
+uint32_t scoring_anomalies(const struct scoring *s)
+{
+	return (uint32_t)s->n_anomalies;
+}
+
+void scoring_set_memory(struct scoring *s, uint64_t bytes)
+{
+	s->memory_bytes = bytes;
 }

@@ -29,3 +29,12 @@ void scoring_look_back(struct scoring *s, uint64_t now_us);
 size_t scoring_tick(struct scoring *s, const struct store_tick *tick, double lost_fraction, struct store_anomaly **ret);
 /* In the last tick. */
 uint32_t scoring_live_series(const struct scoring *s);
+uint32_t scoring_anomalies(const struct scoring *s);
+
+/* Bytes of memory that the machine has: of this one, which is taken unless another is said. */
+uint64_t scoring_machine_memory(void);
+void scoring_set_memory(struct scoring *s, uint64_t bytes);
+/* Hashes of the last tick: over the live series and their values, and over the detector's state of each and what is told. They cost reading
+ * all of it, so they are made when it is asked for. */
+void scoring_set_digest(struct scoring *s, bool on);
+void scoring_get_digest(const struct scoring *s, uint64_t *ret_series, uint64_t *ret_scores);

@@ -182,7 +182,7 @@ int alert_incident(struct alert *a, uint64_t now_us, const struct alert_incident
 	_cleanup_(record_clear) struct record r = { 0 };
 	_cleanup_free_ char *message = NULL;
 
-	if (!admit(a, KIND_INCIDENT, now_us))
+	if (!a || !admit(a, KIND_INCIDENT, now_us))
 		return 0;
 	message = record_incident_message(i);
 	record_add(&r, "MESSAGE", message);
@@ -211,7 +211,7 @@ int alert_gate(struct alert *a, uint64_t now_us, bool open, double load, const c
 	_cleanup_(record_clear) struct record r = { 0 };
 	_cleanup_free_ char *message = NULL;
 
-	if (!admit(a, KIND_GATE, now_us))
+	if (!a || !admit(a, KIND_GATE, now_us))
 		return 0;
 	if (asprintf(&message, "gate %s (%s), %.2f runnable tasks per CPU", open ? "opened" : "closed", cause,
 		     load) < 0)
@@ -228,6 +228,6 @@ int alert_gate(struct alert *a, uint64_t now_us, bool open, double load, const c
 
 void alert_tick(struct alert *a, uint64_t now_us)
 {
-	for (enum kind kind = 0; kind < KIND_N; kind++)
+	for (enum kind kind = 0; a && kind < KIND_N; kind++)
 		roll(a, kind, now_us);
 }

@@ -52,6 +52,8 @@ struct alert *alert_free(struct alert *a);
 DEFINE_CLEANUP(struct alert *, alert_free)
 void alert_reconfigure(struct alert *a, const struct alert_config *config);
 
+/* Each takes NULL for a: nobody is told. */
+
 /* Tells the journal. Beyond the rate it only counts; the count is told in one record when the interval is over. */
 int alert_incident(struct alert *a, uint64_t now_us, const struct alert_incident *incident);
 int alert_gate(struct alert *a, uint64_t now_us, bool open, double load, const char *cause);

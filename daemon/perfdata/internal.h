@@ -6,7 +6,7 @@
 #include "order.h"
 #include "packed.h"
 #include "record.h"
-#include "sched.h"
+#include "scheduler.h"
 #include "source.h"
 
 struct perfdata {

@@ -9,6 +9,7 @@
 #include "perf_file.h"
 #include "perf_text.h"
 #include "perfdata.h"
+#include "recorded.h"
 #include "report.h"
 
 #define LINE_SIZE_MAX (256U << 10) /* of a folded stack; frames beyond are left out */
@@ -19,7 +20,7 @@
 
 struct options {
 	const char *path;
-	bool folded, report;
+	bool folded, report, verify;
 	double false_alarms_per_day;
 	struct stack_options stack;
 };
@@ -28,12 +29,13 @@ static void help(void)
 {
 	puts("stackd replay [OPTIONS...] FILE\n"
 	     "\n"
-	     "Reads what perf has recorded: a file of perf record, the text of perf script, or folded\n"
-	     "stacks. Needs no daemon. - is the standard input.\n"
+	     "Reads what stackd record or perf has recorded: a file of theirs, the text of perf script,\n"
+	     "or folded stacks. Needs no daemon. - is the standard input.\n"
 	     "\n"
 	     "  -h --help              Show this help\n"
 	     "     --folded            Print folded stacks: comm;outermost;...;innermost samples\n"
 	     "     --report            Print what stackd would have told: anomalies and incidents\n"
+	     "     --verify            Of stackd record: compare series and scores with those it computed\n"
 	     "     --event=NAME        Of samples of this event; else of the event that comes first,\n"
 	     "                         of a report all\n"
 	     "     --metric=METRIC     Add up a metric instead: on-cpu, blocked, runnable, off-cpu (ns;\n"
@@ -47,7 +49,7 @@ static bool is_wait(enum metric m)
 	return m == METRIC_BLOCKED || m == METRIC_RUNNABLE || m == METRIC_OFF_CPU;
 }
 
-static bool is_of_recordings(enum metric m)
+static bool is_of_perf(enum metric m)
 {
 	return m == METRIC_ON_CPU || m == METRIC_FAULTS_MINOR || m == METRIC_FAULTS_MAJOR || is_wait(m);
 }
@@ -55,11 +57,12 @@ static bool is_of_recordings(enum metric m)
 /* 1: go on; 0: done; negative: wrong usage, and said so. */
 static int parse_arguments(int argc, char *argv[], struct options *ret)
 {
-	enum { FOLDED = 256, REPORT, EVENT, METRIC, PERIODS, ALARMS };
+	enum { FOLDED = 256, REPORT, VERIFY, EVENT, METRIC, PERIODS, ALARMS };
 	static const struct option options[] = {
 		{ "help", no_argument, NULL, 'h' },
 		{ "folded", no_argument, NULL, FOLDED },
 		{ "report", no_argument, NULL, REPORT },
+		{ "verify", no_argument, NULL, VERIFY },
 		{ "event", required_argument, NULL, EVENT },
 		{ "metric", required_argument, NULL, METRIC },
 		{ "periods", no_argument, NULL, PERIODS },
@@ -79,12 +82,15 @@ static int parse_arguments(int argc, char *argv[], struct options *ret)
 		case REPORT:
 			ret->report = true;
 			break;
+		case VERIFY:
+			ret->verify = true;
+			break;
 		case EVENT:
 			ret->stack.event = optarg;
 			break;
 		case METRIC:
-			if (metric_from_string(optarg, &ret->stack.metric) < 0 || !is_of_recordings(ret->stack.metric)) {
-				log_error("--metric=%s: not one of on-cpu, blocked, runnable, off-cpu, faults-minor, faults-major", optarg);
+			if (metric_from_string(optarg, &ret->stack.metric) < 0) {
+				log_error("--metric=%s: no such metric, such as on-cpu, blocked, runnable, off-cpu, faults-minor", optarg);
 				return -EINVAL;
 			}
 			break;
@@ -105,8 +111,8 @@ static int parse_arguments(int argc, char *argv[], struct options *ret)
 		log_error("replay takes one FILE; try stackd replay --help");
 		return -EINVAL;
 	}
-	if (ret->folded == ret->report) {
-		log_error("replay prints either --folded stacks or a --report");
+	if (ret->folded + ret->report + ret->verify != 1) {
+		log_error("replay prints either --folded stacks or a --report, or does --verify a recording");
 		return -EINVAL;
 	}
 	if (ret->stack.metric != METRIC_ALL_N && (ret->report || ret->stack.periods)) {
@@ -224,18 +230,79 @@ static void tell_error(const char *path, int r, const struct stack_error *error)
 		log_error("%s: at byte %llu: %s", path, (unsigned long long)error->place, error->what);
 }
 
-static int replay_folded(const struct options *options)
+/* ---- what stackd record writes ---- */
+
+static int tell_differences(const struct options *options, const struct recorded *recorded)
+{
+	struct recorded_status s;
+
+	recorded_get_status(recorded, &s);
+	if (s.unanswered > 0)
+		log_warning("%llu questions are not answered by the recording, since they were not asked then: it is of another version",
+			    (unsigned long long)s.unanswered);
+	if (s.series_differ + s.scores_differ > 0)
+		log_warning("of %llu ticks the series of %llu and the scores of %llu differ from those recorded, first at %.6f",
+			    (unsigned long long)s.ticks, (unsigned long long)s.series_differ, (unsigned long long)s.scores_differ,
+			    (double)s.first_us / (double)USEC_PER_SEC);
+	else if (options->verify)
+		printf("%llu ticks: the same series and scores\n", (unsigned long long)s.ticks);
+	return options->verify && s.series_differ + s.scores_differ > 0 ? -EILSEQ : 0;
+}
+
+static int write_folded_metric(struct recorded *recorded, enum metric metric)
+{
+	_cleanup_(folded_freep) struct folded *folded = NULL;
+	int r = folded_new(&folded);
+
+	if (r >= 0)
+		r = recorded_fold(recorded, metric == METRIC_ALL_N ? METRIC_ON_CPU : metric, folded);
+	return r < 0 ? r : folded_write(folded, stdout);
+}
+
+static int replay_recorded(struct source *source, const struct options *options)
+{
+	const struct recorded_options recorded_options = { .false_alarms_per_day = options->false_alarms_per_day };
+	_cleanup_(recorded_freep) struct recorded *recorded = NULL;
+	struct recording_error error = {};
+	int r, w = 0;
+
+	if (options->stack.event || options->stack.periods) {
+		log_error("%s: what stackd record writes has metrics, no events: --metric=METRIC chooses", options->path);
+		return -EINVAL;
+	}
+	r = recorded_new(&recorded, source, &recorded_options, &error);
+	if (r >= 0) {
+		r = recorded_run(recorded, &error);
+		if (options->report)
+			w = recorded_write_report(recorded, stdout);
+		else if (options->folded)
+			w = write_folded_metric(recorded, options->stack.metric);
+	}
+	if (w < 0)
+		log_error("can't write: %s", strerror(-w));
+	if (r == -EBADMSG)
+		log_error("%s: at byte %llu: %s", options->path, (unsigned long long)error.offset, error.what);
+	else if (r < 0)
+		log_error("%s: %s", options->path, strerror(-r));
+	if (recorded) {
+		int differs = tell_differences(options, recorded);
+
+		r = r < 0 ? r : differs;
+	}
+	return r < 0 ? r : w;
+}
+
+/* ---- what perf writes ---- */
+
+static int replay_folded(struct source *source, const struct options *options)
 {
 	_cleanup_(free_foldingp) struct folding *f = calloc(1, sizeof(*f));
-	_cleanup_(source_closep) struct source *source = NULL;
 	struct stack_error error = {};
 	int r, w;
 
 	if (!f)
 		return -ENOMEM;
-	r = source_open(&source, options->path);
-	if (r >= 0)
-		r = folded_new(&f->folded);
+	r = folded_new(&f->folded);
 	if (r >= 0) {
 		r = read_stacks(source, &options->stack, fold, f, &error);
 		w = folded_write(f->folded, stdout);
@@ -253,17 +320,16 @@ static int replay_folded(const struct options *options)
 	return r;
 }
 
-static int replay_report(const struct options *options)
+static int replay_report(struct source *source, const struct options *options)
 {
-	const struct report_config config = { .false_alarms_per_day = options->false_alarms_per_day };
+	const struct report_config config = {
+		.false_alarms_per_day = options->false_alarms_per_day > 0 ? options->false_alarms_per_day : FALSE_ALARMS_DEFAULT,
+	};
 	_cleanup_(report_freep) struct report *report = NULL;
-	_cleanup_(source_closep) struct source *source = NULL;
 	struct stack_error error = {};
 	int r, w;
 
-	r = source_open(&source, options->path);
-	if (r >= 0)
-		r = report_new(&report, &config);
+	r = report_new(&report, &config);
 	if (r >= 0)
 		r = read_stacks(source, &options->stack, report_add, report, &error);
 	if (r == -E2BIG)
@@ -278,13 +344,33 @@ static int replay_report(const struct options *options)
 	return r < 0 ? r : w;
 }
 
+static int replay(const struct options *options)
+{
+	_cleanup_(source_closep) struct source *source = NULL;
+	ssize_t n;
+	int r = source_open(&source, options->path);
+
+	if (r < 0) {
+		log_error("%s: %s", options->path, strerror(-r));
+		return r;
+	}
+	n = source_need(source, MAGIC_SIZE);
+	if (n == MAGIC_SIZE && recording_is_magic(source_at(source)))
+		return replay_recorded(source, options);
+	if (options->verify || (options->stack.metric != METRIC_ALL_N && !is_of_perf(options->stack.metric))) {
+		log_error("%s: %s is for what stackd record writes", options->path, options->verify ? "--verify" : "this metric");
+		return -EINVAL;
+	}
+	return options->report ? replay_report(source, options) : replay_folded(source, options);
+}
+
 int replay_main(int argc, char *argv[])
 {
-	struct options options = { .false_alarms_per_day = FALSE_ALARMS_DEFAULT, .stack.metric = METRIC_ALL_N };
+	struct options options = { .stack.metric = METRIC_ALL_N };
 	int r;
 
 	r = parse_arguments(argc, argv, &options);
 	if (r > 0)
-		r = options.report ? replay_report(&options) : replay_folded(&options);
+		r = replay(&options);
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The pipeline between a scripted kernel (collect, symbol), a scripted detector, and the real store. */
 #include "balance.c"
+#include "live_source.c"
 #include "pipeline.c"
 #include "scoring.c"
 #include "open_waits.c"
@@ -134,6 +135,16 @@ void symbols_mapping_event(struct symbols *s _unused_, const struct symbols_mapp
 }
 
 int symbols_dispatch(struct symbols *s _unused_)
+{
+	return 0;
+}
+
+size_t detect_series_state_size(void)
+{
+	return 0;
+}
+
+size_t detect_global_state_size(void)
 {
 	return 0;
 }

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "bpf_names.h"
-#include "../../daemon/perfdata/sched.h"
+#include "../../daemon/perfdata/scheduler.h"
 #include "switches.h"
 
 struct told {

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """stackd replay on recordings that are made here: text as perf script prints it, of a quarter of an hour of two programs."""
+import os
 import random
 import subprocess
 import sys
 
 STACKD = sys.argv[1]
+RECORDINGS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "recordings")
 HZ = 99
 BEGIN = 4794  # s of the recording's clock
 TROUBLE = 840  # s later
@@ -112,6 +114,28 @@ def test_names_that_are_missing():
     frames += "\tffffffff81000000 [unknown] ([kernel.kallsyms])\n"
     done = replay("--folded", text=head + frames)
     assert done.stdout == "x;[kernel];[unknown];[b];f(int);[libc.so.6] 1\n", done
+
+
+def test_a_kept_recording():
+    """test_recorder wrote it: of a scripted machine, in which a program begins to spin. What is told of it changes with the detector only."""
+    kept = os.path.join(RECORDINGS, "spin.stackrec")
+    with open(os.path.join(RECORDINGS, "spin.report")) as file:
+        expected = file.read()
+    for argument, path in (("--report", kept), ("--verify", kept)):
+        done = subprocess.run([STACKD, "replay", argument, path], capture_output=True, text=True, timeout=100)
+        assert done.returncode == 0, done
+        if argument == "--report":
+            assert done.stdout == expected, done.stdout
+        else:
+            assert "240 ticks" in done.stdout, done
+    done = subprocess.run([STACKD, "replay", "--folded", "--metric=on-cpu", kept], capture_output=True, text=True, timeout=100)
+    spin = [int(line.rsplit(" ", 1)[1]) for line in done.stdout.splitlines() if "retry_forever" in line]
+    assert len(spin) == 1 and abs(spin[0] - 40 * 1.8e9) < 1e9, spin
+    for arguments, says in (["--folded", "--event=x"], "no events"), (["--folded", "--periods"], "no events"):
+        done = subprocess.run([STACKD, "replay", *arguments, kept], capture_output=True, text=True, timeout=100)
+        assert done.returncode == 1 and says in done.stderr, done
+    done = replay("--verify", text="web;main 12\n")
+    assert done.returncode == 1 and "stackd record" in done.stderr, done
 
 
 def test_wrong_usage():

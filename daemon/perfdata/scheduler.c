@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "sched.h"
+#include "scheduler.h"
 
 #define FIELD_OFFSET_MAX 4096
 
