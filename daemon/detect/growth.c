@@ -126,7 +126,7 @@ float growth_rate(const struct growth *g, uint32_t tick)
 		const struct growth_row *row = &g->rows[i];
 
 		if (row->blocks >= GOES_ON_BLOCKS)
-			return (float)(row->before - row->from) / (float)MAX(tick - row->begun, 1u);
+			return (float)(row->before - row->from) / (float)MAX(tick - tick % block_ticks[i] - row->begun, 1u);
 	}
 	return 0;
 }

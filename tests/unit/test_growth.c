@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "detect.h"
+#include "growth.h"
+
+#define MIB (1LL << 20)
+#define LITTLE (4 * MIB)
+#define T0 1700000000000000ULL
+
+/* ---- one level ---- */
+
+struct level {
+	struct growth g;
+	uint32_t tick, tests;
+	int64_t told;
+	unsigned news;
+	struct growth_news first; /* since forget() */
+	uint32_t first_tick;
+};
+
+static void forget(struct level *l)
+{
+	l->news = 0;
+	l->first = (struct growth_news){ 0 };
+}
+
+static void set(struct level *l, double bytes)
+{
+	struct growth_news news;
+	int64_t now = (int64_t)bytes;
+
+	growth_move(&l->g, now - l->told);
+	l->told = now;
+	if (growth_tick(&l->g, ++l->tick, LITTLE, &news, &l->tests) && l->news++ == 0) {
+		l->first = news;
+		l->first_tick = l->tick;
+	}
+}
+
+static void hold(struct level *l, double bytes, unsigned ticks)
+{
+	while (ticks-- > 0)
+		set(l, bytes);
+}
+
+static void test_steady_growth_is_news(void **state)
+{
+	struct level l = { 0 };
+	uint32_t from;
+
+	(void)state;
+	hold(&l, 100 * MIB, 1000);
+	assert_int_equal(l.news, 0);
+	from = l.tick;
+	for (unsigned i = 0; i < 400; i++)
+		set(&l, 100 * MIB + 0.5 * MIB * i);
+	assert_true(l.news > 0);
+	/* sixteen blocks after the one in which it began */
+	assert_true(l.first_tick - from <= 18 * 16);
+	assert_true(l.first.s > 10);
+	assert_true(fabs((double)l.first.rate / (0.5 * MIB) - 1) < 0.1);
+	assert_true(l.first.begun >= from - 16 && l.first.begun <= from + 32);
+	/* Each time it is half an octave more, so it is seldom. */
+	assert_true(l.news < 8);
+	assert_true(growth_rate(&l.g, l.tick) > 0.4 * MIB);
+	hold(&l, 300 * MIB, 6 * 256);
+	assert_true(growth_rate(&l.g, l.tick) == 0);
+}
+
+static void test_little_growth_is_little_news(void **state)
+{
+	struct level l = { 0 };
+
+	(void)state;
+	hold(&l, 100 * MIB, 5000);
+	for (unsigned i = 0; i < 3600; i++)
+		set(&l, 100 * MIB + 1024.0 * i);
+	assert_true(l.first.s < 2);
+}
+
+static void test_full_cache_is_known(void **state)
+{
+	struct level l = { 0 };
+
+	(void)state;
+	for (unsigned i = 0; i < 2000; i++)
+		set(&l, 10 * MIB + 0.2 * MIB * i);
+	hold(&l, 410 * MIB, 2000);
+	/* The program is restarted, and fills its cache again, more slowly. */
+	hold(&l, 0, 100);
+	forget(&l);
+	for (unsigned i = 0; i < 3900; i++)
+		set(&l, 10 * MIB + 0.1 * MIB * i);
+	hold(&l, 400 * MIB, 1000);
+	assert_int_equal(l.news, 0);
+	/* What goes on beyond that is news. */
+	for (unsigned i = 0; i < 3000; i++)
+		set(&l, 400 * MIB + 0.5 * MIB * i);
+	assert_true(l.news > 0);
+}
+
+static void test_what_slows_down_fills_itself(void **state)
+{
+	struct level l = { 0 };
+
+	(void)state;
+	hold(&l, 10 * MIB, 100);
+	for (unsigned i = 0; i < 5000; i++)
+		set(&l, 10 * MIB + 500 * MIB * (1 - exp(-(double)i / 100)));
+	assert_int_equal(l.news, 0);
+}
+
+/* A garbage collector's, in front of a leak that is small beside it. */
+static void test_leak_below_a_sawtooth(void **state)
+{
+	struct level l = { 0 };
+
+	(void)state;
+	for (unsigned i = 0; i < 20000; i++)
+		set(&l, 200 * MIB + 300 * MIB * (i % 47) / 47.0);
+	assert_true(l.first.s < 3);
+	forget(&l);
+	for (unsigned i = 0; i < 8000; i++)
+		set(&l, 200 * MIB + 300 * MIB * (i % 47) / 47.0 + 0.1 * MIB * i);
+	assert_true(l.news > 0 && l.first.s > 0);
+	assert_true(fabs((double)l.first.rate / (0.1 * MIB) - 1) < 0.2);
+}
+
+static void test_aimless_wandering_is_no_news(void **state)
+{
+	struct level l = { 0 };
+	uint64_t random = 42;
+	double level = 1024 * MIB, most = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < 200000; i++) {
+		random = random * 6364136223846793005ULL + 1442695040888963407ULL;
+		level = fmax(level + MIB * ((double)(random >> 33) / (1u << 30) - 1), 0);
+		set(&l, level);
+		most = fmax(most, (double)l.first.s);
+		forget(&l);
+	}
+	/* a steady leak of one of its steps a tick has 300 after a day */
+	assert_true(most < 40);
+}
+
+static void test_what_cant_be_is_not_taken(void **state)
+{
+	struct level l = { 0 };
+	struct growth g;
+
+	(void)state;
+	growth_move(&l.g, INT64_MAX);
+	growth_move(&l.g, INT64_MAX);
+	growth_move(&l.g, INT64_MIN);
+	growth_move(&l.g, INT64_MIN);
+	hold(&l, 1, 100);
+	assert_true(growth_valid(&l.g, l.tick));
+	assert_false(growth_valid(&l.g, 0));
+	g = l.g;
+	g.rows[1].news = NAN;
+	assert_false(growth_valid(&g, l.tick));
+	g = l.g;
+	g.rows[2].least = INT64_MIN;
+	assert_false(growth_valid(&g, l.tick));
+	g = l.g;
+	g.rows[0].halved = l.tick + 1;
+	assert_false(growth_valid(&g, l.tick));
+}
+
+/* ---- in the detector: units, the budget ---- */
+
+struct units {
+	struct detect *d;
+	void *global;
+	uint64_t tick, alarms, key;
+	struct detect_result told;
+};
+
+static int setup(void **state)
+{
+	struct units *u = calloc(1, sizeof(*u));
+
+	u->global = calloc(1, detect_global_state_size());
+	assert_int_equal(detect_new(&u->d, &(struct detect_config){ .false_alarms_per_day = 1 }, u->global), 0);
+	*state = u;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct units *u = *state;
+
+	detect_free(u->d);
+	free(u->global);
+	free(u);
+	return 0;
+}
+
+static void reopen(struct units *u)
+{
+	u->d = detect_free(u->d);
+	assert_int_equal(detect_new(&u->d, &(struct detect_config){ .false_alarms_per_day = 1 }, u->global), 0);
+}
+
+/* Twenty units; unit 7 has so much more in each tick. */
+static void live(struct units *u, unsigned ticks, int64_t leak)
+{
+	struct detect_tick tick = { .duration_ns = NSEC_PER_SEC, .online_cpus = 4, .memory_bytes = 16ULL << 30 };
+	struct detect_result result;
+	uint64_t key;
+
+	while (ticks-- > 0) {
+		tick.time_us = T0 + ++u->tick * USEC_PER_SEC;
+		for (uint64_t k = 1; k <= 20; k++)
+			assert_int_equal(detect_add_memory(u->d, k, u->tick % 2 ? 4096 * (int64_t)k : -4096 * (int64_t)k), 0);
+		assert_int_equal(detect_add_memory(u->d, 7, leak), 0);
+		detect_tick_begin(u->d, &tick);
+		detect_totals(u->d, &key, &result);
+		if (detect_growth(u->d, &key, &result)) {
+			u->alarms++;
+			u->key = key;
+			u->told = result;
+		}
+		detect_tick_end(u->d);
+	}
+}
+
+static void test_growing_unit_is_told_once(void **state)
+{
+	struct units *u = *state;
+	uint64_t from;
+
+	live(u, 7200, 0);
+	assert_int_equal(u->alarms, 0);
+	assert_true(detect_growth_rate(u->d, 7) == 0);
+	from = u->tick;
+	live(u, 320, 800 << 10);
+	assert_int_equal(u->alarms, 1);
+	assert_int_equal(u->key, 7);
+	assert_int_equal(u->told.type, DETECT_SLOW_GROWTH);
+	assert_int_equal(u->told.metric, METRIC_RSS);
+	assert_true(fabs(u->told.observed / (800 << 10) - 1) < 0.1);
+	assert_true(u->told.since_us >= T0 + (from - 16) * USEC_PER_SEC && u->told.since_us <= T0 + (from + 40) * USEC_PER_SEC);
+	/* It goes on for hours: the same trouble. */
+	live(u, 7200, 800 << 10);
+	assert_int_equal(u->alarms, 1);
+	assert_true(fabs(detect_growth_rate(u->d, 7) / (800 << 10) - 1) < 0.1);
+	assert_true(detect_growth_rate(u->d, 8) == 0 && detect_growth_rate(u->d, 999) == 0);
+}
+
+/* The daemon is restarted: the level comes anew, and is no growth; what goes on is as it was until it is known again. */
+static void test_restart_is_no_growth(void **state)
+{
+	struct units *u = *state;
+
+	live(u, 7200, 0);
+	reopen(u);
+	live(u, 1, 2048 * MIB);
+	live(u, 4000, 0);
+	assert_int_equal(u->alarms, 0);
+	live(u, 400, 800 << 10);
+	assert_int_equal(u->alarms, 1);
+	reopen(u);
+	live(u, 1, 2048 * MIB);
+	assert_true(detect_growth_rate(u->d, 7) > 0);
+	live(u, 200, 0);
+	assert_true(detect_growth_rate(u->d, 7) == 0);
+}
+
+static void test_units_are_bounded(void **state)
+{
+	struct units *u = *state;
+	unsigned refused = 0;
+
+	for (uint64_t k = 1; k <= 1000; k++)
+		refused += detect_add_memory(u->d, k, 4096) == -ENOSPC;
+	assert_true(refused > 0);
+	live(u, 10, 0);
+	assert_int_equal(detect_add_memory(u->d, 5000, INT64_MAX), 0);
+	assert_int_equal(detect_add_memory(u->d, 5000, INT64_MAX), 0);
+	live(u, 10, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_steady_growth_is_news),
+		cmocka_unit_test(test_little_growth_is_little_news),
+		cmocka_unit_test(test_full_cache_is_known),
+		cmocka_unit_test(test_what_slows_down_fills_itself),
+		cmocka_unit_test(test_leak_below_a_sawtooth),
+		cmocka_unit_test(test_aimless_wandering_is_no_news),
+		cmocka_unit_test(test_what_cant_be_is_not_taken),
+		cmocka_unit_test_setup_teardown(test_growing_unit_is_told_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_restart_is_no_growth, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_units_are_bounded, setup, teardown),
+	};
+
+	return cmocka_run_group_tests_name("growth", tests, NULL, NULL);
+}
