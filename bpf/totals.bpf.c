@@ -107,15 +107,14 @@ static __always_inline u64 advance(u64 *last, u64 now)
 	return now - before;
 }
 
-/* Without what CPUs have not added yet: some dozen pages each. */
-static __always_inline s64 pages_of(struct mm_struct *mm, u32 kind)
-{
-	struct mm_struct___before_6_2 *old = (void *)mm;
-
-	if (bpf_core_field_exists(old->rss_stat.count))
-		return BPF_CORE_READ(old, rss_stat.count[kind].counter);
-	return BPF_CORE_READ(mm, rss_stat[kind].count);
-}
+/* Without what CPUs have not added yet: some dozen pages each. A macro, since the place of an element is found at load time only where its
+ * number is a constant to the compiler. */
+#define pages_of(mm, kind)                                                                                                    \
+	({                                                                                                                    \
+		struct mm_struct___before_6_2 *old_ = (void *)(mm);                                                           \
+		bpf_core_field_exists(old_->rss_stat.count) ? (s64)BPF_CORE_READ(old_, rss_stat.count[kind].counter)          \
+		                                            : BPF_CORE_READ(mm, rss_stat[kind].count);                        \
+	})
 
 /* How many pages the process has more than was told. */
 static __always_inline void memory_read(struct task_struct *task, const struct task_state *state, struct stackd_thread *line)

@@ -15,6 +15,7 @@
 #include "arena.h"
 #include "conf.h"
 #include "helper.h"
+#include "leaks.h"
 #include "lines.h"
 #include "listen.h"
 #include "pipeline.h"
@@ -53,6 +54,7 @@ struct manager {
 	struct live_source live;
 	struct recorder *recorder; /* NULL: nothing is recorded */
 	struct watches *watches;
+	struct leaks *leaks;
 	struct api *api;
 
 	struct ev_loop *loop;
@@ -275,6 +277,7 @@ static void on_tick(struct ev_loop *loop _unused_, ev_timer *w, int events _unus
 	if (m->recorder)
 		end_recorded_tick(m);
 	watches_tick(m->watches);
+	leaks_tick(m->leaks, clock_realtime_us());
 	lines_rest(m->lines);
 	if (m->api)
 		api_lines_arrived(m->api);
@@ -375,6 +378,13 @@ static const struct api_memory_watch *memory_watch_at(void *userdata, size_t i)
 	struct manager *m = userdata;
 
 	return watches_at(m->watches, i);
+}
+
+static size_t list_leaks(void *userdata, pid_t pid, struct api_leak *ret, size_t max, struct api_leaks *ret_all)
+{
+	struct manager *m = userdata;
+
+	return leaks_list(m->leaks, pid, ret, max, ret_all);
 }
 
 static void on_watches_changed(void *userdata)
@@ -561,7 +571,10 @@ static int open_pipeline(struct manager *m)
 	}
 	r = pipeline_new(&m->pipeline, &rooms, &config);
 
-	return r < 0 ? fail(r, "cannot make the pipeline") : 0;
+	if (r < 0)
+		return fail(r, "cannot make the pipeline");
+	r = leaks_new(&m->leaks, m->collect, m->pipeline, m->watches);
+	return r < 0 ? fail(r, "cannot keep lists of what heaps hold") : 0;
 }
 
 static int open_api(struct manager *m, int socket_fd)
@@ -570,7 +583,7 @@ static int open_api(struct manager *m, int socket_fd)
 		m->collect, m->store, m->symbols, m->detect, m->alert, m->unwind, incidents_clusters(m->incidents), m->lines,
 	};
 	const struct api_actions actions = { .status = fill_status, .gate_set = set_gate, .remedies = get_remedies, .variants = find_variants,
-	                                     .memory_watch = watch_memory, .memory_unwatch = unwatch_memory, .memory_watch_at = memory_watch_at,
+	                                     .memory_watch = watch_memory, .memory_unwatch = unwatch_memory, .memory_watch_at = memory_watch_at, .leaks = list_leaks,
 	                                     .userdata = m };
 	struct api_config config = api_config(&m->conf);
 	int r;
@@ -674,6 +687,7 @@ static int start(struct manager *m)
 static void stop(struct manager *m)
 {
 	m->api = api_free(m->api);
+	m->leaks = leaks_free(m->leaks);
 	m->watches = watches_free(m->watches);
 	m->pipeline = pipeline_free(m->pipeline);
 	m->recorder = recorder_free(m->recorder);

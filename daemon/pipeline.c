@@ -299,6 +299,13 @@ static void account_or_put_off(struct pipeline *p, uint64_t raw_id, const struct
 		put_off(p, raw_id, false, process, values, threads);
 }
 
+int pipeline_stack_id(struct pipeline *p, uint64_t raw_id, uint64_t *ret)
+{
+	store_ref stack_ref;
+
+	return find_stack(p, raw_id, NULL, ret, &stack_ref);
+}
+
 static int account_total(struct pipeline *p, const struct collect_process *process, const uint64_t *values)
 {
 	store_ref process_ref;

@@ -58,6 +58,9 @@ void pipeline_take_mappings(struct pipeline *p);
  * worked off at the parser's pace and not at the ticks'. */
 void pipeline_names_arrived(struct pipeline *p);
 
+/* The store's id of a raw stack. -EAGAIN: its names are not known yet. */
+int pipeline_stack_id(struct pipeline *p, uint64_t raw_id, uint64_t *ret);
+
 /* One way in which a stack was met: a raw stack, whose addresses collect_frames() gives as long as the kernel map has them. */
 struct pipeline_addresses {
 	uint64_t raw_id;

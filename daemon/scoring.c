@@ -56,10 +56,10 @@ static bool is_own_pid(const struct scoring *s, pid_t pid)
 	return false;
 }
 
-/* Whatever else has its own account: a container without a unit, a kernel thread. Never 0. */
+/* Whatever else has its own account: a container without a unit, a program that nothing tells apart, kernel threads. Never 0. */
 static uint64_t key_of(const char *unit, const char *cgroup, const char *exe)
 {
-	return MAX(hash64_string(unit[0] ? unit : cgroup[0] ? cgroup : exe, UNIT_SEED), 1u);
+	return MAX(hash64_string(unit[0] ? unit : cgroup[0] && !streq(cgroup, "/") ? cgroup : exe, UNIT_SEED), 1u);
 }
 
 static uint64_t unit_key(const struct store_process *process)

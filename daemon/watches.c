@@ -28,7 +28,6 @@ struct object {
 
 struct watch {
 	struct api_memory_watch shown;
-	uint32_t heap;         /* of the collectors; 0: not begun */
 	int pidfd;
 	struct object *objects; /* while it begins */
 	size_t n_objects, asked, answered;
@@ -72,9 +71,9 @@ static void drop_objects(struct watch *i)
 
 static void let_go(struct watches *w, struct watch *i)
 {
-	if (i->heap)
-		collect_heap_end(w->collect, i->heap);
-	i->heap = 0;
+	if (i->shown.heap)
+		collect_heap_end(w->collect, i->shown.heap);
+	i->shown.heap = 0;
 	i->pidfd = close_fd(i->pidfd);
 	drop_objects(i);
 }
@@ -206,7 +205,7 @@ static bool attach(struct watches *w, struct watch *i, const struct object *o)
 	int r;
 
 	object_path(path, sizeof(path), i->shown.pid, o);
-	r = collect_heap_attach(w->collect, i->heap, path, o->functions, o->n_functions);
+	r = collect_heap_attach(w->collect, i->shown.heap, path, o->functions, o->n_functions);
 	if (r >= 0)
 		i->shown.functions += (uint32_t)o->n_functions;
 	else if (r == -E2BIG)
@@ -249,7 +248,7 @@ static bool can_be_walked(struct watches *w, const struct watch *i)
 	struct symbols_process_key key;
 	struct collect_process p;
 
-	if (!collect_heap_process(w->collect, i->heap, &p))
+	if (!collect_heap_process(w->collect, i->shown.heap, &p))
 		return false;
 	key = (struct symbols_process_key){ .pid = p.pid, .exec_id = p.exec_id, .start_ns = p.start_ns };
 	if (unwind_is_ready(w->unwind, &key))
@@ -363,7 +362,7 @@ int watches_begin(struct watches *w, pid_t pid, uint64_t until_us, uint32_t by_u
 		collect_heap_end(w->collect, heap);
 		return -ENOSPC;
 	}
-	i->heap = heap;
+	i->shown.heap = heap;
 	i->shown.pid = pid;
 	i->shown.until_us = until_us;
 	i->shown.state = API_MEMORY_BEGINS;
@@ -439,7 +438,7 @@ void watches_tick(struct watches *w)
 			continue;
 		if (is_gone(i))
 			end(w, i, "the process ended");
-		else if (collect_heap_executed(w->collect, i->heap))
+		else if (collect_heap_executed(w->collect, i->shown.heap))
 			end(w, i, "the process executed another program");
 		else if (now >= i->shown.until_us)
 			end(w, i, "its time is over");

@@ -60,6 +60,7 @@ enum api_memory_state { API_MEMORY_BEGINS, API_MEMORY_WATCHED, API_MEMORY_ENDED 
 /* A process whose heap somebody asked to watch. */
 struct api_memory_watch {
 	uint32_t id;
+	uint32_t heap;               /* the collectors' id; 0: not begun, or over */
 	pid_t pid;
 	char comm[16];
 	enum api_memory_state state;
@@ -67,6 +68,26 @@ struct api_memory_watch {
 	uint64_t ended_us;
 	uint32_t functions;          /* of its allocators, that are seen */
 	char reason[256];            /* why it has ended, or never begun */
+};
+
+/* What a stack of a watched process has allocated and not freed. */
+struct api_leak {
+	uint32_t watch; /* api_memory_watch.id */
+	pid_t pid;
+	char comm[16];
+	uint64_t stack_id;
+	uint32_t blocks; /* that were sampled */
+	int64_t bytes;   /* that they stand for */
+	int64_t older[COLLECT_HEAP_AGES]; /* of these, than a minute, ten minutes, an hour */
+	bool measured;   /* for long enough that what follows says something */
+	bool grows;
+	double per_minute; /* bytes, over the last two or three minutes */
+};
+
+struct api_leaks {
+	uint64_t counted_us;         /* realtime; 0: not yet */
+	int64_t bytes;               /* of all stacks of all watched processes */
+	int64_t unnamed, left_out;   /* of these: whose names are not known yet; that there was no room for */
 };
 
 struct api_actions {
@@ -79,6 +100,8 @@ struct api_actions {
 	int (*memory_watch)(void *userdata, pid_t pid, uint64_t until_us, uint32_t by_uid, uint32_t *ret_id);
 	int (*memory_unwatch)(void *userdata, pid_t pid, uint32_t by_uid);
 	const struct api_memory_watch *(*memory_watch_at)(void *userdata, size_t i);
+	/* Of daemon/leaks.h. */
+	size_t (*leaks)(void *userdata, pid_t pid, struct api_leak *ret, size_t max, struct api_leaks *ret_all);
 	void *userdata;
 };
 

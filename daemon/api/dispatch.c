@@ -86,6 +86,7 @@ static const struct method methods[] = {
 	{ "org.stackd", "WatchMemory", ACCESS_ROOT, method_watch_memory },
 	{ "org.stackd", "UnwatchMemory", ACCESS_ROOT, method_unwatch_memory },
 	{ "org.stackd", "ListMemoryWatches", ACCESS_PRIVILEGED, method_list_memory_watches },
+	{ "org.stackd", "ListLeaks", ACCESS_PRIVILEGED, method_list_leaks },
 };
 
 struct message {

@@ -275,6 +275,7 @@ void method_get_gate(struct session *s, const struct json *parameters);
 void method_watch_memory(struct session *s, const struct json *parameters);
 void method_unwatch_memory(struct session *s, const struct json *parameters);
 void method_list_memory_watches(struct session *s, const struct json *parameters);
+void method_list_leaks(struct session *s, const struct json *parameters);
 void method_set_gate(struct session *s, const struct json *parameters);
 void method_list_anomalies(struct session *s, const struct json *parameters);
 void method_list_incidents(struct session *s, const struct json *parameters);

@@ -722,6 +722,16 @@ void collect_heap_end(struct collect *c, uint32_t id)
 	heap_end(&c->heap, id);
 }
 
+bool collect_heap_census(struct collect *c, const struct collect_heap_stack **ret, size_t *ret_n, int64_t *ret_left_out)
+{
+	if (!heap_count_watches(&c->heap) || !heap_census_step(&c->heap.census))
+		return false;
+	*ret = c->heap.census.stacks;
+	*ret_n = c->heap.census.n;
+	*ret_left_out = c->heap.census.left_out;
+	return true;
+}
+
 void collect_get_status(const struct collect *c, struct collect_status *ret)
 {
 	*ret = (struct collect_status){

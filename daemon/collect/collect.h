@@ -220,6 +220,21 @@ bool collect_heap_executed(const struct collect *c, uint32_t id);
 /* Takes the probes away and forgets the blocks. */
 void collect_heap_end(struct collect *c, uint32_t id);
 
+#define COLLECT_HEAP_AGES 3 /* older than a minute, ten minutes, an hour */
+
+/* What blocks that are not freed yet hold for the stack that allocated them. */
+struct collect_heap_stack {
+	uint32_t watch;  /* id */
+	uint32_t blocks; /* that were sampled */
+	uint64_t raw_id;
+	int64_t bytes;   /* that they stand for */
+	int64_t older[COLLECT_HEAP_AGES]; /* of these */
+};
+
+/* Goes on counting them. Gives true when all have been counted, with *ret valid until the next call; *ret_left_out: bytes of stacks that
+ * there was no room for. While nothing is watched it gives false. */
+bool collect_heap_census(struct collect *c, const struct collect_heap_stack **ret, size_t *ret_n, int64_t *ret_left_out);
+
 struct collect_status {
 	bool gate_open;
 	enum collect_gate_mode gate_mode;

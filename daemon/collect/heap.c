@@ -21,11 +21,14 @@ struct multi_attr {
 
 int heap_init(struct heap *h, const struct programs *p, uint32_t max_blocks)
 {
+	int r;
+
 	h->programs = p;
 	h->shared = &p->skel->bss->heap;
 	h->blocks = bpf_map__fd(p->skel->maps.heap_blocks);
 	h->max_blocks = max_blocks;
-	return map64_new(&h->held, max_blocks);
+	r = heap_census_init(&h->census, h->blocks);
+	return r < 0 ? r : map64_new(&h->held, max_blocks);
 }
 
 void heap_done(struct heap *h)
@@ -34,6 +37,7 @@ void heap_done(struct heap *h)
 		if (h->probes[i].id)
 			heap_end(h, h->probes[i].id);
 	h->held = map64_free(h->held);
+	heap_census_done(&h->census);
 }
 
 void heap_set_mean(struct heap *h, uint32_t bytes)

@@ -187,8 +187,27 @@ struct heap_probes {
 	size_t n_links, max_links;
 };
 
+/* heap_census.c */
+struct heap_census {
+	int blocks;        /* map descriptor, borrowed */
+	struct collect_heap_stack *stacks;
+	struct map64 *index;
+	size_t n;
+	int64_t left_out;
+	uint32_t cursor;   /* the kernel keeps a bucket's number here */
+	bool under_way, started;
+};
+
+int heap_census_init(struct heap_census *c, int blocks);
+void heap_census_done(struct heap_census *c);
+void heap_census_begin(struct heap_census *c);
+void heap_census_add(struct heap_census *c, uint64_t now_ns, const struct stackd_heap_key *key, const struct stackd_heap_block *block);
+/* Reads some; true: all have been read, and the next step begins anew. */
+bool heap_census_step(struct heap_census *c);
+
 struct heap {
 	const struct programs *programs;
+	struct heap_census census;
 	struct stackd_heap *shared; /* with the programs */
 	int blocks;                 /* map descriptor, borrowed */
 	uint32_t max_blocks, last_id;
