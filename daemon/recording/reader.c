@@ -7,7 +7,8 @@
 
 /* More than this at once is no machine's: a frame's or a tick's numbers are refused beyond. */
 #define CPUS_MAX 65536
-#define TICK_NS_MAX (86400 * NSEC_PER_SEC)
+#define TICK_NS_MAX (3660 * 86400 * NSEC_PER_SEC) /* a machine may sleep for long */
+#define THREADS_MAX 4194304 /* PID_MAX_LIMIT */
 
 struct frame {
 	uint64_t id;
@@ -428,6 +429,8 @@ static void take_item(struct recording_reader *r, enum recording_kind kind, stru
 		ret->wait.raw_id = take_raw(r);
 		ret->wait.process = take_process(r);
 		ret->wait.threads = take_int(r);
+		if (ret->wait.threads < -THREADS_MAX || ret->wait.threads > THREADS_MAX)
+			damaged(r, "more threads than can be");
 		break;
 	case RECORDING_TOTAL:
 		ret->total.process = take_process(r);

@@ -12,6 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void check(const struct perfdata *p, const struct perfdata_record *r, size_t size)
 {
 	const struct perfdata_event *events;
+	struct perfdata_sched sched;
 	volatile uint64_t sum = 0; /* has read it all */
 
 	assert(r->offset < size);
@@ -20,6 +21,9 @@ static void check(const struct perfdata *p, const struct perfdata_record *r, siz
 		assert(r->sample.event < perfdata_events(p, &events));
 		for (size_t i = 0; i < r->sample.n_chain; i++)
 			sum += r->sample.chain[i];
+		for (size_t i = 0; i < r->sample.raw_size; i++)
+			sum += r->sample.raw[i];
+		sum += perfdata_sched(p, r, &sched);
 		break;
 	case PERFDATA_MAPPING:
 		assert(r->mapping.build_id.size <= PERFDATA_BUILD_ID_MAX);
@@ -27,6 +31,9 @@ static void check(const struct perfdata *p, const struct perfdata_record *r, siz
 		break;
 	case PERFDATA_COMM:
 		sum += strlen(r->comm.name);
+		break;
+	case PERFDATA_KERNEL_SYMBOL:
+		sum += strlen(r->symbol.name);
 		break;
 	default:
 		break;

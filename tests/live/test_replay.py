@@ -198,6 +198,8 @@ def test_waits_and_faults():
             ours[stack[0]] += value
         theirs = {comm: value for (m, comm), value in expected.items() if m == metric and value > 0}
         check(dict(ours) == theirs, f"{metric}: {dict(ours)} instead of {theirs}")
+    done = subprocess.run([program("stackd"), "replay", "--report", at("waits.data")], capture_output=True, text=True, timeout=60)
+    check(done.returncode == 0 and " samples in " in done.stdout, f"{done}")
     sleeping = [stack for stack in stacks_of(replay("--metric=blocked", file=at("waits.data"))) if stack[0] == "sleep"]
     check(any("schedule" in stack for stack in sleeping), f"sleep blocks in {sleeping}")
 
