@@ -336,10 +336,16 @@ static void note_awaited(struct scoring *s)
 
 static void digest_series(struct scoring *s, const struct store_series *series)
 {
-	uint64_t words[METRIC_N + 3] = { series->id, series->silent_ticks, series->first_seen_us };
+	uint64_t words[3 + 2 * METRIC_N] = { series->id, series->silent_ticks, series->first_seen_us };
+	size_t n = 3;
 
-	memcpy(words + 3, series->values, METRIC_N * sizeof(*words));
-	s->series_digest = hash64(words, sizeof(words), s->series_digest);
+	/* A metric that comes to be later changes nothing in what was recorded before. */
+	for (uint64_t m = 0; m < METRIC_N; m++)
+		if (series->values[m] != 0) {
+			words[n++] = m;
+			words[n++] = series->values[m];
+		}
+	s->series_digest = hash64(words, n * sizeof(*words), s->series_digest);
 }
 
 static void digest_anomalies(struct scoring *s)

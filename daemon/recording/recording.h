@@ -18,6 +18,7 @@
 
 struct source; /* daemon/perfdata/source.h */
 
+/* To be raised when a record changes, and when enum metric or enum frame_kind changes otherwise than at its end. */
 #define RECORDING_VERSION 1
 #define RECORDING_BLOCK_MAX (128U << 10) /* bytes of records in a block */
 /* Entries of the tables: of strings, frames, processes, raw stacks each. */

@@ -435,7 +435,7 @@ int main(int argc, char *argv[])
 		_cleanup_close_ int fd = open(argv[1], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 
 		record(fd, TICKS);
-		return 0;
+		return EXIT_SUCCESS;
 	}
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
