@@ -21,8 +21,10 @@ static __always_inline int on_fault(void *ctx, u32 metric)
 	guard = enter();
 	id = stack_capture(ctx, SCRATCH_PERF, task);
 	count = id ? count_get(id, task) : 0;
-	if (count)
+	if (count) {
 		__sync_fetch_and_add(&count->values[metric], n);
+		__sync_fetch_and_add(&count->values[STACKD_RSS], rss_at_fault(task));
+	}
 	leave(guard);
 	return 0;
 }
@@ -39,69 +41,6 @@ int fault_major(void *ctx)
 	return on_fault(ctx, STACKD_FAULTS_MAJOR);
 }
 
-/* Changes of memory are walked up to a budget. Beyond it they are drawn by their size: one of at least the threshold always,
- * a smaller one with the probability size / threshold, and it then stands for the threshold. Sums stay unbiased, and what is
- * large is never left out nor made larger (threshold sampling: Duffield, Lund, Thorup, "Learn more, sample less", 2005). The
- * threshold depends on the past only. */
-#define DRAW_WINDOW_NS 1000000000ULL
-#define THRESHOLD_MIN (64ULL << 10)
-#define THRESHOLD_MAX (1ULL << 31)
-
-struct draw_slot {
-	u64 window_ns;  /* when the window began */
-	u64 threshold;  /* 0: everything is taken */
-	u32 taken;      /* since the window began or the threshold was raised */
-	u32 raised;     /* in this window */
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct draw_slot);
-} draw_slots SEC(".maps");
-
-/* What a change of this size stands for; 0: it is not taken. */
-static __always_inline u64 draw_size(u64 size)
-{
-	u32 zero = 0, budget = control.memory_budget;
-	struct draw_slot *slot = bpf_map_lookup_elem(&draw_slots, &zero);
-	u64 now, threshold;
-
-	if (!slot || !budget)
-		return size;
-	now = bpf_ktime_get_ns();
-	if (now - slot->window_ns > DRAW_WINDOW_NS) {
-		if (now - slot->window_ns > 2 * DRAW_WINDOW_NS || slot->threshold <= THRESHOLD_MIN)
-			slot->threshold = slot->raised ? slot->threshold : 0;
-		else if (!slot->raised && slot->taken < budget / 4)
-			slot->threshold /= 2;
-		slot->window_ns = now;
-		slot->taken = slot->raised = 0;
-	}
-	threshold = slot->threshold;
-	if (size < threshold && (u64)bpf_get_prandom_u32() * threshold >> 32 >= size)
-		return 0;
-	if (++slot->taken >= budget) {
-		if (threshold < THRESHOLD_MAX)
-			slot->threshold = threshold ? threshold * 2 : THRESHOLD_MIN;
-		slot->taken = 0;
-		slot->raised = 1;
-	}
-	return size < threshold ? threshold : size;
-}
-
-/* A part of a change of `size` that stands for `weight` bytes. */
-static __always_inline s64 weighted(s64 part, u64 size, u64 weight)
-{
-	u64 magnitude = part < 0 ? -part : part;
-
-	if (weight == size || !size)
-		return part;
-	magnitude = magnitude * weight / size;
-	return part < 0 ? -magnitude : magnitude;
-}
-
 /* brk and mmap: what a thread changed of its address space while it held the lock for writing. The kernel's own account of
  * mapped pages (total_vm) before and after says it exactly, whichever system call it was: mmap over what was mapped, munmap
  * of a part or across holes, mremap, shmat, execve. The lock keeps other threads' changes out. It may be downgraded in
@@ -110,6 +49,7 @@ static __always_inline s64 weighted(s64 part, u64 size, u64 weight)
 struct maps_state {
 	u64 mm;         /* whose lock is held for writing; 0: none */
 	u64 total_vm, brk;
+	s64 resident;
 	u32 session, pad;
 };
 
@@ -135,6 +75,7 @@ static __always_inline int maps_locked(struct mm_struct *mm, bool write, bool ac
 	state->mm = (u64)mm;
 	state->total_vm = mm->total_vm;
 	state->brk = mm->brk;
+	state->resident = rss_pages(mm);
 	state->session = control.memory_session;
 	return 0;
 }
@@ -157,7 +98,7 @@ int on_mmap_unlock(u64 *ctx)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct mm_struct *mm = (struct mm_struct *)ctx[0];
-	s64 page = control.page_size, mapped, grown;
+	s64 page = control.page_size, mapped, grown, released;
 	struct maps_state *state;
 	struct stackd_count *count;
 	struct stackd_guard *guard;
@@ -174,8 +115,9 @@ int on_mmap_unlock(u64 *ctx)
 	if ((!grown && !mapped) || state->session != control.memory_session)
 		return 0;
 	mapped -= (s64)((mm->brk + page - 1) & -page) - (s64)((state->brk + page - 1) & -page);
+	released = rss_released(mm, state->resident);
 	size = (grown < 0 ? -grown : grown) + (mapped < 0 ? -mapped : mapped);
-	weight = draw_size(size);
+	weight = draw_size(DRAW_MAPS, size);
 	if (!weight)
 		return 0;
 	guard = enter();
@@ -184,6 +126,7 @@ int on_mmap_unlock(u64 *ctx)
 	if (count) {
 		__sync_fetch_and_add(&count->values[STACKD_BRK], weighted(grown, size, weight));
 		__sync_fetch_and_add(&count->values[STACKD_MMAP], weighted(mapped, size, weight));
+		__sync_fetch_and_add(&count->values[STACKD_RSS], weighted(released, size, weight));
 	}
 	leave(guard);
 	return 0;

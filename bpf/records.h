@@ -41,6 +41,7 @@ _Static_assert(sizeof(struct stackd_process) == 56, "shared with the daemon");
 #define STACKD_STACK_SWITCH 2u /* taken while switching, so that the innermost frames are ours and the scheduler's */
 #define STACKD_STACK_FRAME_POINTERS 4u /* user frames were found by frame pointers, wholly or in part: they may lie */
 #define STACKD_STACK_HOOK 8u /* taken in a function that is there for tracing only, which is left out with what is inside it */
+#define STACKD_STACK_PAGES 16u /* taken where pages are counted: the way there from the fault is left out */
 #define STACKD_STACK_END_SHIFT 8       /* from here on: enum stackd_unwind_end (unwind_maps.h) of the user part */
 
 /* Value of the stacks map; the key is the raw id. */
@@ -147,6 +148,9 @@ struct stackd_control {
 	__u32 memory_budget;     /* stacks walked a second and CPU before changes are drawn by their size; 0 = all */
 	__u32 memory_session;    /* what was noted of an address space in an earlier session is not continued */
 	__u32 page_size;
+	__u32 rss_by_event;      /* every change of resident memory is seen; else what sampled faults and unmapping show */
+	__u32 pad;
+	__s64 rss_elsewhere;     /* bytes of resident memory that came less those that went by nobody's stack, written by the programs */
 	/* The run queues' clock less CLOCK_MONOTONIC: the most that this tick has seen, and what the last tick gave. A stale clock
 	 * only makes it less. 0: not known. */
 	__s64 clock_ahead_seen_ns, clock_ahead_ns;

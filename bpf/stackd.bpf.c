@@ -5,6 +5,8 @@
 #include "stacks.bpf.h"
 
 #include "oncpu.bpf.c"
+#include "draw.bpf.h"
+#include "rss.bpf.c"
 #include "memory.bpf.c"
 #include "heap.bpf.c"
 #include "offcpu.bpf.c"

@@ -48,6 +48,7 @@ enum scratch_slot {
 	SCRATCH_FORK,
 	SCRATCH_ITERATOR,
 	SCRATCH_MAPS,
+	SCRATCH_RSS,
 	SCRATCH_HEAP, /* the first of SCRATCH_HEAPS */
 	SCRATCH_N = SCRATCH_HEAP + SCRATCH_HEAPS,
 };
@@ -167,6 +168,8 @@ static __always_inline struct stackd_stack *stack_walk(void *ctx, u32 slot, stru
 		stack->flags |= STACKD_STACK_SWITCH;
 	if (slot == SCRATCH_MAPS)
 		stack->flags |= STACKD_STACK_HOOK;
+	if (slot == SCRATCH_RSS)
+		stack->flags |= STACKD_STACK_PAGES;
 	process_fill(&stack->process, task);
 	if (!(task->flags & PF_KTHREAD))
 		unwind_current(ctx, slot, task, stack);

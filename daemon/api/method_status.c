@@ -47,8 +47,8 @@ static void put_collectors(struct json_writer *w, const struct collect_status *c
 	} collectors[] = {
 		{ "load", c->load_source },      { "on-cpu", c->oncpu_source },
 		{ "off-cpu", c->offcpu_source }, { "faults", c->faults_source },
-		{ "memory", c->memory_source },  { "heap", c->heap_source },
-		{ "totals", c->totals_source },
+		{ "memory", c->memory_source },  { "rss", c->rss_source },
+		{ "heap", c->heap_source },      { "totals", c->totals_source },
 	};
 
 	json_key(w, "collectors");

@@ -49,10 +49,11 @@ struct collect {
 	uint32_t crossed_running;  /* from the ring buffer; 0: nothing */
 	uint64_t switch_failures;  /* sched_switch could not be attached since the last tick */
 	uint64_t maps_failures;    /* the same for the lock of address spaces */
-	bool maps_seen;
+	uint64_t rss_failures;     /* the same for changes of resident memory */
+	bool maps_seen, rss_seen;
 	uint64_t flips_unsettled;
 	bool settled;              /* the last tick's flip */
-	char oncpu_source[64], faults_source[64];
+	char oncpu_source[64], faults_source[64], rss_source[64 + FORMAT_MAX];
 	const char *memory_source;
 };
 
@@ -196,6 +197,39 @@ static void follow_maps(struct collect *c)
 	                                            : "tp_btf mmap_lock (brk, mmap), while the gate is open";
 }
 
+/* Every change of resident memory is seen at the price of a program in every page fault: while the gate is open. */
+static void follow_rss(struct collect *c)
+{
+	bool wanted = c->activity == FULL;
+	int r;
+
+	if (wanted == c->rss_seen)
+		return;
+	if (wanted) {
+		r = programs_attach_rss(&c->programs);
+		c->rss_seen = r >= 0;
+		if (r < 0 && r != -EOPNOTSUPP && !c->rss_failures++)
+			log_warning("rss_stat can't be attached: %s", strerror(-r));
+	} else {
+		programs_detach_rss(&c->programs);
+		c->rss_seen = false;
+	}
+	c->control->rss_by_event = c->rss_seen;
+}
+
+/* With what no stack can be told for: reclaim, what a fork copied, and while it is closed what isn't unmapped but advised away. */
+static void describe_rss(struct collect *c)
+{
+	char buf[FORMAT_MAX];
+
+	snprintf(c->rss_source, sizeof c->rss_source, "%s; without a stack %s",
+	         c->rss_seen      ? "tp_btf rss_stat"
+	         : c->maps_seen   ? "sampled faults, tp_btf mmap_lock"
+	         : c->activity == DARK ? "none: the gate is closed"
+	                               : "sampled faults",
+	         format_metric(buf, METRIC_RSS, (uint64_t)c->control->rss_elsewhere));
+}
+
 /* The accounts of a time in which nobody looked are not of the next tick, and no wait lasts through it. */
 static void go_dark(struct collect *c)
 {
@@ -262,6 +296,7 @@ static void follow_gate(struct collect *c)
 	apply_rates(c);
 	follow_switches(c);
 	follow_maps(c);
+	follow_rss(c);
 	if (wanted == DARK)
 		go_dark(c);
 }
@@ -440,9 +475,11 @@ static int start(struct collect *c, struct helper *helper)
 	c->activity = wanted_activity(c);
 	apply_rates(c);
 	follow_maps(c);
+	follow_rss(c);
 	if (c->activity == DARK)
 		go_dark(c);
 	arm_gate(c);
+	describe_rss(c);
 	log_choices(c);
 	return 0;
 }
@@ -548,10 +585,11 @@ static void report_losses(struct collect *c, const struct collect_sink *sink, vo
 	report_loss(sink, userdata, "mappings-lost", mapping_events_take_lost(&c->mappings));
 	report_loss(sink, userdata, "switch-not-attached", c->switch_failures);
 	report_loss(sink, userdata, "maps-not-attached", c->maps_failures);
+	report_loss(sink, userdata, "rss-not-attached", c->rss_failures);
 	report_loss(sink, userdata, "flip-unsettled", c->drain.unsettled - c->flips_unsettled);
 	c->skipped = skipped;
 	c->threads.lost_processes = c->threads.lost_waits = 0;
-	c->events.failed = c->switch_failures = c->maps_failures = 0;
+	c->events.failed = c->switch_failures = c->maps_failures = c->rss_failures = 0;
 	c->flips_unsettled = c->drain.unsettled;
 }
 
@@ -638,6 +676,7 @@ int collect_tick(struct collect *c, const struct collect_sink *sink, void *userd
 	drain_evict(&c->drain, bpf_map__fd(c->programs.skel->maps.stacks), &c->threads,
 	            drain_is_tight(&c->drain) ? heap_held(&c->heap) : NULL);
 	unwind_maps_count_walks(&c->unwind_maps, c->programs.skel->maps.unwind_ends, c->drain.per_cpu, c->drain.n_cpus);
+	describe_rss(c);
 	return r < 0 ? r : visited;
 }
 
@@ -655,7 +694,11 @@ int collect_frames(struct collect *c, uint64_t raw_id, struct collect_frames *re
 	if (stack.flags & STACKD_STACK_SWITCH)
 		ret->n_kernel = frames_without_switch(ret->kernel, ret->n_kernel, c->programs.sched_start, c->programs.sched_end);
 	if (stack.flags & STACKD_STACK_HOOK)
-		ret->n_kernel = frames_without_hook(ret->kernel, ret->n_kernel, c->programs.hooks, ELEMENTS_OF(c->programs.hooks));
+		ret->n_kernel = frames_without_hook(ret->kernel, ret->n_kernel, &c->programs.hooks[HOOK_MAPS], 1);
+	if (stack.flags & STACKD_STACK_PAGES) {
+		ret->n_kernel = frames_without_hook(ret->kernel, ret->n_kernel, &c->programs.hooks[HOOK_RSS], 1);
+		ret->n_kernel = frames_without_fault(ret->kernel, ret->n_kernel, &c->programs.hooks[HOOK_FAULT]);
+	}
 	memcpy(ret->user, stack.user, ret->n_user * sizeof ret->user[0]);
 	return 0;
 }
@@ -744,6 +787,7 @@ void collect_get_status(const struct collect *c, struct collect_status *ret)
 		.offcpu_source = "tp_btf sched_switch",
 		.faults_source = c->faults_source,
 		.memory_source = c->memory_source,
+		.rss_source = c->rss_source,
 		.totals_source = c->programs.sleepable_iterator ? "iter.s/task" : "iter/task",
 		.online_cpus = c->control->online_cpus,
 		.stacks = (uint32_t)MIN(map64_size(c->drain.last_seen), c->config.max_stacks),

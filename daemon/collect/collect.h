@@ -245,6 +245,7 @@ struct collect_status {
 	const char *offcpu_source;
 	const char *faults_source;
 	const char *memory_source;
+	const char *rss_source;      /* with how many bytes came or went without a stack */
 	const char *totals_source;
 	uint32_t online_cpus;
 	uint32_t stacks, stacks_max; /* raw stacks in the kernel map */

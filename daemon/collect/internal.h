@@ -48,6 +48,8 @@ struct hook {
 	uint64_t start, end; /* 0: unknown */
 };
 
+enum { HOOK_MAPS, HOOK_RSS, HOOK_FAULT, HOOKS };
+
 struct programs {
 	struct stackd_bpf *skel;
 	struct halves halves;
@@ -57,7 +59,7 @@ struct programs {
 	bool exit_attached;
 	const char *load_source;
 	uint64_t sched_start, sched_end; /* the kernel's scheduling functions (.sched.text); 0: unknown */
-	struct hook hooks[1];
+	struct hook hooks[HOOKS];
 	struct bpf_link *switch_links[3];
 	struct bpf_link *maps_links[2];
 	bool maps_offered;         /* the kernel has tracepoints in the lock of an address space */
@@ -70,6 +72,8 @@ int programs_load(struct programs *p, const struct collect_config *config);
 void programs_unload(struct programs *p);
 /* Leaves out the frame of such a function and those inside it. Returns the new n. */
 size_t frames_without_hook(uint64_t *frames, size_t n, const struct hook *hooks, size_t n_hooks);
+/* Leaves out the kernel's way from the page fault to here, so that a stack is the same as that of a sampled fault; maybe all frames. */
+size_t frames_without_fault(uint64_t *frames, size_t n, const struct hook *fault);
 /* Leaves out the frames of a stack taken at a switch that the stack of a waiting thread doesn't have: our program's and
  * those of .sched.text, which the kernel skips there. So a wait has one stack, whoever walked it. Returns the new n. */
 size_t frames_without_switch(uint64_t *frames, size_t n, uint64_t sched_start, uint64_t sched_end);
@@ -79,6 +83,9 @@ void programs_detach_switch(struct programs *p);
 /* The lock of address spaces, at which brk and mmap are seen. */
 int programs_attach_maps(struct programs *p);
 void programs_detach_maps(struct programs *p);
+/* Every change of resident memory; costs at every page fault. -EOPNOTSUPP: the kernel doesn't tell. */
+int programs_attach_rss(struct programs *p);
+void programs_detach_rss(struct programs *p);
 uint64_t programs_map_bytes(const struct programs *p);
 uint64_t programs_run_ns(const struct programs *p);
 /* Runs of our programs that the kernel skipped because one was running already, since start. */

@@ -26,14 +26,20 @@ enum {
 	WISH_MAPS_LOCK,
 	WISH_MAPS_LOCK_WITH_PATH,
 	WISH_MAPS_UNLOCK,
+	WISH_RSS,
+	WISH_RSS_END,
 	WISH_HEAP_SESSION,
 	WISH_HEAP_ENTRY,
 	WISH_HEAP_RETURN,
 	WISH_N,
 };
 
-/* Where the tracepoints of memory are called. */
-static const struct hook hooks[] = { { .name = "__mmap_lock_do_trace_released" } };
+/* Where the tracepoints of memory are called, and where a page fault enters the kernel. */
+static const struct hook hooks[HOOKS] = {
+	[HOOK_MAPS] = { .name = "__mmap_lock_do_trace_released" },
+	[HOOK_RSS] = { .name = "mm_trace_rss_stat" },
+	[HOOK_FAULT] = { .name = "asm_exc_page_fault" },
+};
 
 static char refused_program[64];
 
@@ -134,6 +140,8 @@ static int make_wishes(struct wish wishes[static WISH_N], struct programs *p, co
 		[WISH_MAPS_LOCK] = { "on_mmap_lock", p->maps_offered && !p->maps_with_path, "brk and mmap are not seen" },
 		[WISH_MAPS_LOCK_WITH_PATH] = { "on_mmap_lock_with_path", p->maps_offered && p->maps_with_path, "brk and mmap are not seen" },
 		[WISH_MAPS_UNLOCK] = { "on_mmap_unlock", p->maps_offered, "brk and mmap are not seen" },
+		[WISH_RSS] = { "on_rss_stat", has_tracepoint(btf, "rss_stat"), "resident memory is seen at sampled faults only" },
+		[WISH_RSS_END] = { "on_exit_mmap", has_tracepoint(btf, "exit_mmap"), "address spaces that ended are forgotten later" },
 		[WISH_HEAP_SESSION] = { "heap_session", p->heap == HEAP_BY_SESSION, "every call of an allocator has a return probe" },
 		[WISH_HEAP_ENTRY] = { "heap_entry", p->heap != HEAP_BY_SESSION, "heaps can't be watched" },
 		[WISH_HEAP_RETURN] = { "heap_return", p->heap != HEAP_BY_SESSION, "heaps can't be watched" },
@@ -165,6 +173,7 @@ static int open_once(struct stackd_bpf **ret, const struct collect_config *confi
 	bpf_map__set_max_entries(skel->maps.counts_1, config->max_counts);
 	bpf_map__set_max_entries(skel->maps.exits_0, config->max_processes);
 	bpf_map__set_max_entries(skel->maps.exits_1, config->max_processes);
+	bpf_map__set_max_entries(skel->maps.rss_accounts, config->max_processes);
 	bpf_map__set_max_entries(skel->maps.heap_blocks, config->max_heap_blocks);
 	bpf_program__set_expected_attach_type(skel->progs.heap_session, (enum bpf_attach_type)ATTACH_UPROBE_SESSION);
 	if (p->heap == HEAP_BY_MULTI) {
@@ -350,6 +359,16 @@ size_t frames_without_hook(uint64_t *frames, size_t n, const struct hook *all, s
 	return n;
 }
 
+size_t frames_without_fault(uint64_t *frames, size_t n, const struct hook *fault)
+{
+	for (size_t i = n; i-- > 0;)
+		if (frames[i] >= fault->start && frames[i] < fault->end) {
+			memmove(frames, frames + i + 1, (n - i - 1) * sizeof *frames);
+			return n - i - 1;
+		}
+	return n;
+}
+
 size_t frames_without_switch(uint64_t *frames, size_t n, uint64_t sched_start, uint64_t sched_end)
 {
 	size_t kept = 0;
@@ -394,6 +413,7 @@ int programs_load(struct programs *p, const struct collect_config *config)
 	find_kernel_text(p);
 	attach_load(p);
 	attach_oncpu(p, config);
+	p->skel->links.on_exit_mmap = attach(p->skel->progs.on_exit_mmap, "exit_mmap");
 	return 0;
 }
 
@@ -463,6 +483,23 @@ void programs_detach_maps(struct programs *p)
 	detach_in_order(p->maps_links, ELEMENTS_OF(p->maps_links));
 }
 
+int programs_attach_rss(struct programs *p)
+{
+	struct bpf_program *program = p->skel->progs.on_rss_stat;
+
+	if (!bpf_program__autoload(program))
+		return -EOPNOTSUPP;
+	if (!p->skel->links.on_rss_stat)
+		p->skel->links.on_rss_stat = bpf_program__attach(program);
+	return p->skel->links.on_rss_stat ? 0 : negative_errno();
+}
+
+void programs_detach_rss(struct programs *p)
+{
+	bpf_link__destroy(p->skel->links.on_rss_stat);
+	p->skel->links.on_rss_stat = NULL;
+}
+
 static uint64_t map_memlock(const struct bpf_map *map)
 {
 	_cleanup_free_ char *text = NULL;
@@ -513,6 +550,7 @@ uint64_t programs_skipped(const struct programs *p)
 		p->skel->progs.on_switch, p->skel->progs.on_wakeup, p->skel->progs.on_fork, p->skel->progs.on_exit,
 		p->skel->progs.on_free, p->skel->progs.on_cpu_fentry, p->skel->progs.on_cpu_kprobe, p->skel->progs.on_mmap_unlock,
 		p->skel->progs.on_mmap_lock, p->skel->progs.on_mmap_lock_with_path,
+		p->skel->progs.on_rss_stat,
 	};
 	struct bpf_prog_info info;
 	uint64_t sum = 0;

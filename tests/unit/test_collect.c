@@ -228,6 +228,20 @@ static void test_frames_without_hook(void **state _unused_)
 	assert_int_equal(frames_without_hook(frames, 0, hooks, 2), 0);
 }
 
+static void test_frames_without_fault(void **state _unused_)
+{
+	const struct hook fault = { .name = "fault", .start = 100, .end = 110 }, unknown = { .name = "none" };
+	uint64_t twice[] = { 1, 105, 2, 109, 3, 4 }, all[] = { 1, 2, 100 }, none[] = { 1, 110, 99 };
+
+	assert_int_equal(frames_without_fault(twice, 6, &fault), 2);
+	assert_int_equal(twice[0], 3);
+	assert_int_equal(twice[1], 4);
+	assert_int_equal(frames_without_fault(all, 3, &fault), 0);
+	assert_int_equal(frames_without_fault(none, 3, &fault), 3);
+	assert_int_equal(frames_without_fault(all, 3, &unknown), 3);
+	assert_int_equal(frames_without_fault(none, 0, &fault), 0);
+}
+
 /* ---- totals and waits ---- */
 
 static struct {
@@ -477,6 +491,7 @@ int main(void)
 		cmocka_unit_test(test_eviction),
 		cmocka_unit_test(test_switch_frames),
 		cmocka_unit_test(test_frames_without_hook),
+		cmocka_unit_test(test_frames_without_fault),
 		cmocka_unit_test(test_totals),
 		cmocka_unit_test(test_waits),
 		cmocka_unit_test(test_mapping_records),

@@ -401,6 +401,23 @@ def new_processes_have_names():
 
 
 @step
+def resident_memory_has_stacks():
+    """stacks --metric rss has what a process touches and what it lets go, about as much of both"""
+    def sums(pid):
+        rows = query("stacks", "--metric=rss", f"--pid={pid}", "--lines=all")["stacks"]
+        of = lambda name: sum(r["values"].get("rss", 0) for r in rows if any(f["name"] == name for f in r["frames"]))
+        return of("touch_pages"), of("drop_pages")
+
+    run("stackctl", "gate", "open", "--for", "5min")
+    with workload("pages", "pages", 1) as pid:
+        touched, dropped = wait_for(lambda: (lambda s: s if s[0] > 256 << 20 and s[1] < -(256 << 20) else None)(sums(pid)),
+                                    "touch_pages and drop_pages among the stacks", 40)
+    run("stackctl", "gate", "auto")
+    print(f"# touched {touched >> 20} MiB, dropped {dropped >> 20} MiB")
+    expect(0.5 < touched / -dropped < 2, f"touched {touched}, dropped {dropped}")
+
+
+@step
 def good_configuration_is_reloaded():
     """systemctl reload takes a new configuration without a restart"""
     pid = main_pid()

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 #define NOINLINE __attribute__((noinline))
 #define SERVE_ROUNDS 200000     /* a few milliseconds */
 #define BURN_ROUNDS 1000000
+#define TOUCH_SIZE (8 << 20)
 #define SERVE_PAUSE_NS 100000000
 
 static atomic_bool burning;
@@ -64,6 +66,35 @@ static NOINLINE void call_kernel(void)
 			abort();
 }
 
+static NOINLINE void touch_pages(volatile char *memory)
+{
+	for (size_t i = 0; i < TOUCH_SIZE; i += 4096)
+		memory[i] = 1;
+	__asm__ volatile("" : : "r"(__builtin_frame_address(0)) : "memory");
+}
+
+static NOINLINE void drop_pages(void *memory)
+{
+	long r;
+
+	__asm__ volatile("syscall" : "=a"(r) : "a"(SYS_munmap), "D"(memory), "S"(TOUCH_SIZE) : "rcx", "r11", "memory");
+	if (r)
+		abort();
+	__asm__ volatile("" : : "r"(__builtin_frame_address(0)) : "memory");
+}
+
+/* What is touched is dropped again, 8 MiB at a time. */
+static NOINLINE void use_pages(void)
+{
+	void *memory = mmap(NULL, TOUCH_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (memory == MAP_FAILED)
+		abort();
+	touch_pages(memory);
+	drop_pages(memory);
+	__asm__ volatile("" ::: "memory");
+}
+
 static NOINLINE void serve(void)
 {
 	spin(SERVE_ROUNDS);
@@ -76,7 +107,7 @@ static const struct {
 	void (*burn)(void);
 } kinds[] = {
 	{ "victim", burn_victim }, { "alice", burn_alice }, { "bob", burn_bob }, { "pinned", burn_pinned },
-	{ "kernel", call_kernel },
+	{ "kernel", call_kernel }, { "pages", use_pages },
 };
 
 static void *work(void *burn)
@@ -104,7 +135,7 @@ int main(int argc, char *argv[])
 		if (strcmp(kinds[i].name, argv[1]) == 0)
 			burn = kinds[i].burn;
 	if (!burn || threads < 1) {
-		fprintf(stderr, "usage: workload victim|alice|bob|pinned|kernel THREADS\n");
+		fprintf(stderr, "usage: workload victim|alice|bob|pinned|kernel|pages THREADS\n");
 		return 2;
 	}
 	zero_fd = open("/dev/zero", O_RDONLY | O_CLOEXEC);
