@@ -54,6 +54,13 @@ struct {
 	__type(value, struct heap_busy);
 } heap_busy SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct stackd_heap_calls);
+} heap_calls_seen SEC(".maps");
+
 /* Functions that a call may lie in which called this one. */
 #define HEAP_CALLERS 3
 
@@ -232,6 +239,16 @@ static __always_inline void heap_learn(struct task_struct *task)
 	}
 }
 
+/* An interrupted count may be lost: it is for what the probes cost. */
+static __always_inline void heap_count_call(u64 cookie)
+{
+	u32 zero = 0;
+	struct stackd_heap_calls *calls = bpf_map_lookup_elem(&heap_calls_seen, &zero);
+
+	if (calls)
+		calls->n[cookie >> 8 & (STACKD_HEAP_WATCHES - 1)]++;
+}
+
 /* 0: its return is to be seen. */
 static __always_inline int heap_enter(void *ctx)
 {
@@ -244,7 +261,8 @@ static __always_inline int heap_enter(void *ctx)
 	struct heap_call *call;
 	s64 weight;
 
-	if (!watch)
+	heap_count_call(cookie);
+	if (!watch || watch->counts)
 		return 1;
 	address = kind >= HEAP_REALLOC ? ARGUMENT_1(regs) : 0;
 	if (kind == HEAP_FREE) {

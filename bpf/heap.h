@@ -38,7 +38,9 @@ struct stackd_heap_watch {
 	__u64 start_ns;  /* of the process, as in struct stackd_process; 0: the task iterator has not come to it yet */
 	__u64 execution; /* of the process, plus 1; the iterator or the first probe notes it */
 	__u32 executed;  /* it has executed something else: nothing is noted any more */
+	__u32 counts;    /* its calls are counted only */
 	__u32 tgid;
+	__u32 pad;
 	struct stackd_heap_range ranges[STACKD_HEAP_RANGES]; /* of the functions with probes, in its address space */
 };
 
@@ -49,6 +51,11 @@ struct stackd_heap {
 	__u32 odds[STACKD_HEAP_ODDS];
 	__u32 learning;  /* the iterator is to look for processes of watches */
 	struct stackd_heap_watch watches[STACKD_HEAP_WATCHES];
+};
+
+/* Of a CPU: how often probes were met, by the watch's slot. */
+struct stackd_heap_calls {
+	__u64 n[STACKD_HEAP_WATCHES];
 };
 
 /* Blocks that were drawn and are not freed yet. */

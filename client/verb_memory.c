@@ -11,6 +11,8 @@ static const struct table_column columns[] = {
 	{ "SINCE" },
 	{ "UNTIL" },
 	{ "FUNCTIONS", .right = true },
+	{ "CALLS/S", .right = true },
+	{ "COST", .right = true },
 	{ "REASON" },
 };
 
@@ -20,6 +22,24 @@ static void add_time(struct table *t, const struct json *watch, const char *key,
 	uint64_t us;
 
 	table_cell(t, COLOUR_NONE, json_get_u64(watch, key, &us) > 0 ? time_format_short(buf, us) : absent);
+}
+
+static bool get_cost(const struct json *watch, double *ret_calls, double *ret_share)
+{
+	return json_get_float(watch, "calls_per_s", ret_calls) > 0 && json_get_float(watch, "share", ret_share) > 0;
+}
+
+static void add_cost(struct table *t, const struct json *watch)
+{
+	double calls, share;
+
+	if (!get_cost(watch, &calls, &share)) {
+		table_cell(t, COLOUR_GREY, "-");
+		table_cell(t, COLOUR_GREY, "-");
+		return;
+	}
+	table_cellf(t, COLOUR_NONE, "%.0f", calls);
+	table_cellf(t, COLOUR_NONE, "%.1f%%", 100 * share);
 }
 
 static void add_watch(struct table *t, const struct json *watch, struct fields *f)
@@ -35,6 +55,7 @@ static void add_watch(struct table *t, const struct json *watch, struct fields *
 	add_time(t, watch, "since_us", "-");
 	add_time(t, watch, ended ? "ended_us" : "until_us", "-");
 	table_cellf(t, COLOUR_NONE, "%lld", (long long)field_int(f, watch, "functions"));
+	add_cost(t, watch);
 	table_cell(t, COLOUR_NONE, *reason ? reason : "-");
 }
 
@@ -67,6 +88,7 @@ int verb_watch_memory(const struct options *o, char **args)
 	const struct json *watch;
 	struct fields f = {};
 	char buf[FORMAT_MAX];
+	double calls, share;
 	uint64_t until_us;
 
 	(void)args;
@@ -96,6 +118,8 @@ int verb_watch_memory(const struct options *o, char **args)
 			printf("until %s.\n", time_format_long(buf, until_us));
 		else
 			printf("as long as it lives.\n");
+		if (get_cost(watch, &calls, &share))
+			printf("It calls them %.0f times a second, for which the probes take %.1f%% of its CPU time.\n", calls, 100 * share);
 		printf("\"stackctl stacks --metric=heap --pid=%lld\" lists what it holds, by who allocated it.\n", (long long)field_int(&f, watch, "pid"));
 	}
 	return fields_are_good(&f) ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -431,6 +431,7 @@ static void apply(struct manager *m, const struct conf *c)
 		log_warning("cannot change the collectors' rates: %s; the old ones stay", strerror(-r));
 	detect_reconfigure(m->detect, &detect);
 	alert_reconfigure(m->alert, &alert);
+	watches_set_budget(m->watches, c->heap_budget);
 	if (incidents_reload(m->incidents) < 0)
 		log_warning("cannot read the remedies again: out of memory; the old ones stay");
 	if (m->api)
@@ -539,6 +540,7 @@ static int open_collectors(struct manager *m)
 	r = watches_new(&m->watches, m->collect, m->unwind, m->helper, on_watches_changed, m);
 	if (r < 0)
 		return fail(r, "cannot keep a list of watched heaps");
+	watches_set_budget(m->watches, m->conf.heap_budget);
 	parser_route(m->helper, PARSER_ALLOCATORS, take_allocators, m->watches);
 	r = m->options->record_fd >= 0 ? 0 : alert_new(&m->alert, &alert); /* a recording is told to nobody */
 	if (r < 0)

@@ -3,6 +3,8 @@
 
 #include <sys/sysinfo.h>
 
+#include "growers.h"
+
 #define UNIT_SEED 0x756e6974
 #define OWN_SERIES_MAX 4096
 /* Units that were told and whose stacks are not there yet. Names take a tick or two. */
@@ -259,42 +261,43 @@ static int64_t grown(const uint64_t values[static METRIC_N])
 	return values[METRIC_RSS] ? (int64_t)values[METRIC_RSS] : mapped;
 }
 
+struct growth_search {
+	const struct scoring *scoring;
+	uint64_t unit;
+	struct growers *found;
+};
+
 static int find_grower(void *userdata, const struct store_slice_sum *sum)
 {
-	struct scoring *s = userdata;
-	int64_t value = grown(sum->values);
+	const struct growth_search *search = userdata;
+	int64_t bytes = grown(sum->values);
 	struct store_process process;
 
-	if (value <= 0 || store_get_process(s->store, sum->process, &process) < 0)
-		return 0;
-	for (size_t i = 0; i < s->n_awaited; i++) {
-		struct awaited *w = &s->awaited[i];
-
-		if (!w->grows || (uint64_t)value <= w->most || w->key != unit_key(&process))
-			continue;
-		w->most = (uint64_t)value;
-		w->series = (struct store_series) { .id = sum->series_id, .stack = sum->stack, .top_process = sum->process };
-	}
+	if (bytes && store_get_process(search->scoring->store, sum->process, &process) >= 0 && unit_key(&process) == search->unit)
+		growers_add(search->found, sum, bytes);
 	return 0;
 }
 
-static void look_back_at_growth(struct scoring *s, uint64_t now_us)
+static void look_back_at_growth(struct scoring *s, struct awaited *w, uint64_t now_us)
 {
-	uint64_t since_us = now_us;
+	const struct store_filter filter = {
+		.since_us = MAX(w->result.since_us, now_us - MIN(now_us, GROWTH_WINDOW_US)), .until_us = now_us, .viewer_uid = STORE_ANY_UID,
+	};
+	_cleanup_(growers_freep) struct growers *found = NULL;
 
-	for (size_t i = 0; i < s->n_awaited; i++)
-		if (s->awaited[i].grows && s->awaited[i].ticks == 1)
-			since_us = MIN(since_us, MAX(s->awaited[i].result.since_us, now_us - MIN(now_us, GROWTH_WINDOW_US)));
-	if (since_us < now_us)
-		store_visit_slices(s->store, &(struct store_filter){ .since_us = since_us, .until_us = now_us, .viewer_uid = STORE_ANY_UID },
-		                   find_grower, s);
+	if (growers_new(&found) < 0)
+		return;
+	store_visit_slices(s->store, &filter, find_grower, &(struct growth_search){ s, w->key, found });
+	w->most = growers_find(found, s->store, &w->series);
 }
 
 void scoring_look_back(struct scoring *s, uint64_t now_us)
 {
 	const struct store_filter filter = { .since_us = now_us - BUSIEST_WINDOW_US, .until_us = now_us, .viewer_uid = STORE_ANY_UID };
 
-	look_back_at_growth(s, now_us);
+	for (size_t i = 0; i < s->n_awaited; i++)
+		if (s->awaited[i].grows && s->awaited[i].ticks == 1)
+			look_back_at_growth(s, &s->awaited[i], now_us);
 	for (size_t i = 0; i < s->n_awaited; i++)
 		if (s->awaited[i].ticks == AWAITED_TICKS) {
 			store_visit_slices(s->store, &filter, find_busiest, s);

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <sys/syscall.h>
 
 #include "helper.h"
@@ -14,6 +15,10 @@
 #define ITEMS_MAX (2 * COLLECT_HEAP_WATCHES) /* with those that ended lately */
 #define OBJECTS_MAX 1024                     /* executable files of a process that are looked at */
 #define QUESTIONS_MAX 8                      /* to the parser at a time: others ask, too */
+#define MEASURE_NS (NSEC_PER_SEC - NSEC_PER_SEC / 8) /* for which calls are counted before it begins: a tick */
+#define OVER_TICKS 3                         /* in which it costs too much before it is ended */
+#define SHARE_MAX 0.99                       /* something is left for the process */
+#define LITTLE_SHARE 0.01                    /* of a CPU: what the probes take of it is no trouble to anyone */
 #define PATIENCE_TICKS 20                    /* for the unwind tables of a process: without them its stacks are no good */
 
 /* A file that a process executes code of. */
@@ -31,13 +36,15 @@ struct watch {
 	int pidfd;
 	struct object *objects; /* while it begins */
 	size_t n_objects, asked, answered;
-	unsigned ticks;
+	unsigned ticks, over;
+	uint64_t measured_ns, cpu_ns, calls; /* when its cost was looked at last, what it had used, how often it had called; 0: not yet */
 };
 
 struct watches {
 	struct collect *collect;
 	struct unwind *unwind;
 	struct helper *helper;
+	uint32_t budget; /* percent */
 	void (*changed)(void *userdata);
 	void *userdata;
 	struct watch items[ITEMS_MAX];
@@ -52,12 +59,18 @@ int watches_new(struct watches **ret, struct collect *collect, struct unwind *un
 	if (!w)
 		return -ENOMEM;
 	w->collect = collect;
+	w->budget = 100;
 	w->unwind = unwind;
 	w->helper = helper;
 	w->changed = changed;
 	w->userdata = userdata;
 	*ret = w;
 	return 0;
+}
+
+void watches_set_budget(struct watches *w, uint32_t budget)
+{
+	w->budget = budget;
 }
 
 static void drop_objects(struct watch *i)
@@ -197,6 +210,61 @@ static const char *find_obstacle(pid_t pid)
 	return NULL;
 }
 
+/* ---- what it costs ---- */
+
+/* The CPU time of a process, as clock_getcpuclockid(3) has it; 0: it is gone. */
+static uint64_t cpu_time(pid_t pid)
+{
+	struct timespec t;
+	clockid_t clock;
+
+	if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &t) < 0)
+		return 0;
+	return (uint64_t)t.tv_sec * NSEC_PER_SEC + (uint64_t)t.tv_nsec;
+}
+
+static void begin_measuring(struct watches *w, struct watch *i)
+{
+	struct collect_heap_cost cost;
+
+	if (collect_heap_get_cost(w->collect, i->shown.heap, &cost) < 0)
+		return;
+	i->calls = cost.calls;
+	i->cpu_ns = cpu_time(i->shown.pid);
+	i->measured_ns = clock_monotonic_ns();
+}
+
+/* Gives false while it has not been measured for long enough. */
+static bool measure(struct watches *w, struct watch *i)
+{
+	uint64_t now_ns = clock_monotonic_ns(), cpu_ns = cpu_time(i->shown.pid);
+	struct collect_heap_cost cost;
+	double calls, probes_ns, used_ns;
+
+	if (now_ns - i->measured_ns < MEASURE_NS || !cpu_ns || collect_heap_get_cost(w->collect, i->shown.heap, &cost) < 0)
+		return false;
+	calls = (double)(cost.calls - i->calls);
+	probes_ns = calls * cost.probe_ns;
+	used_ns = MAX((double)(cpu_ns - MIN(cpu_ns, i->cpu_ns)), probes_ns);
+	i->shown.calls_per_s = calls * (double)NSEC_PER_SEC / (double)(now_ns - i->measured_ns);
+	i->shown.share = used_ns > 0 ? MIN(probes_ns / used_ns, SHARE_MAX) : 0;
+	i->shown.measured = true;
+	if (i->shown.share * 100 > w->budget && w->budget < 100 && probes_ns > LITTLE_SHARE * (double)(now_ns - i->measured_ns))
+		i->over++;
+	else
+		i->over = 0;
+	i->calls = cost.calls;
+	i->cpu_ns = cpu_ns;
+	i->measured_ns = now_ns;
+	return true;
+}
+
+static void end_for_its_cost(struct watches *w, struct watch *i)
+{
+	end(w, i, "it calls its allocators %.0f times a second, and the probes %s %.0f%% of its CPU time for that: more than HeapBudget=%u allows",
+	    i->shown.calls_per_s, i->shown.state == API_MEMORY_WATCHED ? "took" : "would take", 100 * i->shown.share, w->budget);
+}
+
 /* ---- beginning ---- */
 
 static bool attach(struct watches *w, struct watch *i, const struct object *o)
@@ -228,9 +296,16 @@ static void finish(struct watches *w, struct watch *i)
 		return;
 	}
 	drop_objects(i);
+	begin_measuring(w, i);
+}
+
+static void start(struct watches *w, struct watch *i)
+{
+	collect_heap_start(w->collect, i->shown.heap);
 	i->shown.state = API_MEMORY_WATCHED;
 	i->shown.since_us = clock_realtime_us();
-	log_notice("the heap of process %d (%s) is watched, by %u functions of its allocators", i->shown.pid, i->shown.comm, i->shown.functions);
+	log_notice("the heap of process %d (%s) is watched, by %u functions of its allocators, which it calls %.0f times a second", i->shown.pid,
+	           i->shown.comm, i->shown.functions, i->shown.calls_per_s);
 	w->changed(w->userdata);
 }
 
@@ -442,9 +517,14 @@ void watches_tick(struct watches *w)
 			end(w, i, "the process executed another program");
 		else if (now >= i->shown.until_us)
 			end(w, i, "its time is over");
-		else if (i->shown.state == API_MEMORY_BEGINS) {
+		else if (i->shown.state == API_MEMORY_BEGINS && !i->measured_ns) {
 			i->ticks++;
 			ask(w, i);
+		} else if (measure(w, i)) {
+			if (i->over >= (i->shown.state == API_MEMORY_WATCHED ? OVER_TICKS : 1))
+				end_for_its_cost(w, i);
+			else if (i->shown.state == API_MEMORY_BEGINS)
+				start(w, i);
 		}
 	}
 }

@@ -8,6 +8,9 @@
 struct helper;
 struct watches;
 
+/* budget: percent of a process' CPU time that its probes may take, 100: no limit. */
+void watches_set_budget(struct watches *w, uint32_t budget);
+
 /* The rooms are borrowed. changed() is called when a watch has begun or ended. */
 int watches_new(struct watches **ret, struct collect *collect, struct unwind *unwind, struct helper *helper, void (*changed)(void *userdata), void *userdata);
 struct watches *watches_free(struct watches *w);

@@ -67,6 +67,9 @@ struct api_memory_watch {
 	uint64_t since_us, until_us; /* realtime; USEC_INFINITY: as long as the process lives */
 	uint64_t ended_us;
 	uint32_t functions;          /* of its allocators, that are seen */
+	bool measured;               /* what follows is known */
+	double calls_per_s;          /* of these functions */
+	double share;                /* of the process' CPU time that the probes take, 0..1 */
 	char reason[256];            /* why it has ended, or never begun */
 };
 

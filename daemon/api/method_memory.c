@@ -13,6 +13,10 @@ static void write_watch(struct json_writer *w, const struct api_memory_watch *m)
 	json_put_string(w, "comm", m->comm);
 	json_put_string(w, "state", states[m->state]);
 	json_put_int(w, "functions", m->functions);
+	if (m->measured) {
+		put_finite(w, "calls_per_s", m->calls_per_s);
+		put_finite(w, "share", m->share);
+	}
 	if (m->since_us)
 		json_put_u64(w, "since_us", m->since_us);
 	if (m->until_us != USEC_INFINITY)

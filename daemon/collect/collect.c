@@ -765,6 +765,16 @@ void collect_heap_end(struct collect *c, uint32_t id)
 	heap_end(&c->heap, id);
 }
 
+int collect_heap_start(struct collect *c, uint32_t id)
+{
+	return heap_start(&c->heap, id);
+}
+
+int collect_heap_get_cost(struct collect *c, uint32_t id, struct collect_heap_cost *ret)
+{
+	return heap_get_cost(&c->heap, id, ret);
+}
+
 bool collect_heap_census(struct collect *c, const struct collect_heap_stack **ret, size_t *ret_n, int64_t *ret_left_out)
 {
 	if (!heap_count_watches(&c->heap) || !heap_census_step(&c->heap.census))

@@ -209,10 +209,18 @@ struct collect_heap_function {
 };
 
 /* Makes room for a process; 0: *ret_id names it from here on. -ENOSPC: COLLECT_HEAP_WATCHES are watched; -EOPNOTSUPP: the kernel
- * refused the programs. What is noted of it begins with collect_heap_attach(), which may be called for each of its objects; path
- * opens the object. Fails with what the kernel gave, -E2BIG for too many functions. */
+ * refused the programs. collect_heap_attach(), which may be called for each of its objects, has its calls counted; path opens the object.
+ * Fails with what the kernel gave, -E2BIG for too many functions. What they allocate is noted from collect_heap_start() on. */
 int collect_heap_begin(struct collect *c, pid_t pid, uint32_t *ret_id);
 int collect_heap_attach(struct collect *c, uint32_t id, const char *path, const struct collect_heap_function *functions, size_t n);
+int collect_heap_start(struct collect *c, uint32_t id);
+
+struct collect_heap_cost {
+	uint64_t calls;  /* that met a probe since some time */
+	double probe_ns; /* that one takes, of CPU time, at least; measured at the first call, which takes some milliseconds */
+};
+/* -ENOENT: there is no such watch. */
+int collect_heap_get_cost(struct collect *c, uint32_t id, struct collect_heap_cost *ret);
 /* The process itself (pid, exec_id, start_ns), which the first tick after the beginning finds out; false: not yet. */
 bool collect_heap_process(const struct collect *c, uint32_t id, struct collect_process *ret);
 /* Whether it has executed another program since: nothing is noted of that. */

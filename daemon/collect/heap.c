@@ -26,6 +26,7 @@ int heap_init(struct heap *h, const struct programs *p, uint32_t max_blocks)
 	h->programs = p;
 	h->shared = &p->skel->bss->heap;
 	h->blocks = bpf_map__fd(p->skel->maps.heap_blocks);
+	h->calls = bpf_map__fd(p->skel->maps.heap_calls_seen);
 	h->max_blocks = max_blocks;
 	r = heap_census_init(&h->census, h->blocks);
 	return r < 0 ? r : map64_new(&h->held, max_blocks);
@@ -158,6 +159,7 @@ int heap_begin(struct heap *h, pid_t pid, uint32_t *ret_id)
 			h->last_id = 1;
 		h->probes[i] = (struct heap_probes){ .id = h->last_id, .pid = pid };
 		shared->n_ranges = shared->executed = 0;
+		shared->counts = 1;
 		shared->execution = shared->start_ns = 0;
 		shared->tgid = (uint32_t)pid;
 		h->shared->learning = 1;
@@ -283,6 +285,26 @@ bool heap_process(const struct heap *h, uint32_t id, struct collect_process *ret
 		return false;
 	*ret = (struct collect_process){ .pid = p->pid, .exec_id = (uint32_t)(shared->execution - 1), .start_ns = shared->start_ns };
 	return true;
+}
+
+int heap_start(struct heap *h, uint32_t id)
+{
+	struct heap_probes *p = find_probes(h, id);
+
+	if (!p)
+		return -ENOENT;
+	__atomic_store_n(&h->shared->watches[p - h->probes].counts, 0, __ATOMIC_RELEASE);
+	return 0;
+}
+
+int heap_get_cost(struct heap *h, uint32_t id, struct collect_heap_cost *ret)
+{
+	struct heap_probes *p = find_probes(h, id);
+
+	if (!p)
+		return -ENOENT;
+	heap_cost(h, (uint32_t)(p - h->probes), ret);
+	return 0;
 }
 
 void heap_learned(struct heap *h)

@@ -220,6 +220,8 @@ struct heap {
 	uint32_t max_blocks, last_id;
 	struct heap_probes probes[STACKD_HEAP_WATCHES];
 	struct map64 *held;         /* raw ids of stacks that blocks refer to */
+	int calls;                  /* map descriptor, borrowed */
+	double probe_ns;            /* that a probe takes; 0: not measured yet */
 };
 
 int heap_init(struct heap *h, const struct programs *p, uint32_t max_blocks);
@@ -239,6 +241,10 @@ bool heap_process(const struct heap *h, uint32_t id, struct collect_process *ret
 /* The iterator has been through all tasks. */
 void heap_learned(struct heap *h);
 bool heap_executed(const struct heap *h, uint32_t id);
+int heap_start(struct heap *h, uint32_t id);
+int heap_get_cost(struct heap *h, uint32_t id, struct collect_heap_cost *ret);
+/* heap_cost.c; slot: its place in probes[] */
+void heap_cost(struct heap *h, uint32_t slot, struct collect_heap_cost *ret);
 void heap_end(struct heap *h, uint32_t id);
 
 /* ---- threads.c: the iterator's lines, totals and waits ---- */

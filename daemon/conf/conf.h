@@ -30,6 +30,7 @@ struct conf {
 	uint32_t memory_stacks;       /* MemoryStacksPerSec=100, 0 = no limit */
 	uint32_t memory_baseline_stacks; /* MemoryBaselineStacksPerSec=20, 0 = no limit */
 	uint32_t heap_sample_bytes;   /* HeapSampleBytes=524288, 0 = all, at most 64M */
+	uint32_t heap_budget;         /* HeapBudget=50, percent, 1..100 */
 	uint32_t max_heap_blocks;     /* MaxHeapBlocks=65536, 1024..4194304 */
 	uint32_t max_stacks;          /* MaxStacks=16384, 1024..1048576 */
 	uint32_t max_counts;          /* MaxActiveStacks=16384 */

@@ -31,6 +31,7 @@ const struct conf_key conf_keys[] = {
 	KEY("Collect", "MemoryStacksPerSec", CONF_COUNT, memory_stacks, "100", RANGE(0, 1000000)),
 	KEY("Collect", "MemoryBaselineStacksPerSec", CONF_COUNT, memory_baseline_stacks, "20", RANGE(0, 1000000)),
 	KEY("Collect", "HeapSampleBytes", CONF_COUNT, heap_sample_bytes, "524288", RANGE(0, 67108864)),
+	KEY("Collect", "HeapBudget", CONF_COUNT, heap_budget, "50", RANGE(1, 100)),
 	KEY("Collect", "MaxHeapBlocks", CONF_COUNT, max_heap_blocks, "65536", RANGE(1024, 4194304), RESTART),
 	KEY("Collect", "MaxStacks", CONF_COUNT, max_stacks, "16384", RANGE(1024, 1048576), RESTART),
 	KEY("Collect", "MaxActiveStacks", CONF_COUNT, max_counts, "16384", RANGE(1024, 1048576), RESTART),

@@ -16,7 +16,8 @@ from lib.workload import Workload
 
 require_root()
 MIB = 1 << 20
-ALL = {"Collect": {"HeapSampleBytes": 0}}
+# These programs do little else than allocate.
+ALL = {"Collect": {"HeapSampleBytes": 0, "HeapBudget": 100}}
 daemon = Daemon(ALL)
 
 
@@ -96,7 +97,7 @@ def test_exact():
 def test_sampled():
     """The bounds are three standard deviations."""
     for mean, size in ((512 << 10, 128), (16 << 10, 64)):
-        reload({"Collect": {"HeapSampleBytes": mean}})
+        reload({"Collect": {"HeapSampleBytes": mean, "HeapBudget": 100}})
         with Workload("heap", mode="many", n=size) as load:
             watch(load.pid)
             account = load.go().result()["heap"]
@@ -109,6 +110,28 @@ def test_sampled():
                         value,
                         relative=3 * math.sqrt(mean / value),
                     )
+    reload(ALL)
+
+
+def test_cost_is_told_and_bounded():
+    with Workload("heap", mode="churn", seconds=12) as load:
+        load.go()
+        told = watch(load.pid).stdout
+        note(told.strip())
+        row = watches()[load.pid]
+        check(f"It calls them {row['calls_per_s']:.0f} times a second" in told, f"stackctl does not say what it costs: {told}")
+        check(row["calls_per_s"] > 1000 and row["share"] > 0.5, f"a loop of malloc and free is said to cost little: {row}")
+        reload({"Collect": {"HeapSampleBytes": 0, "HeapBudget": 20}})
+        deadline = time.monotonic() + 8
+        while watches()[load.pid]["state"] != "ended" and time.monotonic() < deadline:
+            time.sleep(0.5)
+        row = watches()[load.pid]
+        note(row.get("reason", ""))
+        check(row["state"] == "ended" and "more than HeapBudget=20 allows" in row["reason"], f"it goes on: {row}")
+        nothing_is_attached()
+        refused(load.pid, "more than HeapBudget=20 allows")
+        nothing_is_attached()
+        load.result()
     reload(ALL)
 
 
@@ -219,6 +242,7 @@ run(
     [
         ("without sampling the account is exact", test_exact),
         ("sampled it is right within its error", test_sampled),
+        ("its cost is told first, and kept to the budget", test_cost_is_told_and_bounded),
         ("on-CPU stacks of a watched process stay whole", test_other_stacks),
         ("a watch ends with its time and its process", test_ends),
         ("and when the process executes another program", test_exec),

@@ -3,6 +3,7 @@
 #include "balance.c"
 #include "live_source.c"
 #include "pipeline.c"
+#include "growers.c"
 #include "scoring.c"
 #include "open_waits.c"
 #include "pending.c"
