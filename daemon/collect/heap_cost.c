@@ -8,26 +8,26 @@
 #include "stackd.skel.h"
 
 #define ROUNDS 1000
-#define PROBE_NS_UNKNOWN 3000.0 /* where it can't be measured: that of a slow machine */
+#define PROBE_NS_UNKNOWN 3000.0 /* while it can't be measured */
 
 /* Begin with an instruction that the kernel does not emulate but has executed elsewhere, as most functions do. */
 #if defined(__x86_64__)
-__attribute__((naked, noinline)) static void returns(void)
+__attribute__((naked, noinline)) static void returns(uint64_t argument _unused_)
 {
 	__asm__ volatile("mov %rdi, %rax\n\tret");
 }
 
-__attribute__((naked, noinline)) static void ends(void)
+__attribute__((naked, noinline)) static void ends(uint64_t argument _unused_)
 {
 	__asm__ volatile("mov %rsi, %rax\n\tret");
 }
 #else
-__attribute__((noinline)) static void returns(void)
+__attribute__((noinline)) static void returns(uint64_t argument _unused_)
 {
 	__asm__ volatile("" ::: "memory");
 }
 
-__attribute__((noinline)) static void ends(void)
+__attribute__((noinline)) static void ends(uint64_t argument _unused_)
 {
 	__asm__ volatile("nop" ::: "memory");
 }
@@ -51,7 +51,7 @@ static int find_offset(struct dl_phdr_info *info, size_t size _unused_, void *us
 	return 1; /* the program comes first */
 }
 
-static uint64_t offset_of(void (*function)(void))
+static uint64_t offset_of(void (*function)(uint64_t))
 {
 	struct search s = { .address = (uint64_t)(uintptr_t)function };
 
@@ -61,19 +61,19 @@ static uint64_t offset_of(void (*function)(void))
 
 static uint64_t time_of_rounds(void)
 {
-	void (*volatile a)(void) = returns, (*volatile b)(void) = ends;
+	void (*volatile a)(uint64_t) = returns, (*volatile b)(uint64_t) = ends;
 	struct timespec from, to;
 
 	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
 	for (unsigned i = 0; i < ROUNDS; i++) {
-		a();
-		b();
+		a(0);           /* a size that is never drawn */
+		b((uintptr_t)a); /* an address that is looked for */
 	}
 	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
 	return (uint64_t)(to.tv_sec - from.tv_sec) * NSEC_PER_SEC + (uint64_t)to.tv_nsec - (uint64_t)from.tv_nsec;
 }
 
-/* ns a call */
+/* ns a call; 0: it can't be told now */
 static double measure(struct heap *h)
 {
 	const struct collect_heap_function functions[] = {
@@ -84,11 +84,12 @@ static double measure(struct heap *h)
 	uint32_t id;
 
 	if (!functions[0].offset || !functions[1].offset || heap_begin(h, getpid(), &id) < 0)
-		return PROBE_NS_UNKNOWN;
+		return 0;
+	heap_start(h, id);
 	if (heap_attach(h, id, "/proc/self/exe", functions, ELEMENTS_OF(functions)) >= 0)
 		with = time_of_rounds();
 	heap_end(h, id);
-	return with > without ? (double)(with - without) / (2 * ROUNDS) : PROBE_NS_UNKNOWN;
+	return with > without ? (double)(with - without) / (2 * ROUNDS) : 0;
 }
 
 void heap_cost(struct heap *h, uint32_t slot, struct collect_heap_cost *ret)
@@ -98,7 +99,7 @@ void heap_cost(struct heap *h, uint32_t slot, struct collect_heap_cost *ret)
 
 	if (h->probe_ns <= 0)
 		h->probe_ns = measure(h);
-	*ret = (struct collect_heap_cost){ .probe_ns = h->probe_ns };
+	*ret = (struct collect_heap_cost){ .probe_ns = h->probe_ns > 0 ? h->probe_ns : PROBE_NS_UNKNOWN };
 	if (of_cpus && bpf_map_lookup_elem(h->calls, &zero, of_cpus) == 0)
 		for (int i = 0; i < libbpf_num_possible_cpus(); i++)
 			ret->calls += of_cpus[i].n[slot];

@@ -76,7 +76,7 @@ static void daemon_status(void *userdata _unused_, struct api_daemon_status *ret
 		.open_above = 5,
 		.close_below = 4,
 		.false_alarms_per_day = 1,
-		.conservation = { 0.99, __builtin_nan(""), -1, 1.01, -1, -1, -1, -1, -1, -1 },
+		.conservation = { 0.99, __builtin_nan(""), -1, 1.01, [METRIC_FAULTS_MAJOR ... METRIC_N - 1] = -1 },
 	};
 }
 
