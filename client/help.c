@@ -32,7 +32,7 @@ static void verbs(const struct options *o)
 	     "  stacks [ID]         List stacks, or show one: its frames, series and processes\n"
 	     "  missing-debug       List files that lack names for want of their debug files\n"
 	     "  processes           List processes with their exact totals\n"
-	     "  leaks               List what watched heaps hold, by who allocated it: how old, and whether it grows\n"
+	     "  leaks               List what watched heaps hold, by who allocated it, what grows first\n"
 	     "  watch-memory        Watch the heap of the process --pid; or list those that are watched\n"
 	     "  unwatch-memory      End that\n"
 	     "  gate [open|close|auto]\n"

@@ -7,6 +7,7 @@
 #define HOLDERS_MAX 4096 /* a stack of a watched process */
 #define HISTORY 16U
 #define HISTORY_US (10 * USEC_PER_SEC) /* from one reading of the history to the next */
+#define EARLY_US (USEC_PER_SEC / 2)    /* ticks are not quite a second apart */
 #define PARTS 8U                       /* of the history, whose least is above the one's before where something grows */
 
 struct holder {
@@ -149,7 +150,7 @@ static bool rises(const struct holder *h)
 
 static void note_history(struct holder *h, uint64_t now_us)
 {
-	if (h->n_history > 0 && now_us - h->last_us < HISTORY_US)
+	if (h->n_history > 0 && now_us - h->last_us + EARLY_US < HISTORY_US)
 		return;
 	h->history[h->n_history++ % HISTORY] = h->shown.bytes;
 	if (h->n_history == 1)
@@ -203,6 +204,14 @@ static bool is_watched(const struct leaks *l, uint32_t id)
 	return false;
 }
 
+/* Whether a is to be told before b. */
+static bool comes_before(const struct api_leak *a, const struct api_leak *b)
+{
+	if (a->grows != b->grows)
+		return a->grows;
+	return a->grows ? a->per_minute > b->per_minute : a->bytes > b->bytes;
+}
+
 size_t leaks_list(const struct leaks *l, pid_t pid, struct api_leak *ret, size_t max, struct api_leaks *ret_all)
 {
 	size_t n = 0;
@@ -212,9 +221,9 @@ size_t leaks_list(const struct leaks *l, pid_t pid, struct api_leak *ret, size_t
 		const struct api_leak *leak = &l->holders[i].shown;
 		size_t k = n;
 
-		if ((pid && leak->pid != pid) || !is_watched(l, leak->watch) || (n == max && leak->bytes <= ret[n - 1].bytes))
+		if ((pid && leak->pid != pid) || !is_watched(l, leak->watch) || (n == max && !comes_before(leak, &ret[n - 1])))
 			continue;
-		for (k = n < max ? n++ : n - 1; k > 0 && ret[k - 1].bytes < leak->bytes; k--)
+		for (k = n < max ? n++ : n - 1; k > 0 && comes_before(leak, &ret[k - 1]); k--)
 			ret[k] = ret[k - 1];
 		ret[k] = *leak;
 	}

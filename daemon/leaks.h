@@ -16,5 +16,5 @@ DEFINE_CLEANUP(struct leaks *, leaks_free)
 
 /* Once a tick, when none is open. now_us: realtime. */
 void leaks_tick(struct leaks *l, uint64_t now_us);
-/* Those of a process, 0: of all, that hold most, the most first. Gives how many. */
+/* Those of a process, 0: of all: what grows first, the fastest before the others, then what holds most. Gives how many. */
 size_t leaks_list(const struct leaks *l, pid_t pid, struct api_leak *ret, size_t max, struct api_leaks *ret_all);

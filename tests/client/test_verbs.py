@@ -11,6 +11,7 @@ from fake_stackd import (
     HEALTHY,
     HISTORY,
     HOSTILE,
+    NOW_US,
     PROCESS,
     STATUS,
     VALUES,
@@ -513,6 +514,37 @@ def lists_go_on_from_reply_to_reply():
             json.loads(good(*args, "--json", answers=paged(method, *keys)).out)
             == HEALTHY[method][0]["parameters"]
         ), args
+
+
+def leak(stack, **fields):
+    sizes = {"bytes": 3 << 20, "older_1min": 2 << 20, "older_10min": 1 << 20, "older_1h": 0, "blocks": 768}
+    return {"pid": 7, "comm": HOSTILE, "stack": stack, "frames": FRAMES, "truncated": False, **sizes, **fields}
+
+
+@test
+def leaks_tell_what_grows():
+    watches = [{"pid": 7, "comm": "web", "state": "watched", "functions": 9}, {"pid": 8, "comm": "web", "state": "ended", "functions": 0}]
+    rows = [leak("a" * 16, per_minute=5 << 20, grows=True), leak("b" * 16, per_minute=-(1 << 20), grows=False), leak("c" * 16)]
+    answer = {"counted_us": NOW_US, "bytes": 9 << 20, "unnamed": 2048, "left_out": 0, "leaks": rows}
+    answers = {"ListMemoryWatches": [reply(watches=watches)], "ListLeaks": [reply(**answer)]}
+    done = good("leaks", "--full", answers=answers)
+    lines = done.out.splitlines()
+    assert "9.00MiB held" in lines[0] and "2026-11-23 10:00:00" in lines[0] and "2.00KiB by stacks whose names" in lines[0], done.out
+    assert "no room" not in lines[0] and lines[2].split()[:3] == ["STACK", "HELD", "BLOCKS"], done.out
+    for word in ("5.00MiB yes", "3.00MiB", "2.00MiB", "1.00MiB", "768", "[7]", "do work(int) < main"):
+        assert word in " ".join(lines[3].split()), (word, lines[3])
+    assert "-1.00MiB no" in " ".join(lines[4].split()) and "768 - -" in " ".join(lines[5].split()), done.out
+    assert "\x1b" not in done.out
+    assert json.loads(good("leaks", "--json", answers=answers).out) == answer
+    pages = [reply(True, **{**answer, "leaks": rows[:2]}), reply(**{**answer, "leaks": rows[2:]})]
+    assert good("leaks", "--full", answers={**answers, "ListLeaks": pages}).out == done.out
+    early = {**answers, "ListLeaks": [reply(bytes=0, unnamed=0, left_out=0, leaks=[])]}
+    done = good("leaks", "--pid=7", "-n", "3", answers=early)
+    assert done.calls[-1][:2] == ("ListLeaks", {"pid": 7, "limit": 3}), done.calls
+    assert "Nothing has been counted yet" in done.out, done.out
+    assert "process 8 is not watched" in bad("leaks", "--pid=8", answers=answers)
+    nothing = {"ListMemoryWatches": [reply(watches=watches[1:])]}
+    assert 'No heap is watched: "stackctl watch-memory --pid=PID"' in bad("leaks", answers=nothing)
 
 
 @test

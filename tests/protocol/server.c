@@ -200,6 +200,19 @@ static const struct api_memory_watch *memory_watch_at(void *userdata _unused_, s
 	return i < ELEMENTS_OF(watches) ? &watches[i] : NULL;
 }
 
+static size_t leaks(void *userdata _unused_, pid_t pid, struct api_leak *ret, size_t max, struct api_leaks *ret_all)
+{
+	static const struct api_leak told[] = {
+		{ .watch = 2, .pid = 2, .comm = "web", .stack_id = 0xa1, .blocks = 3, .bytes = 50, .measured = true, .grows = true, .per_minute = 7.5 },
+		{ .watch = 2, .pid = 2, .comm = "web", .stack_id = 0xa2, .blocks = 10, .bytes = 1000, .older = { 600, 30, 1 } },
+	};
+	size_t n = pid && pid != 2 ? 0 : MIN(max, ELEMENTS_OF(told));
+
+	memcpy(ret, told, n * sizeof(told[0]));
+	*ret_all = (struct api_leaks){ .counted_us = 5, .bytes = 1062, .unnamed = 8, .left_out = 4 };
+	return n;
+}
+
 /* ---- known data ---- */
 
 struct data {
@@ -527,7 +540,8 @@ int main(int argc, char **argv)
 	                                           .global_state_size = 16,
 	                                           .slices_per_series = 64 };
 	const struct api_actions actions = { .status = daemon_status, .gate_set = gate_set, .remedies = get_remedies, .variants = find_variants,
-	                                     .memory_watch = memory_watch, .memory_unwatch = memory_unwatch, .memory_watch_at = memory_watch_at };
+	                                     .memory_watch = memory_watch, .memory_unwatch = memory_unwatch, .memory_watch_at = memory_watch_at,
+	                                     .leaks = leaks };
 	struct server s = { .loop = ev_default_loop(0) };
 	struct api_views views = { 0 };
 	unsigned many = 0, value;

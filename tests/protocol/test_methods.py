@@ -579,6 +579,22 @@ def memory_is_watched():
 
 
 @test
+def leaks_are_listed():
+    with Server() as s, Client(s.path) as c:
+        reply = c.call("org.stackd.ListLeaks")[1]
+        equal((reply["counted_us"], reply["bytes"], reply["unnamed"], reply["left_out"]), (5, 1062, 8, 4))
+        grows, holds = reply["leaks"]
+        equal((grows["pid"], grows["comm"], grows["bytes"], grows["blocks"]), (2, "web", 50, 3))
+        equal((grows["per_minute"], grows["grows"], "grows" in holds, "per_minute" in holds), (7, True, False, False))
+        equal((holds["older_1min"], holds["older_10min"], holds["older_1h"]), (600, 30, 1))
+        equal(grows["frames"][0]["name"], "main")
+        equal(len(c.call("org.stackd.ListLeaks", {"pid": 2, "limit": 1})[1]["leaks"]), 1)
+        equal(c.call("org.stackd.ListLeaks", {"pid": 3})[1]["leaks"], [])
+        for parameters, name in (({"pid": 0}, "pid"), ({"pid": -1}, "pid"), ({"limit": 0}, "limit")):
+            equal(c.call("org.stackd.ListLeaks", parameters), ("org.varlink.service.InvalidParameter", {"parameter": name}))
+
+
+@test
 def a_caller_who_does_not_wait_for_a_watch_is_forgotten():
     with Server() as s, Client(s.path) as c:
         with Client(s.path) as gone:

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""stackctl leaks: what a watched program holds, how old it is and whether it grows."""
+import time
+
+from lib.daemon import Daemon
+from lib.environment import require_root
+from lib.tap import check, note, run
+from lib.workload import Workload
+
+require_root()
+daemon = Daemon({"Collect": {"HeapSampleBytes": 0}})
+
+
+def leaks(pid):
+    """By the function that called malloc, and when they were counted."""
+    reply = daemon.call("ListLeaks", {"pid": pid})
+    named = {}
+    for row in reply["leaks"]:
+        for name in (f["name"] for f in row["frames"]):
+            if name in ("leak_4k", "fill_cache"):
+                named[name] = row
+    return named, reply
+
+
+def wait_for(condition, pid, seconds, what):
+    deadline = time.monotonic() + seconds
+    while True:
+        named, reply = leaks(pid)
+        if condition(named):
+            return named, reply
+        check(time.monotonic() < deadline, f"not within {seconds} s: {what}: {reply}")
+        time.sleep(1)
+
+
+def test_nothing_watched():
+    result = daemon.stackctl("leaks", check_exit=False)
+    check(result.returncode == 1 and "No heap is watched" in result.stderr, f"unexpected: {result}")
+    result = daemon.stackctl("leaks", "--pid", 1, check_exit=False)
+    check(result.returncode == 1 and "process 1 is not watched" in result.stderr, f"unexpected: {result}")
+    check(daemon.call("ListLeaks")["leaks"] == [], "something is held where nothing is watched")
+
+
+def test_leak_and_cache():
+    with Workload("leak", seconds=82) as load:
+        daemon.stackctl("watch-memory", "--pid", load.pid)
+        load.go()
+        named, _ = wait_for(lambda n: len(n) == 2, load.pid, 20, "both functions are listed")
+        check(not any(row["older_1min"] for row in named.values()), f"older than the program: {named}")
+        check(not any(row.get("grows") for row in named.values()), f"said to grow at once: {named}")
+        named, reply = wait_for(lambda n: n["leak_4k"].get("grows"), load.pid, 100, "the leak is said to grow")
+        leak, cache = named["leak_4k"], named["fill_cache"]
+        note(f"{leak['bytes'] / 2**20:.1f} MiB, {leak['per_minute'] / 2**20:.1f} MiB/min; cache {cache['per_minute']}")
+        check(not cache["grows"], f"a cache that is full is said to grow: {cache}")
+        check(abs(cache["per_minute"]) <= 2 * 16384, f"a cache that is full grows: {cache}")
+        check(leak["bytes"] == 4096 * leak["blocks"], f"blocks are 4 KiB each: {leak}")
+        check(0 < leak["per_minute"] < leak["bytes"], f"it grows by {leak['per_minute']} a minute and holds {leak['bytes']}")
+        check(reply["leaks"][0]["stack"] == leak["stack"], "what leaks is not listed first")
+        check((leak["pid"], leak["comm"]) == (load.pid, "wl_leak"), f"held by {leak}")
+        text = daemon.stackctl("leaks", "--full").stdout
+        first = text.splitlines()[3]
+        note(first)
+        check("yes" in first.split() and "leak_4k" in first, f"not what stackctl shows first:\n{text}")
+        check("counted" in text.splitlines()[0], f"how old the figures are is not told:\n{text}")
+        check("leak_4k" in daemon.stackctl("stacks", leak["stack"]).stdout, "the stack can't be looked at")
+        account = load.result()["heap"]
+        named, reply = wait_for(
+            lambda n: {name: n[name]["bytes"] for name in account} == account, load.pid, 10, f"the account is {account}"
+        )
+        leak, cache = named["leak_4k"], named["fill_cache"]
+        note(f"{leak['older_1min']} of {leak['bytes']} bytes are older than a minute")
+        check(0 < leak["older_1min"] < leak["bytes"], f"no age: {leak}")
+        check(leak["older_10min"] == 0 and cache["older_1min"] == 0, f"too old: {named}")
+        check(0 <= time.time() - reply["counted_us"] / 1e6 < 30, f"counted at {reply['counted_us']}")
+    deadline = time.monotonic() + 10
+    while daemon.call("ListLeaks")["leaks"]:
+        check(time.monotonic() < deadline, "the process has ended and holds memory still")
+        time.sleep(0.5)
+
+
+run(
+    [
+        ("without a watch it says how to begin one", test_nothing_watched),
+        ("a leak grows and a full cache does not", test_leak_and_cache),
+    ],
+    setup=daemon.start,
+    cleanup=daemon.remove,
+    on_failure=daemon.note_log,
+)
