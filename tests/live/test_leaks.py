@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""stackctl leaks: what a watched program holds, how old it is and whether it grows."""
+"""stackctl leaks: what a watched program holds, how old it is and whether it grows. And what grows is found without being watched."""
+import os
+import shutil
+import tempfile
 import time
 
 from lib.daemon import Daemon
-from lib.environment import require_root
+from lib.environment import program, require_root
 from lib.tap import check, note, run
 from lib.workload import Workload
 
 require_root()
-daemon = Daemon({"Collect": {"HeapSampleBytes": 0}})
+# So many false alarms a day are a small part of one in these minutes, and let the detector learn fast.
+daemon = Daemon({"Collect": {"HeapSampleBytes": 0}, "Detect": {"FalseAlarmsPerDay": 100}})
+directory = tempfile.TemporaryDirectory()
+unwatched = None
 
 
 def leaks(pid):
@@ -30,6 +36,22 @@ def wait_for(condition, pid, seconds, what):
             return named, reply
         check(time.monotonic() < deadline, f"not within {seconds} s: {what}: {reply}")
         time.sleep(1)
+
+
+def start():
+    """The program that nobody watches is one of its own: what it has is not that of the one that is watched."""
+    global unwatched
+    daemon.start()
+    path = os.path.join(directory.name, "wl_grows")
+    shutil.copy(program("wl_leak"), path)
+    unwatched = Workload("leak", path=path, seconds=600)
+    unwatched.go()
+
+
+def stop():
+    unwatched.kill()
+    daemon.remove()
+    directory.cleanup()
 
 
 def test_nothing_watched():
@@ -77,12 +99,32 @@ def test_leak_and_cache():
         time.sleep(0.5)
 
 
+def test_growth_is_found():
+    """It takes seventeen blocks of sixteen ticks at least."""
+    deadline = time.monotonic() + 420
+    told = []
+    while not told:
+        check(time.monotonic() < deadline, "a program that grows by 48 MiB a minute was not told of")
+        time.sleep(2)
+        told = [a for a in daemon.call("ListAnomalies")["anomalies"] if a["type"] == "slow_growth"]
+    anomaly = told[0]
+    note(f"{anomaly['observed'] / 2**10:.0f} KiB/s, since {time.time() - anomaly['since_us'] / 1e6:.0f} s")
+    check(anomaly["exe"].endswith("/wl_grows"), f"not the one that grows: {anomaly}")
+    check(any(f["name"] == "leak_4k" for f in anomaly["frames"]), f"not the stack that grows: {anomaly}")
+    check(anomaly["metric"] == "rss" and 0.5 < anomaly["observed"] / (200 * 4096) < 1.1, f"grows by {anomaly['observed']}")
+    time.sleep(5)
+    rows = daemon.stackctl("incidents", "--full").stdout
+    check(any("memory leak in" in row and "goes on" in row for row in rows.splitlines()), f"no incident of it:\n{rows}")
+    daemon.stackctl("explain", anomaly["id"])
+
+
 run(
     [
         ("without a watch it says how to begin one", test_nothing_watched),
         ("a leak grows and a full cache does not", test_leak_and_cache),
+        ("what grows is told without being watched", test_growth_is_found),
     ],
-    setup=daemon.start,
-    cleanup=daemon.remove,
+    setup=start,
+    cleanup=stop,
     on_failure=daemon.note_log,
 )

@@ -418,6 +418,37 @@ def resident_memory_has_stacks():
 
 
 @step
+def heaps_are_watched():
+    """watch-memory knows to the byte what a program holds, and leaves nothing behind"""
+    configure("[Collect]\nHeapSampleBytes=0\nHeapBudget=100\n")
+    reload_service()
+    start_workload("keep", "keep", 2)
+    try:
+        time.sleep(1)
+        pid = int(unit_property("keep.service", "MainPID"))
+        print("#", run("stackctl", "watch-memory", f"--pid={pid}", timeout=120).stdout.strip().replace("\n", "; "))
+        source = next(c["source"] for c in status()["collectors"] if c["name"] == "heap")
+        expect(source == {"bookworm": "uprobes, one event a function", "trixie": "multi-uprobes"}[SUITE], f"by {source}")
+        signal_workload("keep", "SIGUSR1")
+
+        def held():
+            rows = query("stacks", "--metric=heap", f"--pid={pid}", "--lines=all")["stacks"]
+            return sum(r["values"].get("heap", 0) for r in rows if any(f["name"] == "keep_blocks" for f in r["frames"]))
+
+        wait_for(lambda: held() >= 2 << 20, "2 MiB by keep_blocks", 60)
+        expect(held() == 2 << 20, f"{held()} bytes, not 2 MiB")
+        leaks = query("leaks", f"--pid={pid}")
+        mine = [leak for leak in leaks["leaks"] if any(f["name"] == "keep_blocks" for f in leak["frames"])]
+        expect(sum(leak["bytes"] for leak in mine) == 2 << 20, f"leaks has something else: {leaks}")
+        run("stackctl", "unwatch-memory", f"--pid={pid}")
+        expect("not watched" in run("stackctl", "leaks", f"--pid={pid}", ok=False).stderr, "it is watched still")
+    finally:
+        run("systemctl", "stop", "keep.service", ok=None)
+        configure("")
+        reload_service()
+
+
+@step
 def good_configuration_is_reloaded():
     """systemctl reload takes a new configuration without a restart"""
     pid = main_pid()

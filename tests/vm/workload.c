@@ -95,6 +95,27 @@ static NOINLINE void use_pages(void)
 	__asm__ volatile("" ::: "memory");
 }
 
+/* 1 MiB in blocks of 4 KiB, and what is freed again. */
+static NOINLINE void keep_blocks(void)
+{
+	for (int i = 0; i < 256; i++) {
+		void *volatile kept = malloc(4096);
+
+		if (!kept)
+			abort();
+		free(malloc(1000));
+	}
+	__asm__ volatile("" : : "r"(__builtin_frame_address(0)) : "memory");
+}
+
+/* Once; then it has nothing more to do. */
+static NOINLINE void keep(void)
+{
+	keep_blocks();
+	for (;;)
+		pause();
+}
+
 static NOINLINE void serve(void)
 {
 	spin(SERVE_ROUNDS);
@@ -107,7 +128,7 @@ static const struct {
 	void (*burn)(void);
 } kinds[] = {
 	{ "victim", burn_victim }, { "alice", burn_alice }, { "bob", burn_bob }, { "pinned", burn_pinned },
-	{ "kernel", call_kernel }, { "pages", use_pages },
+	{ "kernel", call_kernel }, { "pages", use_pages }, { "keep", keep },
 };
 
 static void *work(void *burn)
@@ -135,7 +156,7 @@ int main(int argc, char *argv[])
 		if (strcmp(kinds[i].name, argv[1]) == 0)
 			burn = kinds[i].burn;
 	if (!burn || threads < 1) {
-		fprintf(stderr, "usage: workload victim|alice|bob|pinned|kernel|pages THREADS\n");
+		fprintf(stderr, "usage: workload victim|alice|bob|pinned|kernel|pages|keep THREADS\n");
 		return 2;
 	}
 	zero_fd = open("/dev/zero", O_RDONLY | O_CLOEXEC);
