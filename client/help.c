@@ -32,6 +32,7 @@ static void verbs(const struct options *o)
 	     "  stacks [ID]         List stacks, or show one: its frames, series and processes\n"
 	     "  missing-debug       List files that lack names for want of their debug files\n"
 	     "  processes           List processes with their exact totals\n"
+	     "  compare-perf        Record with perf, too, and tell whether the two agree by function\n"
 	     "  leaks               List what watched heaps hold, by who allocated it, what grows first\n"
 	     "  watch-memory        Watch the heap of the process --pid; or list those that are watched\n"
 	     "  unwatch-memory      End that\n"
@@ -62,7 +63,8 @@ static void filters(const struct options *o)
 	     "  -d --delay=TIME     top: ask again after so long (1s)\n"
 	     "  -f --follow         anomalies: go on with new ones as they are found; incidents: with\n"
 	     "                      those that open, grow and close\n"
-	     "     --for=TIME       gate open, gate close, mute, watch-memory: only so long\n"
+	     "     --for=TIME       gate open, gate close, mute, watch-memory: only so long;\n"
+	     "                      compare-perf: record so long (10s)\n"
 	     "     --report         status: everything, for a bug report");
 }
 

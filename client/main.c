@@ -29,6 +29,7 @@ static const struct verb {
 	{ "stacks", OPTION_FILTER | OPTION_METRIC | OPTION_LINES | OPTION_SOURCES, 1, verb_stacks },
 	{ "missing-debug", 0, 0, verb_missing_debug },
 	{ "processes", OPTION_FILTER | OPTION_LINES, 0, verb_processes },
+	{ "compare-perf", OPTION_PID | OPTION_FOR | OPTION_LINES, 0, verb_compare_perf },
 	{ "leaks", OPTION_PID | OPTION_LINES, 0, verb_leaks },
 	{ "watch-memory", OPTION_PID | OPTION_FOR, 0, verb_watch_memory },
 	{ "unwatch-memory", OPTION_PID, 0, verb_unwatch_memory },

@@ -18,6 +18,7 @@ int verb_top(const struct options *o, char **args);
 int verb_explain(const struct options *o, char **args);
 int verb_stacks(const struct options *o, char **args);
 int verb_gate(const struct options *o, char **args);
+int verb_compare_perf(const struct options *o, char **args);
 int verb_leaks(const struct options *o, char **args);
 int verb_watch_memory(const struct options *o, char **args);
 int verb_unwatch_memory(const struct options *o, char **args);
