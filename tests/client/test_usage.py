@@ -67,7 +67,7 @@ def help_and_version():
 # ---- what is written about it ----
 
 OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z-]*|-[a-zA-Z])(?![\w-])")
-VERBS = ["status", "anomalies", "explain", "incidents", "clusters", "mute", "unmute", "label", "check", "flame", "heat", "top", "stacks", "missing-debug", "processes", "leaks", "watch-memory", "unwatch-memory", "gate"]
+VERBS = ["status", "anomalies", "explain", "incidents", "clusters", "mute", "unmute", "label", "check", "flame", "heat", "top", "stacks", "missing-debug", "processes", "compare-perf", "leaks", "watch-memory", "unwatch-memory", "gate"]
 
 
 def source(path):
