@@ -447,7 +447,7 @@ static int start(struct collect *c, struct helper *helper)
 	r = drain_init(&c->drain, &c->config);
 	if (r < 0)
 		return r;
-	r = heap_init(&c->heap, &c->programs, c->config.max_heap_blocks);
+	r = heap_init(&c->heap, &c->programs, helper, c->config.max_heap_blocks);
 	if (r < 0)
 		return r;
 	heap_set_mean(&c->heap, c->config.heap_sample_bytes);

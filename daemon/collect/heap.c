@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Attaches the programs of bpf/heap.bpf.c to the allocators of watched processes, and takes them away. */
+#include <fcntl.h>
 #include <linux/bpf.h>
 #include <math.h>
 #include <sys/syscall.h>
@@ -19,11 +20,12 @@ struct multi_attr {
 };
 #define MULTI_RETURN 1U
 
-int heap_init(struct heap *h, const struct programs *p, uint32_t max_blocks)
+int heap_init(struct heap *h, const struct programs *p, struct helper *helper, uint32_t max_blocks)
 {
 	int r;
 
 	h->programs = p;
+	h->helper = helper;
 	h->shared = &p->skel->bss->heap;
 	h->blocks = bpf_map__fd(p->skel->maps.heap_blocks);
 	h->calls = bpf_map__fd(p->skel->maps.heap_calls_seen);
@@ -223,14 +225,44 @@ static int attach_many(struct heap_probes *p, const struct bpf_program *program,
 	return fd < 0 ? negative_errno() : keep_link(p, (struct heap_link){ .fd = fd });
 }
 
-static int attach_each(struct heap_probes *p, const struct bpf_program *program, bool at_return, const char *path,
+static int event_type(uint32_t *ret)
+{
+	_cleanup_free_ char *text = NULL;
+	uint64_t type;
+	int r = read_small_file(AT_FDCWD, "/sys/bus/event_source/devices/uprobe/type", 64, &text, NULL);
+
+	if (r < 0)
+		return r;
+	text[strcspn(text, "\n")] = '\0';
+	r = parse_u64(text, &type);
+	*ret = (uint32_t)type;
+	return r;
+}
+
+static int attach_each(struct heap *h, struct heap_probes *p, const struct bpf_program *program, bool at_return, const char *path,
                        const uint64_t *offsets, const uint64_t *cookies, size_t n)
 {
-	for (size_t i = 0; i < n; i++) {
-		LIBBPF_OPTS(bpf_uprobe_opts, opts, .retprobe = at_return, .bpf_cookie = cookies[i]);
-		struct bpf_link *link = bpf_program__attach_uprobe_opts(program, p->pid, path, offsets[i], &opts);
-		int r = link ? keep_link(p, (struct heap_link){ .fd = -EBADF, .one = link }) : negative_errno();
+	_cleanup_close_ int file = open(path, O_RDONLY | O_CLOEXEC);
+	uint32_t type;
+	int r = event_type(&type);
 
+	if (file < 0 || r < 0)
+		return file < 0 ? negative_errno() : r;
+	for (size_t i = 0; i < n; i++) {
+		LIBBPF_OPTS(bpf_perf_event_opts, opts, .bpf_cookie = cookies[i]);
+		struct bpf_link *link;
+		int event;
+
+		r = helper_open_uprobe(h->helper, file, offsets[i], at_return, type, p->pid, &event);
+		if (r < 0)
+			return r;
+		link = bpf_program__attach_perf_event_opts(program, event, &opts);
+		if (!link) {
+			r = negative_errno();
+			close_fd(event);
+			return r;
+		}
+		r = keep_link(p, (struct heap_link){ .fd = -EBADF, .one = link });
 		if (r < 0)
 			return r;
 	}
@@ -269,8 +301,8 @@ int heap_attach(struct heap *h, uint32_t id, const char *path, const struct coll
 		r = attach_many(p, skel->progs.heap_return, ATTACH_UPROBE_MULTI, true, path, offsets, cookies, returning);
 		return r < 0 ? r : attach_many(p, skel->progs.heap_entry, ATTACH_UPROBE_MULTI, false, path, offsets, cookies, n);
 	case HEAP_BY_EVENTS:
-		r = attach_each(p, skel->progs.heap_return, true, path, offsets, cookies, returning);
-		return r < 0 ? r : attach_each(p, skel->progs.heap_entry, false, path, offsets, cookies, n);
+		r = attach_each(h, p, skel->progs.heap_return, true, path, offsets, cookies, returning);
+		return r < 0 ? r : attach_each(h, p, skel->progs.heap_entry, false, path, offsets, cookies, n);
 	case HEAP_NOT_AT_ALL: break;
 	}
 	return -EOPNOTSUPP;

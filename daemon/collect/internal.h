@@ -214,6 +214,7 @@ bool heap_census_step(struct heap_census *c);
 
 struct heap {
 	const struct programs *programs;
+	struct helper *helper;
 	struct heap_census census;
 	struct stackd_heap *shared; /* with the programs */
 	int blocks;                 /* map descriptor, borrowed */
@@ -224,7 +225,7 @@ struct heap {
 	double probe_ns;            /* that a probe takes; 0: not measured yet */
 };
 
-int heap_init(struct heap *h, const struct programs *p, uint32_t max_blocks);
+int heap_init(struct heap *h, const struct programs *p, struct helper *helper, uint32_t max_blocks);
 void heap_done(struct heap *h);
 /* The mean number of bytes between two samples; 0: everything is taken. */
 void heap_set_mean(struct heap *h, uint32_t bytes);

@@ -171,9 +171,13 @@ static int allow(scmp_filter_ctx filter, const int *calls, size_t n)
 
 static int allow_opener(scmp_filter_ctx filter)
 {
-	/* System-wide events only: pid -1, no group. The kernel takes both as int, so the upper halves don't
-	 * count. */
-	return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(perf_event_open), 2,
+	/* System-wide events, and such of one process on all CPUs; no groups. The kernel takes pid, CPU and group as int, so the upper
+	 * halves don't count. */
+	int r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(perf_event_open), 2,
+				 SCMP_A2(SCMP_CMP_MASKED_EQ, 0xffffffffU, 0xffffffffU),
+				 SCMP_A3(SCMP_CMP_MASKED_EQ, 0xffffffffU, 0xffffffffU));
+
+	return r < 0 ? r : seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(perf_event_open), 2,
 				SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffffU, 0xffffffffU),
 				SCMP_A3(SCMP_CMP_MASKED_EQ, 0xffffffffU, 0xffffffffU));
 }

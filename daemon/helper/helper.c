@@ -240,27 +240,37 @@ static int await_event(struct helper *h, uint32_t sequence, int *ret_fd)
 	}
 }
 
-int helper_open_perf_event(struct helper *h, enum opener_event event, int cpu, bool freq, uint64_t value,
-			   int *ret_fd)
+static int ask_opener(struct helper *h, struct opener_request *request, int file, int *ret_fd)
 {
-	struct opener_request request = {
-		.magic = HELPER_MAGIC_OPENER,
-		.sequence = ++h->opener_sequence,
-		.event = event,
-		.cpu = (uint32_t)cpu,
-		.freq = freq,
-		.value = value,
-	};
 	int r;
 
+	request->magic = HELPER_MAGIC_OPENER;
+	request->sequence = ++h->opener_sequence;
 	if (h->opener.pid == 0)
 		return -EPIPE;
-	r = packet_send(h->opener.fd, &request, sizeof(request), MSG_DONTWAIT, NULL, 0);
+	r = packet_send(h->opener.fd, request, sizeof(*request), MSG_DONTWAIT, &file, file >= 0);
 	if (r == -EAGAIN)
 		return -ETIMEDOUT; /* it has not even read the last ones */
 	if (r >= 0)
-		r = await_event(h, request.sequence, ret_fd);
+		r = await_event(h, request->sequence, ret_fd);
 	return r == -EPIPE ? lose_opener(h) : r;
+}
+
+int helper_open_perf_event(struct helper *h, enum opener_event event, int cpu, bool freq, uint64_t value,
+			   int *ret_fd)
+{
+	struct opener_request request = { .event = event, .cpu = (uint32_t)cpu, .freq = freq, .value = value };
+
+	return ask_opener(h, &request, -EBADF, ret_fd);
+}
+
+int helper_open_uprobe(struct helper *h, int file, uint64_t offset, bool at_return, uint32_t type, pid_t pid, int *ret_fd)
+{
+	struct opener_request request = {
+		.event = at_return ? OPENER_URETPROBE : OPENER_UPROBE, .cpu = type, .pid = (uint32_t)pid, .value = offset,
+	};
+
+	return ask_opener(h, &request, file, ret_fd);
 }
 
 /* ---- parser: requests ---- */

@@ -32,7 +32,7 @@ uint64_t helper_parser_restarts(const struct helper *h);
 
 /* ---- opener: synchronous, bounded by a time-out of 1 s ---- */
 
-enum opener_event { OPENER_CPU_CLOCK, OPENER_FAULTS_MINOR, OPENER_FAULTS_MAJOR, OPENER_MAPPINGS };
+enum opener_event { OPENER_CPU_CLOCK, OPENER_FAULTS_MINOR, OPENER_FAULTS_MAJOR, OPENER_MAPPINGS, OPENER_UPROBE, OPENER_URETPROBE };
 
 /* Opens a disabled system-wide software perf event on one CPU, close-on-exec. freq: value is Hz, else it is
  * the period (ns for the CPU clock). OPENER_MAPPINGS samples nothing and is enabled: its ring tells of processes that begin,
@@ -40,6 +40,9 @@ enum opener_event { OPENER_CPU_CLOCK, OPENER_FAULTS_MINOR, OPENER_FAULTS_MAJOR, 
  * descriptor becomes readable, freq false. Gives -EPIPE when the opener is gone, or what perf_event_open gave. */
 int helper_open_perf_event(struct helper *h, enum opener_event event, int cpu, bool freq, uint64_t value,
 			   int *ret_fd);
+/* The same for a uprobe, or a return probe, at an offset of a file in one process, disabled. type: of these events, as
+ * /sys/bus/event_source/devices/uprobe/type has it. Distributions forbid them to whoever lacks CAP_SYS_ADMIN. */
+int helper_open_uprobe(struct helper *h, int file, uint64_t offset, bool at_return, uint32_t type, pid_t pid, int *ret_fd);
 
 /* ---- parser: asynchronous ---- */
 

@@ -13,10 +13,23 @@
 #define PERIOD_MIN_CPU_CLOCK_NS 100000
 #define PERIOD_MAX (1ULL << 40)
 #define WATERMARK_MAX (1U << 30)
+/* Types up to here are the kernel's own, that of uprobes is one of those that it gives out. */
+#define TYPE_MIN PERF_TYPE_MAX
+#define TYPE_MAX 1024
+#define OFFSET_MAX (1ULL << 40)
 
-static int check_request(const struct opener_request *r)
+static bool is_uprobe(const struct opener_request *r)
 {
-	if (r->reserved != 0 || r->event > OPENER_MAPPINGS || r->cpu >= CPU_MAX || r->freq > 1)
+	return r->event == OPENER_UPROBE || r->event == OPENER_URETPROBE;
+}
+
+static int check_request(const struct opener_request *r, bool with_file)
+{
+	if (with_file != is_uprobe(r))
+		return -EBADMSG;
+	if (is_uprobe(r))
+		return r->cpu < TYPE_MIN || r->cpu > TYPE_MAX || r->freq || r->pid < 1 || r->pid > INT32_MAX || r->value > OFFSET_MAX ? -EINVAL : 0;
+	if (r->pid != 0 || r->event > OPENER_MAPPINGS || r->cpu >= CPU_MAX || r->freq > 1)
 		return -EINVAL;
 	if (r->event == OPENER_MAPPINGS)
 		return !r->freq && r->value >= 1 && r->value <= WATERMARK_MAX ? 0 : -EINVAL;
@@ -25,6 +38,24 @@ static int check_request(const struct opener_request *r)
 	if (r->value < (r->event == OPENER_CPU_CLOCK ? PERIOD_MIN_CPU_CLOCK_NS : 1) || r->value > PERIOD_MAX)
 		return -EINVAL;
 	return 0;
+}
+
+/* The kernel takes the file by a path. */
+static int open_uprobe(const struct opener_request *r, int file)
+{
+	char path[32];
+	struct perf_event_attr attr = {
+		.type = r->cpu,
+		.size = sizeof(attr),
+		.config = r->event == OPENER_URETPROBE,
+		.uprobe_path = (uintptr_t)path,
+		.probe_offset = r->value,
+	};
+	long fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
+	fd = syscall(SYS_perf_event_open, &attr, (int)r->pid, -1, -1, PERF_FLAG_FD_CLOEXEC);
+	return fd < 0 ? negative_errno() : (int)fd;
 }
 
 static int open_event(const struct opener_request *r)
@@ -66,20 +97,20 @@ void opener_run(int socket)
 	for (;;) {
 		struct opener_request request = {};
 		struct opener_reply reply = { .magic = HELPER_MAGIC_OPENER };
-		_cleanup_close_ int stray = -EBADF, fd = -EBADF;
+		_cleanup_close_ int file = -EBADF, fd = -EBADF;
 		ssize_t n;
 
-		n = packet_receive(socket, &request, sizeof(request), 0, &stray, 1);
+		n = packet_receive(socket, &request, sizeof(request), 0, &file, 1);
 		if (n == 0 || (n < 0 && n != -EBADMSG))
 			return;
 
 		reply.sequence = request.sequence;
-		if (n != sizeof(request) || request.magic != HELPER_MAGIC_OPENER || stray >= 0)
+		if (n != sizeof(request) || request.magic != HELPER_MAGIC_OPENER)
 			reply.error = -EBADMSG;
 		else
-			reply.error = check_request(&request);
+			reply.error = check_request(&request, file >= 0);
 		if (reply.error == 0) {
-			fd = open_event(&request);
+			fd = file >= 0 ? open_uprobe(&request, file) : open_event(&request);
 			reply.error = MIN(fd, 0);
 		}
 		if (packet_send(socket, &reply, sizeof(reply), 0, &fd, fd >= 0) < 0)

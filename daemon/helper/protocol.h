@@ -25,9 +25,9 @@ struct opener_request {
 	uint32_t sequence; /* returned in the reply, so that an answer that came too late is not taken for the
 			      next */
 	uint32_t event;    /* enum opener_event */
-	uint32_t cpu;
+	uint32_t cpu;      /* of a uprobe: the type of these events */
 	uint32_t freq;     /* 0 or 1 */
-	uint32_t reserved; /* 0 */
+	uint32_t pid;      /* of a uprobe; its file comes along */
 	uint64_t value;
 };
 

@@ -166,6 +166,8 @@ def bash_completes():
 @test
 def what_bash_completes_is_taken():
     for verb in VERBS:
+        if verb == "compare-perf":
+            continue  # it would record for as long as it does
         for option in complete(verb, "--"):
             err = subprocess.run(
                 [STACKCTL, verb, option], capture_output=True, env=ENVIRONMENT, timeout=TIMEOUT

@@ -2,6 +2,7 @@
 /* The two helpers as the daemon meets them: what they may do, what they answer, and how they die. */
 #include <fcntl.h>
 #include <gelf.h>
+#include <inttypes.h>
 #include <linux/perf_event.h>
 #include <poll.h>
 #include <setjmp.h>
@@ -276,6 +277,54 @@ static void test_opens_events(void **state _unused_)
 			assert_true(count > 0);
 		}
 	}
+}
+
+__attribute__((noinline)) static void probed(void)
+{
+	__asm__ volatile("" ::: "memory");
+}
+
+/* Where it is in our executable. */
+static uint64_t offset_of_probed(void)
+{
+	_cleanup_fclose_ FILE *maps = fopen("/proc/self/maps", "re");
+	uint64_t at = (uintptr_t)probed, start, end, offset;
+	char line[4352];
+
+	while (maps && fgets(line, sizeof(line), maps))
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64, &start, &end, &offset) == 3 && at >= start && at < end)
+			return at - start + offset;
+	return 0;
+}
+
+static void test_opens_uprobes(void **state _unused_)
+{
+	_cleanup_close_ int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	_cleanup_free_ char *text = NULL;
+	uint32_t type;
+	int fd = -EBADF;
+
+	need_root();
+	HELPER;
+	assert_true(read_small_file(AT_FDCWD, "/sys/bus/event_source/devices/uprobe/type", 64, &text, NULL) >= 0);
+	type = (uint32_t)strtoul(text, NULL, 10);
+	for (int at_return = 0; at_return < 2; at_return++) {
+		uint64_t count;
+
+		assert_int_equal(helper_open_uprobe(h, file, offset_of_probed(), at_return, type, getpid(), &fd), 0);
+		assert_int_equal(ioctl(fd, PERF_EVENT_IOC_ENABLE, 0), 0);
+		for (int i = 0; i < 3; i++)
+			probed();
+		assert_int_equal(read(fd, &count, sizeof(count)), sizeof(count));
+		assert_int_equal(count, 3);
+		fd = close_fd(fd);
+	}
+	assert_int_equal(helper_open_uprobe(h, file, offset_of_probed(), false, 1, getpid(), &fd), -EINVAL);
+	assert_int_equal(helper_open_uprobe(h, file, offset_of_probed(), false, type, -1, &fd), -EINVAL);
+	assert_int_equal(helper_open_uprobe(h, file, UINT64_MAX, false, type, getpid(), &fd), -EINVAL);
+	assert_int_equal(helper_open_uprobe(h, -EBADF, offset_of_probed(), false, type, getpid(), &fd), -EBADMSG);
+	assert_true(helper_open_uprobe(h, file, 1ULL << 39, false, type, getpid(), &fd) < 0);
+	assert_int_equal(fd, -EBADF);
 }
 
 static void test_refuses_requests(void **state _unused_)
@@ -1288,6 +1337,7 @@ int main(void)
 		cmocka_unit_test(test_parser_has_its_own_timer),
 		cmocka_unit_test(test_dies_with_the_daemon),
 		cmocka_unit_test(test_opens_events),
+		cmocka_unit_test(test_opens_uprobes),
 		cmocka_unit_test(test_refuses_requests),
 		cmocka_unit_test(test_malformed_packets),
 		cmocka_unit_test(test_opener_dies),
