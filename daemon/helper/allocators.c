@@ -106,3 +106,26 @@ bool allocator_find(const char *name, size_t length, struct allocator_function *
 	}
 	return find(name, length, false, ret);
 }
+
+#if defined(__x86_64__)
+static bool begins(const uint8_t *code, size_t n, const char *with, size_t length)
+{
+	return n >= length && memcmp(code, with, length) == 0;
+}
+
+size_t allocator_probe_place(enum stackd_heap_call call, const uint8_t *code, size_t n)
+{
+	size_t at = begins(code, n, "\xf3\x0f\x1e\xfa", 4) ? 4 : 0; /* endbr64 */
+
+	if (call != HEAP_FREE || !begins(code + at, n - at, "\x48\x85\xff", 3)) /* test %rdi,%rdi */
+		return 0;
+	at += 3;
+	/* je, near or far */
+	return begins(code + at, n - at, "\x74", 1) || begins(code + at, n - at, "\x0f\x84", 2) ? at : 0;
+}
+#else
+size_t allocator_probe_place(enum stackd_heap_call call _unused_, const uint8_t *code _unused_, size_t n _unused_)
+{
+	return 0;
+}
+#endif

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 
+#include "allocators.h"
 #include "demangle.h"
 #include "dwarf_lines.h"
 #include "elf_symbols.h"
@@ -177,6 +178,17 @@ static size_t find_symbols(struct parser *p, const int *fds)
 
 static_assert((int)ELF_ALLOCATORS_MAX == (int)PARSER_ALLOCATORS_MAX, "those of a file fit into a reply");
 
+static struct parser_allocator place_probe(int file, const struct elf_allocator *a)
+{
+	uint8_t code[ALLOCATOR_CODE];
+	ssize_t n = pread(file, code, sizeof(code), (off_t)a->offset);
+	size_t place = n > 0 ? allocator_probe_place(a->call, code, (size_t)n) : 0;
+
+	if (place >= a->size)
+		place = 0;
+	return (struct parser_allocator){ .offset = a->offset + place, .size = a->size - place, .call = a->call };
+}
+
 static size_t find_allocators(struct parser *p, const int *fds)
 {
 	const struct file *f = find_file(p, fds);
@@ -188,7 +200,7 @@ static size_t find_allocators(struct parser *p, const int *fds)
 	if (f->symbols)
 		h->n = (uint32_t)elf_symbols_allocators(f->symbols, found);
 	for (uint32_t i = 0; i < h->n; i++)
-		all[i] = (struct parser_allocator){ .offset = found[i].offset, .size = found[i].size, .call = found[i].call };
+		all[i] = place_probe(fds[0], &found[i]);
 	return sizeof(*h) + h->n * sizeof(*all);
 }
 

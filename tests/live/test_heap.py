@@ -80,6 +80,11 @@ def test_exact():
         check(f"Watching the memory of {load.pid} (wl_heap)" in told, f"stackctl does not say what it does: {told}")
         account = load.go().result()["heap"]
         flame = daemon.settled_flame("heap", "alloc_calloc", pid=load.pid)
+        # Names of some may come later than those of others.
+        deadline = time.monotonic() + 10
+        while any(flame.with_function(f) != v for f, v in account.items()) and time.monotonic() < deadline:
+            daemon.wait_ticks(1)
+            flame = daemon.flame("heap", pid=load.pid)
         for function, value in account.items():
             got = flame.with_function(function)
             note(f"{function}: {got}, expected {value}")
