@@ -196,15 +196,24 @@ static __always_inline void heap_forget(struct heap_call *call, struct task_stru
 	call->old.weight = 0;
 }
 
+/* More than there can be when it overflows: an allocator refuses that, while what wraps to 0 would look like a release. */
+static __always_inline u64 heap_product(u64 n, u64 size)
+{
+	u64 largest = n ? ~0ULL / n : ~0ULL;
+
+	barrier_var(largest); /* or clang makes a product of 128 bits of it, which BPF doesn't have */
+	return size > largest ? ~0ULL : n * size;
+}
+
 static __always_inline u64 heap_size(u32 call, struct pt_regs *regs)
 {
 	switch (call) {
 	case HEAP_MALLOC: return ARGUMENT_1(regs);
-	case HEAP_CALLOC: return ARGUMENT_1(regs) * ARGUMENT_2(regs);
+	case HEAP_CALLOC: return heap_product(ARGUMENT_1(regs), ARGUMENT_2(regs));
 	case HEAP_ALIGNED:
 	case HEAP_REALLOC: return ARGUMENT_2(regs);
 	case HEAP_POSIX_MEMALIGN: return ARGUMENT_3(regs);
-	case HEAP_REALLOCARRAY: return ARGUMENT_2(regs) * ARGUMENT_3(regs);
+	case HEAP_REALLOCARRAY: return heap_product(ARGUMENT_2(regs), ARGUMENT_3(regs));
 	default: return 0;
 	}
 }
@@ -321,8 +330,13 @@ static __always_inline int heap_leave(void *ctx)
 	if (call->old.weight) {
 		/* Without an address the old block is as it was, unless it was asked to shrink to nothing. */
 		struct stackd_heap_key key = { .address = call->old_address, .watch = call->watch };
+		bool kept = !address && call->size;
 
-		if (address || !call->size || bpf_map_update_elem(&heap_blocks, &key, &call->old, BPF_ANY) < 0)
+		if (kept && bpf_map_update_elem(&heap_blocks, &key, &call->old, BPF_ANY) < 0) {
+			lose(LOSS_HEAP_BLOCKS, 1);
+			kept = false;
+		}
+		if (!kept)
 			heap_count(call->old.stack, -call->old.weight, task);
 		call->old.weight = 0;
 	}
