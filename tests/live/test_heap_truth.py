@@ -29,7 +29,7 @@ def compare(name, workload, **options):
     with Workload(workload, prefix=prefix, **options) as load:
         note(daemon.stackctl("watch-memory", "--pid", load.pid).stdout.strip())
         account = load.go().result()["heap"]
-        flame = daemon.settled_flame("heap", list(account)[-1], pid=load.pid)
+        flame = daemon.account_flame("heap", account, pid=load.pid)
         wrong = []
         for function, value in account.items():
             got = flame.with_function(function)

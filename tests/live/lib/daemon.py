@@ -274,6 +274,17 @@ class Daemon:
                 return flame
             self.wait_ticks(2)
 
+    def account_flame(self, metric, account, timeout=15, **filter):
+        """A flame of what is over, once it has the values by function that it should have, or when the time is over: the names of some stacks
+        may come later than those of others."""
+        self.wait_ticks(3)
+        deadline = time.monotonic() + timeout
+        while True:
+            flame = self.flame(metric, **filter)
+            if all(flame.with_function(f) == value for f, value in account.items()) or time.monotonic() > deadline:
+                return flame
+            self.wait_ticks(1)
+
     @contextlib.contextmanager
     def tick_keeper(self):
         """Within it the daemon must keep its ticks."""
