@@ -99,7 +99,7 @@ static void put_double(struct recording_writer *w, double d)
 
 static void put_bytes(struct recording_writer *w, const char *text)
 {
-	size_t n = strnlen(text, STRING_MAX);
+	size_t n = MIN(strlen(text), (size_t)STRING_MAX);
 
 	put(w, n);
 	memcpy(w->block + w->n, text, n);
