@@ -109,24 +109,25 @@ static __always_inline s64 heap_draw(u64 size)
 	return (size << 32) / odds;
 }
 
-static __always_inline bool heap_is_inner(const struct stackd_heap_watch *watch, u64 address)
+/* A function of its own to the verifier, which else goes through all ranges anew for each state of a walk: that took two seconds. */
+__noinline int heap_is_inner(u32 slot, u64 address)
 {
+	const struct stackd_heap_watch *watch = &heap.watches[slot & (STACKD_HEAP_WATCHES - 1)];
+
 	for (u32 i = 0; i < STACKD_HEAP_RANGES; i++) {
 		if (i >= watch->n_ranges)
 			break;
 		if (address > watch->ranges[i].start && address <= watch->ranges[i].end)
-			return true;
+			return 1;
 	}
-	return false;
+	return 0;
 }
 
-static __noinline u64 heap_walk(void *ctx, u32 slot, struct stackd_heap_watch *watch)
+static __noinline u64 heap_walk(void *ctx, u32 slot, u32 watch)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct stackd_stack *stack;
 
-	if (!watch)
-		return 0;
 	stack = stack_walk(ctx, slot, task);
 	if (!stack)
 		return 0;
@@ -137,7 +138,7 @@ static __noinline u64 heap_walk(void *ctx, u32 slot, struct stackd_heap_watch *w
 }
 
 /* The stack of an allocation; 0: there is none, or it was made for another allocation. */
-static __always_inline u64 heap_stack(void *ctx, struct stackd_heap_watch *watch)
+static __always_inline u64 heap_stack(void *ctx, u32 watch)
 {
 	u32 zero = 0;
 	struct heap_busy *busy = bpf_map_lookup_elem(&heap_busy, &zero);
@@ -287,7 +288,7 @@ static __always_inline int heap_enter(void *ctx)
 	}
 	size = heap_size(kind, regs);
 	weight = heap_draw(size);
-	stack = weight ? heap_stack(ctx, watch) : 0;
+	stack = weight ? heap_stack(ctx, cookie >> 8 & (STACKD_HEAP_WATCHES - 1)) : 0;
 	/* Out before it is freed: its address may be another thread's new block when this call returns. */
 	if (address)
 		heap_take(id, address, &old);
