@@ -68,12 +68,14 @@ struct {
 #define ARGUMENT_1(regs) ((regs)->di)
 #define ARGUMENT_2(regs) ((regs)->si)
 #define ARGUMENT_3(regs) ((regs)->dx)
+#define ARGUMENT_4(regs) ((regs)->cx)
 #define RESULT(regs) ((regs)->ax)
 #define POPPED_BY_RETURN 8
 #elif defined(__TARGET_ARCH_arm64)
 #define ARGUMENT_1(regs) ((regs)->regs[0])
 #define ARGUMENT_2(regs) ((regs)->regs[1])
 #define ARGUMENT_3(regs) ((regs)->regs[2])
+#define ARGUMENT_4(regs) ((regs)->regs[3])
 #define RESULT(regs) ((regs)->regs[0])
 #define POPPED_BY_RETURN 0
 #endif
@@ -128,7 +130,7 @@ static __noinline u64 heap_walk(void *ctx, u32 slot, u32 watch)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct stackd_stack *stack;
 
-	stack = stack_walk(ctx, slot, task);
+	stack = stack_walk(ctx, slot, task, 0);
 	if (!stack)
 		return 0;
 	for (u32 i = 1; i <= HEAP_CALLERS; i++)
@@ -159,18 +161,23 @@ static __always_inline u64 heap_stack(void *ctx, u32 watch)
 }
 
 /* Takes a block out; false when it isn't one that was drawn. */
-static __always_inline bool heap_take(u32 watch, u64 address, struct stackd_heap_block *ret)
+static __always_inline bool block_take(void *blocks, u32 watch, u64 address, struct stackd_heap_block *ret)
 {
 	struct stackd_heap_key key = { .address = address, .watch = watch };
-	struct stackd_heap_block *block = bpf_map_lookup_elem(&heap_blocks, &key);
+	struct stackd_heap_block *block = bpf_map_lookup_elem(blocks, &key);
 
 	if (!block)
 		return false;
 	*ret = *block;
-	if (bpf_map_delete_elem(&heap_blocks, &key) == 0)
+	if (bpf_map_delete_elem(blocks, &key) == 0)
 		return true;
 	ret->weight = 0;
 	return false;
+}
+
+static __always_inline bool heap_take(u32 watch, u64 address, struct stackd_heap_block *ret)
+{
+	return block_take(&heap_blocks, watch, address, ret);
 }
 
 /* Notes a block and counts it, or neither. */
@@ -213,10 +220,19 @@ static __always_inline u64 heap_size(u32 call, struct pt_regs *regs)
 	case HEAP_CALLOC: return heap_product(ARGUMENT_1(regs), ARGUMENT_2(regs));
 	case HEAP_ALIGNED:
 	case HEAP_REALLOC: return ARGUMENT_2(regs);
-	case HEAP_POSIX_MEMALIGN: return ARGUMENT_3(regs);
+	case HEAP_POSIX_MEMALIGN:
+	case HEAP_OF_REALLOC: return ARGUMENT_3(regs);
+	case HEAP_OF_CALLOC:
 	case HEAP_REALLOCARRAY: return heap_product(ARGUMENT_2(regs), ARGUMENT_3(regs));
+	case HEAP_OF_REALLOCARRAY: return heap_product(ARGUMENT_3(regs), ARGUMENT_4(regs));
 	default: return 0;
 	}
+}
+
+/* The block that a call is given; 0: none. */
+static __always_inline u64 heap_given(u32 call, struct pt_regs *regs)
+{
+	return call < HEAP_REALLOC ? 0 : call <= HEAP_FREE ? ARGUMENT_1(regs) : ARGUMENT_2(regs);
 }
 
 /* The watch that a probe is of; NULL when that has ended, or the process executed something else. */
@@ -274,7 +290,7 @@ static __always_inline int heap_enter(void *ctx)
 	heap_count_call(cookie);
 	if (!watch || watch->counts)
 		return 1;
-	address = kind >= HEAP_REALLOC ? ARGUMENT_1(regs) : 0;
+	address = heap_given(kind, regs);
 	if (kind == HEAP_FREE) {
 		if (address && heap_take(id, address, &old))
 			heap_count(old.stack, -old.weight, task);

@@ -4,21 +4,28 @@
 
 #include <linux/types.h>
 
+#include "records.h"
+
 /* How an allocator's function is called, and so what is to be read where. */
 enum stackd_heap_call {
 	HEAP_NONE,
 	HEAP_MALLOC,         /* (size) */
 	HEAP_CALLOC,         /* (n, size) */
-	HEAP_ALIGNED,        /* (alignment, size) */
+	HEAP_ALIGNED,        /* (alignment or heap, size) */
 	HEAP_POSIX_MEMALIGN, /* (&address, alignment, size), gives an error number */
+	HEAP_OF_CALLOC,      /* (heap, n, size) */
+	/* what is given an address first */
 	HEAP_REALLOC,        /* (address, size) */
 	HEAP_REALLOCARRAY,   /* (address, n, size) */
 	HEAP_FREE,           /* (address) */
+	/* and second */
+	HEAP_OF_REALLOC,      /* (heap, address, size) */
+	HEAP_OF_REALLOCARRAY, /* (heap, address, n, size) */
 	HEAP_CALLS,
 };
 
 #define STACKD_HEAP_WATCHES 16 /* a power of two */
-#define STACKD_HEAP_RANGES 64  /* functions of one process, a power of two */
+#define STACKD_HEAP_RANGES 256 /* functions of one process */
 
 /* What a probe's cookie says: whose it is, and what it stands on. */
 #define STACKD_HEAP_COOKIE(id, slot, call) ((__u64)(id) << 32 | (__u64)(slot) << 8 | (call))
@@ -56,6 +63,22 @@ struct stackd_heap {
 /* Of a CPU: how often probes were met, by the watch's slot. */
 struct stackd_heap_calls {
 	__u64 n[STACKD_HEAP_WATCHES];
+};
+
+/* The kernel's own memory, in the same way. In the object's .bss, written by the daemon. */
+struct stackd_kmem {
+	__u32 id;        /* of the watch, one of those of the heaps; 0: none */
+	__u32 counts;    /* calls are counted only */
+	__u32 tgid;      /* whose calls are noted all the same, while it is measured what that takes; 0: nobody's */
+	__u32 pad;
+	/* kthreadd, as the task iterator finds it: whose is what interrupts allocate on a CPU that is idle */
+	struct stackd_process nobody;
+};
+
+/* Of a CPU. */
+struct stackd_kmem_slot {
+	__u64 calls;     /* that were seen */
+	__u32 busy, pad; /* a block is being noted */
 };
 
 /* Blocks that were drawn and are not freed yet. */

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <linux/types.h>
 #include <linux/bpf.h>
+#include <linux/errno.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
@@ -89,6 +90,10 @@ struct percpu_counter {
 
 struct file;
 
+struct vm_area_struct {
+	struct file *vm_file;
+};
+
 /* Where a function with a return probe will return to, while its return address is that of the kernel's trampoline. */
 struct return_instance {
 	unsigned long stack;  /* the stack pointer at its entry */
@@ -128,6 +133,10 @@ struct mm_rss_stat {
 
 struct mm_struct___before_6_2 {
 	struct mm_rss_stat rss_stat;
+};
+
+struct kmem_cache {
+	unsigned int size; /* of an object, with all that goes with it */
 };
 
 struct task_struct {
@@ -172,7 +181,7 @@ struct bpf_iter__task {
 
 struct pt_regs {
 #if defined(__TARGET_ARCH_x86)
-	unsigned long ip, bp, sp, di, si, dx, ax, cs;
+	unsigned long ip, bp, sp, di, si, dx, cx, ax, cs, orig_ax;
 #elif defined(__TARGET_ARCH_arm64)
 	unsigned long regs[31];
 	unsigned long sp, pc;
@@ -183,8 +192,16 @@ struct pt_regs {
 
 #pragma clang attribute pop
 
-/* bpf_perf_event_data is given to programs as the kernel's type says; they only pass it on to helpers. */
-struct bpf_perf_event_data;
+/* As <linux/bpf_perf_event.h> has it, which names the registers otherwise. */
+struct bpf_perf_event_data {
+#if defined(__TARGET_ARCH_x86)
+	u64 regs[21];
+#elif defined(__TARGET_ARCH_arm64)
+	u64 regs[34];
+#endif
+	u64 sample_period;
+	u64 addr;
+};
 
 #if defined(__TARGET_ARCH_x86)
 #define REGS_IP(regs) ((regs)->ip)

@@ -4,7 +4,23 @@
  * a tick at least: the kernel's frequency mode changes it during a burst, and then gives the burst's end, which its
  * long last period holds, to whoever faults next (a third of the faults of a bursty process, as measured). */
 
-static __always_inline int on_fault(void *ctx, u32 metric)
+static long see_mapping(struct task_struct *task __attribute__((unused)), struct vm_area_struct *vma, u32 *of_file)
+{
+	*of_file = vma->vm_file != 0;
+	return 0;
+}
+
+/* Whose page it is: 1 a mapping of a file's (also of one that is only in memory), 0 another's. Negative: somebody changes the address
+ * space meanwhile. */
+static __always_inline int fault_of_file(struct bpf_perf_event_data *ctx, struct task_struct *task)
+{
+	u32 of_file = 0;
+	long r = bpf_find_vma(task, ctx->addr, see_mapping, &of_file, 0);
+
+	return r == -EBUSY ? r : of_file;
+}
+
+static __always_inline int on_fault(struct bpf_perf_event_data *ctx, u32 metric)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct bpf_perf_event_value value = {};
@@ -12,17 +28,29 @@ static __always_inline int on_fault(void *ctx, u32 metric)
 	struct stackd_count *count;
 	struct stackd_guard *guard;
 	u64 *last, n, id;
+	int of_file;
 
 	if (!slot || bpf_perf_prog_read_value(ctx, &value, sizeof value))
 		return 0;
+	if (metric == STACKD_FAULTS_MINOR && slot->fault_session != control.fault_session) {
+		slot->fault_session = control.fault_session;
+		slot->faults_minor = 0;
+	}
 	last = metric == STACKD_FAULTS_MAJOR ? &slot->faults_major : &slot->faults_minor;
 	n = value.counter >= *last ? value.counter - *last : value.counter;
+	of_file = fault_of_file(ctx, task);
+	if (of_file < 0) {
+		lose(LOSS_FAULT_MAPPING, 1);
+		return 0;
+	}
 	*last = value.counter;
 	guard = enter();
 	id = stack_capture(ctx, SCRATCH_PERF, task);
 	count = id ? count_get(id, task) : 0;
 	if (count) {
 		__sync_fetch_and_add(&count->values[metric], n);
+		if (of_file)
+			__sync_fetch_and_add(&count->values[STACKD_FAULTS_FILE], n);
 		__sync_fetch_and_add(&count->values[STACKD_RSS], rss_at_fault(task));
 	}
 	leave(guard);
@@ -30,13 +58,13 @@ static __always_inline int on_fault(void *ctx, u32 metric)
 }
 
 SEC("perf_event")
-int fault_minor(void *ctx)
+int fault_minor(struct bpf_perf_event_data *ctx)
 {
 	return on_fault(ctx, STACKD_FAULTS_MINOR);
 }
 
 SEC("perf_event")
-int fault_major(void *ctx)
+int fault_major(struct bpf_perf_event_data *ctx)
 {
 	return on_fault(ctx, STACKD_FAULTS_MAJOR);
 }

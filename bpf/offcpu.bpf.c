@@ -98,7 +98,7 @@ static __always_inline u32 draw(u64 now)
 	return slot->every;
 }
 
-static __always_inline void switch_out(void *ctx, struct task_struct *task, bool preempted, u64 now)
+static __always_inline void switch_out(void *ctx, struct task_struct *task, bool involuntary, bool preempted, u64 now)
 {
 	struct task_state *state = bpf_task_storage_get(&task_states, task, 0, 0);
 	u32 weight;
@@ -111,7 +111,7 @@ static __always_inline void switch_out(void *ctx, struct task_struct *task, bool
 	state->wake_ns = 0;
 	state->preempted = preempted;
 	state->weight = weight;
-	state->stack_id = weight ? stack_capture(ctx, SCRATCH_SWITCH, task) : 0;
+	state->stack_id = weight ? stack_of_wait(ctx, task, involuntary, weight) : 0;
 	/* Only drawn waits contain our walk, and it must not be multiplied by their weight. */
 	if (weight > 1)
 		now = bpf_ktime_get_ns();
@@ -173,7 +173,7 @@ int BPF_PROG(on_switch, bool preempt, struct task_struct *prev, struct task_stru
 	u32 task_state = prev->__state;
 
 	if (prev->pid && !(task_state & TASK_DEAD))
-		switch_out(ctx, prev, preempt || task_state == TASK_RUNNING, now);
+		switch_out(ctx, prev, preempt, preempt || task_state == TASK_RUNNING, now);
 	if (next->pid)
 		switch_in(next, now);
 	leave(guard);

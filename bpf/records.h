@@ -16,10 +16,12 @@ enum stackd_metric {
 	STACKD_FAULTS_MINOR,
 	STACKD_FAULTS_MAJOR,
 	STACKD_HITS,
-	STACKD_BRK, /* this and what follows: signed, bytes */
+	STACKD_BRK, /* from here to rss: signed, bytes */
 	STACKD_MMAP,
 	STACKD_HEAP,
 	STACKD_RSS,
+	STACKD_FAULTS_FILE,
+	STACKD_KMEM,
 	STACKD_METRICS,
 };
 
@@ -43,6 +45,7 @@ _Static_assert(sizeof(struct stackd_process) == 56, "shared with the daemon");
 #define STACKD_STACK_HOOK 8u /* taken in a function that is there for tracing only, which is left out with what is inside it */
 #define STACKD_STACK_PAGES 16u /* taken where pages are counted: the way there from the fault is left out */
 #define STACKD_STACK_END_SHIFT 8       /* from here on: enum stackd_unwind_end (unwind_maps.h) of the user part */
+#define STACKD_STACK_OURS_SHIFT 16     /* from here on: how many of the innermost kernel frames are left out, as the way to our program */
 
 /* Value of the stacks map; the key is the raw id. */
 struct stackd_stack {
@@ -60,7 +63,7 @@ struct stackd_count {
 	__u64 values[STACKD_METRICS];
 	__s64 waits;     /* threads that exited out of a reported wait, negative */
 };
-_Static_assert(sizeof(struct stackd_count) == 56 + 80 + 8, "shared with the daemon");
+_Static_assert(sizeof(struct stackd_count) == 56 + 96 + 8, "shared with the daemon");
 
 /* Value of the exits maps: what the threads of a process that exited in this tick had not yet been counted for. */
 struct stackd_exit_key {
@@ -110,6 +113,10 @@ enum stackd_loss {
 	LOSS_SEQUENCE,        /* the iterator's output had no room */
 	LOSS_HEAP_BLOCKS,     /* blocks of watched heaps that had no room */
 	LOSS_HEAP_STACK,      /* allocations of watched heaps whose stack could not be walked: more at once on a CPU than there is room for */
+	LOSS_FAULT_MAPPING,   /* sampled faults whose mapping could not be looked at: the CPU's next sample stands for them, too */
+	LOSS_KMEM_BLOCKS,     /* the same of the kernel's memory */
+	LOSS_KMEM_NESTED,     /* allocations by the kernel while our program was at another one on the same CPU: interrupts', or our own */
+	LOSS_KMEM_UNSEEN,     /* blocks that were allocated again without having been seen freed: taken off then */
 	LOSS_N,
 };
 
@@ -131,6 +138,9 @@ struct stackd_control {
 	/* off-CPU */
 	__u32 walk_budget;       /* stacks walked a window and CPU before sampling starts; 0 = all */
 	__u32 waits_lost;        /* set by the programs: the end of a reported wait could not be told */
+	__u32 known_every;       /* of the waits whose stack is known already one in so many is walked all the same, to see; 0: all are walked */
+	__u32 known_generation;  /* what is known of another one is forgotten */
+	__u32 known_mask;        /* of the places for known stacks */
 	/* gate */
 	__u32 gate_armed;        /* 1: tell when the load crosses; the programs clear it */
 	__u32 online_cpus;
@@ -146,14 +156,22 @@ struct stackd_control {
 	__u32 unwind_depth;      /* user frames at which a walk ends; at most STACKD_USER_FRAMES */
 	/* memory */
 	__u32 memory_budget;     /* stacks walked a second and CPU before changes are drawn by their size; 0 = all */
+	__u32 fault_session;     /* the events' counts begin anew with each */
 	__u32 memory_session;    /* what was noted of an address space in an earlier session is not continued */
 	__u32 page_size;
 	__u32 rss_by_event;      /* every change of resident memory is seen; else what sampled faults and unmapping show */
-	__u32 pad;
 	__s64 rss_elsewhere;     /* bytes of resident memory that came less those that went by nobody's stack, written by the programs */
 	/* The run queues' clock less CLOCK_MONOTONIC: the most that this tick has seen, and what the last tick gave. A stale clock
 	 * only makes it less. 0: not known. */
 	__s64 clock_ahead_seen_ns, clock_ahead_ns;
+};
+
+/* One a CPU: waits that began, and what the known stacks did for them. */
+struct stackd_known {
+	__u64 found;         /* the stack was known */
+	__u64 walked;        /* a stack was walked, as it was not known or to see */
+	__u64 checked, wrong; /* was known and walked; the walk gave another one */
+	__u64 checked_waits, wrong_waits; /* the same, weighted */
 };
 
 /* One a CPU, on a cache line of its own. A program is between enter and leave while depth is not 0. */

@@ -9,6 +9,8 @@
 #include "rss.bpf.c"
 #include "memory.bpf.c"
 #include "heap.bpf.c"
+#include "kmem.bpf.c"
+#include "known.bpf.h"
 #include "offcpu.bpf.c"
 #include "totals.bpf.c"
 #include "gate.bpf.c"

@@ -49,6 +49,7 @@ enum scratch_slot {
 	SCRATCH_ITERATOR,
 	SCRATCH_MAPS,
 	SCRATCH_RSS,
+	SCRATCH_KMEM,
 	SCRATCH_HEAP, /* the first of SCRATCH_HEAPS */
 	SCRATCH_N = SCRATCH_HEAP + SCRATCH_HEAPS,
 };
@@ -114,12 +115,16 @@ static __always_inline u64 mix(u64 hash, u64 word)
 	return hash ^ hash >> 29;
 }
 
-/* The id says process, execution and addresses, so that equal ids mean equal stacks. */
-static __noinline u64 stack_hash(struct stackd_stack *stack)
+/* The id says process, execution and addresses, so that equal ids mean equal stacks. Not static, so that the verifier looks at it
+ * once in a program and not each time that it comes here. */
+__noinline u64 stack_hash(struct stackd_stack *stack)
 {
-	u64 hash = mix(mix(stack->process.start_ns, stack->process.tgid), stack->process.exec_id);
+	u64 hash;
 	u32 i;
 
+	if (!stack)
+		return 0;
+	hash = mix(mix(stack->process.start_ns, stack->process.tgid), stack->process.exec_id);
 	/* A walk that ended early is another stack than a whole one of the same frames. */
 	hash = mix(hash, (u64)(stack->flags & ~(STACKD_STACK_SWITCH | STACKD_STACK_HOOK)) << 32 | (u64)stack->n_kernel << 16 | stack->n_user);
 	for (i = 0; i < STACKD_KERNEL_FRAMES; i++) {
@@ -150,9 +155,12 @@ static __always_inline u64 stack_keep(struct stackd_stack *stack)
 	return 0;
 }
 
+/* Our program, and who calls it, from one place or another as the kernel accounts for programs' time or not. */
+#define OUR_FRAMES 2
+
 /* Walks the stack of the current task, into the slot. NULL: nothing was found. Of what probes in a program see, how the kernel
  * came to them says nothing. */
-static __always_inline struct stackd_stack *stack_walk(void *ctx, u32 slot, struct task_struct *task)
+static __always_inline struct stackd_stack *stack_walk(void *ctx, u32 slot, struct task_struct *task, struct unwind_notes *notes)
 {
 	struct stackd_stack *stack = bpf_map_lookup_elem(&scratch, &slot);
 	long kernel = 0;
@@ -160,7 +168,7 @@ static __always_inline struct stackd_stack *stack_walk(void *ctx, u32 slot, stru
 	if (!stack)
 		return 0;
 	if (slot < SCRATCH_HEAP)
-		kernel = bpf_get_stack(ctx, stack->kernel, sizeof stack->kernel, 0);
+		kernel = bpf_get_stack(ctx, stack->kernel, sizeof stack->kernel, slot == SCRATCH_SWITCH ? OUR_FRAMES : 0);
 	stack->n_kernel = kernel > 0 ? (u64)kernel / 8 : 0;
 	stack->n_user = 0;
 	stack->flags = stack->n_kernel == STACKD_KERNEL_FRAMES ? STACKD_STACK_TRUNCATED : 0;
@@ -172,7 +180,7 @@ static __always_inline struct stackd_stack *stack_walk(void *ctx, u32 slot, stru
 		stack->flags |= STACKD_STACK_PAGES;
 	process_fill(&stack->process, task);
 	if (!(task->flags & PF_KTHREAD))
-		unwind_current(ctx, slot, task, stack);
+		unwind_current(ctx, slot, task, stack, notes);
 	if (!stack->n_kernel && !stack->n_user) {
 		lose(LOSS_STACK_FAILED, 1);
 		return 0;
@@ -181,11 +189,16 @@ static __always_inline struct stackd_stack *stack_walk(void *ctx, u32 slot, stru
 }
 
 /* The same, and keeps it. Gives its id, or 0. */
-static __always_inline u64 stack_capture(void *ctx, u32 slot, struct task_struct *task)
+static __always_inline u64 stack_capture_noted(void *ctx, u32 slot, struct task_struct *task, struct unwind_notes *notes)
 {
-	struct stackd_stack *stack = stack_walk(ctx, slot, task);
+	struct stackd_stack *stack = stack_walk(ctx, slot, task, notes);
 
 	return stack ? stack_keep(stack) : 0;
+}
+
+static __always_inline u64 stack_capture(void *ctx, u32 slot, struct task_struct *task)
+{
+	return stack_capture_noted(ctx, slot, task, 0);
 }
 
 static __always_inline struct stackd_count *count_find(u32 half, u64 *id)
@@ -195,6 +208,20 @@ static __always_inline struct stackd_count *count_find(u32 half, u64 *id)
 
 static const struct stackd_count no_count;
 
+static __always_inline struct stackd_count *count_make(u32 half, u64 *id)
+{
+	struct stackd_count *count;
+
+	if (half)
+		bpf_map_update_elem(&counts_1, id, &no_count, BPF_NOEXIST);
+	else
+		bpf_map_update_elem(&counts_0, id, &no_count, BPF_NOEXIST);
+	count = count_find(half, id);
+	if (!count)
+		lose(LOSS_COUNTS_FULL, 1);
+	return count;
+}
+
 /* The entry of this id in the half that is written now, made if need be; NULL when there is no room. */
 static __always_inline struct stackd_count *count_get(u64 id, struct task_struct *task)
 {
@@ -203,16 +230,30 @@ static __always_inline struct stackd_count *count_get(u64 id, struct task_struct
 
 	if (count)
 		return count;
-	if (half)
-		bpf_map_update_elem(&counts_1, &id, &no_count, BPF_NOEXIST);
-	else
-		bpf_map_update_elem(&counts_0, &id, &no_count, BPF_NOEXIST);
-	count = count_find(half, &id);
-	if (!count) {
+	count = count_make(half, &id);
+	if (!count)
+		return 0;
+	/* In place, because it is too large for the stack; nobody reads it before the half is drained. */
+	process_fill(&count->process, task);
+	return count;
+}
+
+/* The same, for the process whose stack it is, whoever runs now. */
+static __always_inline struct stackd_count *count_get_of_stack(u64 id)
+{
+	u32 half = current_half();
+	struct stackd_count *count = count_find(half, &id);
+	struct stackd_stack *stack;
+
+	if (count)
+		return count;
+	stack = bpf_map_lookup_elem(&stacks, &id);
+	if (!stack) {
 		lose(LOSS_COUNTS_FULL, 1);
 		return 0;
 	}
-	/* In place, because it is too large for the stack; nobody reads it before the half is drained. */
-	process_fill(&count->process, task);
+	count = count_make(half, &id);
+	if (count)
+		count->process = stack->process;
 	return count;
 }

@@ -382,8 +382,10 @@ static __always_inline int visit(struct bpf_iter__task *ctx, bool sleepable)
 		return 0;
 	if (control.learn_run_queues)
 		learn_run_queue(task);
-	if (heap.learning && task->pid == task->tgid)
+	if (heap.learning && task->pid == task->tgid) {
 		heap_learn(task);
+		kmem_learn(task);
+	}
 	state = bpf_task_storage_get(&task_states, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!state) {
 		lose(LOSS_TASK_STORAGE, 1);

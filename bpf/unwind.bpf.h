@@ -49,6 +49,19 @@ struct {
 	__type(value, u64);
 } unwind_ends SEC(".maps");
 
+/* What a walk depended on beside the tables: words above the stack pointer as it was at the beginning. */
+#define UNWIND_NOTES 64 /* a power of two */
+#define UNWIND_NOTES_SPAN 4096
+
+struct unwind_notes {
+	u64 sp;
+	u16 n, bytes;    /* bytes: to the end of the last one */
+	u8 uses_bp;      /* the register, as it was */
+	u8 unrepeatable; /* it depended on something else, or on more */
+	u16 at[UNWIND_NOTES]; /* in words */
+	u64 value[UNWIND_NOTES];
+};
+
 static __always_inline void unwind_count(struct stackd_stack *stack)
 {
 	u32 end = stack->flags >> STACKD_STACK_END_SHIFT;
@@ -106,6 +119,8 @@ struct unwind_walk {
 	u8 bp_lost;
 	u8 frame_pointers; /* at least one frame was left by its frame pointer */
 	u8 ended;          /* enum stackd_unwind_end */
+	u8 bp_noted;
+	u64 bp_at;         /* where bp was read; 0: it is the register as it was */
 	u64 returns;       /* struct return_instance: the innermost call that the walk has not come to and that has a return probe */
 };
 
@@ -120,7 +135,58 @@ struct unwind_context {
 	struct unwind_walk *walk;
 	struct stackd_stack *stack;
 	struct task_struct *task;
+	struct unwind_notes *notes; /* of a walk that is noted */
 };
+
+static __always_inline void unwind_note(struct unwind_notes *notes, u64 at, u64 value)
+{
+	u32 n;
+	u64 offset;
+
+	if (!notes)
+		return;
+	n = *(volatile u16 *)&notes->n;
+	offset = at - notes->sp;
+	if (n >= UNWIND_NOTES || offset > UNWIND_NOTES_SPAN - 8 || offset & 7) {
+		notes->unrepeatable = 1;
+		return;
+	}
+	n &= UNWIND_NOTES - 1;
+	notes->at[n] = offset / 8;
+	notes->value[n] = value;
+	if (notes->bytes < offset + 8)
+		notes->bytes = offset + 8;
+	*(volatile u16 *)&notes->n = n + 1;
+}
+
+/* What rbp holds is noted where the walk goes on by it: most code keeps other things there. */
+static __always_inline void unwind_note_bp(struct unwind_notes *notes, struct unwind_walk *w)
+{
+	if (!notes || w->bp_noted)
+		return;
+	w->bp_noted = 1;
+	if (w->bp_at)
+		unwind_note(notes, w->bp_at, w->bp);
+	else
+		notes->uses_bp = 1;
+}
+
+#define USER_SPACE_START 4096
+#define USER_SPACE_END 0x7ffffffff000ULL
+
+/* What can't be read now may be read later, unless nothing can ever be there. */
+static __always_inline void unwind_note_unreadable(struct unwind_notes *notes, u64 at)
+{
+	if (notes && at >= USER_SPACE_START && at < USER_SPACE_END)
+		notes->unrepeatable = 1;
+}
+
+static __always_inline void unwind_take_bp(struct unwind_walk *w, u64 at, u64 bp)
+{
+	w->bp = bp;
+	w->bp_at = at;
+	w->bp_noted = 0;
+}
 
 /* Tells the daemon what it would take to walk this process's stacks. */
 static __noinline int unwind_want(struct stackd_stack *stack, u64 address)
@@ -275,7 +341,7 @@ static __always_inline u64 unwind_place_of_frame(struct unwind_context *c, bool 
 }
 
 /* Where there is no table. What is found is believed if it is code. */
-static __always_inline long unwind_by_frame_pointer(struct unwind_context *c, u32 otherwise, bool exact, bool remote)
+static __always_inline long unwind_by_frame_pointer(struct unwind_context *c, u32 otherwise, bool exact, bool remote, struct unwind_notes *notes)
 {
 	struct unwind_walk *w = c->walk;
 	struct unwind_frame frame;
@@ -283,22 +349,28 @@ static __always_inline long unwind_by_frame_pointer(struct unwind_context *c, u3
 	u64 at = unwind_place_of_frame(c, exact, remote, &keeps_bp);
 
 	w->frame_pointers = 1;
-	if ((at == w->bp && w->bp_lost) || at + 8 < w->sp || !unwind_read(&frame, sizeof frame, at, c->task, remote))
+	if (at == w->bp)
+		unwind_note_bp(notes, w);
+	if ((at == w->bp && w->bp_lost) || at + 8 < w->sp)
 		return unwind_stop(w, otherwise);
+	if (!unwind_read(&frame, sizeof frame, at, c->task, remote)) {
+		unwind_note_unreadable(notes, at);
+		return unwind_stop(w, otherwise);
+	}
+	unwind_note(notes, at + __builtin_offsetof(struct unwind_frame, ip), frame.ip);
 	if (!frame.ip)
 		return unwind_stop(w, STACKD_UNWIND_COMPLETE);
 	frame.ip = unwind_return_address(w, at + __builtin_offsetof(struct unwind_frame, ip), frame.ip);
-	if (keeps_bp)
-		frame.bp = w->bp;
+	if (!keeps_bp)
+		unwind_take_bp(w, at, frame.bp);
 	w->sp = at + sizeof frame;
 	w->ip = frame.ip;
-	w->bp = frame.bp;
 	w->exact = 0;
 	return unwind_find_mapping(w, frame.ip - 1) ? 0 : unwind_stop(w, otherwise);
 }
 
 /* The kernel has put all registers on the stack: struct sigcontext from rbp to rip. */
-static __always_inline long unwind_signal_frame(struct unwind_context *c, s32 offset, bool remote)
+static __always_inline long unwind_signal_frame(struct unwind_context *c, s32 offset, bool remote, struct unwind_notes *notes)
 {
 	struct {
 		u64 bp, bx, dx, ax, cx, sp, ip;
@@ -308,16 +380,18 @@ static __always_inline long unwind_signal_frame(struct unwind_context *c, s32 of
 
 	if (!unwind_read(&saved, sizeof saved, at, c->task, remote))
 		return unwind_stop(w, STACKD_UNWIND_READ);
+	unwind_note(notes, at + __builtin_offsetof(typeof(saved), ip), saved.ip);
+	unwind_note(notes, at + __builtin_offsetof(typeof(saved), sp), saved.sp);
+	unwind_take_bp(w, at, saved.bp);
 	w->ip = saved.ip;
 	w->sp = saved.sp;
-	w->bp = saved.bp;
 	w->exact = 1;
 	w->bp_lost = 0;
 	return 0;
 }
 
 /* From a frame to the one that called it. */
-static __always_inline long unwind_apply(struct unwind_context *c, const struct unwind_rule *rule, bool remote)
+static __always_inline long unwind_apply(struct unwind_context *c, const struct unwind_rule *rule, bool remote, struct unwind_notes *notes)
 {
 	struct unwind_walk *w = c->walk;
 	u32 cfa_kind = rule->cfa, bp_kind = rule->rbp;
@@ -331,11 +405,12 @@ static __always_inline long unwind_apply(struct unwind_context *c, const struct 
 	} else if (cfa_kind == UNWIND_CFA_RBP || cfa_kind == UNWIND_CFA_AT_RBP) {
 		if (w->bp_lost)
 			return unwind_stop(w, STACKD_UNWIND_RULE);
+		unwind_note_bp(notes, w);
 		cfa = w->bp + cfa_offset;
 	} else if (cfa_kind == UNWIND_CFA_AT_RSP || cfa_kind == UNWIND_CFA_AT_RSP_8) {
 		cfa = w->sp + cfa_offset;
 	} else if (cfa_kind == UNWIND_CFA_SIGNAL) {
-		return unwind_signal_frame(c, cfa_offset, remote);
+		return unwind_signal_frame(c, cfa_offset, remote, notes);
 	} else if (cfa_kind == UNWIND_CFA_END) {
 		return unwind_stop(w, STACKD_UNWIND_COMPLETE);
 	} else {
@@ -346,12 +421,14 @@ static __always_inline long unwind_apply(struct unwind_context *c, const struct 
 
 		if (!unwind_read(&saved, sizeof saved, cfa, c->task, remote))
 			return unwind_stop(w, STACKD_UNWIND_READ);
+		unwind_note(notes, cfa, saved);
 		cfa = saved + (cfa_kind == UNWIND_CFA_AT_RSP_8 ? 8 : 0);
 	}
 	if (cfa <= w->sp)
 		return unwind_stop(w, STACKD_UNWIND_FRAME);
 	if (!unwind_read(&ip, sizeof ip, cfa - 8, c->task, remote))
 		return unwind_stop(w, STACKD_UNWIND_READ);
+	unwind_note(notes, cfa - 8, ip);
 	if (!ip)
 		return unwind_stop(w, STACKD_UNWIND_COMPLETE);
 	ip = unwind_return_address(w, cfa - 8, ip);
@@ -360,9 +437,11 @@ static __always_inline long unwind_apply(struct unwind_context *c, const struct 
 
 		if (bp_kind == UNWIND_RBP_AT_RBP && w->bp_lost)
 			return unwind_stop(w, STACKD_UNWIND_RULE);
+		if (bp_kind == UNWIND_RBP_AT_RBP)
+			unwind_note_bp(notes, w);
 		if (!unwind_read(&bp, sizeof bp, at, c->task, remote))
 			return unwind_stop(w, STACKD_UNWIND_READ);
-		w->bp = bp;
+		unwind_take_bp(w, at, bp);
 		w->bp_lost = 0;
 	} else if (bp_kind == UNWIND_RBP_UNDEFINED) {
 		w->bp_lost = 1;
@@ -375,7 +454,7 @@ static __always_inline long unwind_apply(struct unwind_context *c, const struct 
 
 /* One frame. A return address may be the first of another function, so that the one before it is looked up, here and when names
  * are looked up: what is an exact address and not the innermost is written as the one behind it. */
-static __always_inline long unwind_step(struct unwind_context *c, bool remote)
+static __always_inline long unwind_step(struct unwind_context *c, bool remote, struct unwind_notes *notes)
 {
 	struct unwind_walk *w = c->walk;
 	struct stackd_stack *stack = c->stack;
@@ -387,22 +466,27 @@ static __always_inline long unwind_step(struct unwind_context *c, bool remote)
 	stack->user[n & (STACKD_USER_FRAMES - 1)] = w->ip + (n && (exact || signal));
 	*(volatile u16 *)&stack->n_user = n + 1;
 	if (rule && rule->cfa != UNWIND_CFA_FRAME_POINTER)
-		return unwind_apply(c, rule, remote);
+		return unwind_apply(c, rule, remote, notes);
 	if (!rule && found && w->object < STACKD_UNWIND_OBJECTS)
 		return unwind_stop(w, STACKD_UNWIND_ROW);
 	if (!found || w->object == STACKD_UNWIND_NOT_YET)
 		unwind_want(stack, w->ip);
-	return unwind_by_frame_pointer(c, rule ? STACKD_UNWIND_ROW : found ? STACKD_UNWIND_TABLE : STACKD_UNWIND_MAPPING, exact, remote);
+	return unwind_by_frame_pointer(c, rule ? STACKD_UNWIND_ROW : found ? STACKD_UNWIND_TABLE : STACKD_UNWIND_MAPPING, exact, remote, notes);
 }
 
 static long unwind_step_current(u64 i, struct unwind_context *c)
 {
-	return unwind_step(c, false);
+	return unwind_step(c, false, 0);
+}
+
+static long unwind_step_noted(u64 i, struct unwind_context *c)
+{
+	return unwind_step(c, false, c->notes);
 }
 
 static long unwind_step_remote(u64 i, struct unwind_context *c)
 {
-	return unwind_step(c, true);
+	return unwind_step(c, true, 0);
 }
 
 /* What is known of the process; of a child that has not executed anything yet what is known of its parent holds as well. */
@@ -470,7 +554,8 @@ static __always_inline bool unwind_begin(struct unwind_walk *w, struct task_stru
 	w->sp = regs->sp;
 	w->bp = regs->bp;
 	w->exact = 1;
-	w->bp_lost = w->frame_pointers = 0;
+	w->bp_lost = w->frame_pointers = w->bp_noted = 0;
+	w->bp_at = 0;
 	w->ended = STACKD_UNWIND_DEPTH;
 	w->returns = 0;
 	if (bpf_core_field_exists(task->utask))
@@ -478,21 +563,34 @@ static __always_inline bool unwind_begin(struct unwind_walk *w, struct task_stru
 	return true;
 }
 
-/* The current task's user frames into the stack, whose process is filled in. slot: whose scratch memory. */
-static __always_inline void unwind_current(void *ctx, u32 slot, struct task_struct *task, struct stackd_stack *stack)
+/* The current task's user frames into the stack, whose process is filled in. slot: whose scratch memory. notes: NULL, or what the
+ * walk depends on is noted there. */
+static __always_inline void unwind_current(void *ctx, u32 slot, struct task_struct *task, struct stackd_stack *stack,
+                                           struct unwind_notes *notes)
 {
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
 	struct unwind_walk *w = bpf_map_lookup_elem(&unwind_walks, &slot);
-	struct unwind_context c = { .walk = w, .stack = stack, .task = task };
+	struct unwind_context c = { .walk = w, .stack = stack, .task = task, .notes = notes };
 
 	stack->n_user = 0;
+	if (notes) {
+		notes->n = notes->bytes = 0;
+		notes->uses_bp = 0;
+		notes->unrepeatable = 1;
+	}
 	if (!w || (regs->cs & PRIVILEGE_LEVEL) != PRIVILEGE_LEVEL)
 		return; /* a kernel thread that lives in a process */
 	if (regs->cs != USER_CODE_SEGMENT || !unwind_begin(w, task, stack, regs)) {
 		follow_frame_pointers(ctx, stack);
 		return;
 	}
-	bpf_loop(control.unwind_depth, unwind_step_current, &c, 0);
+	if (notes) {
+		notes->sp = w->sp;
+		notes->unrepeatable = 0;
+		bpf_loop(control.unwind_depth, unwind_step_noted, &c, 0);
+	} else {
+		bpf_loop(control.unwind_depth, unwind_step_current, &c, 0);
+	}
 	unwind_ended(stack, w->ended, w->frame_pointers);
 }
 
@@ -514,7 +612,8 @@ static __always_inline bool unwind_remote(struct task_struct *task, struct stack
 
 #else
 
-static __always_inline void unwind_current(void *ctx, u32 slot, struct task_struct *task, struct stackd_stack *stack)
+static __always_inline void unwind_current(void *ctx, u32 slot, struct task_struct *task, struct stackd_stack *stack,
+                                           struct unwind_notes *notes)
 {
 	follow_frame_pointers(ctx, stack);
 }

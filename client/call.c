@@ -80,10 +80,19 @@ static char *member(const struct options *o, const struct json *parameters, cons
 
 static void tell_not_watched(const struct call *c, const struct json *parameters, const char *reason)
 {
+	bool begins = streq(c->method, "WatchMemory");
+	_cleanup_free_ char *unit = member(c->options, parameters, "unit"), *cgroup = member(c->options, parameters, "cgroup");
 	int64_t pid = 0;
 
 	json_get_int(parameters, "pid", &pid);
-	log_error(streq(c->method, "WatchMemory") ? "The memory of process %lld can't be watched: %s." : "Process %lld: %s.", (long long)pid, reason);
+	if (!unit || !cgroup)
+		log_error("Out of memory.");
+	else if (*unit || *cgroup)
+		log_error(begins ? "The memory of %s can't be watched: %s." : "%s: %s.", *unit ? unit : cgroup, reason);
+	else if (pid)
+		log_error(begins ? "The memory of process %lld can't be watched: %s." : "Process %lld: %s.", (long long)pid, reason);
+	else
+		log_error("The kernel: %s.", reason);
 }
 
 static void tell_error(const struct call *c, const char *error, const struct json *parameters)

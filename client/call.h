@@ -75,7 +75,7 @@ bool field_bool(struct fields *f, const struct json *object, const char *key);
 const struct json *field_array(struct fields *f, const struct json *object, const char *key);
 const struct json *field_object(struct fields *f, const struct json *object, const char *key);
 enum metric field_metric(struct fields *f, const struct json *object, const char *key);
-/* Of a Values object: what is left out is zero. METRIC_OFF_CPU is blocked + runnable. Signed metrics are in two's complement. */
+/* Of a Values object: what is left out is zero. Derived metrics are of what is there. Signed metrics are in two's complement. */
 uint64_t field_value(const struct json *values, enum metric m);
 /* Tells which member was wrong, if one was. */
 bool fields_are_good(const struct fields *f);

@@ -67,28 +67,21 @@ enum metric field_metric(struct fields *f, const struct json *object, const char
 
 uint64_t field_value(const struct json *values, enum metric m)
 {
-	static const char *const keys[METRIC_N] = {
-		[METRIC_ON_CPU] = "on_cpu",
-		[METRIC_BLOCKED] = "blocked",
-		[METRIC_RUNNABLE] = "runnable",
-		[METRIC_FAULTS_MINOR] = "faults_minor",
-		[METRIC_FAULTS_MAJOR] = "faults_major",
-		[METRIC_HITS] = "hits",
-		[METRIC_BRK] = "brk",
-		[METRIC_MMAP] = "mmap",
-		[METRIC_HEAP] = "heap",
-		[METRIC_RSS] = "rss",
-	};
 	uint64_t v = 0;
 	int64_t change = 0;
 
-	if (m == METRIC_OFF_CPU)
-		return field_value(values, METRIC_BLOCKED) + field_value(values, METRIC_RUNNABLE);
+	if (m >= METRIC_N) {
+		uint64_t all[METRIC_N];
+
+		for (enum metric part = 0; part < METRIC_N; part++)
+			all[part] = field_value(values, part);
+		return metric_value(all, m);
+	}
 	if (metric_is_signed(m)) {
-		json_get_int(values, keys[m], &change);
+		json_get_int(values, metric_on_wire(m), &change);
 		return (uint64_t)change;
 	}
-	json_get_u64(values, keys[m], &v);
+	json_get_u64(values, metric_on_wire(m), &v);
 	return v;
 }
 

@@ -1,38 +1,42 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* stackctl: asks stackd. */
+#include <limits.h>
 #include <signal.h>
 
 #include "help.h"
+#include "imports.h"
 #include "show.h"
 #include "verbs.h"
 
 static const struct verb {
 	const char *name;
-	unsigned options; /* that it takes, of enum option_bits */
+	uint64_t options; /* that it takes, of enum option_bits */
 	int max_args;
 	int (*run)(const struct options *o, char **args);
 } verbs[] = {
 	{ "status", OPTION_REPORT, 0, verb_status },
-	{ "anomalies", OPTION_FILTER | OPTION_TYPE | OPTION_LINES | OPTION_FOLLOW, 0, verb_anomalies },
-	{ "explain", 0, 1, verb_explain },
-	{ "incidents", OPTION_LINES | OPTION_FOLLOW, 1, verb_incidents },
-	{ "clusters", OPTION_LINES, 1, verb_clusters },
+	{ "anomalies", OPTION_FILTER | OPTION_TYPE | OPTION_LINES | OPTION_FOLLOW | OPTION_IMPORT, 0, verb_anomalies },
+	{ "explain", OPTION_IMPORT, 1, verb_explain },
+	{ "incidents", OPTION_LINES | OPTION_FOLLOW | OPTION_IMPORT, 1, verb_incidents },
+	{ "clusters", OPTION_LINES | OPTION_IMPORT, 1, verb_clusters },
 	{ "mute", OPTION_FOR, 1, verb_mute },
 	{ "unmute", 0, 1, verb_unmute },
 	{ "label", 0, 3, verb_label },
 	{ "check", 0, 0, verb_check },
 	{ "flame",
-	  OPTION_FILTER | OPTION_METRIC | OPTION_STACK | OPTION_PICTURE | OPTION_CHANGED | OPTION_HOT_COLD | OPTION_INLINES,
+	  OPTION_FILTER | OPTION_METRIC | OPTION_STACK | OPTION_PICTURE | OPTION_CHANGED | OPTION_HOT_COLD | OPTION_INLINES | OPTION_IMPORT,
 	  1, verb_flame },
-	{ "heat", OPTION_FILTER | OPTION_METRIC | OPTION_STACK | OPTION_OUTPUT, 1, verb_heat },
-	{ "top", OPTION_FILTER | OPTION_METRIC | OPTION_BY | OPTION_LINES | OPTION_BATCH | OPTION_DELAY, 0, verb_top },
-	{ "stacks", OPTION_FILTER | OPTION_METRIC | OPTION_LINES | OPTION_SOURCES, 1, verb_stacks },
+	{ "heat", OPTION_FILTER | OPTION_METRIC | OPTION_STACK | OPTION_OUTPUT | OPTION_IMPORT, 1, verb_heat },
+	{ "top", OPTION_FILTER | OPTION_METRIC | OPTION_BY | OPTION_LINES | OPTION_BATCH | OPTION_DELAY | OPTION_IMPORT, 0, verb_top },
+	{ "stacks", OPTION_FILTER | OPTION_METRIC | OPTION_LINES | OPTION_SOURCES | OPTION_IMPORT, 1, verb_stacks },
 	{ "missing-debug", 0, 0, verb_missing_debug },
-	{ "processes", OPTION_FILTER | OPTION_LINES, 0, verb_processes },
-	{ "compare-perf", OPTION_PID | OPTION_FOR | OPTION_LINES, 0, verb_compare_perf },
+	{ "processes", OPTION_FILTER | OPTION_LINES | OPTION_IMPORT, 0, verb_processes },
+	{ "compare-perf", OPTION_PID | OPTION_FOR | OPTION_LINES, INT_MAX, verb_compare_perf },
 	{ "leaks", OPTION_PID | OPTION_LINES, 0, verb_leaks },
-	{ "watch-memory", OPTION_PID | OPTION_FOR, 0, verb_watch_memory },
-	{ "unwatch-memory", OPTION_PID, 0, verb_unwatch_memory },
+	{ "watch-memory", OPTION_PID | OPTION_UNIT | OPTION_CGROUP | OPTION_KERNEL | OPTION_FOR, 0, verb_watch_memory },
+	{ "unwatch-memory", OPTION_PID | OPTION_UNIT | OPTION_CGROUP | OPTION_KERNEL, 0, verb_unwatch_memory },
+	{ "import", OPTION_NAME | OPTION_REMOVE | OPTION_METRIC | OPTION_EVENT, 1, verb_import },
+	{ "imports", 0, 0, verb_import },
 	{ "gate", OPTION_RANGE | OPTION_LINES | OPTION_FOR, 1, verb_gate },
 };
 
@@ -53,7 +57,18 @@ static const char *guess_verb(const char *name)
 	return NULL;
 }
 
-static int run_verb(const struct options *o, int n_args, char **args)
+/* Only the machine itself has more to come, or knows where the functions are. */
+static bool import_fits(const struct options *o)
+{
+	const unsigned of_machine = OPTION_FOLLOW | OPTION_SOURCES | OPTION_INLINES;
+
+	if (!(o->given & of_machine))
+		return true;
+	log_error("--import and %s can't be together.", option_name(o->given & of_machine));
+	return false;
+}
+
+static int run_verb(struct options *o, int n_args, char **args)
 {
 	const struct verb *v = find_verb(n_args > 0 ? args[0] : "status");
 
@@ -80,6 +95,8 @@ static int run_verb(const struct options *o, int n_args, char **args)
 		          option_name(o->given & ~v->options));
 		return EXIT_FAILURE;
 	}
+	if (o->import && (!import_fits(o) || !import_serve(o)))
+		return EXIT_FAILURE;
 	return v->run(o, args + MIN(n_args, 1));
 }
 

@@ -3,11 +3,11 @@
 
 #include <getopt.h>
 
+#include "imports.h"
 #include "render_svg.h"
 #include "timestamp.h"
 #include "wire.h"
 
-#define PID_LIMIT (4 * 1024 * 1024) /* PID_MAX_LIMIT of the kernel */
 #define NAME_MAX_LENGTH 4096        /* PATH_MAX: neither a path nor a unit is longer */
 #define CGROUP_ROOT "/sys/fs/cgroup"
 
@@ -34,6 +34,11 @@ enum {
 	ARG_WIDTH,
 	ARG_TITLE,
 	ARG_INLINES,
+	ARG_IMPORT,
+	ARG_NAME,
+	ARG_REMOVE,
+	ARG_KERNEL,
+	ARG_EVENT,
 };
 
 /* stackd's figures change once a second. */
@@ -80,18 +85,24 @@ static const struct option long_options[] = {
 	{ "batch", no_argument, NULL, 'b' },
 	{ "delay", required_argument, NULL, 'd' },
 	{ "inlines", no_argument, NULL, ARG_INLINES },
+	{ "import", required_argument, NULL, ARG_IMPORT },
+	{ "name", required_argument, NULL, ARG_NAME },
+	{ "remove", required_argument, NULL, ARG_REMOVE },
+	{ "kernel", no_argument, NULL, ARG_KERNEL },
+	{ "event", required_argument, NULL, ARG_EVENT },
 	{ NULL },
 };
 
-const char *option_name(unsigned bits)
+const char *option_name(uint64_t bits)
 {
 	static const char *const names[] = {
 		"--since", "--until", "--pid", "--unit", "--cgroup", "--comm", "--exe", "--metric",
 		"--type", "--stack", "--by", "--lines", "--follow", "--for", "--report", "--format",
 		"--output", "--diff", "--anomaly", "--hot-cold", "--icicle", "--width", "--title",
 		"--incident", "--cluster", "--batch", "--delay", "--lines", "--inlines",
+		"--import", "--name", "--remove", "--kernel", "--event",
 	};
-	int bit = __builtin_ffs(bits);
+	int bit = __builtin_ffsll((long long)bits);
 
 	return bit > 0 && bit <= (int)ELEMENTS_OF(names) ? names[bit - 1] : "";
 }
@@ -168,6 +179,8 @@ static bool take_type(const char *value, const char **ret)
 		{ "new-stack", "new_stack" },
 		{ "vanished-stack", "vanished_stack" },
 		{ "slow-growth", "slow_growth" },
+		{ "cost-shift", "cost_shift" },
+		{ "new-code", "new_code" },
 	};
 
 	for (size_t i = 0; i < ELEMENTS_OF(types); i++)
@@ -175,7 +188,7 @@ static bool take_type(const char *value, const char **ret)
 			*ret = types[i][1];
 			return true;
 		}
-	log_error("Unknown type \"%s\": one of spike, drop, level-shift, new-stack, vanished-stack, slow-growth.", value);
+	log_error("Unknown type \"%s\": one of spike, drop, level-shift, new-stack, vanished-stack, slow-growth, cost-shift, new-code.", value);
 	return false;
 }
 
@@ -342,12 +355,15 @@ static bool take_picture(struct options *o, int c)
 static bool take_selection(struct options *o, int c)
 {
 	switch (c) {
+	/* What they say depends on when now is: take_times(). */
 	case 'S':
 		o->given |= OPTION_SINCE;
-		return take_time(o, "--since", optarg, &o->since_us);
+		o->since = optarg;
+		return true;
 	case 'U':
 		o->given |= OPTION_UNTIL;
-		return take_time(o, "--until", optarg, &o->until_us);
+		o->until = optarg;
+		return true;
 	case 'p':
 		o->given |= OPTION_PID;
 		return take_pid(optarg, &o->pid);
@@ -384,6 +400,9 @@ static bool take_selection(struct options *o, int c)
 	case ARG_FOR:
 		o->given |= OPTION_FOR;
 		return take_for(optarg, &o->for_us);
+	case ARG_KERNEL:
+		o->given |= OPTION_KERNEL;
+		return true;
 	case ARG_REPORT:
 		o->given |= OPTION_REPORT;
 		return true;
@@ -428,6 +447,18 @@ static bool take_option(struct options *o, int c)
 		return take_json(optarg, o->term.is_terminal, &o->json);
 	case ARG_SOCKET:
 		return take_name("--socket", optarg, &o->socket);
+	case ARG_IMPORT:
+		o->given |= OPTION_IMPORT;
+		return take_name("--import", optarg, &o->import);
+	case ARG_NAME:
+		o->given |= OPTION_NAME;
+		return take_name("--name", optarg, &o->name);
+	case ARG_EVENT:
+		o->given |= OPTION_EVENT;
+		return take_name("--event", optarg, &o->event);
+	case ARG_REMOVE:
+		o->given |= OPTION_REMOVE;
+		return take_name("--remove", optarg, &o->name);
 	default:
 		return take_selection(o, c);
 	}
@@ -439,6 +470,28 @@ static bool is_line_count(const char *word)
 	size_t n = word ? strlen(word) : 0;
 
 	return n > 0 && (streq(word, "all") || (n < 16 && strchr("-+0123456789", word[0]) && word[strspn(word + 1, "0123456789") + 1] == '\0'));
+}
+
+static bool take_times(struct options *o)
+{
+	if (o->given & OPTION_SINCE && !take_time(o, "--since", o->since, &o->since_us))
+		return false;
+	if (o->given & OPTION_UNTIL && !take_time(o, "--until", o->until, &o->until_us))
+		return false;
+	if ((o->given & OPTION_RANGE) == OPTION_RANGE && o->since_us >= o->until_us) {
+		char since[FORMAT_MAX], until[FORMAT_MAX];
+
+		log_error("The time range ends before it begins: --since is %s, --until is %s.",
+		          time_format(since, o->since_us), time_format(until, o->until_us));
+		return false;
+	}
+	if ((o->given & OPTION_RANGE) == OPTION_SINCE && o->since_us > o->now_us) {
+		char since[FORMAT_MAX];
+
+		log_error("The time range begins in the future: --since is %s.", time_format(since, o->since_us));
+		return false;
+	}
+	return true;
 }
 
 bool options_parse(struct options *ret, int argc, char **argv, int *ret_first)
@@ -459,19 +512,10 @@ bool options_parse(struct options *ret, int argc, char **argv, int *ret_first)
 			return false;
 		}
 	}
-	if ((o.given & OPTION_RANGE) == OPTION_RANGE && o.since_us >= o.until_us) {
-		char since[FORMAT_MAX], until[FORMAT_MAX];
-
-		log_error("The time range ends before it begins: --since is %s, --until is %s.",
-		          time_format(since, o.since_us), time_format(until, o.until_us));
+	if (o.given & OPTION_IMPORT && !o.help && !o.version && !import_choose(&o))
 		return false;
-	}
-	if ((o.given & OPTION_RANGE) == OPTION_SINCE && o.since_us > o.now_us) {
-		char since[FORMAT_MAX];
-
-		log_error("The time range begins in the future: --since is %s.", time_format(since, o.since_us));
+	if (!take_times(&o))
 		return false;
-	}
 	if (o.given & OPTION_LINES && o.lines == 0 && !(o.given & OPTION_FOLLOW)) {
 		log_error("--lines=0 makes sense with --follow only.");
 		return false;

@@ -4,6 +4,8 @@
 #include "formats.h"
 #include "term.h"
 
+#define PID_LIMIT (4 * 1024 * 1024) /* PID_MAX_LIMIT of the kernel */
+
 enum json_mode { JSON_OFF, JSON_SHORT, JSON_PRETTY };
 
 /* One bit for each option that not every verb takes. */
@@ -37,6 +39,11 @@ enum option_bits {
 	OPTION_DELAY = 1 << 26,
 	OPTION_SOURCES = 1 << 27, /* --lines without a number */
 	OPTION_INLINES = 1 << 28,
+	OPTION_IMPORT = 1 << 29,
+	OPTION_NAME = 1 << 30,
+	OPTION_REMOVE = 1U << 31,
+	OPTION_KERNEL = 1ULL << 32,
+	OPTION_EVENT = 1ULL << 33,
 	OPTION_PICTURE = OPTION_FORMAT | OPTION_OUTPUT | OPTION_ICICLE | OPTION_WIDTH | OPTION_TITLE,
 	/* Each asks flame for what changed; together they make no sense. */
 	OPTION_CHANGED = OPTION_DIFF | OPTION_ANOMALY | OPTION_INCIDENT | OPTION_CLUSTER,
@@ -47,12 +54,13 @@ enum option_bits {
 #define LINES_ALL 10000 /* as many as stackd gives */
 
 struct options {
-	unsigned given; /* of enum option_bits */
+	uint64_t given; /* of enum option_bits */
 	bool help, version, no_pager, no_legend, quiet, verbose, full;
 	enum json_mode json;
 	const char *socket;
 	const char *unit, *cgroup, *comm, *exe;
 	pid_t pid;
+	const char *since, *until; /* as they were given */
 	uint64_t since_us, until_us, for_us, delay_us;
 	uint64_t stack;
 	enum metric metric;
@@ -61,9 +69,15 @@ struct options {
 	uint32_t lines;
 	enum flame_format format;
 	const char *output, *diff, *title;
+	const char *import; /* NULL: stackd itself is asked */
+	const char *name;   /* of --name or --remove */
+	const char *event;  /* of perf, as it calls it */
+	uint64_t recorded_since_us, recorded_until_us; /* all of the import */
+	bool recorded_timed;                           /* false: these mean nothing */
+	char served[64];                               /* the import's socket: of import_serve() */
 	uint64_t anomaly, incident, cluster;
 	unsigned width; /* pixels */
-	uint64_t now_us;
+	uint64_t now_us; /* with an import the end of it */
 	struct term term;
 };
 
@@ -72,7 +86,7 @@ struct options {
 bool options_parse(struct options *ret, int argc, char **argv, int *ret_first);
 
 /* "--since" for the lowest bit of set that is in bits. */
-const char *option_name(unsigned bits);
+const char *option_name(uint64_t bits);
 
 /* Validate a stack's, a cluster's or an incident's id as a person types it, and say what is wrong. */
 bool parse_stack_id(const char *s, uint64_t *ret);

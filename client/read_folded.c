@@ -29,12 +29,11 @@ static int take_value(char *line, uint64_t *ret)
 	return 0;
 }
 
-/* Takes off the mark that stackcollapse-perf.pl --kernel and --jit, and stackctl, put behind a name. */
-static enum flame_kind take_kind(char *name, bool first)
+enum flame_kind folded_kind(char *name, bool first)
 {
 	size_t n = strlen(name);
 
-	if (n > 4 && streq(name + n - 4, "_[k]")) {
+	if (n > 4 && streq(name + n - 4, FOLDED_KERNEL)) {
 		name[n - 4] = 0;
 		return FLAME_KERNEL;
 	}
@@ -60,7 +59,7 @@ static int intern_line(struct flame *f, char *line, uint32_t frames[static FLAME
 			f->cut++;
 			break;
 		}
-		kind = take_kind(name, n == 0 && rest);
+		kind = folded_kind(name, n == 0 && rest);
 		r = flame_intern(f, name, "", kind, &frames[n++]);
 		if (r < 0)
 			return r;

@@ -15,3 +15,9 @@ struct folded_error {
 int read_folded(struct flame *f, FILE *file, enum flame_side side, struct folded_error *ret_error);
 /* Takes one value or two, as the first line has; with two f becomes a FLAME_DIFF. */
 int read_folded_any(struct flame *f, FILE *file, struct folded_error *ret_error);
+
+/* What marks functions of the kernel: as stackcollapse-perf.pl --kernel does. */
+#define FOLDED_KERNEL "_[k]"
+/* By what stackcollapse-perf.pl --kernel and --jit, and stackctl, put behind a name, of which FOLDED_KERNEL is taken off. first: the stack has
+ * more. */
+enum flame_kind folded_kind(char *name, bool first);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "render_folded.h"
 
+#include "read_folded.h"
+
 #define FRAMES_MAX (1024 * 1024)
 
 struct folded {
@@ -72,7 +74,7 @@ int folded_add_frames(struct folded *f, const struct json *frames)
 		json_get_string(frame, "name", &name);
 		json_get_string(frame, "kind", &kind);
 		/* As stackcollapse-perf.pl --kernel marks them; flamegraph.pl --color=java paints by it. */
-		folded = folded_name(name, streq(kind, "kernel") ? "_[k]" : "");
+		folded = folded_name(name, streq(kind, "kernel") ? FOLDED_KERNEL : "");
 		if (!folded)
 			return -ENOMEM;
 		f->names[f->n++] = folded;
@@ -147,7 +149,7 @@ int write_folded(const struct flame *f, FILE *file)
 	int r = l.names ? 0 : -ENOMEM;
 
 	for (size_t i = 0; r >= 0 && i < f->n_frames; i++) {
-		l.names[i] = folded_name(f->frames[i].name, f->frames[i].kind == FLAME_KERNEL ? "_[k]" : "");
+		l.names[i] = folded_name(f->frames[i].name, f->frames[i].kind == FLAME_KERNEL ? FOLDED_KERNEL : "");
 		if (!l.names[i])
 			r = -ENOMEM;
 	}

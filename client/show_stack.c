@@ -67,7 +67,7 @@ static size_t without_kernel(const struct json *frames, struct fields *f)
 
 char *stack_names(enum metric m, const struct json *frames, bool truncated, struct fields *f)
 {
-	size_t n = metric_is_signed(m) ? without_kernel(frames, f) : json_length(frames);
+	size_t n = metric_is_signed(m) && m != METRIC_KMEM ? without_kernel(frames, f) : json_length(frames);
 	size_t shown = MIN(n, (size_t)CALLERS_SHOWN + 1), size;
 	char *text = NULL;
 	FILE *file = open_memstream(&text, &size);

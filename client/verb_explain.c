@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "anomaly.h"
+#include "imports.h"
 #include "show_stack.h"
 #include "timestamp.h"
 #include "verbs.h"
@@ -30,6 +31,10 @@ static void print_what(const struct story *s)
 		printf("The stack is gone: it had %s of %s, now %s", expected, metric, observed);
 	else if (streq(s->type, "slow_growth"))
 		printf("Memory of its unit grows by %s and is not given back; of all its stacks this one took the most", observed);
+	else if (streq(s->type, "cost_shift"))
+		printf("More of what its unit does is this: %s of %s, where %s was usual", observed, metric, expected);
+	else if (streq(s->type, "new_code"))
+		printf("Functions that its unit did not have before have %s of %s; this is one of them", observed, metric);
 	else if (streq(s->type, "level_shift"))
 		printf("The level of %s has moved from %s to %s", metric, expected, observed);
 	else
@@ -137,6 +142,7 @@ static bool print_series(const struct options *o, const struct json *anomaly, co
 
 static bool explain(const struct options *o, const struct json *anomaly, uint64_t id)
 {
+	char words[IMPORT_WORDS_MAX];
 	struct fields f = {};
 	struct story s = {
 		.id = id,
@@ -159,7 +165,7 @@ static bool explain(const struct options *o, const struct json *anomaly, uint64_
 	print_chance(anomaly, &f);
 	if (!print_incident(o, id) || !print_series(o, anomaly, &s, &f))
 		return false;
-	printf("\nBefore and during it, as a picture: stackctl flame --anomaly %llu -o anomaly-%llu.svg\n", (unsigned long long)id,
+	printf("\nBefore and during it, as a picture: stackctl flame%s --anomaly %llu -o anomaly-%llu.svg\n", import_words(o, words), (unsigned long long)id,
 	       (unsigned long long)id);
 	return fields_are_good(&f);
 }

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "flame_intake.h"
 #include "flame_query.h"
 #include "output.h"
 #include "render_folded.h"
@@ -91,12 +92,10 @@ static int flame_folded(const struct options *o)
 
 static bool read_flame(struct flame **ret, struct flame_meta *meta, const struct options *o, const char *file)
 {
-	if (o->given & OPTION_DIFF && file)
-		return flame_of_files(ret, meta, o, o->diff, file);
+	if (o->given & OPTION_DIFF)
+		return flame_of_diff(ret, meta, o, file);
 	if (file)
 		return flame_of_file(ret, meta, o, file);
-	if (o->given & OPTION_DIFF)
-		return flame_of_windows(ret, meta, o);
 	if (o->given & OPTION_ANOMALY)
 		return flame_of_anomaly(ret, meta, o);
 	if (o->given & (OPTION_INCIDENT | OPTION_CLUSTER))
@@ -174,7 +173,7 @@ static bool choose_format(const struct options *o, enum flame_format *ret)
 }
 
 /* Tells of two options that can't be together: the first of a, and the first of b, when there is one of each. */
-static bool exclude(const struct options *o, unsigned a, unsigned b)
+static bool exclude(const struct options *o, uint64_t a, uint64_t b)
 {
 	if (!(o->given & a) || !(o->given & b))
 		return true;
@@ -184,8 +183,12 @@ static bool exclude(const struct options *o, unsigned a, unsigned b)
 
 static bool options_fit(const struct options *o, const char *file)
 {
-	static const unsigned from_stackd = OPTION_FILTER | OPTION_METRIC | OPTION_STACK | (OPTION_CHANGED & ~OPTION_DIFF) | OPTION_HOT_COLD | OPTION_INLINES;
-	static const unsigned drawn = OPTION_PICTURE | OPTION_CHANGED | OPTION_HOT_COLD | OPTION_INLINES;
+	static const uint64_t from_stackd = OPTION_FILTER | OPTION_METRIC | OPTION_STACK | (OPTION_CHANGED & ~OPTION_DIFF) | OPTION_HOT_COLD | OPTION_INLINES | OPTION_IMPORT;
+	static const uint64_t drawn = OPTION_PICTURE | OPTION_CHANGED | OPTION_HOT_COLD | OPTION_INLINES;
+
+	pid_t pids[2];
+	/* The window is not what differs. */
+	bool between_processes = o->given & OPTION_DIFF && !file && parse_diff_pids(o->diff, pids) > 0;
 
 	if (file && o->given & from_stackd) {
 		log_error("A saved file has no %s to choose by.", option_name(o->given & from_stackd) + 2);
@@ -199,7 +202,7 @@ static bool options_fit(const struct options *o, const char *file)
 	return exclude(o, OPTION_DIFF, OPTION_CHANGED & ~OPTION_DIFF) &&
 	       exclude(o, OPTION_ANOMALY, OPTION_INCIDENT | OPTION_CLUSTER) &&
 	       exclude(o, OPTION_INCIDENT, OPTION_CLUSTER) &&
-	       exclude(o, OPTION_CHANGED, OPTION_RANGE | OPTION_HOT_COLD) &&
+	       exclude(o, OPTION_CHANGED, between_processes ? OPTION_PID | OPTION_HOT_COLD : OPTION_RANGE | OPTION_HOT_COLD) &&
 	       exclude(o, OPTION_INLINES, OPTION_CHANGED | OPTION_HOT_COLD) &&
 	       exclude(o, OPTION_HOT_COLD, OPTION_METRIC | OPTION_STACK);
 }

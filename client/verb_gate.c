@@ -11,6 +11,15 @@ static const struct table_column columns[] = {
 	{ "CAUSE" },
 };
 
+/* The newest change of the gate itself: others are of rates, for the budget. */
+static const struct json *last_change(const struct json *history, struct fields *f)
+{
+	for (size_t i = 0; i < json_length(history); i++)
+		if (strncmp(field_string(f, json_at(history, i), "cause"), "budget-", 7) != 0)
+			return json_at(history, i);
+	return NULL;
+}
+
 void gate_print(const struct options *o, const struct json *gate, const struct json *history,
                 struct fields *f)
 {
@@ -19,7 +28,7 @@ void gate_print(const struct options *o, const struct json *gate, const struct j
 	_cleanup_free_ char *source = text_escape(field_string(f, gate, "source"), o->term.utf8),
 			    *cause = NULL;
 	char when[FORMAT_MAX], until[FORMAT_MAX] = "";
-	const struct json *last = json_at(history, 0);
+	const struct json *last = last_change(history, f);
 	uint64_t until_us;
 
 	if (last)

@@ -49,6 +49,7 @@ static char *flame_command(const struct options *o, enum metric m)
 	put_option(file, "--cgroup", o->cgroup);
 	put_option(file, "--comm", o->comm);
 	put_option(file, "--exe", o->exe);
+	put_option(file, "--import", o->import);
 	if (o->given & OPTION_STACK)
 		fprintf(file, " --stack %016llx", (unsigned long long)o->stack);
 	return fclose(file) == 0 ? text_escape(text, o->term.utf8) : NULL;
@@ -175,7 +176,7 @@ int verb_heat(const struct options *o, char **args)
 
 	if (!parameters || !options_fit(o, args[0]))
 		return EXIT_FAILURE;
-	if (!(o->given & OPTION_SINCE)) {
+	if (!(o->given & OPTION_SINCE) && !o->import) {
 		asked.given |= OPTION_SINCE;
 		asked.since_us = (o->given & OPTION_UNTIL ? o->until_us : o->now_us);
 		asked.since_us -= MIN(asked.since_us, WINDOW_US);

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "follow.h"
+#include "imports.h"
 #include "show.h"
 #include "timestamp.h"
 #include "verbs.h"
@@ -142,6 +143,17 @@ static bool add_incidents(const struct options *o, struct table *t, const struct
 	return fields_are_good(&f);
 }
 
+/* What the length alone does not say. */
+static const char *reason_of_end(const struct json *incident)
+{
+	const char *end = "";
+
+	json_get_string(incident, "end", &end);
+	if (streq(end, "gave_way"))
+		return "; it gave way to newer ones, as too many went on";
+	return streq(end, "usual") ? "; it has become usual" : "";
+}
+
 static void show_workload(const struct options *o, const struct json *w, struct fields *f)
 {
 	_cleanup_free_ char *text = NULL;
@@ -176,7 +188,7 @@ static bool show_incident(const struct options *o, const struct json *i)
 	struct fields f = {};
 	const struct json *workloads = field_array(&f, i, "workloads"), *moved = field_array(&f, i, "moved");
 	const char *severity = field_string(&f, i, "severity"), *cluster = "in some seconds";
-	char buf[FORMAT_MAX], when[FORMAT_MAX];
+	char buf[FORMAT_MAX], when[FORMAT_MAX], words[IMPORT_WORDS_MAX];
 
 	show_begin(o);
 	printf("%*s: %s%lld%s\n", LABEL_WIDTH, "Incident", term_colour(&o->term, severity_colour(severity)), field_int(&f, i, "id"),
@@ -186,7 +198,7 @@ static bool show_incident(const struct options *o, const struct json *i)
 	printf("%*s: %s, %.2f CPUs' worth, %lld anomalies\n", LABEL_WIDTH, "Severity", severity, field_float(&f, i, "size"),
 	       field_int(&f, i, "anomalies"));
 	printf("%*s: %s\n", LABEL_WIDTH, "Opened", time_format_long(when, (uint64_t)field_int(&f, i, "opened_us")));
-	printf("%*s: %s\n", LABEL_WIDTH, "Lasted", format_lasted(buf, o->now_us, i, &f));
+	printf("%*s: %s%s\n", LABEL_WIDTH, "Lasted", format_lasted(buf, o->now_us, i, &f), reason_of_end(i));
 	for (size_t k = 0; k < json_length(workloads); k++)
 		show_workload(o, json_at(workloads, k), &f);
 	for (size_t k = 0; k < json_length(moved); k++)
@@ -194,7 +206,7 @@ static bool show_incident(const struct options *o, const struct json *i)
 	json_get_string(i, "cluster", &cluster);
 	printf("%*s: %s\n", LABEL_WIDTH, "Cluster", cluster);
 	printf("%*s: %s\n", LABEL_WIDTH, "Label", field_string(&f, i, "label"));
-	printf("%*s: stackctl flame --incident %lld -o %lld.svg\n", LABEL_WIDTH, "Picture", field_int(&f, i, "id"), field_int(&f, i, "id"));
+	printf("%*s: stackctl flame%s --incident %lld -o %lld.svg\n", LABEL_WIDTH, "Picture", import_words(o, words), field_int(&f, i, "id"), field_int(&f, i, "id"));
 	return fields_are_good(&f);
 }
 
@@ -329,7 +341,7 @@ static bool show_cluster(const struct options *o, const struct json *c)
 	struct fields f = {};
 	const struct json *remedy = json_get(c, "remedy");
 	const char *severity = field_string(&f, c, "severity");
-	char buf[FORMAT_MAX], until[FORMAT_MAX];
+	char buf[FORMAT_MAX], until[FORMAT_MAX], words[IMPORT_WORDS_MAX];
 	uint64_t until_us;
 
 	printf("%*s: %s%s%s\n", LABEL_WIDTH, "Cluster", term_colour(&o->term, severity_colour(severity)), field_string(&f, c, "id"),
@@ -345,7 +357,7 @@ static bool show_cluster(const struct options *o, const struct json *c)
 		printf("%*s: until %s\n", LABEL_WIDTH, "Muted", json_get_u64(c, "muted_until_us", &until_us) > 0 ? time_format_long(until, until_us) : "unmuted");
 	show_list(o, "Where", field_array(&f, c, "units"));
 	show_list(o, "Functions", field_array(&f, c, "common"));
-	printf("%*s: stackctl flame --cluster %s -o cluster.svg\n", LABEL_WIDTH, "Picture", field_string(&f, c, "id"));
+	printf("%*s: stackctl flame%s --cluster %s -o cluster.svg\n", LABEL_WIDTH, "Picture", import_words(o, words), field_string(&f, c, "id"));
 	if (remedy) {
 		put_text(o, "Remedy", field_string(&f, remedy, "name"));
 		put_text(o, "", field_string(&f, remedy, "explain"));
@@ -430,6 +442,26 @@ int verb_unmute(const struct options *o, char **args)
 	return set_mute(o, args, false);
 }
 
+/* As stackd takes it; NULL, and the reason is logged, when there is no such kind. */
+static char *parse_kind(char *kind)
+{
+	static const char *const kinds[] = {
+		"cpu_spin",       "lock_contention", "io_stall",     "run_queue_starvation", "memory_pressure", "fault_storm", "network_wait",
+		"interrupt_load", "stopped_work",    "new_code_path", "slow_down",            "waiting",         "memory_leak",
+	};
+	char text[FORMAT_MAX];
+
+	for (char *c = kind; *c; c++)
+		*c = *c == '-' ? '_' : *c;
+	for (size_t k = 0; k < ELEMENTS_OF(kinds); k++)
+		if (streq(kind, kinds[k]))
+			return kind;
+	log_error("Unknown kind \"%s\": one of cpu-spin, lock-contention, io-stall, run-queue-starvation, memory-pressure, fault-storm, network-wait, "
+		  "interrupt-load, stopped-work, new-code-path, slow-down, waiting, memory-leak.",
+		  kind_text(text, kind));
+	return NULL;
+}
+
 int verb_label(const struct options *o, char **args)
 {
 	static const char *const labels[] = { "real", "false", "unlabelled" };
@@ -455,8 +487,8 @@ int verb_label(const struct options *o, char **args)
 	json_put_u64(parameters, "id", id);
 	json_put_string(parameters, "label", args[1]);
 	if (args[2]) {
-		for (char *c = args[2]; *c; c++)
-			*c = *c == '-' ? '_' : *c;
+		if (!parse_kind(args[2]))
+			return EXIT_FAILURE;
 		json_put_string(parameters, "kind", args[2]);
 	}
 	if (!call_joined(&reply, o, "LabelIncident", parameters))

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* leaks: what watched heaps hold. */
+/* leaks: what watched heaps, and the kernel, hold. */
 #include "show.h"
 #include "show_stack.h"
 #include "timestamp.h"
@@ -14,6 +14,7 @@ static const struct table_column columns[] = {
 	{ ">1MIN", .right = true },
 	{ ">10MIN", .right = true },
 	{ ">1H", .right = true },
+	{ "KIND" },
 	{ "PROCESS" },
 	{ "ALLOCATED BY", .shrink = true },
 };
@@ -42,6 +43,7 @@ static void add_growth(struct table *t, const struct json *leak)
 
 static void add_leak(struct table *t, const struct json *leak, struct fields *f)
 {
+	bool kernel = streq(field_string(f, leak, "kind"), "kernel");
 	_cleanup_free_ char *names = NULL;
 
 	table_cell(t, COLOUR_GREY, field_string(f, leak, "stack"));
@@ -51,12 +53,13 @@ static void add_leak(struct table *t, const struct json *leak, struct fields *f)
 	add_bytes(t, leak, "older_1min", f);
 	add_bytes(t, leak, "older_10min", f);
 	add_bytes(t, leak, "older_1h", f);
+	table_cell(t, COLOUR_NONE, kernel ? "kernel" : "process");
 	table_cellf(t, COLOUR_NONE, "%s[%lld]", field_string(f, leak, "comm"), (long long)field_int(f, leak, "pid"));
-	names = stack_names(METRIC_HEAP, field_array(f, leak, "frames"), field_bool(f, leak, "truncated"), f);
+	names = stack_names(kernel ? METRIC_KMEM : METRIC_HEAP, field_array(f, leak, "frames"), field_bool(f, leak, "truncated"), f);
 	table_cell(t, COLOUR_NONE, names ? names : "");
 }
 
-/* Whose heap would be looked at: without one an empty list would look like good news. */
+/* Whose memory would be looked at: without any an empty list would look like good news. The kernel's is held for any process. */
 static bool is_any_watched(const struct options *o, bool *ret)
 {
 	_cleanup_(json_freep) struct json *reply = NULL;
@@ -70,7 +73,8 @@ static bool is_any_watched(const struct options *o, bool *ret)
 	for (size_t i = 0; i < json_length(watches); i++) {
 		const struct json *watch = json_at(watches, i);
 
-		*ret |= streq(field_string(&f, watch, "state"), "watched") && (!(o->given & OPTION_PID) || field_int(&f, watch, "pid") == o->pid);
+		*ret |= streq(field_string(&f, watch, "state"), "watched") &&
+		        (!(o->given & OPTION_PID) || field_int(&f, watch, "pid") == o->pid || streq(field_string(&f, watch, "kind"), "kernel"));
 	}
 	return fields_are_good(&f);
 }
@@ -85,7 +89,7 @@ static void show_sums(const struct json *reply, struct fields *f)
 		puts("Nothing has been counted yet; that takes some seconds.");
 		return;
 	}
-	printf("%s held by all watched processes, counted %s", format_metric(held, METRIC_HEAP, (uint64_t)field_int(f, reply, "bytes")),
+	printf("%s held by all that is watched, counted %s", format_metric(held, METRIC_HEAP, (uint64_t)field_int(f, reply, "bytes")),
 	       time_format(when, counted_us));
 	if (unnamed)
 		printf("; %s by stacks whose names are not known yet", format_metric(part, METRIC_HEAP, (uint64_t)unnamed));
@@ -109,7 +113,7 @@ int verb_leaks(const struct options *o, char **args _unused_)
 		if (o->given & OPTION_PID)
 			log_error("The heap of process %lld is not watched: \"stackctl watch-memory --pid=%lld\" begins it.", (long long)o->pid, (long long)o->pid);
 		else
-			log_error("No heap is watched: \"stackctl watch-memory --pid=PID\" begins it.");
+			log_error("No heap is watched: \"stackctl watch-memory --pid=PID\" begins it, or that of the kernel's memory with --kernel.");
 		return EXIT_FAILURE;
 	}
 	if (o->given & OPTION_PID)

@@ -93,6 +93,22 @@ static void show_collectors(const struct options *o, const struct json *s, struc
 		puts("none");
 }
 
+/* What counts, why it is that, and of what it sees no stacks. */
+static void show_source(const struct options *o, const struct json *s, struct fields *f)
+{
+	const struct json *rows = field_array(f, s, "unmeasured");
+	_cleanup_free_ char *reason = text_escape(field_string(f, s, "source_reason"), o->term.utf8);
+	const char *name;
+	enum metric m;
+
+	label("Source");
+	printf("%s (%s)", field_string(f, s, "source"), reason ? reason : "");
+	for (size_t i = 0; i < json_length(rows); i++)
+		if (json_as_string(json_at(rows, i), &name) >= 0 && metric_from_string(name, &m) >= 0)
+			printf("%s%s", i > 0 ? ", " : "; no stacks of ", metric_to_string(m));
+	putchar('\n');
+}
+
 static void show_conservation(const struct options *o, const struct json *s, struct fields *f)
 {
 	const struct json *rows = field_array(f, s, "conservation");
@@ -140,16 +156,52 @@ static void show_limits(const struct options *o, const struct json *s, struct fi
 		bool bytes = streq(field_string(f, row, "unit"), "bytes");
 		char text[FORMAT_MAX * 4], a[FORMAT_MAX], b[FORMAT_MAX];
 
+		if (max == 0) /* of what this source doesn't have */
+			continue;
 		snprintf(text, sizeof(text), "%.64s %s of %s", field_string(f, row, "name"),
 		         bytes ? format_size(a, used) : format_count(a, used),
 		         bytes ? format_size(b, max) : format_count(b, max));
 		flow_item(&flow,
-		          max > 0 && used >= max             ? COLOUR_RED
-		          : max > 0 && used > max - max / 10 ? COLOUR_YELLOW
-		                                             : COLOUR_NONE,
+		          used >= max             ? COLOUR_RED
+		          : used > max - max / 10 ? COLOUR_YELLOW
+		                                  : COLOUR_NONE,
 		          text);
 	}
 	flow_end(&flow, "none");
+}
+
+/* Whose heaps are watched, as far as one may know; nothing when none is. */
+static void show_heaps(const struct options *o, const struct json *s, struct fields *f)
+{
+	const struct json *watches = json_get(s, "memory_watches"), *groups = json_get(s, "memory_groups");
+	struct flow flow = { .term = &o->term };
+	char text[FORMAT_MAX * 4];
+
+	if (json_length(watches) == 0 && json_length(groups) == 0)
+		return;
+	label("Heaps");
+	for (size_t i = 0; i < json_length(groups); i++) {
+		const struct json *group = json_at(groups, i);
+		_cleanup_free_ char *name = text_escape(where_of(group), o->term.utf8);
+
+		snprintf(text, sizeof(text), "%.128s %lld of %lld processes", name ? name : "", (long long)field_int(f, group, "watched"),
+		         (long long)field_int(f, group, "processes"));
+		flow_item(&flow, field_int(f, group, "left_out") > 0 ? COLOUR_YELLOW : COLOUR_NONE, text);
+	}
+	for (size_t i = 0; i < json_length(watches); i++) {
+		const struct json *watch = json_at(watches, i);
+		_cleanup_free_ char *comm = text_escape(field_string(f, watch, "comm"), o->term.utf8), *unit = NULL;
+		const char *of = "", *group = "";
+
+		json_get_string(watch, "unit", &of);
+		if (json_get_string(watch, "group", &group) > 0)
+			continue;
+		unit = text_escape(of, o->term.utf8);
+		snprintf(text, sizeof(text), "%s[%lld]%s%.128s", comm ? comm : "", (long long)field_int(f, watch, "pid"), *of ? " of " : "",
+		         unit ? unit : "");
+		flow_item(&flow, COLOUR_NONE, text);
+	}
+	flow_end(&flow, "");
 }
 
 static void show_tiers(const struct json *s, struct fields *f)
@@ -183,8 +235,8 @@ static void show_costs(const struct json *s, struct fields *f)
 	char resident[FORMAT_MAX], maps[FORMAT_MAX], cpu[FORMAT_MAX];
 
 	label("Memory");
-	printf("%s resident, %s of BPF maps\n", format_size(resident, field_int(f, s, "resident_bytes")),
-	       format_size(maps, field_int(f, s, "map_bytes")));
+	printf("%s resident, %s of %s\n", format_size(resident, field_int(f, s, "resident_bytes")),
+	       format_size(maps, field_int(f, s, "map_bytes")), streq(field_string(f, s, "source"), "perf") ? "rings" : "BPF maps");
 	label("CPU");
 	printf("%s", format_metric(cpu, METRIC_ON_CPU, cpu_ns));
 	if (lived_us > 0)
@@ -194,6 +246,42 @@ static void show_costs(const struct json *s, struct fields *f)
 	printf("%lld frames looked up, %lld without a name; parser restarts: %lld\n",
 	       field_int(f, s, "frames_resolved"), field_int(f, s, "frames_unnamed"),
 	       field_int(f, s, "parser_restarts"));
+}
+
+/* What it costs against what it may, and what is lowered for that. */
+static void show_budget(const struct options *o, const struct json *s, struct fields *f)
+{
+	const struct json *b = field_object(f, s, "budget"), *left_out = field_array(f, b, "left_out");
+	double allowed = field_float(f, b, "allowed"), user = field_float(f, b, "user"), kernel = field_float(f, b, "kernel");
+	double rates = field_float(f, b, "rates");
+	bool lowered = rates < 1 || json_length(left_out) > 0;
+	const char *cause = "", *name;
+	uint64_t changed_us;
+	char when[FORMAT_MAX];
+
+	label("Budget");
+	if (allowed < 1)
+		printf("%.2f%% of all CPUs taken of %g%%", 100 * (user + kernel), 100 * allowed);
+	else
+		printf("%.2f%% of all CPUs taken, no limit", 100 * (user + kernel));
+	printf(" (daemon and helpers %.2f%%, in the kernel %.2f%%%s); ", 100 * user, 100 * kernel,
+	       field_bool(f, b, "kernel_measured") ? "" : ", not measured");
+	if (!field_bool(f, b, "judged"))
+		fputs("not judged yet, as it has just started", stdout);
+	else if (!lowered)
+		fputs("nothing lowered", stdout);
+	else
+		printf("%srates times %.3f%s", term_colour(&o->term, COLOUR_YELLOW), rates, term_reset(&o->term));
+	for (size_t i = 0; i < json_length(left_out); i++)
+		if (json_as_string(json_at(left_out, i), &name) >= 0)
+			printf("%s%.64s", i > 0 ? ", " : "; not seen: ", name);
+	json_get_string(b, "cause", &cause);
+	if (*cause && json_get_u64(b, "changed_us", &changed_us) == 1) {
+		_cleanup_free_ char *escaped = text_escape(cause, o->term.utf8);
+
+		printf("; %s %s", escaped ? escaped : "", time_format(when, changed_us));
+	}
+	putchar('\n');
 }
 
 /* Whether walks reach the root, and what they do it by. */
@@ -255,12 +343,15 @@ static bool show_status(const struct options *o, const struct json *s, const str
 	label("Gate");
 	gate_print(o, gate, history, &f);
 	show_ticks(o, s, &f);
+	show_source(o, s, &f);
 	show_collectors(o, s, &f);
 	show_conservation(o, s, &f);
 	show_losses(o, s, &f);
 	show_limits(o, s, &f);
+	show_heaps(o, s, &f);
 	show_tiers(s, &f);
 	show_costs(s, &f);
+	show_budget(o, s, &f);
 	show_walks(o, s, &f);
 	show_findings(s, &f);
 	return fields_are_good(&f);

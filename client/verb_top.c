@@ -89,10 +89,10 @@ static int print_top(const struct options *o)
 	return show_top(o, reply);
 }
 
-/* What is asked for once is printed once: a number of lines, a window that is over, a document. */
+/* What is asked for once is printed once: a number of lines, a window that is over (an import's is), a document. */
 int verb_top(const struct options *o, char **args _unused_)
 {
-	if (o->term.is_live && o->json == JSON_OFF && !(o->given & (OPTION_BATCH | OPTION_LINES | OPTION_UNTIL)))
+	if (o->term.is_live && o->json == JSON_OFF && !(o->given & (OPTION_BATCH | OPTION_LINES | OPTION_UNTIL | OPTION_IMPORT)))
 		return live_top(o);
 	return print_top(o);
 }

@@ -24,3 +24,4 @@ int verb_watch_memory(const struct options *o, char **args);
 int verb_unwatch_memory(const struct options *o, char **args);
 int verb_missing_debug(const struct options *o, char **args);
 int verb_processes(const struct options *o, char **args);
+int verb_import(const struct options *o, char **args);

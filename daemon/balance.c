@@ -45,7 +45,7 @@ double balance_ratio(const struct balance *b, enum metric m)
 	bool off_cpu = m == METRIC_BLOCKED || m == METRIC_RUNNABLE;
 	uint64_t stacks = 0, exact = 0;
 
-	if (m == METRIC_HITS || metric_is_signed(m)) /* the kernel keeps no exact count of them */
+	if (m == METRIC_HITS || m == METRIC_FAULTS_FILE || metric_is_signed(m)) /* the kernel keeps no exact count of them */
 		return -1;
 	for (size_t i = 0; i < BALANCE_TICKS; i++) {
 		if (off_cpu && !b->ticks[i].off_cpu)

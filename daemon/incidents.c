@@ -44,13 +44,16 @@ struct incidents {
 	uint64_t saved_us, saved_anomalies;
 	uint64_t gave_way; /* of the clusters' status, as of the last tick */
 	bool told; /* something that is not on disk yet */
+	uint64_t newest; /* incident that was seen to begin */
 	bool save_failed;
 	struct saver saver;
 	incidents_event_fn watch; /* NULL: nobody does */
 	void *watch_userdata;
 	incidents_growth_fn growth; /* NULL: not known */
 	void *growth_userdata;
-	struct store_frame stored[FRAMES_MAX];
+	incidents_starves_fn starves; /* the same */
+	void *starves_userdata;
+	struct store_frame stored[FRAMES_MAX], told_stack[FRAMES_MAX];
 	struct cluster_frame frames[FRAMES_MAX];
 };
 
@@ -352,14 +355,14 @@ static size_t convert(struct incidents *i, const struct store_frame *frames, siz
 	return n;
 }
 
-/* Gives the number of frames; those that are known are in i->stored. */
-static size_t get_frames(struct incidents *i, uint64_t stack_id)
+/* Gives the number of frames. */
+static size_t get_frames(const struct incidents *i, uint64_t stack_id, struct store_frame ret[static FRAMES_MAX])
 {
 	bool truncated;
 	uint64_t id;
 	size_t n;
 
-	if (store_get_stack(i->store, store_find_stack(i->store, stack_id), &id, &truncated, i->stored, FRAMES_MAX, &n) < 0)
+	if (store_get_stack(i->store, store_find_stack(i->store, stack_id), &id, &truncated, ret, FRAMES_MAX, &n) < 0)
 		return 0;
 	return MIN(n, (size_t)FRAMES_MAX);
 }
@@ -373,42 +376,26 @@ _Static_assert(CLUSTER_EVIDENCE_LEAST == -DETECT_EVIDENCE_LOWERED, "labels lower
 
 double incidents_evidence(struct incidents *i, uint64_t stack_id, enum metric metric, bool rises, uint64_t now_us)
 {
-	size_t n = convert(i, i->stored, get_frames(i, stack_id));
+	size_t n = convert(i, i->stored, get_frames(i, stack_id, i->stored));
 
 	return clusters_evidence(i->clusters, i->frames, n, metric, rises, now_us);
 }
 
-void incidents_add(struct incidents *i, const struct store_anomaly *a)
+static double per_second(const struct incidents *i, uint64_t value)
 {
-	size_t n = convert(i, i->stored, get_frames(i, a->stack_id));
-
-	clusters_add(i->clusters, &(struct cluster_anomaly){
-		.id = a->id,
-		.time_us = a->time_us,
-		.since_us = a->since_us,
-		.type = a->type,
-		.series_id = a->series_id,
-		.stack_id = a->stack_id,
-		.metric = a->metric,
-		.fresh = a->expected <= 0,
-		.observed = a->observed,
-		.expected = a->expected,
-		.score = a->score,
-		.uid = a->uid,
-		.pid = a->pid,
-		.unit = a->unit,
-		.cgroup = a->cgroup,
-		.exe = a->exe,
-		.comm = a->comm,
-		.frames = i->frames,
-		.n_frames = n,
-	});
+	return (double)value * (double)NSEC_PER_SEC / (double)i->duration_ns;
 }
 
 void incidents_set_growth(struct incidents *i, incidents_growth_fn fn, void *userdata)
 {
 	i->growth = fn;
 	i->growth_userdata = userdata;
+}
+
+void incidents_set_starves(struct incidents *i, incidents_starves_fn fn, void *userdata)
+{
+	i->starves = fn;
+	i->starves_userdata = userdata;
 }
 
 static double observe(void *userdata, const struct cluster_incident *incident, const struct cluster_series *series)
@@ -421,7 +408,7 @@ static double observe(void *userdata, const struct cluster_incident *incident, c
 		return i->growth ? i->growth(i->growth_userdata, w->unit, w->cgroup, w->exe) : -1;
 	if (i->duration_ns == 0 || store_series_now(i->store, series->id, values) < 0)
 		return -1;
-	return (double)values[series->metric] * (double)NSEC_PER_SEC / (double)i->duration_ns;
+	return per_second(i, values[series->metric]);
 }
 
 /* Frames outermost first, ";" between them. */
@@ -469,7 +456,8 @@ static void on_event(void *userdata, enum cluster_event_kind event, const struct
 	if (!i->alert)
 		return;
 	clusters_get_class(i->clusters, incident->cluster, &class);
-	fold(i->stored, get_frames(i, s->stack_id), folded);
+	/* Not over the stack of the anomaly that this incident gives way to. */
+	fold(i->told_stack, get_frames(i, s->stack_id, i->told_stack), folded);
 	write_remedy(i, incident, &class, remedy);
 	alert_incident(i->alert, i->now_us,
 		       &(struct alert_incident){
@@ -481,6 +469,7 @@ static void on_event(void *userdata, enum cluster_event_kind event, const struct
 			       .severity = cluster_severity_to_string(incident->severity),
 			       .opened_us = incident->opened_us,
 			       .closed_us = incident->closed_us,
+			       .end = cluster_end_to_string(incident->end),
 			       .size = incident->size,
 			       .n_anomalies = incident->n_anomalies,
 			       .n_workloads = incident->n_workloads,
@@ -506,6 +495,54 @@ static void on_event(void *userdata, enum cluster_event_kind event, const struct
 				       .folded = folded,
 			       },
 		       });
+}
+
+/* What the series that is told does in its other metrics. */
+static void add_others(const struct incidents *i, struct cluster_anomaly *a)
+{
+	const void *state = store_series_state(i->store, a->series_id);
+	uint64_t values[METRIC_N];
+
+	if (!state || i->duration_ns == 0 || store_series_now(i->store, a->series_id, values) < 0)
+		return;
+	for (enum metric m = 0; m < METRIC_HITS; m++) {
+		a->also[m].observed = per_second(i, values[m]);
+		a->also[m].expected = detect_series_usual(state, m);
+	}
+}
+
+bool incidents_add(struct incidents *i, const struct store_anomaly *a)
+{
+	uint64_t id, newest = i->newest;
+	size_t n = convert(i, i->stored, get_frames(i, a->stack_id, i->stored));
+	struct cluster_anomaly anomaly = {
+		.id = a->id,
+		.time_us = a->time_us,
+		.since_us = a->since_us,
+		.type = a->type,
+		.series_id = a->series_id,
+		.stack_id = a->stack_id,
+		.metric = a->metric,
+		.fresh = a->expected <= 0,
+		.observed = a->observed,
+		.expected = a->expected,
+		.score = a->score,
+		.uid = a->uid,
+		.pid = a->pid,
+		.unit = a->unit,
+		.cgroup = a->cgroup,
+		.exe = a->exe,
+		.comm = a->comm,
+		.starves = i->starves && i->starves(i->starves_userdata, a->unit, a->cgroup, a->exe),
+		.frames = i->frames,
+		.n_frames = n,
+	};
+
+	i->now_us = a->time_us;
+	add_others(i, &anomaly);
+	id = clusters_add(i->clusters, &anomaly, on_event, i);
+	i->newest = MAX(newest, id);
+	return id > newest;
 }
 
 uint64_t incidents_tick(struct incidents *i, const struct store_tick *tick)

@@ -7,6 +7,8 @@
 #include "remedies.h"
 #include "store.h"
 
+#define REMEDIES_DIRECTORY "/etc/stackd/remedies.conf.d"
+
 struct incidents;
 
 struct incidents_config {
@@ -37,10 +39,14 @@ double incidents_evidence(struct incidents *i, uint64_t stack_id, enum metric me
  * not empty. Without it what was told of a growth is over at once. */
 typedef double (*incidents_growth_fn)(void *userdata, const char *unit, const char *cgroup, const char *exe);
 void incidents_set_growth(struct incidents *i, incidents_growth_fn fn, void *userdata);
-/* In an open tick, when the store has given the anomaly its id. */
-void incidents_add(struct incidents *i, const struct store_anomaly *a);
+/* Whether a unit waits for CPUs much more than it gets of them, beyond what is usual; known by the same names. */
+typedef bool (*incidents_starves_fn)(void *userdata, const char *unit, const char *cgroup, const char *exe);
+void incidents_set_starves(struct incidents *i, incidents_starves_fn fn, void *userdata);
+/* In an open tick, when the store has given the anomaly its id. Tells the end of an incident that has to give way to a new one. Gives
+ * whether it begins an incident, and is not part of one that was there. */
+bool incidents_add(struct incidents *i, const struct store_anomaly *a);
 /* In an open tick, after its anomalies: tells what began, grew and ended. A thread writes to disk what was told. Gives how many
- * incidents that went on had to give way to new ones since the last tick: their end is not told. */
+ * incidents that went on had to give way to new ones since the last tick. */
 uint64_t incidents_tick(struct incidents *i, const struct store_tick *tick);
 
 /* Writes to disk at the end: no more is written after that. A failure is told. */

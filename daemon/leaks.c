@@ -4,7 +4,7 @@
 #include "pipeline.h"
 #include "watches.h"
 
-#define HOLDERS_MAX 4096 /* a stack of a watched process */
+#define HOLDERS_MAX 4096 /* a stack of a process */
 #define HISTORY 16U
 #define HISTORY_US (10 * USEC_PER_SEC) /* from one reading of the history to the next */
 #define EARLY_US (USEC_PER_SEC / 2)    /* ticks are not quite a second apart */
@@ -71,18 +71,35 @@ static const struct api_memory_watch *watch_of(const struct leaks *l, uint32_t h
 	return NULL;
 }
 
-static struct holder *holder_of(struct leaks *l, const struct api_memory_watch *w, uint64_t stack_id)
+/* For whom: of the kernel's memory that is told by the raw stack. */
+static void find_owner(const struct leaks *l, const struct api_memory_watch *w, uint64_t raw_id, struct api_leak *ret)
 {
-	uint64_t key = hash64(&w->id, sizeof(w->id), stack_id), i;
+	struct collect_frames frames;
+
+	*ret = (struct api_leak){ .watch = w->id, .kernel = w->pid == API_MEMORY_KERNEL, .pid = w->pid };
+	if (!ret->kernel)
+		copy_string(ret->comm, sizeof(ret->comm), w->comm);
+	else if (collect_frames(l->collect, raw_id, &frames) >= 0) {
+		ret->pid = frames.process.pid;
+		copy_string(ret->comm, sizeof(ret->comm), frames.process.comm);
+	}
+}
+
+static struct holder *holder_of(struct leaks *l, const struct api_memory_watch *w, uint64_t raw_id, uint64_t stack_id)
+{
+	struct api_leak fresh;
+	uint64_t key, i;
 	struct holder *h;
 
+	find_owner(l, w, raw_id, &fresh);
+	fresh.stack_id = stack_id;
+	key = hash64((const uint32_t[]){ fresh.watch, (uint32_t)fresh.pid }, 2 * sizeof(uint32_t), stack_id);
 	if (map64_get(l->index, key, &i))
 		return &l->holders[i];
 	if (map64_put(l->index, key, l->n) < 0)
 		return NULL;
 	h = &l->holders[l->n++];
-	*h = (struct holder){ .key = key, .shown = { .watch = w->id, .pid = w->pid, .stack_id = stack_id } };
-	copy_string(h->shown.comm, sizeof(h->shown.comm), w->comm);
+	*h = (struct holder){ .key = key, .shown = fresh };
 	return h;
 }
 
@@ -108,7 +125,7 @@ static void add(struct leaks *l, const struct collect_heap_stack *s)
 		l->all.unnamed += s->bytes;
 		return;
 	}
-	h = holder_of(l, w, id);
+	h = holder_of(l, w, s->raw_id, id);
 	if (!h) {
 		l->all.left_out += s->bytes;
 		return;
@@ -210,6 +227,12 @@ static bool comes_before(const struct api_leak *a, const struct api_leak *b)
 	if (a->grows != b->grows)
 		return a->grows;
 	return a->grows ? a->per_minute > b->per_minute : a->bytes > b->bytes;
+}
+
+size_t leaks_count(const struct leaks *l, size_t *ret_max)
+{
+	*ret_max = HOLDERS_MAX;
+	return l->n;
 }
 
 size_t leaks_list(const struct leaks *l, pid_t pid, struct api_leak *ret, size_t max, struct api_leaks *ret_all)

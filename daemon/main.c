@@ -6,6 +6,7 @@
 #include "manager.h"
 #include "record.h"
 #include "replay.h"
+#include "serve.h"
 #include "version.h"
 
 #define DEFAULT_CONFIG "/etc/stackd/stackd.conf"
@@ -17,6 +18,7 @@ static void help(void)
 	puts("stackd [OPTIONS...]\n"
 	     "stackd record [OPTIONS...] FILE\n"
 	     "stackd replay [OPTIONS...] FILE\n"
+	     "stackd serve FILE\n"
 	     "\n"
 	     "The flight recorder for call stacks; see stackd(8).\n"
 	     "\n"
@@ -119,6 +121,8 @@ int main(int argc, char *argv[])
 	log_setup("stackd", LOG_LEVEL_INFO);
 	if (argc > 1 && streq(argv[1], "replay"))
 		return replay_main(argc - 1, argv + 1);
+	if (argc > 1 && streq(argv[1], "serve"))
+		return serve_main(argc - 1, argv + 1, options.remedies_path);
 	if (argc > 1 && streq(argv[1], "record"))
 		return record_main(argc - 1, argv + 1, &options);
 	r = parse_arguments(argc, argv, &options);

@@ -29,7 +29,6 @@
 #define TICK_S 1.0
 #define REFRESH_TICKS 60
 #define GROUP_NAME "stackd"
-#define REMEDIES_DIR "/etc/stackd/remedies.conf.d"
 
 struct manager {
 	const struct manager_options *options;
@@ -67,15 +66,24 @@ struct manager {
 
 static struct collect_config collect_config(const struct conf *c)
 {
+	static const enum collect_source sources[] = {
+		[CONF_SOURCE_AUTO] = COLLECT_AUTO, [CONF_SOURCE_BPF] = COLLECT_BPF, [CONF_SOURCE_PERF] = COLLECT_PERF
+	};
+
 	return (struct collect_config) {
+		.source = sources[c->source],
+		.copy_bytes = c->stack_copy,
 		.oncpu_source = c->update_rq_clock ? ONCPU_UPDATE_RQ_CLOCK : ONCPU_PERF_EVENT,
 		.sample_hz = c->sample_hz,
 		.baseline_hz = c->baseline_hz,
 		.fault_hz = c->fault_hz,
 		.fault_baseline_hz = c->fault_baseline_hz,
 		.offcpu_stacks_per_sec = c->offcpu_stacks,
+		.known_stacks = c->known_stacks,
 		.memory_stacks_per_sec = c->memory_stacks,
 		.memory_baseline_stacks_per_sec = c->memory_baseline_stacks,
+		.cpu_budget_closed = c->cpu_budget_closed / 100,
+		.cpu_budget_open = c->cpu_budget_open / 100,
 		.heap_sample_bytes = c->heap_sample_bytes,
 		.max_heap_blocks = c->max_heap_blocks,
 		.open_above = c->open_above,
@@ -148,16 +156,6 @@ static struct alert_config alert_config(const struct conf *c)
 
 /* ---- self-accounting ---- */
 
-static uint64_t cpu_time_ns(pid_t pid)
-{
-	struct timespec ts;
-	clockid_t id;
-
-	if (pid <= 0 || clock_getcpuclockid(pid, &id) != 0 || clock_gettime(id, &ts) < 0)
-		return 0;
-	return ts.tv_sec * NSEC_PER_SEC + ts.tv_nsec;
-}
-
 static uint64_t resident_bytes(void)
 {
 	_cleanup_free_ char *text = NULL;
@@ -204,8 +202,9 @@ static void fill_status(void *userdata, struct api_daemon_status *ret)
 	ret->lines_parser_pid = lines.parser_pid;
 	ret->lines_used = lines.used;
 	ret->lines_max = lines.max;
-	ret->cpu_ns = cpu_time_ns(getpid()) + cpu_time_ns(ret->opener_pid) + cpu_time_ns(ret->parser_pid) +
-	              (lines.parser_pid > 0 ? cpu_time_ns(lines.parser_pid) : 0);
+	ret->holders = leaks_count(m->leaks, &ret->holders_max);
+	ret->cpu_ns = process_cpu_ns(getpid()) + process_cpu_ns(ret->opener_pid) + process_cpu_ns(ret->parser_pid) +
+	              (lines.parser_pid > 0 ? process_cpu_ns(lines.parser_pid) : 0);
 	memcpy(ret->conservation, p.conservation, sizeof(ret->conservation));
 }
 
@@ -268,6 +267,7 @@ static void on_tick(struct ev_loop *loop _unused_, ev_timer *w, int events _unus
 	if (m->recorder)
 		recorder_begin_tick(m->recorder, now_us, own, ELEMENTS_OF(own));
 	pipeline_set_own_pids(m->pipeline, own, ELEMENTS_OF(own));
+	watches_set_own_pids(m->watches, own, ELEMENTS_OF(own));
 	r = pipeline_tick(m->pipeline, now_us, on_anomaly, m);
 	if (r < 0) {
 		/* No WATCHDOG=1: should it go on, the service manager starts us anew. */
@@ -380,6 +380,27 @@ static const struct api_memory_watch *memory_watch_at(void *userdata, size_t i)
 	return watches_at(m->watches, i);
 }
 
+static int watch_memory_group(void *userdata, const char *name, uint64_t until_us, uint32_t by_uid, uint32_t *ret_id)
+{
+	struct manager *m = userdata;
+
+	return watches_begin_group(m->watches, name, until_us, by_uid, ret_id);
+}
+
+static int unwatch_memory_group(void *userdata, const char *name, uint32_t by_uid)
+{
+	struct manager *m = userdata;
+
+	return watches_end_group(m->watches, name, by_uid);
+}
+
+static const struct api_memory_group *memory_group_at(void *userdata, size_t i)
+{
+	struct manager *m = userdata;
+
+	return watches_group_at(m->watches, i);
+}
+
 static size_t list_leaks(void *userdata, pid_t pid, struct api_leak *ret, size_t max, struct api_leaks *ret_all)
 {
 	struct manager *m = userdata;
@@ -432,6 +453,7 @@ static void apply(struct manager *m, const struct conf *c)
 	detect_reconfigure(m->detect, &detect);
 	alert_reconfigure(m->alert, &alert);
 	watches_set_budget(m->watches, c->heap_budget);
+	watches_configure(m->watches, c->watches, c->n_watches);
 	if (incidents_reload(m->incidents) < 0)
 		log_warning("cannot read the remedies again: out of memory; the old ones stay");
 	if (m->api)
@@ -503,7 +525,7 @@ static int open_incidents(struct manager *m)
 	const struct incidents_config config = {
 		.max_clusters = m->conf.max_clusters,
 		.max_incidents = m->conf.max_incidents,
-		.remedies_dir = REMEDIES_DIR,
+		.remedies_dir = REMEDIES_DIRECTORY,
 		.remedies_file = m->options->remedies_path,
 		.state_dir = m->options->state_dir,
 	};
@@ -532,7 +554,7 @@ static int open_collectors(struct manager *m)
 		return fail(r, "cannot make room for source lines (SourceLinesSize=)");
 	r = collect_new(&m->collect, &collect, m->helper);
 	if (r < 0)
-		return fail(r, "cannot load the BPF programs (is this root, on a kernel with BTF?)");
+		return fail(r, "cannot collect samples (is this root? Source=bpf needs a kernel with BTF)");
 	r = unwind_new(&m->unwind, &unwind, m->collect, m->symbols, m->helper);
 	if (r < 0)
 		return fail(r, "cannot make room for unwind tables (UnwindTableSize=)");
@@ -541,6 +563,9 @@ static int open_collectors(struct manager *m)
 	if (r < 0)
 		return fail(r, "cannot keep a list of watched heaps");
 	watches_set_budget(m->watches, m->conf.heap_budget);
+	/* A recording is made beside the service, which watches them already. */
+	if (m->options->record_fd < 0)
+		watches_configure(m->watches, m->conf.watches, m->conf.n_watches);
 	parser_route(m->helper, PARSER_ALLOCATORS, take_allocators, m->watches);
 	r = m->options->record_fd >= 0 ? 0 : alert_new(&m->alert, &alert); /* a recording is told to nobody */
 	if (r < 0)
@@ -585,7 +610,9 @@ static int open_api(struct manager *m, int socket_fd)
 		m->collect, m->store, m->symbols, m->detect, m->alert, m->unwind, incidents_clusters(m->incidents), m->lines,
 	};
 	const struct api_actions actions = { .status = fill_status, .gate_set = set_gate, .remedies = get_remedies, .variants = find_variants,
-	                                     .memory_watch = watch_memory, .memory_unwatch = unwatch_memory, .memory_watch_at = memory_watch_at, .leaks = list_leaks,
+	                                     .memory_watch = watch_memory, .memory_unwatch = unwatch_memory, .memory_watch_at = memory_watch_at,
+	                                     .memory_watch_group = watch_memory_group, .memory_unwatch_group = unwatch_memory_group,
+	                                     .memory_group_at = memory_group_at, .leaks = list_leaks,
 	                                     .userdata = m };
 	struct api_config config = api_config(&m->conf);
 	int r;

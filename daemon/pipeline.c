@@ -7,6 +7,8 @@
 #include "pending.h"
 #include "scoring.h"
 
+#include <math.h>
+
 /* Stacks whose objects the parser is still reading, and processes not looked at yet: a start on a busy machine has a few
  * hundred, two thousand new processes a second a few thousand. */
 #define PENDING_MAX 16384
@@ -15,11 +17,14 @@
 #define TOTAL_SEED 0x746f74616c /* keeps the keys of totals apart from raw stack ids */
 #define TRUNCATED_SEED 0x7472756e63
 #define COST_TICKS 60 /* over which the worst tick is told */
+/* Stacks with code that was made at run time and has no name are looked up again when they are met, as a perf-map may have come: about so many in
+ * a tick, which takes a millisecond; where there are more, in turns. */
+#define UNNAMED_MAX 128
 
 /* What a raw stack is to the store, as a value of the cache. */
 struct known {
 	store_ref ref; /* may be stale */
-	float weight;  /* all that it did since it is known, in the units of its metrics */
+	float weight;  /* all that it did since it is known, in the units of its metrics; with a sign: a name may come later */
 };
 
 struct pipeline {
@@ -35,7 +40,8 @@ struct pipeline {
 	struct scoring *scoring;
 
 	struct store_tick tick;
-	uint64_t samples, lost;
+	uint32_t unnamed, unnamed_turns; /* met in this tick; how many ticks it takes to look them all up */
+	uint64_t samples, lost; /* of this tick; one event each, as losses are counted */
 	struct balance balance;
 	uint64_t costs_ns[COST_TICKS];
 
@@ -52,6 +58,7 @@ int pipeline_new(struct pipeline **ret, const struct pipeline_rooms *rooms, cons
 		return -ENOMEM;
 	p->rooms = *rooms;
 	p->config = *config;
+	p->unnamed_turns = 1;
 	p->live = (struct live_source) { rooms->collect, rooms->symbols, rooms->unwind };
 	p->source = config->source ? *config->source : live_source(&p->live);
 	/* Twice what the kernel holds: a stack must be known here at least as long as its frames are not sent again. */
@@ -84,11 +91,14 @@ void pipeline_set_own_pids(struct pipeline *p, const pid_t *pids, size_t n)
 	scoring_set_own_pids(p->scoring, pids, n);
 }
 
-/* A wait whose stack could not be walked in this tick is walked in a later one, and a total that is not scored is stored all the same:
- * they take nothing from what the samples say. */
+/* A wait whose stack could not be walked in this tick is walked in a later one, a total that is not scored is stored all the same, of faults
+ * between windows there are none, switches that nobody looked at concern waits only, a mapping that was not told of is at most a name, and
+ * heaps and the kernel's memory are a matter of their own: they take nothing from what the samples say. */
 static bool is_apart_from_samples(const char *cause)
 {
-	return streq(cause, "wait-walk-limit") || streq(cause, "units-full") || streq(cause, "incidents-full");
+	return streq(cause, "wait-walk-limit") || streq(cause, "units-full") || streq(cause, "incidents-full") || streq(cause, "faults-unseen") ||
+	       streq(cause, "totals-late") || streq(cause, "mappings-lost") || streq(cause, "switches-unseen") || streq(cause, "waits-undrawn") ||
+	       streq(cause, "waits-forgotten") || strncmp(cause, "heap-", 5) == 0 || strncmp(cause, "kernel-", 7) == 0;
 }
 
 static void count_loss(struct pipeline *p, const char *cause, uint64_t n)
@@ -145,8 +155,9 @@ static int find_process(struct pipeline *p, const struct collect_process *proces
 	                            ret);
 }
 
-/* From the frames that the kernel keeps to the store's stack. -EAGAIN: names are on their way. */
-static int resolve_stack(struct pipeline *p, uint64_t raw_id, uint64_t *ret_stack_id, store_ref *ret)
+/* From the frames that the kernel keeps to the store's stack. *ret_unnamed: a frame lies in code that has no name yet. -EAGAIN: names are on
+ * their way. */
+static int resolve_stack(struct pipeline *p, uint64_t raw_id, uint64_t *ret_stack_id, store_ref *ret, bool *ret_unnamed)
 {
 	struct symbols_frame frames[SYMBOLS_FRAMES_MAX];
 	struct store_frame stored[SYMBOLS_FRAMES_MAX];
@@ -161,13 +172,16 @@ static int resolve_stack(struct pipeline *p, uint64_t raw_id, uint64_t *ret_stac
 	/* The same frames may be all that there are, or all that were found. */
 	if (truncated)
 		stack_id = hash64(&stack_id, sizeof(stack_id), TRUNCATED_SEED);
-	for (size_t i = 0; i < n; i++)
+	*ret_unnamed = false;
+	for (size_t i = 0; i < n; i++) {
+		*ret_unnamed |= frames[i].kind == FRAME_JIT && !*frames[i].function;
 		stored[i] = (struct store_frame) {
 			.id = frames[i].id,
 			.display = frames[i].display,
 			.object = frames[i].object,
 			.kind = frames[i].kind,
 		};
+	}
 	is_new = !store_find_stack(p->rooms.store, stack_id);
 	r = store_intern_stack(p->rooms.store, stack_id, stored, n, truncated, ret);
 	if (r < 0)
@@ -201,29 +215,44 @@ static float weigh(const uint64_t *values)
 	float weight = 0;
 
 	for (enum metric m = 0; values && m < METRIC_N; m++)
-		weight += m == METRIC_HITS ? 0 : (float)metric_magnitude(m, values[m]);
+		weight += m == METRIC_HITS || m == METRIC_FAULTS_FILE ? 0 : (float)metric_magnitude(m, values[m]);
 	return weight;
+}
+
+static bool is_due(struct pipeline *p, uint64_t raw_id, const struct known *k)
+{
+	if (!signbit(k->weight))
+		return false;
+	p->unnamed++;
+	return (raw_id + p->ticks) % p->unnamed_turns == 0;
 }
 
 static int find_stack(struct pipeline *p, uint64_t raw_id, const uint64_t *values, uint64_t *ret_stack_id, store_ref *ret)
 {
-	uint64_t *value = idcache_find(&p->stacks, raw_id);
+	uint64_t *value = idcache_find(&p->stacks, raw_id), known_id = 0;
+	struct known k = {};
+	bool unnamed;
 	int r;
 
 	if (value) {
-		struct known k = known_of(*value);
-
+		k = known_of(*value);
 		*ret = k.ref;
-		*ret_stack_id = store_keep_stack(p->rooms.store, *ret);
-		k.weight += weigh(values);
+		known_id = *ret_stack_id = store_keep_stack(p->rooms.store, *ret);
+		k.weight = copysignf(fabsf(k.weight) + weigh(values), k.weight);
 		*value = value_of(k);
-		if (*ret_stack_id)
+		if (known_id && !is_due(p, raw_id, &k))
 			return 0;
 	}
-	r = resolve_stack(p, raw_id, ret_stack_id, ret);
+	r = resolve_stack(p, raw_id, ret_stack_id, ret, &unnamed);
+	if (r < 0 && known_id) {
+		*ret = k.ref;
+		*ret_stack_id = known_id;
+		return 0;
+	}
 	if (r < 0)
 		return r;
-	idcache_put(&p->stacks, raw_id, value_of((struct known) { .ref = *ret, .weight = weigh(values) }));
+	k.weight = known_id ? fabsf(k.weight) : weigh(values);
+	idcache_put(&p->stacks, raw_id, value_of((struct known) { .ref = *ret, .weight = unnamed ? -k.weight : k.weight }));
 	return 0;
 }
 
@@ -401,6 +430,8 @@ static void sink_begin(void *userdata, const struct collect_tick_info *info)
 		.gate_open = info->gate_open,
 	};
 	p->samples = p->lost = 0;
+	p->unnamed_turns = 1 + p->unnamed / UNNAMED_MAX;
+	p->unnamed = 0;
 	balance_begin_tick(&p->balance, info->gate_open);
 	store_tick_begin(p->rooms.store, info->time_us, info->duration_ns);
 	retry_pending(p);
@@ -413,7 +444,8 @@ static void sink_gate(void *userdata, const struct collect_gate_change *change)
 
 	copy_string(stored.cause, sizeof(stored.cause), change->cause);
 	store_add_gate_change(p->rooms.store, &stored);
-	alert_gate(p->rooms.alert, change->time_us, change->open, change->load, change->cause);
+	if (strncmp(change->cause, "budget-", 7) != 0)
+		alert_gate(p->rooms.alert, change->time_us, change->open, change->load, change->cause);
 	balance_gate_changed(&p->balance);
 }
 
@@ -421,7 +453,7 @@ static void sink_sample(void *userdata, const struct collect_sample *sample)
 {
 	struct pipeline *p = userdata;
 
-	p->samples++;
+	p->samples += MAX(sample->values[METRIC_HITS], 1u);
 	balance_add_stack(&p->balance, sample->values);
 	account_or_put_off(p, sample->raw_id, &sample->process, sample->values, 0);
 }
@@ -537,6 +569,7 @@ static void consider(void *userdata, uint64_t raw_id, uint64_t value)
 
 	if (k.ref != s->ref)
 		return;
+	k.weight = fabsf(k.weight);
 	s->weight += k.weight;
 	while (at > 0 && s->found[at - 1].weight < k.weight)
 		at--;
@@ -572,8 +605,8 @@ int pipeline_tick(struct pipeline *p, uint64_t now_us, pipeline_anomaly_fn fn, v
 		return r;
 	n = scoring_tick(p->scoring, &p->tick, p->lost ? (double) p->lost / (p->lost + p->samples) : 0, &anomalies);
 	for (size_t i = 0; i < n; i++)
-		if (store_add_anomaly(p->rooms.store, &anomalies[i]) >= 0)
-			incidents_add(p->rooms.incidents, &anomalies[i]);
+		if (store_add_anomaly(p->rooms.store, &anomalies[i]) >= 0 && !incidents_add(p->rooms.incidents, &anomalies[i]))
+			detect_same_trouble(p->rooms.detect);
 	gave_way = incidents_tick(p->rooms.incidents, &p->tick);
 	if (gave_way > 0)
 		count_loss(p, "incidents-full", gave_way);

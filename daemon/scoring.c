@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "scoring.h"
 
+#include <math.h>
 #include <sys/sysinfo.h>
 
 #include "growers.h"
@@ -12,12 +13,16 @@
 #define AWAITED_TICKS 3
 /* Of one without stacks now: that which did most in so long before. */
 #define BUSIEST_WINDOW_US (900 * USEC_PER_SEC)
+/* Functions of a stack that are looked at, from the innermost. */
+#define FUNCTIONS_MAX 64
 /* The stack of a growth is looked for in at most so long before now. */
 #define GROWTH_WINDOW_US (3600 * USEC_PER_SEC)
 /* A series is scored with zeros for this long after its last sign of life, so that its vanishing is seen. */
 #define LIVE_TICKS 60
 /* Anomalies told in one tick; the detector's budget keeps far below. */
 #define ANOMALIES_PER_TICK_MAX 64
+/* A wait that changed by less does nothing to its unit: a thousandth of a thread. */
+#define WAIT_LEAST (0.001 * (double)NSEC_PER_SEC)
 
 /* A unit's total that was told (key 0: the machine's): the stack with most of it stands for it; if samples have none of that
  * metric, that which does most, or did. */
@@ -25,6 +30,7 @@ struct awaited {
 	uint64_t key;
 	struct detect_result result;
 	bool grows;     /* that which grew most since then stands for it */
+	uint64_t series_id; /* this one does; 0: it is looked for */
 	uint32_t ticks; /* for which it has been looked for */
 	uint64_t most, busiest;
 	struct store_series series; /* of this tick, if either is not 0 */
@@ -76,6 +82,13 @@ static double growth(void *userdata, const char *unit, const char *cgroup, const
 	return detect_growth_rate(s->detect, key_of(unit, cgroup, exe));
 }
 
+static bool starves(void *userdata, const char *unit, const char *cgroup, const char *exe)
+{
+	const struct scoring *s = userdata;
+
+	return detect_unit_starves(s->detect, key_of(unit, cgroup, exe));
+}
+
 static double evidence_of(struct scoring *s, const struct store_series *series, enum metric metric, bool rises)
 {
 	uint64_t stack_id;
@@ -117,6 +130,7 @@ int scoring_new(struct scoring **ret, struct store *store, struct detect *detect
 		return r;
 	detect_set_evidence(detect, evidence, s);
 	incidents_set_growth(incidents, growth, s);
+	incidents_set_starves(incidents, starves, s);
 	*ret = TAKE_PTR(s);
 	return 0;
 }
@@ -204,25 +218,22 @@ static bool is_own_series(struct scoring *s, const struct store_series *series)
 	return true;
 }
 
-static void await(struct scoring *s, uint64_t key, const struct detect_result *result)
+static void await(struct scoring *s, const struct awaited *w)
 {
 	if (s->n_awaited == AWAITED_MAX)
 		memmove(s->awaited, s->awaited + 1, --s->n_awaited * sizeof(*s->awaited));
-	s->awaited[s->n_awaited++] = (struct awaited) { .key = key, .result = *result, .grows = result->type == DETECT_SLOW_GROWTH };
+	s->awaited[s->n_awaited++] = *w;
 }
 
-static void match_awaited(struct scoring *s, const struct store_series *series)
+/* rise: of its waits, of which it isn't the largest that stands for those that have moved. */
+static void match_awaited(struct scoring *s, const struct store_series *series, const struct store_process *process, double rise)
 {
-	struct store_process process;
-
-	if (!s->n_awaited || store_get_process(s->store, series->top_process, &process) < 0)
-		return;
 	for (size_t i = 0; i < s->n_awaited; i++) {
 		struct awaited *w = &s->awaited[i];
-		uint64_t value = series->values[w->result.metric];
+		uint64_t value = w->result.metric == METRIC_BLOCKED ? (uint64_t)MAX(rise, 0.0) : series->values[w->result.metric];
 		uint64_t busy = series->values[METRIC_ON_CPU] + series->values[METRIC_RUNNABLE] + series->values[METRIC_BLOCKED];
 
-		if (w->grows || (w->key != 0 && w->key != unit_key(&process)))
+		if (w->grows || w->series_id || (w->key != 0 && w->key != unit_key(process)))
 			continue;
 		if (value > w->most || (w->most == 0 && busy > w->busiest)) {
 			w->most = value;
@@ -243,7 +254,7 @@ static int find_busiest(void *userdata, const struct store_slice_sum *sum)
 		struct awaited *w = &s->awaited[i];
 		uint64_t busy = sum->values[METRIC_ON_CPU] + 1;
 
-		if (w->ticks < AWAITED_TICKS || busy <= w->busiest || (w->key != 0 && w->key != unit_key(&process)))
+		if (w->ticks < AWAITED_TICKS || w->series_id || busy <= w->busiest || (w->key != 0 && w->key != unit_key(&process)))
 			continue;
 		w->busiest = busy;
 		w->series = (struct store_series) { .id = sum->series_id, .stack = sum->stack, .top_process = sum->process };
@@ -291,6 +302,28 @@ static void look_back_at_growth(struct scoring *s, struct awaited *w, uint64_t n
 	w->most = growers_find(found, s->store, &w->series);
 }
 
+/* A slice of the series, which may have nothing now. */
+static int find_series(void *userdata, const struct store_slice_sum *sum)
+{
+	struct awaited *w = userdata;
+	uint64_t hits = sum->values[METRIC_HITS] + 1;
+
+	if (hits > w->most) {
+		w->most = hits;
+		w->series = (struct store_series) { .id = sum->series_id, .stack = sum->stack, .top_process = sum->process };
+	}
+	return 0;
+}
+
+static void look_back_at_series(struct scoring *s, struct awaited *w, uint64_t now_us)
+{
+	const struct store_filter filter = {
+		.since_us = now_us - MIN(now_us, GROWTH_WINDOW_US), .until_us = now_us, .viewer_uid = STORE_ANY_UID, .series_id = w->series_id,
+	};
+
+	store_visit_slices(s->store, &filter, find_series, w);
+}
+
 void scoring_look_back(struct scoring *s, uint64_t now_us)
 {
 	const struct store_filter filter = { .since_us = now_us - BUSIEST_WINDOW_US, .until_us = now_us, .viewer_uid = STORE_ANY_UID };
@@ -298,6 +331,8 @@ void scoring_look_back(struct scoring *s, uint64_t now_us)
 	for (size_t i = 0; i < s->n_awaited; i++)
 		if (s->awaited[i].grows && s->awaited[i].ticks == 1)
 			look_back_at_growth(s, &s->awaited[i], now_us);
+		else if (s->awaited[i].series_id && s->awaited[i].ticks == 1)
+			look_back_at_series(s, &s->awaited[i], now_us);
 	for (size_t i = 0; i < s->n_awaited; i++)
 		if (s->awaited[i].ticks == AWAITED_TICKS) {
 			store_visit_slices(s->store, &filter, find_busiest, s);
@@ -376,6 +411,47 @@ void scoring_get_digest(const struct scoring *s, uint64_t *ret_series, uint64_t 
 
 /* ---- a tick ---- */
 
+static double age_s(const struct scoring *s, const struct store_process *process)
+{
+	return s->tick.time_us > process->start_us ? (double)(s->tick.time_us - process->start_us) / (double)USEC_PER_SEC : 0;
+}
+
+/* What the series does to its unit, and to what is awaited of it. */
+static void look_at_unit(struct scoring *s, const struct store_series *series)
+{
+	double rise = detect_wait_rise(s->detect, series->state, series->values[METRIC_BLOCKED], series->silent_ticks);
+	struct store_process process;
+
+	if ((fabs(rise) < WAIT_LEAST && !s->n_awaited) || store_get_process(s->store, series->top_process, &process) < 0)
+		return;
+	match_awaited(s, series, &process, rise);
+	if (fabs(rise) >= WAIT_LEAST)
+		detect_add_wait(s->detect, unit_key(&process), series->state, rise, age_s(s, &process));
+}
+
+/* What the unit's samples in this series are of: each function once, however often it is on the stack. */
+static void add_functions(struct scoring *s, const struct store_series *series)
+{
+	uint64_t frames[FUNCTIONS_MAX], functions[FUNCTIONS_MAX], seen = 0; /* seen: by a function's low bits */
+	struct store_process process;
+	size_t depth, n = 0;
+
+	if (!(series->values[METRIC_HITS] | series->values[METRIC_FAULTS_MINOR]) || store_get_process(s->store, series->top_process, &process) < 0)
+		return;
+	depth = store_get_frame_ids(s->store, series->stack, frames, FUNCTIONS_MAX);
+	for (size_t i = 0; i < depth; i++) {
+		uint64_t bit = 1ULL << frames[i] % 64;
+		size_t k = seen & bit ? 0 : n;
+
+		while (k < n && functions[k] != frames[i])
+			k++;
+		if (k == n)
+			functions[n++] = frames[i];
+		seen |= bit;
+	}
+	detect_add_functions(s->detect, unit_key(&process), series->id, functions, n, series->values);
+}
+
 static void score(void *userdata, const struct store_series *series)
 {
 	struct scoring *s = userdata;
@@ -386,7 +462,8 @@ static void score(void *userdata, const struct store_series *series)
 		digest_series(s, series);
 	if (is_own_series(s, series))
 		return;
-	match_awaited(s, series);
+	look_at_unit(s, series);
+	add_functions(s, series);
 	s->scored = series;
 	if (detect_series(s->detect, series->state, series->values, series->silent_ticks, &result) &&
 	    s->n_anomalies < ANOMALIES_PER_TICK_MAX)
@@ -407,7 +484,7 @@ size_t scoring_tick(struct scoring *s, const struct store_tick *t, double lost_f
 		.memory_bytes = s->memory_bytes,
 	};
 	struct detect_result result;
-	uint64_t unit;
+	uint64_t unit, series;
 
 	s->tick = *t;
 	s->n_anomalies = 0;
@@ -415,11 +492,15 @@ size_t scoring_tick(struct scoring *s, const struct store_tick *t, double lost_f
 	s->series_digest = s->scores_digest = 0;
 	detect_tick_begin(s->detect, &tick);
 	if (detect_totals(s->detect, &unit, &result))
-		await(s, unit, &result);
+		await(s, &(struct awaited) { .key = unit, .result = result });
 	if (detect_growth(s->detect, &unit, &result))
-		await(s, unit, &result);
+		await(s, &(struct awaited) { .key = unit, .result = result, .grows = true });
 	store_tick_visit(s->store, LIVE_TICKS, score, s);
 	note_awaited(s);
+	if (detect_moved_waits(s->detect, &unit, &result))
+		await(s, &(struct awaited) { .key = unit, .result = result });
+	if (detect_functions(s->detect, &series, &result))
+		await(s, &(struct awaited) { .series_id = series, .result = result, .ticks = 1 });
 	detect_tick_end(s->detect);
 	if (s->digest)
 		digest_anomalies(s);

@@ -194,6 +194,7 @@ int alert_incident(struct alert *a, uint64_t now_us, const struct alert_incident
 	record_add(&r, "STACKD_NAME", i->name);
 	record_add(&r, "STACKD_KIND", i->kind);
 	record_add(&r, "STACKD_SEVERITY", i->severity);
+	record_add(&r, "STACKD_END", i->end);
 	record_addf(&r, "STACKD_SIZE", "%.3f", i->size);
 	record_addf(&r, "STACKD_ANOMALIES", "%u", i->n_anomalies);
 	record_addf(&r, "STACKD_WORKLOADS", "%u", i->n_workloads);

@@ -194,6 +194,11 @@ char *record_anomaly_message(const struct alert_anomaly *a)
 	else if (streq(a->type, "vanished-stack"))
 		n = asprintf(&message, "%s in %s%s fell silent, its usual %s was %s, %s", function,
 			     place_of(a), who, metric, expected, odds);
+	else if (streq(a->type, "cost-shift"))
+		n = asprintf(&message, "more of what %s%s does is %s: %s rose from %s to %s, %s", place_of(a), who, function, metric, expected, observed, odds);
+	else if (streq(a->type, "new-code"))
+		n = asprintf(&message, "new code in %s%s: functions that were not there have %s of its %s, one is %s, %s", place_of(a), who, observed, metric,
+			     function, odds);
 	else if (streq(a->type, "slow-growth"))
 		n = asprintf(&message, "memory of %s%s grows by %s, by what is allocated in %s, %s", place_of(a), who, observed, function, odds);
 	else
@@ -203,6 +208,14 @@ char *record_anomaly_message(const struct alert_anomaly *a)
 		return NULL;
 	make_printable(message);
 	return message;
+}
+
+/* Nothing where what moved is back. */
+static const char *reason_of_end(const char *end)
+{
+	if (end && streq(end, "gave-way"))
+		return ": it gave way to newer ones, as too many went on";
+	return end && streq(end, "usual") ? ": it has become usual" : "";
 }
 
 char *record_incident_message(const struct alert_incident *i)
@@ -221,7 +234,7 @@ char *record_incident_message(const struct alert_incident *i)
 		n = asprintf(&message, "incident %llu, %s, has grown tenfold: %s", id, name, what);
 	else {
 		format_timespan(lasted, i->closed_us > i->opened_us ? i->closed_us - i->opened_us : 0);
-		n = asprintf(&message, "incident %llu, %s, is over after %s", id, name, lasted);
+		n = asprintf(&message, "incident %llu, %s, is over after %s%s", id, name, lasted, reason_of_end(i->end));
 	}
 	if (n < 0)
 		return NULL;

@@ -24,6 +24,10 @@ struct api_config {
 	uint64_t request_timeout_us;
 	bool users_see_own;
 	gid_t group;              /* members see everything; (gid_t)-1 = no such group */
+	/* Of a recording, whose end is now and all of which is looked at when no window is given. until_us 0: the machine is watched as it
+	 * goes. With a recording there are neither collectors nor names to be asked for: whatever needs them is not implemented, and the
+	 * views but store, detect and clusters may be NULL. */
+	uint64_t since_us, until_us;
 };
 
 /* What the daemon knows of itself and the last minute; filled by the manager on request. */
@@ -32,6 +36,7 @@ struct api_daemon_status {
 	pid_t pid, opener_pid, parser_pid, lines_parser_pid; /* 0: it is not running */
 	uint64_t parser_restarts;
 	uint64_t lines_used, lines_max; /* bytes of source lines that are kept */
+	size_t holders, holders_max;    /* stacks that hold watched memory, by process */
 	uint64_t started_us;
 	uint64_t ticks, ticks_missed;
 	uint64_t last_tick_us, tick_cost_ns,
@@ -57,25 +62,44 @@ struct api_variant {
 
 enum api_memory_state { API_MEMORY_BEGINS, API_MEMORY_WATCHED, API_MEMORY_ENDED };
 
-/* A process whose heap somebody asked to watch. */
+#define API_MEMORY_KERNEL 0 /* in place of a pid: the kernel's own memory */
+#define API_MEMORY_GROUPS 32 /* units and control groups at a time, with those that ended lately */
+
+/* A unit or control group whose processes are watched as they come. */
+struct api_memory_group {
+	uint32_t id;
+	char name[WORKLOAD_NAME_SIZE]; /* of a control group it begins with "/" */
+	bool configured;             /* by WatchMemory= */
+	enum api_memory_state state; /* begins until what there was at first is watched, or can't be */
+	uint64_t since_us, until_us, ended_us; /* realtime; USEC_INFINITY: until somebody ends it */
+	uint32_t processes;          /* that are in it */
+	uint32_t watched;            /* of these */
+	uint32_t left_out;           /* that there was no room for */
+	char reason[256];            /* why it has ended, or never begun */
+};
+
+/* A process whose heap somebody asked to watch, or the kernel. */
 struct api_memory_watch {
 	uint32_t id;
 	uint32_t heap;               /* the collectors' id; 0: not begun, or over */
 	pid_t pid;
 	char comm[16];
+	char unit[WORKLOAD_NAME_SIZE];  /* that it was in when the watch began; "": none */
+	char group[WORKLOAD_NAME_SIZE]; /* the api_memory_group for which it is, or was, watched; "": none */
 	enum api_memory_state state;
 	uint64_t since_us, until_us; /* realtime; USEC_INFINITY: as long as the process lives */
 	uint64_t ended_us;
 	uint32_t functions;          /* of its allocators, that are seen */
 	bool measured;               /* what follows is known */
 	double calls_per_s;          /* of these functions */
-	double share;                /* of the process' CPU time that the probes take, 0..1 */
+	double share;                /* of the process' CPU time, or the machine's, that the probes take, 0..1 */
 	char reason[256];            /* why it has ended, or never begun */
 };
 
 /* What a stack of a watched process has allocated and not freed. */
 struct api_leak {
 	uint32_t watch; /* api_memory_watch.id */
+	bool kernel;    /* its memory; pid and comm say for whom it allocated */
 	pid_t pid;
 	char comm[16];
 	uint64_t stack_id;
@@ -89,7 +113,7 @@ struct api_leak {
 
 struct api_leaks {
 	uint64_t counted_us;         /* realtime; 0: not yet */
-	int64_t bytes;               /* of all stacks of all watched processes */
+	int64_t bytes;               /* of all stacks of all that is watched */
 	int64_t unnamed, left_out;   /* of these: whose names are not known yet; that there was no room for */
 };
 
@@ -99,10 +123,13 @@ struct api_actions {
 	const struct remedies *(*remedies)(void *userdata); /* those that hold now */
 	/* The heaviest of a stack, whose addresses are still known; ret_weight: of all. Gives how many. */
 	size_t (*variants)(void *userdata, uint64_t stack_id, struct api_variant ret[static API_VARIANTS_MAX], double *ret_weight);
-	/* Of daemon/watches.h. */
+	/* Of daemon/watches.h; NULL where nothing is watched. */
 	int (*memory_watch)(void *userdata, pid_t pid, uint64_t until_us, uint32_t by_uid, uint32_t *ret_id);
 	int (*memory_unwatch)(void *userdata, pid_t pid, uint32_t by_uid);
 	const struct api_memory_watch *(*memory_watch_at)(void *userdata, size_t i);
+	int (*memory_watch_group)(void *userdata, const char *name, uint64_t until_us, uint32_t by_uid, uint32_t *ret_id);
+	int (*memory_unwatch_group)(void *userdata, const char *name, uint32_t by_uid);
+	const struct api_memory_group *(*memory_group_at)(void *userdata, size_t i);
 	/* Of daemon/leaks.h. */
 	size_t (*leaks)(void *userdata, pid_t pid, struct api_leak *ret, size_t max, struct api_leaks *ret_all);
 	void *userdata;

@@ -14,6 +14,7 @@ struct method {
 	const char *interface, *name;
 	enum access access;
 	void (*fn)(struct session *s, const struct json *parameters);
+	bool live; /* asks rooms that a recording doesn't have */
 };
 
 static void get_info(struct session *s, const struct json *parameters _unused_)
@@ -65,28 +66,28 @@ static void get_interface_description(struct session *s, const struct json *para
 static const struct method methods[] = {
 	{ "org.varlink.service", "GetInfo", ACCESS_ALL, get_info },
 	{ "org.varlink.service", "GetInterfaceDescription", ACCESS_ALL, get_interface_description },
-	{ "org.stackd", "GetStatus", ACCESS_ALL, method_get_status },
+	{ "org.stackd", "GetStatus", ACCESS_ALL, method_get_status, true },
 	{ "org.stackd", "ListAnomalies", ACCESS_READ, method_list_anomalies },
-	{ "org.stackd", "Subscribe", ACCESS_READ, method_subscribe },
+	{ "org.stackd", "Subscribe", ACCESS_READ, method_subscribe, true },
 	{ "org.stackd", "ListIncidents", ACCESS_READ, method_list_incidents },
 	{ "org.stackd", "ListClusters", ACCESS_READ, method_list_clusters },
 	{ "org.stackd", "GetCluster", ACCESS_READ, method_get_cluster },
-	{ "org.stackd", "MuteCluster", ACCESS_ROOT, method_mute_cluster },
-	{ "org.stackd", "LabelIncident", ACCESS_ROOT, method_label_incident },
+	{ "org.stackd", "MuteCluster", ACCESS_ROOT, method_mute_cluster, true },
+	{ "org.stackd", "LabelIncident", ACCESS_ROOT, method_label_incident, true },
 	{ "org.stackd", "GetFlame", ACCESS_READ, method_get_flame },
 	{ "org.stackd", "GetTop", ACCESS_READ, method_get_top },
 	{ "org.stackd", "ListStacks", ACCESS_READ, method_list_stacks },
 	{ "org.stackd", "GetStack", ACCESS_READ, method_get_stack },
 	{ "org.stackd", "GetSeries", ACCESS_READ, method_get_series },
-	{ "org.stackd", "GetLines", ACCESS_READ, method_get_lines },
-	{ "org.stackd", "ListMissingDebug", ACCESS_ROOT, method_list_missing_debug },
+	{ "org.stackd", "GetLines", ACCESS_READ, method_get_lines, true },
+	{ "org.stackd", "ListMissingDebug", ACCESS_ROOT, method_list_missing_debug, true },
 	{ "org.stackd", "ListProcesses", ACCESS_READ, method_list_processes },
-	{ "org.stackd", "GetGate", ACCESS_READ, method_get_gate },
-	{ "org.stackd", "SetGate", ACCESS_ROOT, method_set_gate },
-	{ "org.stackd", "WatchMemory", ACCESS_ROOT, method_watch_memory },
-	{ "org.stackd", "UnwatchMemory", ACCESS_ROOT, method_unwatch_memory },
-	{ "org.stackd", "ListMemoryWatches", ACCESS_PRIVILEGED, method_list_memory_watches },
-	{ "org.stackd", "ListLeaks", ACCESS_PRIVILEGED, method_list_leaks },
+	{ "org.stackd", "GetGate", ACCESS_READ, method_get_gate, true },
+	{ "org.stackd", "SetGate", ACCESS_ROOT, method_set_gate, true },
+	{ "org.stackd", "WatchMemory", ACCESS_ROOT, method_watch_memory, true },
+	{ "org.stackd", "UnwatchMemory", ACCESS_ROOT, method_unwatch_memory, true },
+	{ "org.stackd", "ListMemoryWatches", ACCESS_PRIVILEGED, method_list_memory_watches, true },
+	{ "org.stackd", "ListLeaks", ACCESS_PRIVILEGED, method_list_leaks, true },
 };
 
 struct message {
@@ -131,7 +132,7 @@ static const struct method *find_method(struct session *s, const char *full_name
 		return NULL;
 	}
 	for (size_t m = 0; m < ELEMENTS_OF(methods); m++)
-		if (streq(methods[m].interface, interface) && streq(methods[m].name, dot + 1)) {
+		if (streq(methods[m].interface, interface) && streq(methods[m].name, dot + 1) && !(methods[m].live && s->api->config.until_us > 0)) {
 			*ret_interface = i;
 			return &methods[m];
 		}

@@ -132,6 +132,7 @@ bool dispatch(struct session *s, const char *text, size_t size);
 
 bool query_parse(struct session *s, const struct json *parameters, uint64_t default_window_us,
                  struct query *ret);
+uint64_t query_now_us(const struct api *a); /* realtime; of a recording its end */
 /* since_us and until_us of object; prefix names it in errors ("filter.", ""). */
 bool query_window(struct session *s, const struct json *object, const char *prefix,
                   uint64_t default_window_us, struct query *q);
@@ -152,8 +153,6 @@ static inline uint64_t magnitude(int64_t v)
 {
 	return v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
 }
-/* By how much, and of a signed metric which way. */
-int64_t metric_value(const uint64_t values[static METRIC_N], enum metric m);
 
 /* ---- render.c ---- */
 
@@ -165,7 +164,6 @@ struct window_sum {
 int window_sum(struct api *a, const struct query *q, struct window_sum *ret);
 void put_window(struct json_writer *w, const struct window_sum *sum);
 /* "on_cpu": as the interface spells a metric. */
-const char *metric_name(enum metric m);
 void put_metric(struct json_writer *w, const char *key, enum metric m);
 void put_values(struct json_writer *w, const char *key, const uint64_t values[static METRIC_N]);
 /* What is infinite becomes the largest double, what is no number 0: JSON has neither. */
@@ -272,6 +270,8 @@ int write_points(struct session *s, struct query *q, struct json_writer *w);
 
 void method_get_status(struct session *s, const struct json *parameters);
 void method_get_gate(struct session *s, const struct json *parameters);
+/* What is watched now, as members of the status. */
+void put_memory_watches(struct session *s, struct json_writer *w);
 void method_watch_memory(struct session *s, const struct json *parameters);
 void method_unwatch_memory(struct session *s, const struct json *parameters);
 void method_list_memory_watches(struct session *s, const struct json *parameters);

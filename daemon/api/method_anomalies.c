@@ -18,6 +18,8 @@ static const char *const type_names[DETECT_TYPE_N] = {
 	[DETECT_LEVEL_SHIFT] = "level_shift", [DETECT_NEW_STACK] = "new_stack",
 	[DETECT_VANISHED_STACK] = "vanished_stack",
 	[DETECT_SLOW_GROWTH] = "slow_growth",
+	[DETECT_COST_SHIFT] = "cost_shift",
+	[DETECT_NEW_CODE] = "new_code",
 };
 
 static void anomalies_free(struct session *s _unused_, void *state)

@@ -4,10 +4,10 @@
 
 #define DEFAULT_LIMIT 50
 
-/* As the interface spells kinds. */
-static const char *kind_name(char buf[static 32], enum cluster_kind kind)
+/* As the interface spells it. */
+static const char *underscored(char buf[static 32], const char *name)
 {
-	copy_string(buf, 32, cluster_kind_to_string(kind));
+	copy_string(buf, 32, name);
 	for (char *c = buf; *c; c++)
 		*c = *c == '-' ? '_' : *c;
 	return buf;
@@ -86,15 +86,16 @@ void write_incident(struct api *a, struct json_writer *w, const struct cluster_i
 	static const char *const labels[] = {
 		[CLUSTER_UNLABELLED] = "unlabelled", [CLUSTER_REAL] = "real", [CLUSTER_FALSE] = "false",
 	};
+	const char *end = cluster_end_to_string(i->end);
 	struct cluster_class class = {};
-	char kind[32];
+	char text[32];
 
 	json_open_object(w);
 	json_put_u64(w, "id", i->id);
 	if (clusters_get_class(a->views.clusters, i->cluster, &class) == 0)
 		json_put_id(w, "cluster", class.id);
 	json_put_string(w, "name", class.name);
-	json_put_string(w, "kind", kind_name(kind, i->kind));
+	json_put_string(w, "kind", underscored(text, cluster_kind_to_string(i->kind)));
 	json_put_string(w, "severity", cluster_severity_to_string(i->severity));
 	json_put_string(w, "label", labels[i->label]);
 	json_put_bool(w, "muted", class.muted_until_us > clock_realtime_us());
@@ -102,6 +103,8 @@ void write_incident(struct api *a, struct json_writer *w, const struct cluster_i
 	json_put_u64(w, "last_us", i->last_us);
 	if (i->closed_us)
 		json_put_u64(w, "closed_us", i->closed_us);
+	if (end)
+		json_put_string(w, "end", underscored(text, end));
 	put_finite(w, "size", i->size);
 	put_finite(w, "score", i->score);
 	json_put_u64(w, "anomalies", i->n_anomalies);
@@ -145,7 +148,7 @@ static void write_class(struct api *a, struct json_writer *w, const struct clust
 	json_open_object(w);
 	json_put_id(w, "id", class->id);
 	json_put_string(w, "name", class->name);
-	json_put_string(w, "kind", kind_name(kind, class->kind));
+	json_put_string(w, "kind", underscored(kind, cluster_kind_to_string(class->kind)));
 	json_put_string(w, "severity", cluster_severity_to_string(class->severity));
 	json_put_u64(w, "incidents", class->n_incidents);
 	json_put_u64(w, "first_us", class->first_us);

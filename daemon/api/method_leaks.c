@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* ListLeaks: what watched heaps hold. */
+/* ListLeaks: what watched heaps and the kernel hold. */
 #include "internal.h"
 
 #define DEFAULT_LIMIT 50
@@ -18,6 +18,7 @@ static void write_leak(struct leaks_view *v, struct json_writer *w, const struct
 	static const char *const older[COLLECT_HEAP_AGES] = { "older_1min", "older_10min", "older_1h" };
 
 	json_open_object(w);
+	json_put_string(w, "kind", leak->kernel ? "kernel" : "process");
 	json_put_int(w, "pid", leak->pid);
 	json_put_string(w, "comm", leak->comm);
 	json_put_id(w, "stack", leak->stack_id);

@@ -48,9 +48,19 @@ static void put_collectors(struct json_writer *w, const struct collect_status *c
 		{ "load", c->load_source },      { "on-cpu", c->oncpu_source },
 		{ "off-cpu", c->offcpu_source }, { "faults", c->faults_source },
 		{ "memory", c->memory_source },  { "rss", c->rss_source },
-		{ "heap", c->heap_source },      { "totals", c->totals_source },
+		{ "heap", c->heap_source },      { "kmem", c->kmem_source },
+		{ "totals", c->totals_source },
 	};
 
+	json_put_string(w, "source", c->source ?: "");
+	json_put_string(w, "source_reason", c->source_reason ?: "");
+	json_put_string(w, "unwind_source", c->unwind_source ?: "");
+	json_key(w, "unmeasured");
+	json_open_array(w);
+	for (enum metric m = 0; m < METRIC_ALL_N; m++)
+		if (c->unmeasured >> m & 1)
+			json_write_string(w, metric_on_wire(m));
+	json_close_array(w);
 	json_key(w, "collectors");
 	json_open_array(w);
 	for (size_t i = 0; i < ELEMENTS_OF(collectors); i++) {
@@ -62,6 +72,28 @@ static void put_collectors(struct json_writer *w, const struct collect_status *c
 	json_close_array(w);
 }
 
+static void put_budget(struct json_writer *w, const struct collect_budget *b)
+{
+	json_key(w, "budget");
+	json_open_object(w);
+	put_finite(w, "allowed", b->allowed);
+	put_finite(w, "user", b->user);
+	put_finite(w, "kernel", b->kernel);
+	json_put_bool(w, "kernel_measured", b->measured);
+	json_put_bool(w, "judged", b->judged);
+	put_finite(w, "rates", b->rates);
+	json_key(w, "left_out");
+	json_open_array(w);
+	for (size_t i = 0; i < b->n_left_out; i++)
+		json_write_string(w, b->left_out[i]);
+	json_close_array(w);
+	if (b->cause) {
+		json_put_string(w, "cause", b->cause);
+		json_put_u64(w, "changed_us", b->changed_us);
+	}
+	json_close_object(w);
+}
+
 static void put_limits(struct json_writer *w, const struct all_status *a)
 {
 	const struct {
@@ -70,11 +102,14 @@ static void put_limits(struct json_writer *w, const struct all_status *a)
 	} limits[] = {
 		{ "kernel-stacks", "stacks", a->collect.stacks, a->collect.stacks_max },
 		{ "active-stacks", "stacks", a->collect.counts_peak, a->collect.counts_max },
+		{ "sampled-processes", "processes", a->collect.sampled_processes, a->collect.sampled_processes_max },
 		{ "pending-names", "stacks", a->daemon.pending, a->daemon.pending_max },
 		{ "known-stacks", "stacks", a->daemon.cached_stacks, a->daemon.cached_stacks_max },
 		{ "waits", "stacks", a->daemon.waits, a->daemon.waits_max },
 		{ "heap-watches", "processes", a->collect.heap_watches, a->collect.heap_watches_max },
 		{ "heap-blocks", "blocks", a->collect.heap_blocks, a->collect.heap_blocks_max },
+		{ "leak-stacks", "stacks", a->daemon.holders, a->daemon.holders_max },
+		{ "kernel-blocks", "blocks", a->collect.kernel_blocks, a->collect.kernel_blocks_max },
 		{ "processes", "processes", a->symbols.processes, a->symbols.processes_max },
 		{ "objects", "files", a->symbols.objects, a->symbols.objects_max },
 		{ "functions", "functions", a->symbols.functions, a->symbols.functions_max },
@@ -143,7 +178,7 @@ static void put_trust(struct json_writer *w, const struct all_status *a, const s
 	json_key(w, "conservation");
 	json_open_array(w);
 	for (enum metric m = 0; m < METRIC_N; m++) {
-		if (!(a->daemon.conservation[m] >= 0))
+		if (!(a->daemon.conservation[m] >= 0) || a->collect.unmeasured >> m & 1)
 			continue;
 		json_open_object(w);
 		put_metric(w, "metric", m);
@@ -216,6 +251,7 @@ void method_get_status(struct session *s, const struct json *parameters _unused_
 	json_open_object(w);
 	put_identity(w, &a);
 	put_gate(api, w, "gate");
+	put_budget(w, &a.collect.budget);
 	put_collectors(w, &a.collect);
 	put_limits(w, &a);
 	put_tiers(w, &a.store);
@@ -225,6 +261,8 @@ void method_get_status(struct session *s, const struct json *parameters _unused_
 	json_put_u64(w, "calls", a.api.calls);
 	json_put_u64(w, "errors", a.api.errors);
 	json_put_u64(w, "messages_dropped", a.api.dropped);
+	if (s->peer.privileged && api->actions.memory_group_at)
+		put_memory_watches(s, w);
 	json_close_object(w);
 	session_reply_end(s, false);
 }

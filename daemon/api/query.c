@@ -2,10 +2,16 @@
 /* Parameters to queries. The types are checked by then; what is left are ranges. */
 #include "internal.h"
 
+uint64_t query_now_us(const struct api *a)
+{
+	return a->config.until_us > 0 ? a->config.until_us : clock_realtime_us();
+}
+
 bool query_window(struct session *s, const struct json *object, const char *prefix,
                   uint64_t default_window_us, struct query *q)
 {
-	uint64_t now = clock_realtime_us(), since, until;
+	const struct api_config *config = &s->api->config;
+	uint64_t now = query_now_us(s->api), since, until;
 	char field[IDL_FIELD_MAX];
 	bool has_since, has_until;
 	struct json_writer *w;
@@ -32,6 +38,8 @@ bool query_window(struct session *s, const struct json *object, const char *pref
 		session_error_end(s);
 		return false;
 	}
+	if (config->until_us > 0)
+		default_window_us = config->until_us - config->since_us;
 	/* To the store 0 means now; nothing is that old either. */
 	q->filter.until_us = !has_until ? MAX(now, has_since ? since : 0) : MAX(until, 1U);
 	q->filter.since_us =
@@ -63,6 +71,17 @@ bool query_parse(struct session *s, const struct json *parameters, uint64_t defa
 	return true;
 }
 
+/* Where nobody tells faults in files from others, "anonymous" would be all of them. */
+static bool is_unmeasured(const struct session *s, enum metric m)
+{
+	struct collect_status c = { 0 };
+
+	if (m != METRIC_FAULTS_ANON || !s->api->views.collect)
+		return false;
+	collect_get_status(s->api->views.collect, &c);
+	return c.unmeasured >> m & 1;
+}
+
 bool parse_metric(struct session *s, const struct json *parameters, enum metric *ret)
 {
 	const char *name;
@@ -71,6 +90,10 @@ bool parse_metric(struct session *s, const struct json *parameters, enum metric 
 		*ret = METRIC_ON_CPU;
 	else if (metric_from_string(name, ret) < 0) {
 		session_invalid_parameter(s, "metric");
+		return false;
+	}
+	if (is_unmeasured(s, *ret)) {
+		session_error(s, "org.stackd.NotFound", "what", "faults-anon: this source (see status) does not tell faults apart");
 		return false;
 	}
 	return true;
@@ -88,11 +111,6 @@ bool parse_limit(struct session *s, const struct json *parameters, uint32_t leas
 	}
 	*ret = limit;
 	return true;
-}
-
-int64_t metric_value(const uint64_t values[static METRIC_N], enum metric m)
-{
-	return (int64_t)(m == METRIC_OFF_CPU ? values[METRIC_BLOCKED] + values[METRIC_RUNNABLE] : values[m]);
 }
 
 bool query_stack(struct session *s, const struct json *parameters, bool absent_ok, struct query *q)
@@ -149,7 +167,7 @@ static int stop_at_first(void *userdata _unused_, const struct store_slice_sum *
 static bool is_known(struct session *s, const struct query *q, pid_t pid, uint64_t stack_id)
 {
 	const struct store_filter filter = {
-		.until_us = clock_realtime_us(),
+		.until_us = query_now_us(s->api),
 		.viewer_uid = q->filter.viewer_uid,
 		.pid = pid,
 		.stack_id = stack_id,

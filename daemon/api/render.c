@@ -8,28 +8,9 @@
 /* More than the bytes of a row or frame besides its names, and of what closes a reply. */
 #define ROW_OVERHEAD 1024
 
-const char *metric_name(enum metric m)
-{
-	static const char *const names[METRIC_ALL_N] = {
-		[METRIC_ON_CPU] = "on_cpu",
-		[METRIC_BLOCKED] = "blocked",
-		[METRIC_RUNNABLE] = "runnable",
-		[METRIC_FAULTS_MINOR] = "faults_minor",
-		[METRIC_FAULTS_MAJOR] = "faults_major",
-		[METRIC_HITS] = "hits",
-		[METRIC_BRK] = "brk",
-		[METRIC_MMAP] = "mmap",
-		[METRIC_HEAP] = "heap",
-		[METRIC_RSS] = "rss",
-		[METRIC_OFF_CPU] = "off_cpu",
-	};
-
-	return names[m];
-}
-
 void put_metric(struct json_writer *w, const char *key, enum metric m)
 {
-	json_put_string(w, key, metric_name(m));
+	json_put_string(w, key, metric_on_wire(m));
 }
 
 void put_finite(struct json_writer *w, const char *key, double v)
@@ -43,9 +24,9 @@ void put_values(struct json_writer *w, const char *key, const uint64_t values[st
 	json_open_object(w);
 	for (enum metric m = 0; m < METRIC_N; m++)
 		if (metric_is_signed(m) && values[m] != 0)
-			json_put_int(w, metric_name(m), (int64_t)values[m]);
+			json_put_int(w, metric_on_wire(m), (int64_t)values[m]);
 		else if (values[m] > 0)
-			json_put_u64(w, metric_name(m), values[m]);
+			json_put_u64(w, metric_on_wire(m), values[m]);
 	json_close_object(w);
 }
 

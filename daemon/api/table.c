@@ -109,7 +109,7 @@ static int find_row(struct table *t, uint64_t key, const char *comm, size_t *ret
 int table_add(struct table *t, uint64_t key, const char *comm, enum metric metric,
               const uint64_t values[static METRIC_N])
 {
-	int64_t value = metric_value(values, metric);
+	int64_t value = (int64_t)metric_value(values, metric);
 	size_t at;
 	int r;
 

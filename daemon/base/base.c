@@ -7,6 +7,25 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#define ARRAY_LEAST 64 /* elements */
+
+int grow_array(void **array, size_t *max, size_t need, size_t element)
+{
+	size_t wanted = MAX(*max, (size_t)ARRAY_LEAST);
+	void *p;
+
+	if (need <= *max)
+		return 0;
+	while (wanted < need)
+		wanted *= 2;
+	p = reallocarray(*array, wanted, element);
+	if (!p)
+		return -ENOMEM;
+	*array = p;
+	*max = wanted;
+	return 0;
+}
+
 bool copy_string(char *dst, size_t size, const char *src)
 {
 	size_t n = strnlen(src, size);
@@ -87,6 +106,16 @@ uint64_t clock_monotonic_ns(void)
 uint64_t clock_boottime_ns(void)
 {
 	return clock_ns(CLOCK_BOOTTIME);
+}
+
+uint64_t process_cpu_ns(pid_t pid)
+{
+	struct timespec ts;
+	clockid_t id;
+
+	if (pid <= 0 || clock_getcpuclockid(pid, &id) != 0 || clock_gettime(id, &ts) < 0)
+		return 0;
+	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
 }
 
 uint64_t hash64(const void *data, size_t size, uint64_t seed)

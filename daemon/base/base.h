@@ -73,6 +73,9 @@ static inline bool streq(const char *a, const char *b)
 /* Copies at most size-1 bytes and always terminates. Returns false when src did not fit. */
 bool copy_string(char *dst, size_t size, const char *src);
 
+/* Makes room for need elements (at most half of SIZE_MAX) in an array that has it for *max, doubling it; what is new has no value yet. -ENOMEM. */
+int grow_array(void **array, size_t *max, size_t need, size_t element);
+
 /* Closes fd if it is open and returns -EBADF, so that `fd = close_fd(fd)` reads well. */
 int close_fd(int fd);
 
@@ -105,6 +108,8 @@ void log_write(enum log_level level, const char *format, ...) _printf_(2, 3);
 uint64_t clock_realtime_us(void);
 uint64_t clock_monotonic_ns(void); /* the clock of bpf_ktime_get_ns() */
 uint64_t clock_boottime_ns(void);  /* the clock of a task's start time */
+/* CPU time of a process so far, all its threads; 0 when there is none. */
+uint64_t process_cpu_ns(pid_t pid);
 
 /* ---- hashing ---- */
 
@@ -129,13 +134,18 @@ enum metric {
 	METRIC_MMAP,         /* bytes, signed, without what brk did */
 	METRIC_HEAP,         /* bytes, signed: allocated less freed, both by the stack that allocated */
 	METRIC_RSS,          /* bytes, signed: resident memory that came less what went */
-	METRIC_N,            /* what the store keeps */
-	METRIC_OFF_CPU = METRIC_N, /* ns: blocked + runnable, derived */
+	METRIC_FAULTS_FILE,  /* faults: of the minor and major ones, those in mappings of files */
+	METRIC_KMEM,         /* bytes, signed: the kernel's memory, allocated less freed, both by the stack that allocated */
+	METRIC_N,            /* what the store keeps; the others are derived */
+	METRIC_OFF_CPU = METRIC_N, /* ns: blocked + runnable */
+	METRIC_FAULTS_ANON,  /* faults: minor + major - file */
 	METRIC_ALL_N,
 };
 
 /* "on-cpu", "faults-minor", ...: as options and output spell them. NULL when out of range. */
 const char *metric_to_string(enum metric m);
+/* "on_cpu": as the interface spells it. */
+const char *metric_on_wire(enum metric m);
 /* Takes "-" and "_" alike. Gives -EINVAL for anything else. */
 int metric_from_string(const char *s, enum metric *ret);
 /* "ns", "faults", "hits", "bytes" */
@@ -143,8 +153,10 @@ const char *metric_unit(enum metric m);
 /* Whether its values are int64_t, in two's complement where uint64_t is what holds values. */
 static inline bool metric_is_signed(enum metric m)
 {
-	return m >= METRIC_BRK && m <= METRIC_RSS;
+	return (m >= METRIC_BRK && m <= METRIC_RSS) || m == METRIC_KMEM;
 }
+/* Of any metric, also a derived one. Rounding may have made the parts larger than the whole; it is 0 then. */
+uint64_t metric_value(const uint64_t values[static METRIC_N], enum metric m);
 /* How much of it there is, whichever way it went. */
 static inline uint64_t metric_magnitude(enum metric m, uint64_t value)
 {
@@ -159,6 +171,14 @@ int parse_double(const char *s, double *ret);        /* finite, "." as the decim
 int parse_bool(const char *s, bool *ret);            /* yes/no true/false on/off 1/0 */
 int parse_size(const char *s, uint64_t *ret);        /* bytes; suffixes K M G T, base 1024 */
 int parse_timespan(const char *s, uint64_t *ret_us); /* systemd.time(7): "10m", "1h 30min", "5" (s), "infinity" */
+
+#define WORKLOAD_NAME_SIZE 256 /* of a systemd unit, or of a control group */
+/* A name that a unit can have: "cron.service", "getty@tty1.service"; not the template "getty@.service". */
+bool is_unit_name(const char *s);
+/* ".service" may be left out, as for systemctl(1). Gives -EINVAL for what can't be a unit. */
+int parse_unit(const char *s, char ret[static WORKLOAD_NAME_SIZE]);
+/* A path, also with "/sys/fs/cgroup" before it. Gives it as /proc/PID/cgroup does; -EINVAL for what isn't absolute or has "." or "..". */
+int parse_cgroup(const char *s, char ret[static WORKLOAD_NAME_SIZE]);
 
 #define FORMAT_MAX 64
 /* Each writes into buf and returns it. */

@@ -2,19 +2,22 @@
 #include "base.h"
 
 static const struct {
-	const char *name, *unit;
+	const char *name, *unit, *on_wire;
 } metrics[METRIC_ALL_N] = {
-	[METRIC_ON_CPU] = { "on-cpu", "ns" },
-	[METRIC_BLOCKED] = { "blocked", "ns" },
-	[METRIC_RUNNABLE] = { "runnable", "ns" },
-	[METRIC_FAULTS_MINOR] = { "faults-minor", "faults" },
-	[METRIC_FAULTS_MAJOR] = { "faults-major", "faults" },
-	[METRIC_HITS] = { "hits", "hits" },
-	[METRIC_BRK] = { "brk", "bytes" },
-	[METRIC_MMAP] = { "mmap", "bytes" },
-	[METRIC_HEAP] = { "heap", "bytes" },
-	[METRIC_RSS] = { "rss", "bytes" },
-	[METRIC_OFF_CPU] = { "off-cpu", "ns" },
+	[METRIC_ON_CPU] = { "on-cpu", "ns", "on_cpu" },
+	[METRIC_BLOCKED] = { "blocked", "ns", "blocked" },
+	[METRIC_RUNNABLE] = { "runnable", "ns", "runnable" },
+	[METRIC_FAULTS_MINOR] = { "faults-minor", "faults", "faults_minor" },
+	[METRIC_FAULTS_MAJOR] = { "faults-major", "faults", "faults_major" },
+	[METRIC_HITS] = { "hits", "hits", "hits" },
+	[METRIC_BRK] = { "brk", "bytes", "brk" },
+	[METRIC_MMAP] = { "mmap", "bytes", "mmap" },
+	[METRIC_HEAP] = { "heap", "bytes", "heap" },
+	[METRIC_RSS] = { "rss", "bytes", "rss" },
+	[METRIC_FAULTS_FILE] = { "faults-file", "faults", "faults_file" },
+	[METRIC_KMEM] = { "kmem", "bytes", "kmem" },
+	[METRIC_OFF_CPU] = { "off-cpu", "ns", "off_cpu" },
+	[METRIC_FAULTS_ANON] = { "faults-anon", "faults", "faults_anon" },
 };
 
 const char *metric_to_string(enum metric m)
@@ -25,6 +28,11 @@ const char *metric_to_string(enum metric m)
 const char *metric_unit(enum metric m)
 {
 	return (unsigned) m < METRIC_ALL_N ? metrics[m].unit : NULL;
+}
+
+const char *metric_on_wire(enum metric m)
+{
+	return (unsigned) m < METRIC_ALL_N ? metrics[m].on_wire : NULL;
 }
 
 static bool same_name(const char *name, const char *s)
@@ -43,6 +51,17 @@ int metric_from_string(const char *s, enum metric *ret)
 			return 0;
 		}
 	return -EINVAL;
+}
+
+uint64_t metric_value(const uint64_t values[static METRIC_N], enum metric m)
+{
+	uint64_t faults = values[METRIC_FAULTS_MINOR] + values[METRIC_FAULTS_MAJOR];
+
+	if (m == METRIC_OFF_CPU)
+		return values[METRIC_BLOCKED] + values[METRIC_RUNNABLE];
+	if (m == METRIC_FAULTS_ANON)
+		return faults - MIN(faults, values[METRIC_FAULTS_FILE]);
+	return values[m];
 }
 
 struct scale {

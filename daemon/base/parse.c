@@ -221,3 +221,70 @@ char *format_size(char buf[static FORMAT_MAX], uint64_t bytes)
 	snprintf(buf, FORMAT_MAX, i == 0 || v >= 99.95 ? "%.0f%c" : "%.1f%c", v, suffixes[i]);
 	return buf;
 }
+
+/* ---- units and control groups ---- */
+
+#define CGROUP_ROOT "/sys/fs/cgroup"
+
+static const char *const unit_suffixes[] = {
+	".service", ".scope",  ".socket",    ".mount", ".swap", ".slice",
+	".target",  ".device", ".automount", ".timer", ".path",
+};
+
+static bool has_unit_suffix(const char *s)
+{
+	for (size_t i = 0; i < ELEMENTS_OF(unit_suffixes); i++) {
+		size_t n = strlen(s), m = strlen(unit_suffixes[i]);
+
+		if (n > m && streq(s + n - m, unit_suffixes[i]))
+			return true;
+	}
+	return false;
+}
+
+bool is_unit_name(const char *s)
+{
+	const char *at = strchr(s, '@');
+
+	if (s[0] == '@' || (at && at[1] == '.' && !strchr(at + 2, '.')))
+		return false;
+	for (const char *c = s; *c; c++)
+		if (!isalnum((unsigned char)*c) && !strchr(":-_.\\@", *c))
+			return false;
+	return has_unit_suffix(s);
+}
+
+int parse_unit(const char *s, char ret[static WORKLOAD_NAME_SIZE])
+{
+	char name[WORKLOAD_NAME_SIZE];
+
+	if (!*s || !copy_string(name, sizeof(name), s))
+		return -EINVAL;
+	if (!has_unit_suffix(name) && (size_t)snprintf(name, sizeof(name), "%s.service", s) >= sizeof(name))
+		return -EINVAL;
+	if (!is_unit_name(name))
+		return -EINVAL;
+	copy_string(ret, WORKLOAD_NAME_SIZE, name);
+	return 0;
+}
+
+int parse_cgroup(const char *s, char ret[static WORKLOAD_NAME_SIZE])
+{
+	char path[WORKLOAD_NAME_SIZE];
+	size_t n = strlen(CGROUP_ROOT);
+
+	if (strncmp(s, CGROUP_ROOT, n) == 0 && (s[n] == '/' || !s[n]))
+		s = s[n] ? s + n : "/";
+	if (*s != '/' || !copy_string(path, sizeof(path), s))
+		return -EINVAL;
+	for (n = strlen(path); n > 1 && path[n - 1] == '/'; n--)
+		path[n - 1] = '\0';
+	for (const char *c = path; c; c = strchr(c + 1, '/')) {
+		size_t length = strcspn(c + 1, "/");
+
+		if ((length == 1 && c[1] == '.') || (length == 2 && c[1] == '.' && c[2] == '.'))
+			return -EINVAL;
+	}
+	copy_string(ret, WORKLOAD_NAME_SIZE, path);
+	return 0;
+}

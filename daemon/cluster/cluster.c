@@ -7,6 +7,7 @@
 #define QUIET_TICKS 10
 #define NORMAL_US (6 * 3600 * USEC_PER_SEC) /* what has lasted so long is how things are now */
 #define BACK_SHARE 0.25              /* of the way from expected to worst */
+#define TELLING_SHARE 0.1            /* of what has moved most: what has moved less may stay as it is */
 #define ESCALATION 10.0
 /* Sizes in CPUs' worth. */
 #define SIZE_WARNING 0.2
@@ -75,10 +76,10 @@ void clusters_learn_stack(struct clusters *c, const struct cluster_frame *frames
 	rarity_learn(&c->state->rarity, frames, n);
 }
 
-uint64_t clusters_add(struct clusters *c, const struct cluster_anomaly *a)
+uint64_t clusters_add(struct clusters *c, const struct cluster_anomaly *a, cluster_event_fn fn, void *userdata)
 {
 	c->state->anomalies++;
-	return incident_join(c, a)->i.id;
+	return incident_join(c, a, fn, userdata)->i.id;
 }
 
 /* ---- the tick ---- */
@@ -110,10 +111,20 @@ static void tell(const struct clusters *c, struct incident_state *s, enum cluste
 		fn(userdata, event, &s->i);
 }
 
+static double most_moved(const struct cluster_incident *i)
+{
+	double most = 0;
+
+	for (size_t k = 0; k < CLUSTER_SERIES_MAX; k++)
+		most = MAX(most, series_moved(&i->series[k]));
+	return most;
+}
+
 /* Follows the series that moved most. Gives whether they are back to what was expected of them: those that rose, as what fell because of
  * them is as a rule not back at once; all where nothing rose. */
 static bool observe_series(struct clusters *c, struct incident_state *s, cluster_observe_fn observe, void *userdata)
 {
+	double telling = TELLING_SHARE * most_moved(&s->i);
 	bool back = true, fell_back = true, rose = false;
 
 	for (size_t k = 0; k < CLUSTER_SERIES_MAX; k++) {
@@ -126,14 +137,16 @@ static bool observe_series(struct clusters *c, struct incident_state *s, cluster
 		value = observe(userdata, &s->i, series);
 		if (!(value >= 0))
 			continue;
+		if (up && value > series->worst)
+			incident_grow(c, s, series, value);
+		if (series_moved(series) < telling)
+			continue;
 		level = series->expected + BACK_SHARE * (series->worst - series->expected);
 		rose |= up;
 		if (up)
 			back &= value <= level;
 		else
 			fell_back &= value >= level;
-		if (up && value > series->worst)
-			incident_grow(c, s, series, value);
 	}
 	return rose ? back : fell_back;
 }
@@ -149,6 +162,15 @@ static void settle(struct clusters *c, struct incident_state *s, uint64_t now_us
 	class = class_get(c, s->i.cluster);
 	s->i.severity = severity_of(s, class);
 	tell(c, s, CLUSTER_OPENED, now_us, fn, userdata);
+}
+
+void incident_close(struct clusters *c, struct incident_state *s, enum cluster_end end, uint64_t now_us, cluster_event_fn fn, void *userdata)
+{
+	if (!s->settled)
+		settle(c, s, now_us, fn, userdata);
+	s->i.closed_us = now_us;
+	s->i.end = end;
+	tell(c, s, CLUSTER_CLOSED, now_us, fn, userdata);
 }
 
 static void follow(struct clusters *c, struct incident_state *s, uint64_t now_us, cluster_observe_fn observe, cluster_event_fn fn, void *userdata)
@@ -169,10 +191,10 @@ static void follow(struct clusters *c, struct incident_state *s, uint64_t now_us
 			class->c.severity = MAX(class->c.severity, s->i.severity);
 		tell(c, s, CLUSTER_ESCALATED, now_us, fn, userdata);
 	}
-	if (s->quiet_ticks < QUIET_TICKS && now_us - s->i.last_us < NORMAL_US)
-		return;
-	s->i.closed_us = now_us;
-	tell(c, s, CLUSTER_CLOSED, now_us, fn, userdata);
+	if (s->quiet_ticks == QUIET_TICKS)
+		incident_close(c, s, CLUSTER_BACK, now_us, fn, userdata);
+	else if (now_us - s->i.last_us >= NORMAL_US)
+		incident_close(c, s, CLUSTER_USUAL, now_us, fn, userdata);
 }
 
 void clusters_tick(struct clusters *c, uint64_t now_us, cluster_observe_fn observe, cluster_event_fn fn, void *userdata)
@@ -343,7 +365,7 @@ static bool is_sound(const struct state *st, size_t size)
 	for (uint32_t k = 0; k < st->max_incidents; k++) {
 		const struct incident_state *s = &incidents[k];
 
-		if (s->i.kind >= CLUSTER_KIND_N || s->i.severity >= CLUSTER_SEVERITY_N || s->i.label > CLUSTER_FALSE || s->stacks.n > VECTOR_MAX ||
+		if (s->i.kind >= CLUSTER_KIND_N || s->i.severity >= CLUSTER_SEVERITY_N || s->i.label > CLUSTER_FALSE || s->i.end >= CLUSTER_END_N || s->stacks.n > VECTOR_MAX ||
 		    s->n_names > CLUSTER_COMMON_MAX || s->i.n_workloads > CLUSTER_WORKLOADS_TOLD_APART || !isfinite(s->i.size) || !isfinite(s->label_step) || (s->i.id && s->i.id % st->max_incidents != k))
 			return false;
 		for (size_t i = 0; i < CLUSTER_COMMON_MAX; i++)

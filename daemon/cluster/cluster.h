@@ -76,9 +76,13 @@ struct cluster_anomaly {
 	bool fresh;                /* the stack is a new one */
 	double observed, expected; /* metric's unit per second */
 	double score;
+	struct {
+		double observed, expected;
+	} also[METRIC_HITS];       /* of the series in this tick, the other metrics */
 	uint32_t uid;
 	pid_t pid;                 /* 0: none in particular */
 	const char *unit, *cgroup, *exe, *comm;
+	bool starves; /* all of its unit waits for CPUs much more than it gets of them, beyond what is usual */
 	const struct cluster_frame *frames; /* innermost first */
 	size_t n_frames;
 };
@@ -90,6 +94,10 @@ struct cluster_workload {
 	double moved; /* CPUs' worth */
 	char unit[256], cgroup[256], exe[256], comm[16]; /* whole: one filters by them */
 };
+
+/* Why it is closed: what rose is back; it has become usual; or it had to give way to newer ones, as too many went on. */
+enum cluster_end { CLUSTER_GOES_ON, CLUSTER_BACK, CLUSTER_USUAL, CLUSTER_GAVE_WAY, CLUSTER_END_N };
+const char *cluster_end_to_string(enum cluster_end end); /* "back", "usual", "gave-way"; NULL for the first, and when out of range */
 
 enum cluster_label { CLUSTER_UNLABELLED, CLUSTER_REAL, CLUSTER_FALSE };
 
@@ -107,6 +115,7 @@ struct cluster_incident {
 	uint64_t cluster; /* its id */
 	uint64_t opened_us, last_us; /* first and latest anomaly */
 	uint64_t closed_us;          /* 0: goes on; what goes on for six hours without anything new is how things are now */
+	enum cluster_end end;
 	enum cluster_kind kind;
 	enum cluster_severity severity;
 	enum cluster_label label;
@@ -149,8 +158,9 @@ DEFINE_CLEANUP(struct clusters *, clusters_free)
 /* Counts a stack that is seen for the first time: what is in many stacks says little. */
 void clusters_learn_stack(struct clusters *c, const struct cluster_frame *frames, size_t n);
 
-/* Gives the incident that the anomaly is part of, a new one or not. O(open incidents). */
-uint64_t clusters_add(struct clusters *c, const struct cluster_anomaly *a);
+/* Gives the incident that the anomaly is part of, a new one or not. O(open incidents). An incident that has to give way to a new one is told
+ * as closed; if it had not settled yet, as opened before that. It may not be kept any more when fn returns. fn may be NULL. */
+uint64_t clusters_add(struct clusters *c, const struct cluster_anomaly *a, cluster_event_fn fn, void *userdata);
 
 /* What a series of an open incident does in this tick, in its metric's unit per second; negative when it is not known any more. */
 typedef double (*cluster_observe_fn)(void *userdata, const struct cluster_incident *incident, const struct cluster_series *series);

@@ -7,6 +7,7 @@
 #define NEAR_US (10 * USEC_PER_SEC)  /* effects of one cause in several workloads begin within this */
 #define SAME_US (30 * USEC_PER_SEC)  /* whatever moves in a workload so soon after belongs to it */
 #define LATER_US (300 * USEC_PER_SEC) /* later only what looks like it does */
+#define CAUSE_US (3 * USEC_PER_SEC)   /* a cause is seen at most so long after its first effect */
 #define JOIN_MIN 0.6f
 #define ALIKE 0.6f                    /* cosine of stacks */
 /* What a CPU's worth is of what is not time. Faults a second: */
@@ -14,6 +15,9 @@
 #define FAULTS_MAJOR_CPU 1000.0
 #define MEMORY_CPU (double)(2 << 20) /* bytes a second: 7 GiB an hour */
 #define MOVED_MIN 1e-6
+/* Another metric of a series that was told counts when it is so many times what is expected, and so much beside the one that was told. */
+#define ALSO_TIMES 3.0
+#define ALSO_SHARE 0.2
 /* What is gone says less of the cause than what has come. */
 #define DOWN_SHARE 0.3
 /* "[libc.so.6+0x2718a]" is worth saying where there is nothing else. */
@@ -67,17 +71,25 @@ static bool waits_for_disk(const struct incident_state *s)
 	return e->up[METRIC_BLOCKED] > 0 && e->path_up[METRIC_BLOCKED][PATH_BLOCK_IO] > e->up[METRIC_BLOCKED] / 2;
 }
 
-/* Causes that cross from one workload to another: the CPUs and the disks are everyone's. */
+/* Whether what the incident moved was not back when the anomaly's excursion began. */
+static bool went_on(const struct incident_state *s, const struct cluster_anomaly *a)
+{
+	return a->since_us + s->quiet_ticks * USEC_PER_SEC <= a->time_us;
+}
+
+/* Causes that cross from one workload to another: the CPUs and the disks are everyone's. What comes when the other is over is not its
+ * effect, and what begins later than the waiting is not its cause. */
 static bool shares_cause(const struct incident_state *s, const struct cluster_anomaly *a, uint32_t paths)
 {
 	const struct kind_evidence *e = &s->evidence;
-	bool up = a->observed > a->expected;
 
-	if (a->metric == METRIC_RUNNABLE && up)
+	if (a->observed <= a->expected || !went_on(s, a))
+		return false;
+	if (a->metric == METRIC_RUNNABLE)
 		return e->up[METRIC_ON_CPU] + e->up[METRIC_RUNNABLE] > e->up[METRIC_BLOCKED];
-	if (a->metric == METRIC_ON_CPU && up)
-		return e->up[METRIC_RUNNABLE] > 2 * e->up[METRIC_ON_CPU];
-	return a->metric == METRIC_BLOCKED && up && (paths & 1U << PATH_BLOCK_IO) && waits_for_disk(s);
+	if (a->metric == METRIC_ON_CPU)
+		return e->up[METRIC_RUNNABLE] > 2 * e->up[METRIC_ON_CPU] && a->since_us <= s->i.opened_us + CAUSE_US;
+	return a->metric == METRIC_BLOCKED && (paths & 1U << PATH_BLOCK_IO) && waits_for_disk(s);
 }
 
 /* 0 to 1: how much the anomaly looks like part of the incident. */
@@ -101,27 +113,30 @@ static float affinity(const struct incident_state *s, const struct cluster_anoma
 	return shares_cause(s, a, paths) ? MAX(0.65f, alike) : alike > ALIKE ? alike : 0;
 }
 
-static struct incident_state *open_incident(struct clusters *c, const struct cluster_anomaly *a)
+static void give_way(struct clusters *c, uint64_t id, uint64_t now_us, cluster_event_fn fn, void *userdata)
+{
+	struct incident_state *s = incident_get(c, id);
+	struct state *st = c->state;
+
+	for (uint32_t k = 0; k < st->n_open; k++)
+		if (st->open[k] == id) {
+			memmove(st->open + k, st->open + k + 1, sizeof(st->open[0]) * (--st->n_open - k));
+			st->gave_way++;
+			break;
+		}
+	if (s)
+		incident_close(c, s, CLUSTER_GAVE_WAY, now_us, fn, userdata);
+}
+
+static struct incident_state *open_incident(struct clusters *c, const struct cluster_anomaly *a, cluster_event_fn fn, void *userdata)
 {
 	struct state *st = c->state;
-	struct incident_state *s;
+	struct incident_state *s = &c->incidents[++st->last_incident % st->max_incidents];
 
-	/* The oldest gives way, as if it were over. */
-	if (st->n_open == CLUSTER_OPEN_MAX) {
-		s = incident_get(c, st->open[0]);
-		if (s)
-			s->i.closed_us = a->time_us;
-		st->gave_way++;
-		memmove(st->open, st->open + 1, sizeof(st->open[0]) * --st->n_open);
-	}
-	s = &c->incidents[++st->last_incident % st->max_incidents];
+	if (st->n_open == CLUSTER_OPEN_MAX)
+		give_way(c, st->open[0], a->time_us, fn, userdata);
 	if (s->i.id && !s->i.closed_us)
-		for (uint32_t k = 0; k < st->n_open; k++)
-			if (st->open[k] == s->i.id) {
-				memmove(st->open + k, st->open + k + 1, sizeof(st->open[0]) * (--st->n_open - k));
-				st->gave_way++;
-				break;
-			}
+		give_way(c, s->i.id, a->time_us, fn, userdata);
 	*s = (struct incident_state){ .i = { .id = st->last_incident, .opened_us = a->time_us, .last_us = a->time_us } };
 	st->open[st->n_open++] = s->i.id;
 	return s;
@@ -155,25 +170,26 @@ static void add_workload(struct incident_state *s, const struct cluster_anomaly 
 	}
 }
 
-static double series_moved(const struct cluster_series *s)
+double series_moved(const struct cluster_series *s)
 {
 	return s->id ? fabs(cpus_worth(s->metric, s->worst - s->expected)) : 0;
 }
 
 /* Gives how much more has moved than was known. */
-static double add_series(struct cluster_incident *i, const struct cluster_anomaly *a, uint32_t paths)
+static double add_series(struct cluster_incident *i, const struct cluster_anomaly *a, enum metric m, double observed, double expected,
+                         uint32_t paths)
 {
 	struct cluster_series new = {
 		.id = a->series_id,
 		.stack_id = a->stack_id,
-		.metric = (uint8_t)a->metric,
+		.metric = (uint8_t)m,
 		.type = a->type,
 		.fresh = a->fresh,
 		.paths = paths,
 		.anomaly_id = a->id,
 		.since_us = a->since_us,
-		.expected = a->expected,
-		.worst = a->observed,
+		.expected = expected,
+		.worst = observed,
 	};
 	double moved = series_moved(&new);
 	size_t least = 0;
@@ -181,12 +197,12 @@ static double add_series(struct cluster_incident *i, const struct cluster_anomal
 	for (size_t k = 0; k < CLUSTER_SERIES_MAX; k++) {
 		struct cluster_series *s = &i->series[k];
 
-		if (s->id == a->series_id && s->metric == a->metric) {
+		if (s->id == a->series_id && s->metric == m) {
 			double before = series_moved(s);
 
 			if (moved <= before)
 				return 0;
-			s->worst = a->observed;
+			s->worst = observed;
 			return moved - before;
 		}
 		if (series_moved(s) < series_moved(&i->series[least]))
@@ -276,9 +292,30 @@ void incident_grow(struct clusters *c, struct incident_state *s, struct cluster_
 	decide_kind(c, s);
 }
 
-struct incident_state *incident_join(struct clusters *c, const struct cluster_anomaly *a)
+/* A series is told by one of its metrics. What has risen beside it says what kind of trouble it is: faults, and not just time. */
+static void add_others(struct incident_state *s, const struct cluster_anomaly *a, double moved, uint32_t paths)
 {
-	uint32_t paths = kind_paths(a->frames, a->n_frames);
+	for (enum metric m = 0; m < METRIC_HITS; m++) {
+		double observed = a->also[m].observed, expected = a->also[m].expected;
+
+		if (m == a->metric || !(observed > ALSO_TIMES * expected) || cpus_worth(m, observed - expected) < ALSO_SHARE * moved)
+			continue;
+		add_evidence(s, m, true, add_series(&s->i, a, m, observed, expected, paths), paths, a->fresh);
+	}
+}
+
+/* A unit may wait for CPUs as long as the machine is busy. What gets more of them than it waits for, as far as its own waits are known, is not
+ * what suffers from that. */
+static bool is_starved(const struct cluster_anomaly *a)
+{
+	double waits = a->also[METRIC_RUNNABLE].observed;
+
+	return a->starves && !(a->metric == METRIC_ON_CPU && waits > 0 && waits < a->also[METRIC_ON_CPU].observed);
+}
+
+struct incident_state *incident_join(struct clusters *c, const struct cluster_anomaly *a, cluster_event_fn fn, void *userdata)
+{
+	uint32_t paths = kind_paths(a->frames, a->n_frames) | (is_starved(a) ? 1U << PATH_STARVES : 0);
 	uint64_t workload = workload_id(a);
 	struct incident_state *best = NULL;
 	float best_affinity = JOIN_MIN, mass;
@@ -297,15 +334,16 @@ struct incident_state *incident_join(struct clusters *c, const struct cluster_an
 		}
 	}
 	if (!best)
-		best = open_incident(c, a);
+		best = open_incident(c, a, fn, userdata);
 
 	best->i.n_anomalies++;
 	best->i.last_us = MAX(best->i.last_us, a->time_us);
 	best->i.score = MAX(best->i.score, isfinite(a->score) ? a->score : 0);
-	moved = MAX(add_series(&best->i, a, paths), MOVED_MIN);
+	moved = MAX(add_series(&best->i, a, a->metric, a->observed, a->expected, paths), MOVED_MIN);
 	add_workload(best, a, workload, moved);
 	best->quiet_ticks = 0;
 	add_evidence(best, a->metric, a->observed > a->expected, moved, paths, a->fresh);
+	add_others(best, a, moved, paths);
 
 	mass = (float)(a->observed > a->expected ? moved : moved * DOWN_SHARE);
 	vector_mix(&best->stacks, &best->stacks, best->mass / (best->mass + mass), &stack, mass / (best->mass + mass));

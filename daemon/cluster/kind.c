@@ -51,6 +51,15 @@ const char *cluster_severity_to_string(enum cluster_severity severity)
 	return (unsigned)severity < CLUSTER_SEVERITY_N ? names[severity] : NULL;
 }
 
+const char *cluster_end_to_string(enum cluster_end end)
+{
+	static const char *const names[CLUSTER_END_N] = {
+		[CLUSTER_BACK] = "back", [CLUSTER_USUAL] = "usual", [CLUSTER_GAVE_WAY] = "gave-way",
+	};
+
+	return (unsigned)end < CLUSTER_END_N ? names[end] : NULL;
+}
+
 /* Of the kernel and of the C library; names of Linux 5.15 to 6.18, glibc and musl. */
 static const struct {
 	const char *pattern;
@@ -85,6 +94,14 @@ static const struct {
 	{ "jbd2_log_wait_commit", PATH_BLOCK_IO },
 	{ "balance_dirty_pages*", PATH_BLOCK_IO },
 	{ "blkdev_issue_flush", PATH_BLOCK_IO },
+	/* io_schedule() itself is not in a stack: what leads into the scheduler is left out. */
+	{ "*iomap_dio_rw", PATH_BLOCK_IO },
+	{ "*blockdev_direct_IO*", PATH_BLOCK_IO },
+	{ "__blkdev_direct_IO*", PATH_BLOCK_IO },
+	{ "*filemap_fdatawait_range*", PATH_BLOCK_IO },
+	{ "__sync_dirty_buffer", PATH_BLOCK_IO },
+	{ "__bread_gfp", PATH_BLOCK_IO },
+	{ "filemap_update_page", PATH_BLOCK_IO },
 	{ "*_file_fsync", PATH_BLOCK_IO },
 	{ "nvme_*", PATH_BLOCK_IO },
 	{ "asm_exc_page_fault", PATH_FAULT },
@@ -190,6 +207,8 @@ enum cluster_kind kind_of(const struct kind_evidence *e)
 		return kind_of_wait(e);
 	/* Waiting for a CPU, more than anyone in this incident has got of it. */
 	if (most == METRIC_RUNNABLE && e->up[METRIC_RUNNABLE] > 2 * e->up[METRIC_ON_CPU])
+		return CLUSTER_STARVATION;
+	if (through(e, METRIC_ON_CPU, PATH_STARVES) > 0.5)
 		return CLUSTER_STARVATION;
 	return e->up[METRIC_ON_CPU] > 0 ? kind_of_work(e) : CLUSTER_STARVATION;
 }

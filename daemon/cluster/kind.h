@@ -4,8 +4,8 @@
 
 #include "cluster.h"
 
-/* What a stack passes through. */
-enum path { PATH_LOCK, PATH_SPIN_LOCK, PATH_BLOCK_IO, PATH_FAULT, PATH_RECLAIM, PATH_NETWORK, PATH_INTERRUPT, PATH_N };
+/* What a stack passes through; the last: it is of a unit that waits for CPUs much more than it gets of them. */
+enum path { PATH_LOCK, PATH_SPIN_LOCK, PATH_BLOCK_IO, PATH_FAULT, PATH_RECLAIM, PATH_NETWORK, PATH_INTERRUPT, PATH_STARVES, PATH_N };
 
 /* Bits of 1 << enum path. */
 uint32_t kind_paths(const struct cluster_frame *frames, size_t n);

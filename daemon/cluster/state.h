@@ -6,7 +6,7 @@
 #include "vector.h"
 
 #define STATE_MAGIC 0x726574736c636b73ULL
-#define STATE_VERSION 7U
+#define STATE_VERSION 8U
 #define ALIASES_MAX 128 /* ids of clusters that were merged into others */
 #define RECENT_MAX 4    /* incidents of a cluster by which it is seen to come apart */
 #define SIGNATURE_N (2 * CLUSTER_METRICS)
@@ -75,9 +75,14 @@ struct class_state *class_get(const struct clusters *c, uint64_t id);
 struct signature signature_of(const struct kind_evidence *e);
 
 /* incidents.c: the open one that the anomaly joins, or a new one; NULL only when the anomaly says nothing. */
-struct incident_state *incident_join(struct clusters *c, const struct cluster_anomaly *a);
+struct incident_state *incident_join(struct clusters *c, const struct cluster_anomaly *a, cluster_event_fn fn, void *userdata);
+/* How much it has moved, in CPUs' worth. */
+double series_moved(const struct cluster_series *series);
 /* A series of the incident has gone further than its anomalies told: value in the metric's unit per second. */
 void incident_grow(struct clusters *c, struct incident_state *s, struct cluster_series *series, double value);
+
+/* cluster.c: closes it and tells so. One that has not settled is told as opened first. */
+void incident_close(struct clusters *c, struct incident_state *s, enum cluster_end end, uint64_t now_us, cluster_event_fn fn, void *userdata);
 
 /* classes.c */
 void classes_index(struct clusters *c);

@@ -11,6 +11,9 @@
 #define PAIR_SHARE 0.5f
 /* What a frame at the root keeps of its weight: the deeper, the more telling; but what the leaf is changes from sample to sample. */
 #define ROOT_SHARE 0.75f
+/* What a frame of the kernel or the C library keeps: everyone's threads wait for locks and disks there, so it says what kind of trouble it is, and
+ * the functions that called it whose. Rarity knows that only where there was such trouble before. */
+#define SHARED_SHARE 0.5f
 /* With fewer stacks than this nothing can be known to be common. */
 #define STACKS_MIN 32
 /* Frames looked at: the innermost, where stacks differ. */
@@ -83,11 +86,21 @@ float rarity_of(const struct rarity *r, const char *function)
 	return MAX(1 - logf((float)least + 1) / logf(n + 1), 0.0f);
 }
 
+static bool is_shared(const struct cluster_frame *frame)
+{
+	static const char *const objects[] = { "libc.so", "libc-2.", "libpthread", "ld-linux", "ld-musl" };
+
+	for (size_t i = 0; i < ELEMENTS_OF(objects); i++)
+		if (strncmp(frame->object, objects[i], strlen(objects[i])) == 0)
+			return true;
+	return frame->kernel;
+}
+
 float vector_frame_weight(const struct rarity *r, const struct cluster_frame *frame, size_t place, size_t n)
 {
 	float depth = n > 1 ? 1 - (float)place / (float)(n - 1) : 1;
 
-	return rarity_of(r, frame->function) * (ROOT_SHARE + (1 - ROOT_SHARE) * depth);
+	return rarity_of(r, frame->function) * (ROOT_SHARE + (1 - ROOT_SHARE) * depth) * (is_shared(frame) ? SHARED_SHARE : 1);
 }
 
 /* "libc.so.6" and the next version's are one object. */

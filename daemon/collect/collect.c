@@ -1,487 +1,149 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include <fcntl.h>
-#include <inttypes.h>
-#include <sys/epoll.h>
-#include <sys/timerfd.h>
-
-#include "internal.h"
-#include "stackd.skel.h"
-
-/* The iterator walks the stacks of new long waits; what it doesn't reach in a tick it reaches in the next one. */
-#define WALKS_PER_TICK 1024
-#define WALK_TIME_NS (8 * NSEC_PER_SEC / 1000)
-
-/* How often the load is evaluated at most, by tracepoint and by timer. */
-#define GATE_INTERVAL_NS (NSEC_PER_SEC / 1000)
-#define GATE_TIMER_NS (5 * NSEC_PER_SEC / 1000)
-#define GATE_CPUS_PER_INTERVAL 64 /* beyond that many CPUs the interval grows, so that the cost on one CPU doesn't */
-
-/* bpf/offcpu.bpf.c counts walks in windows of 50 ms. */
-#define WALK_WINDOWS_PER_SEC 20
-
-/* An on-CPU sample stands for at most this many periods. */
-#define GAP_PERIODS 4
-
-/* A sampled fault costs about as much as ten others; a burst after quiet is sampled at the least period for a tick. */
-#define MINOR_PERIOD_MIN_FULL 31
-#define MINOR_PERIOD_MIN_BASELINE 255
-
-enum activity { DARK, BASELINE, FULL };
+/* Which source it is, and whoever asks is sent there. */
+#include "bpf_source.h"
+#include "budget.h"
+#include "helper.h"
+#include "sample_tables.h"
+#include "sampler.h"
 
 struct collect {
-	struct collect_config config;
-	struct programs programs;
-	struct stackd_control *control;
-	struct perf_events events;
-	struct mapping_events mappings;
-	struct threads threads;
-	struct drain drain;
-	struct gate gate;
-	struct unwind_maps unwind_maps;
-	struct heap heap;
-	enum activity activity;
-	struct ring_buffer *ring;
-	int epoll_fd, timer_fd;
-	double load;               /* mean of the last tick */
-	uint64_t running_ns;       /* control->running_ns at the last tick */
-	double minor_rate, major_rate; /* faults a second and CPU in the last tick */
-	uint64_t skipped;          /* programs_skipped() at the last tick */
-	uint32_t crossed_running;  /* from the ring buffer; 0: nothing */
-	uint64_t switch_failures;  /* sched_switch could not be attached since the last tick */
-	uint64_t maps_failures;    /* the same for the lock of address spaces */
-	uint64_t rss_failures;     /* the same for changes of resident memory */
-	bool maps_seen, rss_seen;
-	uint64_t flips_unsettled;
-	bool settled;              /* the last tick's flip */
-	char oncpu_source[64], faults_source[64], rss_source[64 + FORMAT_MAX];
-	const char *memory_source;
+	struct bpf_source *bpf;  /* one of them */
+	struct sampler *sampler;
+	char reason[160];
+	struct helper *helper;         /* borrowed */
+	struct collect_config config;  /* as it was asked for: the source has what the budget leaves of it */
+	struct budget budget;
+	bool cost_measured;            /* the kernel's part */
+	const char *budget_cause;
+	uint64_t budget_changed_us;
+	uint64_t tick_ns, user_ns, helpers_ns; /* at the end of the last tick: CLOCK_MONOTONIC, CPU time */
 };
 
-static const char *const loss_names[LOSS_N] = {
-	[LOSS_COUNTS_FULL] = "counts-full",
-	[LOSS_STACKS_FULL] = "stacks-full",
-	[LOSS_EXITS_FULL] = "exits-full",
-	[LOSS_TASK_STORAGE] = "task-storage",
-	[LOSS_STACK_FAILED] = "get-stack-failed",
-	[LOSS_WALK_LIMIT] = "wait-walk-limit",
-	[LOSS_WAKEUP_UNSEEN] = "wakeup-unseen",
-	[LOSS_SAMPLE_GAP] = "sample-gap",
-	[LOSS_SEQUENCE] = "iterator-full",
-	[LOSS_HEAP_BLOCKS] = "heap-blocks-full",
-	[LOSS_HEAP_STACK] = "heap-stacks-busy",
+/* ---- budget ---- */
+
+static const char *const event_names[BUDGET_EVENTS] = {
+	[BUDGET_SWITCHES] = "switches", [BUDGET_MAPS] = "address-spaces", [BUDGET_RSS] = "resident-memory"
 };
 
-static struct gate_time gate_now(void)
+static uint64_t helpers_cpu_ns(const struct collect *c)
 {
-	return (struct gate_time){ .mono_us = clock_monotonic_ns() / NSEC_PER_USEC, .real_us = clock_realtime_us() };
+	return process_cpu_ns(helper_opener_pid(c->helper)) + process_cpu_ns(helper_parser_pid(c->helper));
 }
 
-static double per_cpu(const struct collect *c, double running)
+static void get_gate(const struct collect *c, bool *ret_open, double *ret_load)
 {
-	return running / MAX(c->control->online_cpus, 1U);
-}
-
-/* ---- load ---- */
-
-static int running_from_proc(uint32_t *ret)
-{
-	_cleanup_free_ char *text = NULL;
-	int r = read_small_file(AT_FDCWD, "/proc/loadavg", 256, &text, NULL);
-
-	if (r < 0)
-		return r;
-	return sscanf(text, "%*f %*f %*f %" SCNu32 "/", ret) == 1 ? 0 : -EINVAL;
-}
-
-/* Runnable tasks now. */
-static uint32_t running_now(struct collect *c)
-{
-	LIBBPF_OPTS(bpf_test_run_opts, opts);
-	uint32_t running = 0;
-
-	if (c->control->run_queues) {
-		bpf_prog_test_run_opts(bpf_program__fd(c->programs.skel->progs.gate_evaluate), &opts);
-		return c->control->running;
-	}
-	return running_from_proc(&running) < 0 ? 0 : running;
-}
-
-static double mean_load(struct collect *c, uint64_t wall_ns)
-{
-	uint32_t running = running_now(c);
-	uint64_t integral = c->control->running_ns, added = integral - c->running_ns;
-
-	c->running_ns = integral;
-	if (!c->control->run_queues || !wall_ns)
-		return per_cpu(c, running);
-	return per_cpu(c, (double)added / (double)wall_ns);
-}
-
-static void arm_gate(struct collect *c)
-{
-	struct stackd_control *control = c->control;
-	uint64_t from_us = 0;
-	bool wanted = gate_wants_crossing(&c->gate, &from_us);
-
-	control->open_above_milli = (uint64_t)(c->gate.open_above * 1000);
-	control->gate_armed_after_ns = from_us * NSEC_PER_USEC;
-	__atomic_store_n(&control->gate_armed, wanted, __ATOMIC_RELEASE);
-}
-
-/* ---- what runs ---- */
-
-static enum activity wanted_activity(const struct collect *c)
-{
-	return c->gate.open ? FULL : c->config.baseline_hz ? BASELINE : DARK;
-}
-
-static uint32_t clock_hz(const struct collect *c)
-{
-	return c->activity == FULL ? c->config.sample_hz : c->activity == BASELINE ? c->config.baseline_hz : 0;
-}
-
-static uint32_t fault_hz(const struct collect *c)
-{
-	return c->activity == FULL ? c->config.fault_hz : c->activity == BASELINE ? c->config.fault_baseline_hz : 0;
-}
-
-/* Per second and CPU; 0: no limit. */
-static uint32_t memory_budget(const struct collect *c)
-{
-	return c->activity == FULL ? c->config.memory_stacks_per_sec : c->config.memory_baseline_stacks_per_sec;
-}
-
-/* Full rate needs a place for the state of every task, also of those that started since the last tick. */
-static void make_task_states(struct collect *c)
-{
-	c->control->create_only = 1;
-	threads_visit(&c->threads, &c->programs);
-	c->control->create_only = 0;
-}
-
-static void follow_switches(struct collect *c)
-{
-	int r;
-
-	if (c->activity != FULL) {
-		programs_detach_switch(&c->programs);
-		return;
-	}
-	r = programs_attach_switch(&c->programs);
-	if (r < 0) {
-		if (!c->switch_failures++)
-			log_warning("sched_switch can't be attached: %s", strerror(-r));
-		return;
-	}
-	make_task_states(c);
-}
-
-/* Where page faults take the lock of the address space, seeing it costs at every fault: there only while the gate is open. */
-static void follow_maps(struct collect *c)
-{
-	bool wanted = c->programs.maps_offered && (c->activity == FULL || (c->activity == BASELINE && c->programs.maps_cheap));
-	int r;
-
-	if (!wanted) {
-		programs_detach_maps(&c->programs);
-		c->maps_seen = false;
-	} else if (!c->maps_seen) {
-		c->control->memory_session++;
-		r = programs_attach_maps(&c->programs);
-		c->maps_seen = r >= 0;
-		if (r < 0 && !c->maps_failures++)
-			log_warning("The lock of address spaces can't be attached to: %s", strerror(-r));
-	}
-	c->memory_source = !c->programs.maps_offered ? "none: no tracepoints mmap_lock"
-	                   : c->programs.maps_cheap ? "tp_btf mmap_lock (brk, mmap)"
-	                                            : "tp_btf mmap_lock (brk, mmap), while the gate is open";
-}
-
-/* Every change of resident memory is seen at the price of a program in every page fault: while the gate is open. */
-static void follow_rss(struct collect *c)
-{
-	bool wanted = c->activity == FULL;
-	int r;
-
-	if (wanted == c->rss_seen)
-		return;
-	if (wanted) {
-		r = programs_attach_rss(&c->programs);
-		c->rss_seen = r >= 0;
-		if (r < 0 && r != -EOPNOTSUPP && !c->rss_failures++)
-			log_warning("rss_stat can't be attached: %s", strerror(-r));
-	} else {
-		programs_detach_rss(&c->programs);
-		c->rss_seen = false;
-	}
-	c->control->rss_by_event = c->rss_seen;
-}
-
-/* With what no stack can be told for: reclaim, what a fork copied, and while it is closed what isn't unmapped but advised away. */
-static void describe_rss(struct collect *c)
-{
-	char buf[FORMAT_MAX];
-
-	snprintf(c->rss_source, sizeof c->rss_source, "%s; without a stack %s",
-	         c->rss_seen      ? "tp_btf rss_stat"
-	         : c->maps_seen   ? "sampled faults, tp_btf mmap_lock"
-	         : c->activity == DARK ? "none: the gate is closed"
-	                               : "sampled faults",
-	         format_metric(buf, METRIC_RSS, (uint64_t)c->control->rss_elsewhere));
-}
-
-/* The accounts of a time in which nobody looked are not of the next tick, and no wait lasts through it. */
-static void go_dark(struct collect *c)
-{
-	c->control->session++;
-	c->control->wait_epoch++;
-	threads_forget_waits(&c->threads);
-	bpf_link__destroy(c->programs.skel->links.on_exit);
-	bpf_link__destroy(c->programs.skel->links.on_free);
-	c->programs.skel->links.on_exit = c->programs.skel->links.on_free = NULL;
-}
-
-static void come_back(struct collect *c)
-{
-	struct stackd_bpf *skel = c->programs.skel;
-
-	c->control->awake_ns = clock_monotonic_ns();
-	if (!skel->links.on_exit)
-		skel->links.on_exit = bpf_program__attach(skel->progs.on_exit);
-	if (!skel->links.on_free)
-		skel->links.on_free = bpf_program__attach(skel->progs.on_free);
-}
-
-/* Chosen by the rate of the last tick. */
-static void apply_fault_rates(struct collect *c)
-{
-	uint32_t hz = fault_hz(c);
-	uint64_t least = c->activity == FULL ? MINOR_PERIOD_MIN_FULL : MINOR_PERIOD_MIN_BASELINE;
-
-	perf_events_set_faults(&c->events, hz > 0, perf_events_fault_period(c->minor_rate, hz, least),
-	                       perf_events_fault_period(c->major_rate, hz, 1));
-}
-
-static void apply_rates(struct collect *c)
-{
-	uint32_t hz = clock_hz(c), budget = c->config.offcpu_stacks_per_sec;
-	uint64_t period = hz ? perf_events_clock_period(hz) : 0;
-
-	c->control->gap_ns = GAP_PERIODS * MAX(period, c->control->period_ns);
-	c->control->period_ns = period;
-	c->control->walk_budget = budget ? MAX(budget / WALK_WINDOWS_PER_SEC, 1U) : 0;
-	c->control->memory_budget = memory_budget(c);
-	perf_events_set_clock(&c->events, hz);
-	apply_fault_rates(c);
-	if (c->programs.oncpu == ONCPU_BY_PERF)
-		snprintf(c->oncpu_source, sizeof c->oncpu_source, "perf_event cpu-clock %u Hz", hz);
+	if (c->bpf)
+		bpf_source_get_gate(c->bpf, ret_open, ret_load);
 	else
-		snprintf(c->oncpu_source, sizeof c->oncpu_source, "update_rq_clock (%s) %u Hz",
-		         c->programs.oncpu == ONCPU_BY_FENTRY ? "fentry" : "kprobe", hz);
-	snprintf(c->faults_source, sizeof c->faults_source, "perf_event minor-faults, major-faults, about %u Hz",
-	         fault_hz(c));
+		sampler_get_gate(c->sampler, ret_open, ret_load);
 }
 
-/* Makes what runs agree with the gate. What matters most for the first moments comes first. */
-static void follow_gate(struct collect *c)
+/* What the daemon took since the last call, and its programs. A helper that was started anew begins at 0. */
+static void read_cost(struct collect *c, struct budget_reading *r)
 {
-	enum activity wanted = wanted_activity(c), before = c->activity;
+	uint64_t now = clock_monotonic_ns(), user = process_cpu_ns(getpid()), helpers = helpers_cpu_ns(c);
+	double load;
 
-	arm_gate(c);
-	if (wanted == before)
+	*r = (struct budget_reading){
+		.wall_ns = now - c->tick_ns,
+		.cpus = (uint32_t)MAX(sysconf(_SC_NPROCESSORS_ONLN), 1L),
+		.user_ns = user - c->user_ns,
+		.helpers_ns = helpers > c->helpers_ns ? helpers - c->helpers_ns : 0,
+	};
+	get_gate(c, &r->open, &load);
+	c->cost_measured = c->bpf && bpf_source_get_cost(c->bpf, r);
+	c->tick_ns = now;
+	c->user_ns = user;
+	c->helpers_ns = helpers;
+}
+
+static int apply_budget(struct collect *c)
+{
+	const struct budget_state *s = budget_state(&c->budget, c->budget.open);
+	struct collect_config config;
+
+	budget_lower(s, &c->config, &config);
+	if (!c->bpf)
+		return sampler_reconfigure(c->sampler, &config);
+	bpf_source_leave_out(c->bpf, s->left_out);
+	return bpf_source_reconfigure(c->bpf, &config);
+}
+
+static void follow_budget(struct collect *c, const struct collect_sink *sink, void *userdata)
+{
+	struct collect_gate_change change = { .time_us = clock_realtime_us() };
+	struct budget_reading reading;
+
+	read_cost(c, &reading);
+	if (!budget_tick(&c->budget, &reading, &change.cause))
 		return;
-	c->activity = wanted;
-	if (before == DARK)
-		come_back(c);
-	apply_rates(c);
-	follow_switches(c);
-	follow_maps(c);
-	follow_rss(c);
-	if (wanted == DARK)
-		go_dark(c);
-}
-
-/* ---- gate door ---- */
-
-static int on_gate_event(void *userdata, void *data, size_t size)
-{
-	struct collect *c = userdata;
-
-	if (size >= sizeof(struct stackd_gate_event))
-		c->crossed_running = ((const struct stackd_gate_event *)data)->running;
-	return 0;
-}
-
-int collect_mappings_fd(const struct collect *c)
-{
-	return c->mappings.epoll_fd;
-}
-
-void collect_mappings_dispatch(struct collect *c, const struct collect_sink *sink, void *userdata)
-{
-	mapping_events_drain(&c->mappings, sink, userdata);
-}
-
-int collect_gate_fd(const struct collect *c)
-{
-	return c->epoll_fd;
-}
-
-int collect_gate_dispatch(struct collect *c)
-{
-	uint64_t expirations;
-	uint32_t running;
-
-	c->crossed_running = 0;
-	ring_buffer__consume(c->ring);
-	running = c->crossed_running;
-	if (c->timer_fd >= 0 && read(c->timer_fd, &expirations, sizeof expirations) > 0)
-		running = MAX(running, running_now(c));
-	if (running)
-		gate_load_crossed(&c->gate, gate_now(), per_cpu(c, running));
-	follow_gate(c);
-	return 0;
-}
-
-int collect_gate_open_for(struct collect *c, const char *cause)
-{
-	gate_pressed(&c->gate, gate_now(), per_cpu(c, running_now(c)), cause);
-	follow_gate(c);
-	return 0;
-}
-
-int collect_gate_set(struct collect *c, enum collect_gate_mode mode, uint64_t until_us)
-{
-	struct gate_time now = gate_now();
-
-	if (mode != GATE_AUTO && until_us <= now.real_us)
-		return -EINVAL;
-	gate_set(&c->gate, now, per_cpu(c, running_now(c)), mode, until_us);
-	follow_gate(c);
-	return 0;
-}
-
-static int open_gate_fds(struct collect *c)
-{
-	struct epoll_event event = { .events = EPOLLIN };
-	struct itimerspec every = { .it_value.tv_nsec = GATE_TIMER_NS, .it_interval.tv_nsec = GATE_TIMER_NS };
-
-	c->ring = ring_buffer__new(bpf_map__fd(c->programs.skel->maps.gate_events), on_gate_event, c, NULL);
-	if (!c->ring)
-		return negative_errno();
-	c->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (c->epoll_fd < 0 || epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, ring_buffer__epoll_fd(c->ring), &event) < 0)
-		return negative_errno();
-	if (!c->programs.load_by_timer && c->control->run_queues)
-		return 0;
-	if (!c->control->run_queues)
-		c->programs.load_source = "/proc/loadavg";
-	c->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	if (c->timer_fd < 0 || timerfd_settime(c->timer_fd, 0, &every, NULL) < 0 ||
-	    epoll_ctl(c->epoll_fd, EPOLL_CTL_ADD, c->timer_fd, &event) < 0)
-		return negative_errno();
-	return 0;
-}
-
-/* ---- start and end ---- */
-
-static void follow_cpus(struct collect *c)
-{
-	uint32_t online;
-
-	if (!perf_events_follow_cpus(&c->events))
+	apply_budget(c);
+	if (!change.cause)
 		return;
-	mapping_events_follow_cpus(&c->mappings, &c->events.online);
-	online = MAX(cpus_count(&c->events.online), 1U);
-	if (c->control->online_cpus)
-		log_info("The number of online CPUs changed from %u to %u", c->control->online_cpus, online);
-	c->control->online_cpus = online;
+	c->budget_cause = change.cause;
+	c->budget_changed_us = change.time_us;
+	get_gate(c, &change.open, &change.load);
+	log_info("%s: %.2f %% of the machine were taken, %.2f by programs in the kernel; rates are multiplied by %.3f", change.cause,
+	         100 * c->budget.used, 100 * c->budget.kernel, budget_factor(budget_state(&c->budget, c->budget.open)->level));
+	sink->gate(userdata, &change);
 }
 
-/* The first visit finds the run queues and takes every thread's accounts as they are now. */
-static int first_visit(struct collect *c)
+static void get_budget(const struct collect *c, struct collect_budget *ret)
 {
-	uint64_t now = clock_monotonic_ns();
+	const struct budget_state *s = budget_state(&c->budget, c->budget.open);
+
+	*ret = (struct collect_budget){
+		.allowed = s->share,
+		.user = c->budget.user,
+		.kernel = c->budget.kernel,
+		.measured = c->cost_measured,
+		.judged = budget_judges(&c->budget),
+		.rates = budget_factor(s->level),
+		.cause = c->budget_cause,
+		.changed_us = c->budget_changed_us,
+	};
+	_Static_assert(ELEMENTS_OF(ret->left_out) == BUDGET_EVENTS, "room for all");
+	for (size_t i = 0; i < BUDGET_EVENTS; i++)
+		if (s->left_out[i])
+			ret->left_out[ret->n_left_out++] = event_names[i];
+}
+
+/* ---- the door ---- */
+
+/* What BPF is refused with; 0 and the source where it isn't. */
+static int try_bpf(struct collect *c, const struct collect_config *config, struct helper *helper, char *ret_why, size_t size)
+{
+	const char *missing = config->source == COLLECT_AUTO ? bpf_source_missing() : NULL;
 	int r;
 
-	c->control->session = 1;
-	c->control->wait_epoch = 1;
-	c->control->last_tick_ns = c->control->tick_ns = now;
-	c->control->learn_run_queues = 1;
-	r = threads_visit(&c->threads, &c->programs);
+	if (missing) {
+		copy_string(ret_why, size, missing);
+		return -ENOENT;
+	}
+	r = bpf_source_new(&c->bpf, config, helper);
 	if (r < 0)
-		log_error("The task iterator can't be read: %s", strerror(-r));
+		snprintf(ret_why, size, "BPF is refused: %s", strerror(-r));
 	return r;
 }
 
-static void log_choices(const struct collect *c)
+/* Without memory no other source would do better. */
+static int choose(struct collect *c, const struct collect_config *config, struct helper *helper)
 {
-	log_info("Load: %s; on-CPU: %s; off-CPU: tp_btf sched_switch; faults: %s; memory: %s; totals: %s", c->programs.load_source,
-	         c->oncpu_source, c->faults_source, c->memory_source,
-	         c->programs.sleepable_iterator ? "iter.s/task" : "iter/task (long waits without user frames)");
-}
+	char why[128] = "";
+	int r;
 
-/* kernel.perf_event_max_stack, beyond which bpf_get_stack() cuts silently. */
-static uint32_t stack_depth(void)
-{
-	_cleanup_free_ char *text = NULL;
-	uint64_t depth;
-
-	if (read_small_file(AT_FDCWD, "/proc/sys/kernel/perf_event_max_stack", 64, &text, NULL) < 0)
-		return STACKD_USER_FRAMES;
-	text[strcspn(text, "\n")] = 0;
-	return parse_u64(text, &depth) < 0 ? STACKD_USER_FRAMES : (uint32_t)MIN(depth, (uint64_t)STACKD_USER_FRAMES);
-}
-
-static int start(struct collect *c, struct helper *helper)
-{
-	uint32_t possible;
-	int r = programs_load(&c->programs, &c->config);
-
-	if (r < 0)
-		return r;
-	c->control = &c->programs.skel->bss->control;
-	r = threads_init(&c->threads, &c->config);
-	if (r < 0)
-		return r;
-	r = drain_init(&c->drain, &c->config);
-	if (r < 0)
-		return r;
-	r = heap_init(&c->heap, &c->programs, helper, c->config.max_heap_blocks);
-	if (r < 0)
-		return r;
-	heap_set_mean(&c->heap, c->config.heap_sample_bytes);
-	possible = (uint32_t)c->drain.n_cpus;
-	c->control->possible_cpus = MIN(possible, (uint32_t)STACKD_CPUS_MAX);
-	c->control->stack_depth = stack_depth();
-	c->control->page_size = (uint32_t)sysconf(_SC_PAGESIZE);
-	c->control->unwind_depth = MIN(c->config.unwind_depth, (uint32_t)STACKD_USER_FRAMES);
-	c->control->gate_interval_ns = GATE_INTERVAL_NS * (1 + possible / GATE_CPUS_PER_INTERVAL);
-	r = first_visit(c);
-	if (r < 0)
-		return r;
-	r = open_gate_fds(c);
-	if (r < 0)
-		return r;
-	r = perf_events_open(&c->events, helper, &c->programs, possible);
-	if (r >= 0)
-		r = mapping_events_open(&c->mappings, helper, possible);
-	if (r < 0)
-		return r;
-	mapping_events_follow_cpus(&c->mappings, &c->events.online);
-	c->control->online_cpus = MAX(cpus_count(&c->events.online), 1U);
-	c->running_ns = c->control->running_ns;
-	gate_init(&c->gate, &c->config);
-	c->activity = wanted_activity(c);
-	apply_rates(c);
-	follow_maps(c);
-	follow_rss(c);
-	if (c->activity == DARK)
-		go_dark(c);
-	arm_gate(c);
-	describe_rss(c);
-	log_choices(c);
-	return 0;
+	if (config->source != COLLECT_PERF) {
+		r = try_bpf(c, config, helper, why, sizeof why);
+		if (r >= 0 || r == -ENOMEM || config->source == COLLECT_BPF) {
+			snprintf(c->reason, sizeof c->reason, "Source=%s", config->source == COLLECT_BPF ? "bpf" : "auto");
+			return r;
+		}
+		log_warning("No BPF source: %s; perf events are counted by the daemon instead", why);
+		snprintf(c->reason, sizeof c->reason, "Source=auto; %s", why);
+	} else {
+		copy_string(c->reason, sizeof c->reason, "Source=perf");
+	}
+	return sampler_new(&c->sampler, config, helper);
 }
 
 int collect_new(struct collect **ret, const struct collect_config *config, struct helper *helper)
@@ -491,15 +153,17 @@ int collect_new(struct collect **ret, const struct collect_config *config, struc
 
 	if (!c)
 		return -ENOMEM;
-	if (!config->max_stacks || !config->max_counts || !config->max_processes || !config->sample_hz ||
-	    !config->max_heap_blocks)
+	if (!config->max_stacks || !config->max_counts || !config->max_processes || !config->sample_hz || !config->max_heap_blocks)
 		return -EINVAL;
-	c->config = *config;
-	c->epoll_fd = c->timer_fd = c->mappings.epoll_fd = -EBADF;
-	unwind_maps_init(&c->unwind_maps);
-	r = start(c, helper);
+	r = choose(c, config, helper);
 	if (r < 0)
 		return r;
+	c->helper = helper;
+	c->config = *config;
+	budget_init(&c->budget, config->cpu_budget_closed, config->cpu_budget_open);
+	c->tick_ns = clock_monotonic_ns();
+	c->user_ns = process_cpu_ns(getpid());
+	c->helpers_ns = helpers_cpu_ns(c);
 	*ret = TAKE_PTR(c);
 	return 0;
 }
@@ -508,309 +172,160 @@ struct collect *collect_free(struct collect *c)
 {
 	if (!c)
 		return NULL;
-	perf_events_close(&c->events);
-	mapping_events_close(&c->mappings);
-	ring_buffer__free(c->ring);
-	close_fd(c->epoll_fd);
-	close_fd(c->timer_fd);
-	heap_done(&c->heap);
-	programs_unload(&c->programs);
-	unwind_maps_done(&c->unwind_maps);
-	threads_done(&c->threads);
-	drain_done(&c->drain);
+	bpf_source_free(c->bpf);
+	sampler_free(c->sampler);
 	free(c);
 	return NULL;
 }
 
 int collect_reconfigure(struct collect *c, const struct collect_config *config)
 {
-	struct collect_config taken = *config;
-
 	if (!config->sample_hz)
 		return -EINVAL;
-	taken.max_stacks = c->config.max_stacks;
-	taken.max_counts = c->config.max_counts;
-	taken.max_processes = c->config.max_processes;
-	taken.max_heap_blocks = c->config.max_heap_blocks;
-	taken.oncpu_source = c->config.oncpu_source;
-	c->config = taken;
-	c->control->unwind_depth = MIN(taken.unwind_depth, (uint32_t)STACKD_USER_FRAMES);
-	heap_set_mean(&c->heap, taken.heap_sample_bytes);
-	gate_configure(&c->gate, &taken);
-	apply_rates(c);
-	follow_gate(c);
-	return 0;
-}
-
-/* ---- tick ---- */
-
-#define SOON 8 /* samples ahead: memory takes as long as a few of them */
-
-static void report_samples(struct collect *c, const struct collect_sink *sink, void *userdata)
-{
-	for (uint32_t i = 0; i < c->drain.n_counts; i++) {
-		const struct stackd_count *count = &c->drain.counts[i];
-		struct collect_sample sample = { .raw_id = c->drain.ids[i] };
-		uint64_t any = 0;
-
-		if (sink->soon && i + SOON < c->drain.n_counts)
-			sink->soon(userdata, c->drain.ids[i + SOON]);
-		if (count->waits)
-			threads_add_wait(&c->threads, c->drain.ids[i], &count->process, count->waits);
-		for (size_t m = 0; m < METRIC_N; m++)
-			any |= sample.values[m] = count->values[m];
-		if (!any)
-			continue;
-		process_from_record(&sample.process, &count->process);
-		sink->sample(userdata, &sample);
-	}
-}
-
-static void report_loss(const struct collect_sink *sink, void *userdata, const char *cause, uint64_t n)
-{
-	if (n)
-		sink->loss(userdata, cause, n);
-}
-
-static void report_losses(struct collect *c, const struct collect_sink *sink, void *userdata)
-{
-	uint64_t skipped = programs_skipped(&c->programs);
-
-	for (size_t i = 0; i < LOSS_N; i++)
-		report_loss(sink, userdata, loss_names[i], c->drain.deltas[i]);
-	report_loss(sink, userdata, "program-skipped", skipped - c->skipped);
-	report_loss(sink, userdata, "processes-full", c->threads.lost_processes);
-	report_loss(sink, userdata, "waits-full", c->threads.lost_waits);
-	report_loss(sink, userdata, "perf-event-failed", c->events.failed);
-	report_loss(sink, userdata, "mappings-lost", mapping_events_take_lost(&c->mappings));
-	report_loss(sink, userdata, "switch-not-attached", c->switch_failures);
-	report_loss(sink, userdata, "maps-not-attached", c->maps_failures);
-	report_loss(sink, userdata, "rss-not-attached", c->rss_failures);
-	report_loss(sink, userdata, "flip-unsettled", c->drain.unsettled - c->flips_unsettled);
-	c->skipped = skipped;
-	c->threads.lost_processes = c->threads.lost_waits = 0;
-	c->events.failed = c->switch_failures = c->maps_failures = c->rss_failures = 0;
-	c->flips_unsettled = c->drain.unsettled;
-}
-
-static int visit(struct collect *c)
-{
-	c->control->walks_left = WALKS_PER_TICK;
-	c->control->walks_until_ns = clock_monotonic_ns() + WALK_TIME_NS;
-	return threads_visit(&c->threads, &c->programs);
-}
-
-static void follow_fault_rates(struct collect *c, uint64_t wall_ns)
-{
-	double share = (double)NSEC_PER_SEC / (double)MAX(wall_ns, NSEC_PER_USEC) / MAX(c->control->online_cpus, 1U);
-
-	c->minor_rate = (double)c->threads.faults_minor * share;
-	c->major_rate = (double)c->threads.faults_major * share;
-	apply_fault_rates(c);
-}
-
-/* Waits whose end could not be told: all are taken back, and those that last are told again. */
-static void resync_waits(struct collect *c)
-{
-	if (!__atomic_exchange_n(&c->control->waits_lost, 0, __ATOMIC_ACQ_REL))
-		return;
-	c->control->wait_epoch++;
-	threads_forget_waits(&c->threads);
-}
-
-/* What the programs saw of the run queues' clock in this tick serves the next. */
-static void follow_clock(struct stackd_control *control)
-{
-	int64_t seen = __atomic_exchange_n(&control->clock_ahead_seen_ns, 0, __ATOMIC_RELAXED);
-
-	if (seen)
-		control->clock_ahead_ns = seen;
+	c->config = *config;
+	budget_configure(&c->budget, config->cpu_budget_closed, config->cpu_budget_open);
+	return apply_budget(c);
 }
 
 int collect_tick(struct collect *c, const struct collect_sink *sink, void *userdata)
 {
-	struct stackd_control *control = c->control;
-	uint64_t now = clock_monotonic_ns(), wall;
-	struct collect_tick_info info;
-	struct collect_gate_change change;
-	int r, visited = 0;
+	int r = c->bpf ? bpf_source_tick(c->bpf, sink, userdata) : sampler_tick(c->sampler, sink, userdata);
 
-	control->last_tick_ns = control->tick_ns;
-	control->tick_ns = now;
-	wall = now - control->last_tick_ns;
-	follow_cpus(c);
-	control->learn_run_queues = control->run_queues < control->online_cpus;
-	c->load = mean_load(c, wall);
-	follow_clock(control);
-	gate_tick(&c->gate, gate_now(), c->load);
-	follow_gate(c);
-	control->gap_ns = GAP_PERIODS * control->period_ns;
+	if (r >= 0)
+		follow_budget(c, sink, userdata);
+	return r;
+}
 
-	resync_waits(c);
-	if (c->activity != DARK)
-		visited = visit(c);
-	heap_learned(&c->heap);
-	r = drain_flip(&c->drain, &c->programs.halves);
-	c->settled = c->drain.unsettled == c->flips_unsettled;
-	/* After the flip, so that what the stacks went through is known. */
-	if (sink->mapping)
-		mapping_events_drain(&c->mappings, sink, userdata);
-	for (uint32_t i = 0; i < c->drain.n_exits; i++)
-		threads_add_exit(&c->threads, &c->drain.exits[i]);
+int collect_mappings_fd(const struct collect *c)
+{
+	return c->bpf ? bpf_source_mappings_fd(c->bpf) : sampler_mappings_fd(c->sampler);
+}
 
-	info = (struct collect_tick_info){
-		.time_us = clock_realtime_us(),
-		.duration_ns = wall,
-		.load = c->load,
-		.gate_open = c->gate.open,
-		.online_cpus = control->online_cpus,
-		.drain_ns = clock_monotonic_ns() - now,
-	};
-	sink->begin(userdata, &info);
-	while (gate_take_change(&c->gate, &change))
-		sink->gate(userdata, &change);
-	report_samples(c, sink, userdata);
-	threads_report(&c->threads, wall, sink, userdata);
-	follow_fault_rates(c, wall);
-	report_losses(c, sink, userdata);
-	drain_evict(&c->drain, bpf_map__fd(c->programs.skel->maps.stacks), &c->threads,
-	            drain_is_tight(&c->drain) ? heap_held(&c->heap) : NULL);
-	unwind_maps_count_walks(&c->unwind_maps, c->programs.skel->maps.unwind_ends, c->drain.per_cpu, c->drain.n_cpus);
-	describe_rss(c);
-	return r < 0 ? r : visited;
+void collect_mappings_dispatch(struct collect *c, const struct collect_sink *sink, void *userdata)
+{
+	if (c->bpf)
+		bpf_source_mappings_dispatch(c->bpf, sink, userdata);
+	else
+		sampler_mappings_dispatch(c->sampler, sink, userdata);
 }
 
 int collect_frames(struct collect *c, uint64_t raw_id, struct collect_frames *ret)
 {
-	struct stackd_stack stack;
+	return c->bpf ? bpf_source_frames(c->bpf, raw_id, ret) : sampler_frames(c->sampler, raw_id, ret);
+}
 
-	if (bpf_map_lookup_elem(bpf_map__fd(c->programs.skel->maps.stacks), &raw_id, &stack) < 0)
-		return negative_errno();
-	process_from_record(&ret->process, &stack.process);
-	ret->truncated = stack.flags & STACKD_STACK_TRUNCATED;
-	ret->n_kernel = MIN(stack.n_kernel, COLLECT_KERNEL_FRAMES_MAX);
-	ret->n_user = MIN(stack.n_user, COLLECT_USER_FRAMES_MAX);
-	memcpy(ret->kernel, stack.kernel, ret->n_kernel * sizeof ret->kernel[0]);
-	if (stack.flags & STACKD_STACK_SWITCH)
-		ret->n_kernel = frames_without_switch(ret->kernel, ret->n_kernel, c->programs.sched_start, c->programs.sched_end);
-	if (stack.flags & STACKD_STACK_HOOK)
-		ret->n_kernel = frames_without_hook(ret->kernel, ret->n_kernel, &c->programs.hooks[HOOK_MAPS], 1);
-	if (stack.flags & STACKD_STACK_PAGES) {
-		ret->n_kernel = frames_without_hook(ret->kernel, ret->n_kernel, &c->programs.hooks[HOOK_RSS], 1);
-		ret->n_kernel = frames_without_fault(ret->kernel, ret->n_kernel, &c->programs.hooks[HOOK_FAULT]);
-	}
-	memcpy(ret->user, stack.user, ret->n_user * sizeof ret->user[0]);
-	return 0;
+void collect_get_status(const struct collect *c, struct collect_status *ret)
+{
+	if (c->bpf)
+		bpf_source_get_status(c->bpf, ret);
+	else
+		sampler_get_status(c->sampler, ret);
+	get_budget(c, &ret->budget);
+	ret->source = c->bpf ? "bpf" : "perf";
+	ret->source_reason = c->reason;
+}
+
+/* ---- the gate ---- */
+
+int collect_gate_fd(const struct collect *c)
+{
+	return c->bpf ? bpf_source_gate_fd(c->bpf) : sampler_gate_fd(c->sampler);
+}
+
+int collect_gate_dispatch(struct collect *c)
+{
+	return c->bpf ? bpf_source_gate_dispatch(c->bpf) : sampler_gate_dispatch(c->sampler);
+}
+
+int collect_gate_open_for(struct collect *c, const char *cause)
+{
+	return c->bpf ? bpf_source_gate_open_for(c->bpf, cause) : sampler_gate_open_for(c->sampler, cause);
+}
+
+int collect_gate_set(struct collect *c, enum collect_gate_mode mode, uint64_t until_us)
+{
+	return c->bpf ? bpf_source_gate_set(c->bpf, mode, until_us) : sampler_gate_set(c->sampler, mode, until_us);
 }
 
 /* ---- unwinding ---- */
 
 struct stackd_unwind_tables *collect_unwind_tables(struct collect *c)
 {
-#if defined(__x86_64__)
-	return &c->programs.skel->bss->unwind_tables;
-#else
-	(void)c;
-	return NULL;
-#endif
+	return c->bpf ? bpf_source_unwind_tables(c->bpf) : sample_tables_shared(sampler_tables(c->sampler));
 }
 
 int collect_unwind_slab(struct collect *c, uint32_t index, struct stackd_unwind_slab **ret)
 {
-	return unwind_maps_slab(&c->unwind_maps, c->programs.skel->maps.unwind_slabs, index, ret);
+	return c->bpf ? bpf_source_unwind_slab(c->bpf, index, ret) : sample_tables_slab(sampler_tables(c->sampler), index, ret);
 }
 
 int collect_unwind_set_process(struct collect *c, const struct stackd_unwind_key *key, const struct stackd_unwind_process *process)
 {
-	int fd = bpf_map__fd(c->programs.skel->maps.unwind_processes);
-	int r = process ? bpf_map_update_elem(fd, key, process, BPF_ANY) : bpf_map_delete_elem(fd, key);
-
-	return r < 0 ? negative_errno() : 0;
+	return c->bpf ? bpf_source_unwind_set_process(c->bpf, key, process)
+	              : sample_tables_set_process(sampler_tables(c->sampler), key, process);
 }
 
 size_t collect_unwind_wanted(struct collect *c, struct stackd_unwind_key *keys, struct stackd_unwind_wanted *wanted, size_t max)
 {
-	return unwind_maps_take_wanted(c->programs.skel->maps.unwind_wanted, keys, wanted, max);
+	return c->bpf ? bpf_source_unwind_wanted(c->bpf, keys, wanted, max)
+	              : sample_tables_take_wanted(sampler_tables(c->sampler), keys, wanted, max);
 }
 
+/* The sampler walks nothing while others change its tables. */
 bool collect_unwind_settled(const struct collect *c)
 {
-	return c->settled;
+	return !c->bpf || bpf_source_unwind_settled(c->bpf);
 }
 
-/* ---- watched heaps ---- */
+/* ---- heaps: with BPF only ---- */
+
+bool collect_heap_is_possible(const struct collect *c)
+{
+	return c->bpf && bpf_source_heap_is_possible(c->bpf);
+}
 
 int collect_heap_begin(struct collect *c, pid_t pid, uint32_t *ret_id)
 {
-	return heap_begin(&c->heap, pid, ret_id);
+	return c->bpf ? bpf_source_heap_begin(c->bpf, pid, ret_id) : -EOPNOTSUPP;
 }
 
 int collect_heap_attach(struct collect *c, uint32_t id, const char *path, const struct collect_heap_function *functions, size_t n)
 {
-	return heap_attach(&c->heap, id, path, functions, n);
-}
-
-bool collect_heap_process(const struct collect *c, uint32_t id, struct collect_process *ret)
-{
-	return heap_process(&c->heap, id, ret);
-}
-
-bool collect_heap_executed(const struct collect *c, uint32_t id)
-{
-	return heap_executed(&c->heap, id);
-}
-
-void collect_heap_end(struct collect *c, uint32_t id)
-{
-	heap_end(&c->heap, id);
+	return c->bpf ? bpf_source_heap_attach(c->bpf, id, path, functions, n) : -EOPNOTSUPP;
 }
 
 int collect_heap_start(struct collect *c, uint32_t id)
 {
-	return heap_start(&c->heap, id);
+	return c->bpf ? bpf_source_heap_start(c->bpf, id) : -EOPNOTSUPP;
 }
 
 int collect_heap_get_cost(struct collect *c, uint32_t id, struct collect_heap_cost *ret)
 {
-	return heap_get_cost(&c->heap, id, ret);
+	return c->bpf ? bpf_source_heap_get_cost(c->bpf, id, ret) : -ENOENT;
+}
+
+bool collect_heap_process(const struct collect *c, uint32_t id, struct collect_process *ret)
+{
+	return c->bpf && bpf_source_heap_process(c->bpf, id, ret);
+}
+
+bool collect_heap_executed(const struct collect *c, uint32_t id)
+{
+	return c->bpf && bpf_source_heap_executed(c->bpf, id);
+}
+
+int collect_kmem_begin(struct collect *c, uint32_t *ret_id)
+{
+	return c->bpf ? bpf_source_kmem_begin(c->bpf, ret_id) : -EOPNOTSUPP;
+}
+
+void collect_heap_end(struct collect *c, uint32_t id)
+{
+	if (c->bpf)
+		bpf_source_heap_end(c->bpf, id);
 }
 
 bool collect_heap_census(struct collect *c, const struct collect_heap_stack **ret, size_t *ret_n, int64_t *ret_left_out)
 {
-	if (!heap_count_watches(&c->heap) || !heap_census_step(&c->heap.census))
-		return false;
-	*ret = c->heap.census.stacks;
-	*ret_n = c->heap.census.n;
-	*ret_left_out = c->heap.census.left_out;
-	return true;
-}
-
-void collect_get_status(const struct collect *c, struct collect_status *ret)
-{
-	*ret = (struct collect_status){
-		.gate_open = c->gate.open,
-		.gate_mode = c->gate.mode,
-		.gate_until_us = c->gate.until_us,
-		.load = c->load,
-		.load_source = c->programs.load_source,
-		.oncpu_source = c->oncpu_source,
-		.offcpu_source = "tp_btf sched_switch",
-		.faults_source = c->faults_source,
-		.memory_source = c->memory_source,
-		.rss_source = c->rss_source,
-		.totals_source = c->programs.sleepable_iterator ? "iter.s/task" : "iter/task",
-		.online_cpus = c->control->online_cpus,
-		.stacks = (uint32_t)MIN(map64_size(c->drain.last_seen), c->config.max_stacks),
-		.stacks_max = c->config.max_stacks,
-		.counts_peak = c->drain.counts_peak,
-		.counts_max = c->config.max_counts,
-		.map_bytes = programs_map_bytes(&c->programs) + mapping_events_bytes(&c->mappings),
-		.program_ns = programs_run_ns(&c->programs),
-		.heap_source = heap_source(&c->heap),
-		.heap_blocks = heap_count_blocks(&c->heap),
-		.heap_blocks_max = c->config.max_heap_blocks,
-		.heap_watches = heap_count_watches(&c->heap),
-		.heap_watches_max = COLLECT_HEAP_WATCHES,
-	};
-	memcpy(ret->walks, c->unwind_maps.walks, sizeof ret->walks);
+	return c->bpf && bpf_source_heap_census(c->bpf, ret, ret_n, ret_left_out);
 }

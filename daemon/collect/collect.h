@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Sources of samples. Once a tick a source yields what the kernel counted, and what it lost by cause,
- * to a sink. The manager joins the sink to the store; this room never sees it.
+/* Sources of samples. Once a tick a source yields what was counted, and what was lost by cause,
+ * to a sink. The manager joins the sink to the store; this room never sees it. There are two: BPF programs that count in the kernel
+ * (bpf_source.h), and perf events whose samples are counted by the daemon (sampler.h), for kernels without BPF or BTF.
  *
  *   BPF programs ──count──▶ stacks (persistent: raw id → frames, evicted here when idle)
  *                 └───────▶ counts (double-buffered: raw id → values), totals (by process), losses
@@ -13,10 +14,13 @@
 struct helper;  /* daemon/helper/helper.h: opens perf events after the privileges are dropped */
 struct collect;
 
+enum collect_source { COLLECT_AUTO, COLLECT_BPF, COLLECT_PERF };
 enum collect_oncpu_source { ONCPU_PERF_EVENT, ONCPU_UPDATE_RQ_CLOCK };
 enum collect_gate_mode { GATE_AUTO, GATE_FORCED_OPEN, GATE_FORCED_CLOSED };
 
 struct collect_config {
+	enum collect_source source;     /* COLLECT_AUTO: BPF, or perf events where it is refused */
+	uint32_t copy_bytes;            /* of each stack, that perf samples carry for unwinding; 0: by frame pointers */
 	enum collect_oncpu_source oncpu_source;
 	uint32_t sample_hz;             /* on-CPU samples a second and CPU, gate open; 49 */
 	uint32_t baseline_hz;           /* the same, gate closed; 5; 0 = nothing at all runs while closed */
@@ -24,9 +28,12 @@ struct collect_config {
 	uint32_t fault_baseline_hz;     /* the same, gate closed */
 	uint32_t offcpu_stacks_per_sec; /* stacks walked a second and CPU at switches, beyond which waits are
 	                                   sampled at random with weights; 0 = no limit */
+	bool known_stacks;              /* a wait's stack that is known is not walked but now and then */
 	uint32_t memory_stacks_per_sec; /* changes of memory walked a second and CPU, gate open, beyond which they are
 	                                   drawn by their size; 0 = no limit */
 	uint32_t memory_baseline_stacks_per_sec; /* the same, gate closed */
+	double cpu_budget_closed;       /* share of the machine's CPU time that may be taken, gate closed; 1 = no limit */
+	double cpu_budget_open;         /* the same, gate open */
 	uint32_t heap_sample_bytes;     /* mean number of bytes between two samples of a watched heap; 0: all allocations */
 	uint32_t max_heap_blocks;       /* sampled blocks of watched heaps that are not freed yet */
 	double open_above;              /* runnable tasks per online CPU; 5.0 */
@@ -59,6 +66,7 @@ struct collect_mapping_event {
 	pid_t pid;
 	pid_t parent;     /* COLLECT_FORKED: has the same mappings at that moment */
 	uint64_t time_ns; /* CLOCK_MONOTONIC */
+	const char *comm; /* COLLECT_EXECUTED: what it is called now */
 	/* COLLECT_MAPPED: executable memory */
 	uint64_t start, end, offset, inode;
 	dev_t device;
@@ -99,14 +107,15 @@ struct collect_gate_change {
 	uint64_t time_us;  /* realtime */
 	bool open;
 	double load;       /* runnable tasks per online CPU */
-	const char *cause; /* "load", "load-low", "manual", "manual-expired", "pressure-cpu", ...: static string */
+	const char *cause; /* "load", "load-low", "manual", "manual-expired", "pressure-cpu", ...: static string; "budget-...": the gate stays,
+	                      what changes is how much is seen */
 };
 
 struct collect_tick_info {
 	uint64_t time_us;      /* realtime at the end of the tick */
 	uint64_t duration_ns;  /* since the last tick ended */
 	double load;
-	bool gate_open;        /* at the end of the tick */
+	bool gate_open;        /* at the end of the tick; false where switches are left out, to keep a budget */
 	uint32_t online_cpus;
 	uint64_t drain_ns;     /* what draining cost */
 };
@@ -139,7 +148,7 @@ struct collect_frames {
 	uint64_t user[COLLECT_USER_FRAMES_MAX];     /* innermost first */
 };
 
-/* Probes attach points, loads and attaches. Needs the full privileges of the start; everything after it
+/* Probes attach points, loads and attaches, or opens the rings of perf events. Needs the full privileges of the start; everything after it
  * works with CAP_BPF and CAP_PERFMON, with the opener's help. Logs what it chose and why.
  * helper is borrowed. */
 int collect_new(struct collect **ret, const struct collect_config *config, struct helper *helper);
@@ -167,7 +176,8 @@ struct stackd_unwind_wanted;
 
 /* NULL where the programs follow frame pointers: not on x86-64. */
 struct stackd_unwind_tables *collect_unwind_tables(struct collect *c);
-/* Maps a slab of rows, which is made when it isn't there yet; let it go by collect_unwind_slab_done(). */
+/* Maps a slab of rows, which is made when it isn't there yet; let it go by collect_unwind_slab_done(). -EAGAIN: the kernel takes its time to
+ * make it; ask again. */
 int collect_unwind_slab(struct collect *c, uint32_t index, struct stackd_unwind_slab **ret);
 void collect_unwind_slab_done(struct stackd_unwind_slab *slab);
 /* NULL: nothing is known of it any more. */
@@ -208,6 +218,8 @@ struct collect_heap_function {
 	unsigned call;       /* enum stackd_heap_call (bpf/heap.h) */
 };
 
+/* Whether the kernel takes the programs. */
+bool collect_heap_is_possible(const struct collect *c);
 /* Makes room for a process; 0: *ret_id names it from here on. -ENOSPC: COLLECT_HEAP_WATCHES are watched; -EOPNOTSUPP: the kernel
  * refused the programs. collect_heap_attach(), which may be called for each of its objects, has its calls counted; path opens the object.
  * Fails with what the kernel gave, -E2BIG for too many functions. What they allocate is noted from collect_heap_start() on. */
@@ -217,7 +229,7 @@ int collect_heap_start(struct collect *c, uint32_t id);
 
 struct collect_heap_cost {
 	uint64_t calls;  /* that met a probe since some time */
-	double probe_ns; /* that one takes, of CPU time, at least; measured at the first call, which takes some milliseconds */
+	double probe_ns; /* that one takes, of CPU time, at least; measured when the first process begins, which takes some milliseconds */
 };
 /* -ENOENT: there is no such watch. */
 int collect_heap_get_cost(struct collect *c, uint32_t id, struct collect_heap_cost *ret);
@@ -225,6 +237,9 @@ int collect_heap_get_cost(struct collect *c, uint32_t id, struct collect_heap_co
 bool collect_heap_process(const struct collect *c, uint32_t id, struct collect_process *ret);
 /* Whether it has executed another program since: nothing is noted of that. */
 bool collect_heap_executed(const struct collect *c, uint32_t id);
+/* The same for the kernel's own memory. With its id the functions above work, too, but attach and process. -EBUSY: it is watched;
+ * -EOPNOTSUPP: the kernel lacks the tracepoints or refused the programs. collect_heap_get_cost() counts all allocations and releases. */
+int collect_kmem_begin(struct collect *c, uint32_t *ret_id);
 /* Takes the probes away and forgets the blocks. */
 void collect_heap_end(struct collect *c, uint32_t id);
 
@@ -243,7 +258,25 @@ struct collect_heap_stack {
  * there was no room for. While nothing is watched it gives false. */
 bool collect_heap_census(struct collect *c, const struct collect_heap_stack **ret, size_t *ret_n, int64_t *ret_left_out);
 
+/* What stackd may cost, and costs: shares of the machine's CPU time. */
+struct collect_budget {
+	double allowed;              /* as the gate is; 1: no limit */
+	double user, kernel;         /* in the last tick: the daemon and its helpers; programs and events */
+	bool measured;               /* the kernel's part; else it is an estimate of events alone */
+	bool judged;                 /* whether the last tick counts: the first don't */
+	double rates;                /* what the configured rates are multiplied by, up to 1 */
+	const char *left_out[3];     /* what is not seen at all: "switches", "address-spaces", "resident-memory"; NULL at the end, or before */
+	size_t n_left_out;
+	const char *cause;           /* of the last change, as in struct collect_gate_change; NULL: there was none */
+	uint64_t changed_us;         /* realtime; 0 */
+};
+
 struct collect_status {
+	const char *source;          /* "bpf", "perf" */
+	const char *source_reason;   /* why it is that */
+	uint32_t unmeasured;         /* bits of enum metric: of these it sees no stacks */
+	const char *unwind_source;   /* what user stacks are walked by */
+	uint32_t sampled_processes, sampled_processes_max; /* known by the source; 0 of BPF, where the kernel knows them */
 	bool gate_open;
 	enum collect_gate_mode gate_mode;
 	uint64_t gate_until_us;      /* deadline of the override; USEC_INFINITY */
@@ -263,7 +296,10 @@ struct collect_status {
 	const char *heap_source;     /* "uprobe session", ... */
 	uint32_t heap_watches, heap_watches_max;
 	uint32_t heap_blocks, heap_blocks_max;
+	const char *kmem_source;
+	uint32_t kernel_blocks, kernel_blocks_max;
 	struct collect_walks walks[COLLECT_WALK_ENDS];
+	struct collect_budget budget;
 };
 void collect_get_status(const struct collect *c, struct collect_status *ret);
 

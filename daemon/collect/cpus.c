@@ -57,6 +57,11 @@ int cpus_read(const char *path, struct cpu_set_bits *ret)
 	return r < 0 ? r : cpus_parse(text, ret);
 }
 
+int cpus_online(struct cpu_set_bits *ret)
+{
+	return cpus_read("/sys/devices/system/cpu/online", ret);
+}
+
 uint32_t cpus_count(const struct cpu_set_bits *set)
 {
 	uint32_t n = 0;

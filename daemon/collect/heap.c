@@ -27,11 +27,12 @@ int heap_init(struct heap *h, const struct programs *p, struct helper *helper, u
 	h->programs = p;
 	h->helper = helper;
 	h->shared = &p->skel->bss->heap;
-	h->blocks = bpf_map__fd(p->skel->maps.heap_blocks);
+	h->blocks[BLOCKS_OF_HEAPS] = bpf_map__fd(p->skel->maps.heap_blocks);
+	h->blocks[BLOCKS_OF_KERNEL] = -EBADF;
 	h->calls = bpf_map__fd(p->skel->maps.heap_calls_seen);
 	h->max_blocks = max_blocks;
 	r = heap_census_init(&h->census, h->blocks);
-	return r < 0 ? r : map64_new(&h->held, max_blocks);
+	return r < 0 ? r : map64_new(&h->held, BLOCKS_N * (size_t)max_blocks);
 }
 
 void heap_done(struct heap *h)
@@ -60,7 +61,7 @@ void heap_set_mean(struct heap *h, uint32_t bytes)
 typedef void (*block_fn)(struct heap *h, const struct stackd_heap_key *key, const struct stackd_heap_block *block, void *userdata);
 
 /* fn may delete the block. */
-static void for_each_block(struct heap *h, block_fn fn, void *userdata)
+static void for_each_block(struct heap *h, unsigned table, block_fn fn, void *userdata)
 {
 	struct stackd_heap_key keys[BLOCKS_READ];
 	struct stackd_heap_block blocks[BLOCKS_READ];
@@ -68,10 +69,12 @@ static void for_each_block(struct heap *h, block_fn fn, void *userdata)
 	bool started = false;
 	int r;
 
+	if (h->blocks[table] < 0)
+		return;
 	do {
 		uint32_t n = BLOCKS_READ;
 
-		r = bpf_map_lookup_batch(h->blocks, started ? &cursor : NULL, &cursor, keys, blocks, &n, NULL);
+		r = bpf_map_lookup_batch(h->blocks[table], started ? &cursor : NULL, &cursor, keys, blocks, &n, NULL);
 		if (r < 0 && errno != ENOENT)
 			return;
 		for (uint32_t i = 0; i < n; i++)
@@ -85,7 +88,7 @@ static void drop_block(struct heap *h, const struct stackd_heap_key *key, const 
 	const uint32_t *id = userdata;
 
 	if (key->watch == *id)
-		bpf_map_delete_elem(h->blocks, key);
+		bpf_map_delete_elem(h->blocks[BLOCKS_OF_HEAPS], key);
 }
 
 static void count_block(struct heap *h _unused_, const struct stackd_heap_key *key _unused_,
@@ -113,16 +116,25 @@ uint32_t heap_count_blocks(const struct heap *h)
 	uint32_t n = 0;
 
 	if (heap_count_watches(h))
-		for_each_block((struct heap *)h, count_block, &n);
+		for_each_block((struct heap *)h, BLOCKS_OF_HEAPS, count_block, &n);
+	return n;
+}
+
+uint32_t heap_count_kernel_blocks(const struct heap *h)
+{
+	uint32_t n = 0;
+
+	for_each_block((struct heap *)h, BLOCKS_OF_KERNEL, count_block, &n);
 	return n;
 }
 
 const struct map64 *heap_held(struct heap *h)
 {
-	if (!heap_count_watches(h))
+	if (!heap_count_watches(h) && h->blocks[BLOCKS_OF_KERNEL] < 0)
 		return NULL;
 	map64_clear(h->held);
-	for_each_block(h, hold_stack, NULL);
+	for (unsigned table = 0; table < BLOCKS_N; table++)
+		for_each_block(h, table, hold_stack, NULL);
 	return h->held;
 }
 
@@ -148,6 +160,13 @@ static struct heap_probes *find_probes(const struct heap *h, uint32_t id)
 	return NULL;
 }
 
+uint32_t heap_next_id(struct heap *h)
+{
+	if (++h->last_id == 0)
+		h->last_id = 1;
+	return h->last_id;
+}
+
 int heap_begin(struct heap *h, pid_t pid, uint32_t *ret_id)
 {
 	if (h->programs->heap == HEAP_NOT_AT_ALL)
@@ -157,9 +176,7 @@ int heap_begin(struct heap *h, pid_t pid, uint32_t *ret_id)
 
 		if (h->probes[i].id)
 			continue;
-		if (++h->last_id == 0)
-			h->last_id = 1;
-		h->probes[i] = (struct heap_probes){ .id = h->last_id, .pid = pid };
+		h->probes[i] = (struct heap_probes){ .id = heap_next_id(h), .pid = pid };
 		shared->n_ranges = shared->executed = 0;
 		shared->counts = 1;
 		shared->execution = shared->start_ns = 0;
@@ -363,5 +380,5 @@ void heap_end(struct heap *h, uint32_t id)
 		drop_link(&p->links[i]);
 	free(p->links);
 	*p = (struct heap_probes){ 0 };
-	for_each_block(h, drop_block, &id);
+	for_each_block(h, BLOCKS_OF_HEAPS, drop_block, &id);
 }

@@ -8,7 +8,7 @@
 
 static const uint64_t ages_ns[COLLECT_HEAP_AGES] = { 60 * NSEC_PER_SEC, 600 * NSEC_PER_SEC, 3600 * NSEC_PER_SEC };
 
-int heap_census_init(struct heap_census *c, int blocks)
+int heap_census_init(struct heap_census *c, const int blocks[static BLOCKS_N])
 {
 	*c = (struct heap_census){ .blocks = blocks };
 	c->stacks = calloc(STACKS_MAX, sizeof(*c->stacks));
@@ -55,7 +55,7 @@ void heap_census_begin(struct heap_census *c)
 {
 	c->n = 0;
 	c->left_out = 0;
-	c->cursor = 0;
+	c->at = c->cursor = 0;
 	c->under_way = true;
 	c->started = false;
 	map64_clear(c->index);
@@ -71,9 +71,14 @@ bool heap_census_step(struct heap_census *c)
 		heap_census_begin(c);
 	for (uint32_t read = 0; read < BLOCKS_A_STEP;) {
 		uint32_t n = BLOCKS_READ;
-		int r = bpf_map_lookup_batch(c->blocks, c->started ? &c->cursor : NULL, &c->cursor, keys, blocks, &n, NULL);
-		bool end = r < 0 && errno == ENOENT;
+		int r = 0;
+		bool end;
 
+		if (c->blocks[c->at] < 0)
+			n = 0;
+		else
+			r = bpf_map_lookup_batch(c->blocks[c->at], c->started ? &c->cursor : NULL, &c->cursor, keys, blocks, &n, NULL);
+		end = c->blocks[c->at] < 0 || (r < 0 && errno == ENOENT);
 		/* It begins anew next time. */
 		if (r < 0 && !end) {
 			c->under_way = false;
@@ -83,7 +88,10 @@ bool heap_census_step(struct heap_census *c)
 			heap_census_add(c, now_ns, &keys[i], &blocks[i]);
 		c->started = true;
 		read += n;
-		if (end) {
+		if (!end)
+			continue;
+		c->started = false;
+		if (++c->at == BLOCKS_N) {
 			c->under_way = false;
 			return true;
 		}

@@ -4,10 +4,13 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <pthread.h>
 
+#include "budget.h"
 #include "collect.h"
 #include "gate.h"
 #include "helper.h"
+#include "perf_ring.h"
 #include "../../bpf/heap.h"
 #include "../../bpf/records.h"
 #include "../../bpf/unwind_maps.h"
@@ -20,10 +23,34 @@ _Static_assert((int)STACKD_METRICS == (int)METRIC_N && (int)STACKD_HITS == (int)
                (int)STACKD_FAULTS_MINOR == (int)METRIC_FAULTS_MINOR &&
                (int)STACKD_FAULTS_MAJOR == (int)METRIC_FAULTS_MAJOR &&
                (int)STACKD_BRK == (int)METRIC_BRK && (int)STACKD_MMAP == (int)METRIC_MMAP &&
-               (int)STACKD_HEAP == (int)METRIC_HEAP && (int)STACKD_RSS == (int)METRIC_RSS,
+               (int)STACKD_HEAP == (int)METRIC_HEAP && (int)STACKD_RSS == (int)METRIC_RSS &&
+               (int)STACKD_FAULTS_FILE == (int)METRIC_FAULTS_FILE && (int)STACKD_KMEM == (int)METRIC_KMEM,
                "one enumeration on both sides");
 _Static_assert(STACKD_KERNEL_FRAMES == COLLECT_KERNEL_FRAMES_MAX && STACKD_USER_FRAMES == COLLECT_USER_FRAMES_MAX,
                "one limit on both sides");
+
+static inline struct gate_time gate_now(void)
+{
+	return (struct gate_time){ .mono_us = clock_monotonic_ns() / NSEC_PER_USEC, .real_us = clock_realtime_us() };
+}
+
+/* ---- kernel_text.c ---- */
+
+/* A function of the kernel that is there for tracing only. */
+struct hook {
+	const char *name;
+	uint64_t start, end; /* 0: unknown */
+};
+
+/* Fills in where these are, and the scheduling functions (.sched.text); 0: unknown. Reads /proc/kallsyms, which takes some milliseconds. */
+void kernel_text_find(struct hook *hooks, size_t n_hooks, uint64_t *ret_sched_start, uint64_t *ret_sched_end);
+/* Leaves out the frame of such a function and those inside it. Returns the new n. */
+size_t frames_without_hook(uint64_t *frames, size_t n, const struct hook *hooks, size_t n_hooks);
+/* Leaves out the kernel's way from the page fault to here, so that a stack is the same as that of a sampled fault; maybe all frames. */
+size_t frames_without_fault(uint64_t *frames, size_t n, const struct hook *fault);
+/* Leaves out the frames of a stack taken at a switch that the stack of a waiting thread doesn't have: our program's and
+ * those of .sched.text, which the kernel skips there. So a wait has one stack, whoever walked it. Returns the new n. */
+size_t frames_without_switch(uint64_t *frames, size_t n, uint64_t sched_start, uint64_t sched_end);
 
 /* ---- programs.c: what this kernel lets us load and attach ---- */
 
@@ -42,12 +69,6 @@ struct halves {
 	int counts[2], exits[2], losses; /* map descriptors, borrowed */
 };
 
-/* A function of the kernel that is there for tracing only. */
-struct hook {
-	const char *name;
-	uint64_t start, end; /* 0: unknown */
-};
-
 enum { HOOK_MAPS, HOOK_RSS, HOOK_FAULT, HOOKS };
 
 struct programs {
@@ -60,23 +81,18 @@ struct programs {
 	const char *load_source;
 	uint64_t sched_start, sched_end; /* the kernel's scheduling functions (.sched.text); 0: unknown */
 	struct hook hooks[HOOKS];
+	uint32_t known_places;     /* for stacks of waits that are known */
 	struct bpf_link *switch_links[3];
 	struct bpf_link *maps_links[2];
 	bool maps_offered;         /* the kernel has tracepoints in the lock of an address space */
 	bool maps_with_path;       /* of a cgroup, which they pass then */
 	bool maps_cheap;           /* page faults do without that lock */
 	enum heap_choice heap;
+	bool kmem_offered;         /* the kernel has the tracepoints of its allocators, as we know them, and took the programs */
 };
 
 int programs_load(struct programs *p, const struct collect_config *config);
 void programs_unload(struct programs *p);
-/* Leaves out the frame of such a function and those inside it. Returns the new n. */
-size_t frames_without_hook(uint64_t *frames, size_t n, const struct hook *hooks, size_t n_hooks);
-/* Leaves out the kernel's way from the page fault to here, so that a stack is the same as that of a sampled fault; maybe all frames. */
-size_t frames_without_fault(uint64_t *frames, size_t n, const struct hook *fault);
-/* Leaves out the frames of a stack taken at a switch that the stack of a waiting thread doesn't have: our program's and
- * those of .sched.text, which the kernel skips there. So a wait has one stack, whoever walked it. Returns the new n. */
-size_t frames_without_switch(uint64_t *frames, size_t n, uint64_t sched_start, uint64_t sched_end);
 /* sched_switch and what goes with it; attached only while the gate is open. */
 int programs_attach_switch(struct programs *p);
 void programs_detach_switch(struct programs *p);
@@ -87,9 +103,13 @@ void programs_detach_maps(struct programs *p);
 int programs_attach_rss(struct programs *p);
 void programs_detach_rss(struct programs *p);
 uint64_t programs_map_bytes(const struct programs *p);
+/* Memory of one map, by its descriptor. */
+uint64_t map_memlock(int fd);
 uint64_t programs_run_ns(const struct programs *p);
 /* Runs of our programs that the kernel skipped because one was running already, since start. */
 uint64_t programs_skipped(const struct programs *p);
+/* The same of those that see the kernel's memory. */
+uint64_t programs_skipped_kmem(const struct programs *p);
 
 /* ---- cpus.c ---- */
 
@@ -102,6 +122,7 @@ struct cpu_set_bits {
 /* Parses "0-3,8,10-11". Gives -EINVAL for anything else, -ERANGE for a CPU beyond CPUS_MAX. */
 int cpus_parse(const char *list, struct cpu_set_bits *ret);
 int cpus_read(const char *path, struct cpu_set_bits *ret);
+int cpus_online(struct cpu_set_bits *ret);
 uint32_t cpus_count(const struct cpu_set_bits *set);
 
 static inline bool cpus_has(const struct cpu_set_bits *set, uint32_t cpu)
@@ -120,17 +141,22 @@ struct perf_events {
 	uint32_t n_cpus;           /* possible CPUs */
 	struct cpu_set_bits online;
 	uint32_t clock_hz;         /* 0: disabled */
-	bool faults;
-	uint64_t minor_period, major_period;
+	uint64_t minor_period, major_period; /* every nth fault is sampled; 0: none */
 	uint64_t failed;           /* events that could not be opened since the last tick */
 	int fault_error, clock_error; /* why the first one failed */
 };
 
 int perf_events_open(struct perf_events *e, struct helper *helper, const struct programs *p, uint32_t n_cpus);
 void perf_events_close(struct perf_events *e);
+/* Takes the period, or the frequency, and enables the event; or disables it. */
+void perf_event_set_rate(int fd, uint64_t value, bool on);
+/* Whether one is enough above the other, or only one of them 0, to change a rate, which costs an interrupt on every CPU. */
+bool perf_event_rates_differ(uint64_t a, uint64_t b);
 void perf_events_set_clock(struct perf_events *e, uint32_t hz);
-/* Every nth fault is sampled. */
-void perf_events_set_faults(struct perf_events *e, bool on, uint64_t minor_period, uint64_t major_period);
+/* Every nth fault is sampled; 0: none. Then there is no event for minor ones, since it costs all of them something; what it counts later begins
+ * anew, as control->fault_session says. */
+void perf_events_set_minor_faults(struct perf_events *e, uint64_t period);
+void perf_events_set_major_faults(struct perf_events *e, uint64_t period);
 /* Nanoseconds between two samples of so many a second; 0 gives that of 1. A little more than that, to be out of step with the second. */
 uint64_t perf_events_clock_period(uint32_t hz);
 /* The n that gives about hz samples a second at this rate of faults, at least `least`. */
@@ -138,13 +164,85 @@ uint64_t perf_events_fault_period(double faults_per_sec, uint32_t hz, uint64_t l
 /* Opens events on CPUs that came, closes those of CPUs that went. Gives whether anything changed. */
 bool perf_events_follow_cpus(struct perf_events *e);
 
-/* ---- mapping_events.c: what the kernel says of processes' code ---- */
+/* ---- faults.c: when page faults are sampled ---- */
 
-struct mapping_ring;
+#define FAULT_EVENT_NS 70.0 /* what the event costs each fault, sampled or not */
+
+struct faults {
+	struct perf_events *events;
+	struct stackd_control *control;
+	int timer_fd;              /* when a window begins, or ends */
+	double window;             /* of a tick, in which minor faults are seen; 1: always */
+	uint64_t period;           /* of minor faults, while they are seen */
+	bool seen;
+	double least;              /* window in the current tick: below 1 where they were not seen for some of it */
+};
+
+/* The same for who looks at the time again and again, and has no timer of its own. */
+struct fault_window {
+	double share;              /* of the tick */
+	uint64_t from_ns, until_ns;
+};
+/* At a tick's begin. */
+void fault_window_begin(struct fault_window *w, double share, uint64_t now_ns);
+bool fault_window_sees(const struct fault_window *w, uint64_t now_ns);
+
+/* What brings the counts of a tick that was seen in part to all of its faults. */
+struct fault_scale {
+	double factor;
+	uint64_t unseen;           /* faults for which nothing stands */
+};
+
+/* The part of a tick in which so many faults a second of the whole machine are to be seen, up to 1. */
+double faults_window(double faults_per_sec);
+/* seen: faults that the tick's samples stand for, of exact that there were, in a window of so much of the tick. */
+void faults_scale(uint64_t seen, uint64_t exact, double window, struct fault_scale *ret);
+void faults_apply_scale(const struct fault_scale *scale, uint64_t values[static METRIC_N]);
+int faults_init(struct faults *f, struct perf_events *events, struct stackd_control *control);
+void faults_done(struct faults *f);
+/* hz: samples a second and CPU, 0: none. Rates: faults a second and CPU in the last tick. full: at any price. Begins a tick. */
+void faults_set_rates(struct faults *f, uint32_t hz, bool full, double minor_rate, double major_rate, uint32_t cpus);
+/* timer_fd is readable. */
+void faults_timer(struct faults *f);
+/* The least part of a tick in which minor faults were seen since the last call. */
+double faults_take_window(struct faults *f);
+
+/* ---- run_time.c: what our programs cost ---- */
+
+#define RUN_TIME_PROGRAMS_MAX 48
+
+struct run_time_program {
+	int fd;                    /* borrowed */
+	enum budget_events events; /* BUDGET_EVENTS: none of them */
+	uint64_t began_ns;         /* run time when the window began */
+};
+
+struct run_time {
+	struct helper *helper;
+	struct run_time_program programs[RUN_TIME_PROGRAMS_MAX];
+	size_t n;
+	int timer_fd;              /* when a window begins, or ends */
+	int stats_fd;              /* while it is open the kernel counts */
+	uint64_t began_ns;
+	uint32_t pause;            /* ticks without a window */
+	int error;
+	/* of the last window: CPUs' worth */
+	bool measured;
+	double share, events[BUDGET_EVENTS];
+};
+
+int run_time_init(struct run_time *t, const struct programs *p, struct helper *helper);
+void run_time_done(struct run_time *t);
+/* timer_fd is readable. */
+void run_time_timer(struct run_time *t);
+/* Begins a tick. */
+void run_time_tick(struct run_time *t);
+
+/* ---- mapping_events.c: what the kernel says of processes' code ---- */
 
 struct mapping_events {
 	struct helper *helper;
-	struct mapping_ring *rings; /* by CPU number */
+	struct perf_ring *rings; /* by CPU number */
 	uint32_t n_cpus, ring_size;
 	int epoll_fd;
 	int error;                  /* why the first one could not be opened */
@@ -166,19 +264,55 @@ int mapping_event_parse(const void *record, size_t size, struct collect_mapping_
 
 /* ---- unwind_maps.c: what the programs unwind user stacks by ---- */
 
+/* A thread that waits for the kernel to take a slab. */
+struct slab_maker {
+	pthread_t thread;
+	bool running;              /* it has not been joined */
+	int outer;                 /* map descriptor, borrowed */
+	uint32_t index;
+	int fd;                    /* its result: the slab, or negative errno */
+};
+
 struct unwind_maps {
+	struct slab_maker maker;
 	int slabs[STACKD_UNWIND_SLABS_MAX]; /* descriptors, -EBADF: not made yet */
 	struct collect_walks walks[COLLECT_WALK_ENDS];
 };
 _Static_assert(COLLECT_WALK_ENDS == STACKD_UNWIND_ENDS + 1, "by frame pointers is one more");
 
+void unwind_name_ends(struct collect_walks walks[static COLLECT_WALK_ENDS]);
 void unwind_maps_init(struct unwind_maps *m);
+/* While the programs' maps are there. */
 void unwind_maps_done(struct unwind_maps *m);
+/* -EAGAIN: it is not there yet, and will be. */
 int unwind_maps_slab(struct unwind_maps *m, const struct bpf_map *outer, uint32_t index, struct stackd_unwind_slab **ret);
 /* per_cpu: scratch, one a possible CPU. */
 void unwind_maps_count_walks(struct unwind_maps *m, const struct bpf_map *map, uint64_t *per_cpu, int n_cpus);
 size_t unwind_maps_take_wanted(const struct bpf_map *map, struct stackd_unwind_key *keys, struct stackd_unwind_wanted *wanted,
                                size_t max);
+
+/* ---- known.c: how far what is known of stacks is believed ---- */
+
+struct known {
+	struct stackd_control *control;
+	bool wanted;
+	struct stackd_known *per_cpu;   /* scratch */
+	struct stackd_known sum, tick;  /* since start, and of the last tick */
+	uint32_t ticks_left;            /* in doubt, or off */
+};
+
+/* Places for stacks, a power of two. */
+uint32_t known_places(int n_cpus);
+void known_init(struct known *k, struct stackd_control *control, uint32_t places);
+void known_set(struct known *k, bool wanted);
+void known_done(struct known *k);
+/* What is known may not hold any more. Before the flip of a tick in which stacks may be evicted; after a change of what walks go by. */
+void known_forget(struct known *k);
+/* Reads what the programs counted. Gives how many waits were counted on a wrong stack in this tick, as far as the checked ones tell. */
+uint64_t known_tick(struct known *k, int fd, int n_cpus);
+/* Looks more often, or turns it off, after a tick in which too much was wrong. */
+void known_judge(struct known *k, const struct stackd_known *tick);
+void known_describe(const struct known *k, char *buf, size_t size);
 
 /* ---- heap.c: probes in the allocators of watched processes ---- */
 
@@ -194,9 +328,13 @@ struct heap_probes {
 	size_t n_links, max_links;
 };
 
+/* Where blocks are noted. */
+enum { BLOCKS_OF_HEAPS, BLOCKS_OF_KERNEL, BLOCKS_N };
+
 /* heap_census.c */
 struct heap_census {
-	int blocks;        /* map descriptor, borrowed */
+	const int *blocks; /* BLOCKS_N map descriptors, borrowed; negative: there is none now */
+	unsigned at;       /* of these */
 	struct collect_heap_stack *stacks;
 	struct map64 *index;
 	size_t n;
@@ -205,7 +343,7 @@ struct heap_census {
 	bool under_way, started;
 };
 
-int heap_census_init(struct heap_census *c, int blocks);
+int heap_census_init(struct heap_census *c, const int blocks[static BLOCKS_N]);
 void heap_census_done(struct heap_census *c);
 void heap_census_begin(struct heap_census *c);
 void heap_census_add(struct heap_census *c, uint64_t now_ns, const struct stackd_heap_key *key, const struct stackd_heap_block *block);
@@ -217,7 +355,7 @@ struct heap {
 	struct helper *helper;
 	struct heap_census census;
 	struct stackd_heap *shared; /* with the programs */
-	int blocks;                 /* map descriptor, borrowed */
+	int blocks[BLOCKS_N];       /* map descriptors; that of the kernel's is struct kmem's */
 	uint32_t max_blocks, last_id;
 	struct heap_probes probes[STACKD_HEAP_WATCHES];
 	struct map64 *held;         /* raw ids of stacks that blocks refer to */
@@ -233,6 +371,9 @@ void heap_set_mean(struct heap *h, uint32_t bytes);
 const struct map64 *heap_held(struct heap *h);
 /* How many blocks are noted, and how many processes watched. */
 uint32_t heap_count_blocks(const struct heap *h);
+uint32_t heap_count_kernel_blocks(const struct heap *h);
+/* Names a watch. */
+uint32_t heap_next_id(struct heap *h);
 uint32_t heap_count_watches(const struct heap *h);
 const char *heap_source(const struct heap *h);
 /* As collect_heap_begin() and what follows. */
@@ -245,8 +386,35 @@ bool heap_executed(const struct heap *h, uint32_t id);
 int heap_start(struct heap *h, uint32_t id);
 int heap_get_cost(struct heap *h, uint32_t id, struct collect_heap_cost *ret);
 /* heap_cost.c; slot: its place in probes[] */
+void heap_learn_cost(struct heap *h); /* how long a probe takes, unless that is known; needs a free place in probes[] */
 void heap_cost(struct heap *h, uint32_t slot, struct collect_heap_cost *ret);
 void heap_end(struct heap *h, uint32_t id);
+
+/* ---- kmem.c: the kernel's memory ---- */
+
+enum { KMEM_KMALLOC, KMEM_CACHE_ALLOC, KMEM_KFREE, KMEM_CACHE_FREE, KMEM_HOOKS };
+
+struct kmem {
+	const struct programs *programs;
+	struct heap *heap;          /* whose census goes through the kernel's blocks, too */
+	struct stackd_kmem *shared; /* with the programs */
+	uint32_t id;                /* 0: not watched */
+	uint32_t max_blocks;
+	struct bpf_link *links[KMEM_HOOKS];
+	int slots;                  /* map descriptor, borrowed */
+	double probe_ns;            /* that a call takes more; 0: not measured yet */
+};
+
+void kmem_init(struct kmem *k, const struct programs *p, struct heap *h, uint32_t max_blocks);
+void kmem_done(struct kmem *k);
+/* As collect_kmem_begin() and what follows; id has been compared. */
+int kmem_begin(struct kmem *k, uint32_t *ret_id);
+void kmem_start(struct kmem *k);
+void kmem_get_cost(struct kmem *k, struct collect_heap_cost *ret);
+void kmem_end(struct kmem *k);
+const char *kmem_source(const struct kmem *k);
+/* Of the table, while it is there. */
+uint64_t kmem_map_bytes(const struct kmem *k);
 
 /* ---- threads.c: the iterator's lines, totals and waits ---- */
 
@@ -288,6 +456,8 @@ void threads_add_wait(struct threads *t, uint64_t raw_id, const struct stackd_pr
 void threads_forget_waits(struct threads *t);
 bool threads_waits_on(const struct threads *t, uint64_t raw_id);
 /* Gives totals and waits to the sink and starts anew. */
+/* Minor faults of all processes since the last report. */
+uint64_t threads_faults_minor(const struct threads *t);
 void threads_report(struct threads *t, uint64_t wall_ns, const struct collect_sink *sink, void *userdata);
 
 /* ---- drain.c: the double-buffered maps, and which stacks are kept ---- */

@@ -13,39 +13,38 @@
  * that is a fifth of all samples. So it is slower by this part, and moves through the second in a minute and a half. */
 #define CLOCK_OFF_STEP 89
 
-#define ONLINE_PATH "/sys/devices/system/cpu/online"
-
-struct perf_cpu {
-	/* A link owns its event's descriptor. */
-	struct bpf_link *clock, *minor, *major;
-	int clock_fd, minor_fd, major_fd;
+struct event {
+	struct bpf_link *link; /* owns the descriptor */
+	int fd;
 };
 
-static struct bpf_link *close_event(struct bpf_link *link)
+struct perf_cpu {
+	struct event clock, minor, major;
+};
+
+static void close_event(struct event *event)
 {
-	bpf_link__destroy(link);
-	return NULL;
+	bpf_link__destroy(event->link);
+	event->link = NULL;
 }
 
-static int open_event(struct perf_events *e, struct bpf_program *program, enum opener_event event, int cpu,
-                      bool freq, uint64_t value, struct bpf_link **ret, int *ret_fd)
+/* Attaching enables it. */
+static int open_event(struct perf_events *e, struct bpf_program *program, enum opener_event kind, uint32_t cpu, uint64_t period, struct event *event)
 {
 	_cleanup_close_ int fd = -EBADF;
-	struct bpf_link *link;
-	int r = helper_open_perf_event(e->helper, event, cpu, freq, value, &fd);
+	int r = helper_open_perf_event(e->helper, kind, (int)cpu, false, period, &fd);
 
 	if (r < 0)
 		return r;
-	link = bpf_program__attach_perf_event(program, fd);
-	if (!link)
+	event->link = bpf_program__attach_perf_event(program, fd);
+	if (!event->link)
 		return negative_errno();
-	*ret_fd = TAKE_FD(fd);
-	*ret = link;
+	event->fd = TAKE_FD(fd);
 	return 0;
 }
 
-/* Attaching enables an event; a rate of 0 disables it again. */
-static void set_rate(int fd, uint64_t value, bool on)
+/* A rate of 0 disables it. */
+void perf_event_set_rate(int fd, uint64_t value, bool on)
 {
 	if (!on) {
 		ioctl(fd, PERF_EVENT_IOC_DISABLE, 0);
@@ -64,46 +63,58 @@ uint64_t perf_events_clock_period(uint32_t hz)
 
 static void close_cpu(struct perf_cpu *c)
 {
-	c->clock = close_event(c->clock);
-	c->minor = close_event(c->minor);
-	c->major = close_event(c->major);
+	close_event(&c->clock);
+	close_event(&c->minor);
+	close_event(&c->major);
 }
 
-static void note_failure(struct perf_events *e, int *first, int r, const char *what, int cpu)
+static void note_failure(struct perf_events *e, int *first, int r, const char *what, uint32_t cpu)
 {
 	e->failed++;
 	if (*first)
 		return;
 	*first = r;
-	log_warning("The perf event %s can't be opened on CPU %d: %s", what, cpu, strerror(-r));
+	log_warning("The perf event %s can't be opened on CPU %u: %s", what, cpu, strerror(-r));
+}
+
+static void follow_clock(struct perf_events *e, uint32_t cpu)
+{
+	struct event *clock = &e->cpus[cpu].clock;
+	int r;
+
+	if (!e->clock || clock->link)
+		return;
+	r = open_event(e, e->clock, OPENER_CPU_CLOCK, cpu, perf_events_clock_period(e->clock_hz), clock);
+	if (r < 0)
+		note_failure(e, &e->clock_error, r, "cpu-clock", cpu);
+	else
+		perf_event_set_rate(clock->fd, perf_events_clock_period(e->clock_hz), e->clock_hz > 0);
+}
+
+static void follow_faults(struct perf_events *e, uint32_t cpu, bool major)
+{
+	struct event *event = major ? &e->cpus[cpu].major : &e->cpus[cpu].minor;
+	uint64_t period = major ? e->major_period : e->minor_period;
+	int r;
+
+	if (!period && major && event->link) {
+		perf_event_set_rate(event->fd, 0, false); /* so that its count goes on, which the program's last one belongs to */
+	} else if (!period) {
+		close_event(event);
+	} else if (event->link) {
+		perf_event_set_rate(event->fd, period, true);
+	} else {
+		r = open_event(e, major ? e->major : e->minor, major ? OPENER_FAULTS_MAJOR : OPENER_FAULTS_MINOR, cpu, period, event);
+		if (r < 0)
+			note_failure(e, &e->fault_error, r, major ? "major-faults" : "minor-faults", cpu);
+	}
 }
 
 static void open_cpu(struct perf_events *e, uint32_t cpu)
 {
-	struct perf_cpu *c = &e->cpus[cpu];
-	int r;
-
-	if (e->clock && !c->clock) {
-		r = open_event(e, e->clock, OPENER_CPU_CLOCK, (int)cpu, false, perf_events_clock_period(e->clock_hz), &c->clock, &c->clock_fd);
-		if (r < 0)
-			note_failure(e, &e->clock_error, r, "cpu-clock", (int)cpu);
-		else
-			set_rate(c->clock_fd, perf_events_clock_period(e->clock_hz), e->clock_hz > 0);
-	}
-	if (!c->minor) {
-		r = open_event(e, e->minor, OPENER_FAULTS_MINOR, (int)cpu, false, e->minor_period, &c->minor, &c->minor_fd);
-		if (r < 0)
-			note_failure(e, &e->fault_error, r, "minor-faults", (int)cpu);
-		else
-			set_rate(c->minor_fd, e->minor_period, e->faults);
-	}
-	if (!c->major) {
-		r = open_event(e, e->major, OPENER_FAULTS_MAJOR, (int)cpu, false, e->major_period, &c->major, &c->major_fd);
-		if (r < 0)
-			note_failure(e, &e->fault_error, r, "major-faults", (int)cpu);
-		else
-			set_rate(c->major_fd, e->major_period, e->faults);
-	}
+	follow_clock(e, cpu);
+	follow_faults(e, cpu, false);
+	follow_faults(e, cpu, true);
 }
 
 bool perf_events_follow_cpus(struct perf_events *e)
@@ -111,7 +122,7 @@ bool perf_events_follow_cpus(struct perf_events *e)
 	struct cpu_set_bits online;
 	bool changed = false;
 
-	if (cpus_read(ONLINE_PATH, &online) < 0)
+	if (cpus_online(&online) < 0)
 		return false;
 	for (uint32_t cpu = 0; cpu < e->n_cpus; cpu++) {
 		bool is = cpus_has(&online, cpu), was = cpus_has(&e->online, cpu);
@@ -134,8 +145,8 @@ void perf_events_set_clock(struct perf_events *e, uint32_t hz)
 		return;
 	e->clock_hz = hz;
 	for (uint32_t cpu = 0; cpu < e->n_cpus; cpu++)
-		if (e->cpus[cpu].clock)
-			set_rate(e->cpus[cpu].clock_fd, perf_events_clock_period(hz), hz > 0);
+		if (e->cpus[cpu].clock.link)
+			perf_event_set_rate(e->cpus[cpu].clock.fd, perf_events_clock_period(hz), hz > 0);
 }
 
 uint64_t perf_events_fault_period(double faults_per_sec, uint32_t hz, uint64_t least)
@@ -147,30 +158,29 @@ uint64_t perf_events_fault_period(double faults_per_sec, uint32_t hz, uint64_t l
 	return (wanted < FAULT_PERIOD_MAX ? (uint64_t)wanted : FAULT_PERIOD_MAX) | 1;
 }
 
-/* Each change costs an interrupt on every CPU. */
-static bool differs(uint64_t a, uint64_t b)
+bool perf_event_rates_differ(uint64_t a, uint64_t b)
 {
-	return a > b + b / 4 || b > a + a / 4;
+	return !a != !b || a > b + b / 4 || b > a + a / 4;
 }
 
-void perf_events_set_faults(struct perf_events *e, bool on, uint64_t minor_period, uint64_t major_period)
+static void set_faults(struct perf_events *e, bool major, uint64_t *period, uint64_t wanted)
 {
-	bool switched = on != e->faults, minor = switched || (on && differs(minor_period, e->minor_period)),
-	     major = switched || (on && differs(major_period, e->major_period));
+	if (!perf_event_rates_differ(*period, wanted))
+		return;
+	*period = wanted;
+	for (uint32_t cpu = 0; cpu < e->n_cpus; cpu++)
+		if (cpus_has(&e->online, cpu))
+			follow_faults(e, cpu, major);
+}
 
-	e->faults = on;
-	if (minor)
-		e->minor_period = minor_period;
-	if (major)
-		e->major_period = major_period;
-	for (uint32_t cpu = 0; cpu < e->n_cpus; cpu++) {
-		struct perf_cpu *c = &e->cpus[cpu];
+void perf_events_set_minor_faults(struct perf_events *e, uint64_t period)
+{
+	set_faults(e, false, &e->minor_period, period);
+}
 
-		if (c->minor && minor)
-			set_rate(c->minor_fd, minor_period, on);
-		if (c->major && major)
-			set_rate(c->major_fd, major_period, on);
-	}
+void perf_events_set_major_faults(struct perf_events *e, uint64_t period)
+{
+	set_faults(e, true, &e->major_period, period);
 }
 
 int perf_events_open(struct perf_events *e, struct helper *helper, const struct programs *p, uint32_t n_cpus)
@@ -181,8 +191,6 @@ int perf_events_open(struct perf_events *e, struct helper *helper, const struct 
 		.minor = p->skel->progs.fault_minor,
 		.major = p->skel->progs.fault_major,
 		.n_cpus = n_cpus,
-		.minor_period = FAULT_PERIOD_MAX,
-		.major_period = FAULT_PERIOD_MAX,
 	};
 	e->cpus = calloc(n_cpus, sizeof *e->cpus);
 	if (!e->cpus)

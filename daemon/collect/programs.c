@@ -31,6 +31,10 @@ enum {
 	WISH_HEAP_SESSION,
 	WISH_HEAP_ENTRY,
 	WISH_HEAP_RETURN,
+	WISH_KMALLOC,
+	WISH_CACHE_ALLOC,
+	WISH_KFREE,
+	WISH_CACHE_FREE,
 	WISH_N,
 };
 
@@ -110,6 +114,13 @@ static void look_at_heap(struct programs *p, const struct btf *btf)
 	                                                                                     : HEAP_BY_EVENTS;
 }
 
+/* As they are since 6.1: (caller, address, ...). */
+static void look_at_kmem(struct programs *p, const struct btf *btf)
+{
+	p->kmem_offered = tracepoint_arguments(btf, "kmalloc") == 6 && tracepoint_arguments(btf, "kmem_cache_alloc") == 5 &&
+	                  tracepoint_arguments(btf, "kfree") == 2 && tracepoint_arguments(btf, "kmem_cache_free") == 3;
+}
+
 static int make_wishes(struct wish wishes[static WISH_N], struct programs *p, const struct collect_config *config)
 {
 	struct btf *btf = btf__load_vmlinux_btf();
@@ -123,6 +134,7 @@ static int make_wishes(struct wish wishes[static WISH_N], struct programs *p, co
 	}
 	look_at_maps(p, btf);
 	look_at_heap(p, btf);
+	look_at_kmem(p, btf);
 	pelt = has_tracepoint(btf, "pelt_cfs_tp");
 	nr_running = has_tracepoint(btf, "sched_update_nr_running_tp");
 	clock_typed = btf__find_by_name_kind(btf, "update_rq_clock", BTF_KIND_FUNC) > 0;
@@ -145,6 +157,10 @@ static int make_wishes(struct wish wishes[static WISH_N], struct programs *p, co
 		[WISH_HEAP_SESSION] = { "heap_session", p->heap == HEAP_BY_SESSION, "every call of an allocator has a return probe" },
 		[WISH_HEAP_ENTRY] = { "heap_entry", p->heap != HEAP_BY_SESSION, "heaps can't be watched" },
 		[WISH_HEAP_RETURN] = { "heap_return", p->heap != HEAP_BY_SESSION, "heaps can't be watched" },
+		[WISH_KMALLOC] = { "kmem_kmalloc", p->kmem_offered, "the kernel's memory can't be watched" },
+		[WISH_CACHE_ALLOC] = { "kmem_cache_alloc", p->kmem_offered, "the kernel's memory can't be watched" },
+		[WISH_KFREE] = { "kmem_kfree", p->kmem_offered, "the kernel's memory can't be watched" },
+		[WISH_CACHE_FREE] = { "kmem_cache_free", p->kmem_offered, "the kernel's memory can't be watched" },
 	};
 
 	memcpy(wishes, made, sizeof made);
@@ -175,6 +191,7 @@ static int open_once(struct stackd_bpf **ret, const struct collect_config *confi
 	bpf_map__set_max_entries(skel->maps.exits_1, config->max_processes);
 	bpf_map__set_max_entries(skel->maps.rss_accounts, config->max_processes);
 	bpf_map__set_max_entries(skel->maps.heap_blocks, config->max_heap_blocks);
+	bpf_map__set_max_entries(skel->maps.known_stacks, p->known_places);
 	bpf_program__set_expected_attach_type(skel->progs.heap_session, (enum bpf_attach_type)ATTACH_UPROBE_SESSION);
 	if (p->heap == HEAP_BY_MULTI) {
 		bpf_program__set_expected_attach_type(skel->progs.heap_entry, (enum bpf_attach_type)ATTACH_UPROBE_MULTI);
@@ -302,94 +319,12 @@ static int attach_tasks(struct programs *p)
 	return 0;
 }
 
-static bool is_named(const char *name, size_t n, const char *wanted)
-{
-	return n == strlen(wanted) && memcmp(name, wanted, n) == 0;
-}
-
-/* A function ends where the next one begins: the kernel lists its own in order of their addresses. True when this was it. */
-static bool take_hook(struct hook *hook, uint64_t address, const char *name, size_t n)
-{
-	if (is_named(name, n, hook->name))
-		hook->start = address;
-	else if (hook->start && !hook->end && address > hook->start)
-		hook->end = address;
-	return hook->end;
-}
-
-/* A hundred thousand lines, so it is done when everything is found, or where the modules begin. */
-static void find_kernel_text(struct programs *p)
-{
-	_cleanup_fclose_ FILE *f = fopen("/proc/kallsyms", "re");
-	size_t found = 0;
-	char line[512];
-
-	memcpy(p->hooks, hooks, sizeof p->hooks);
-	while (f && !(p->sched_end && found == ELEMENTS_OF(p->hooks)) && fgets(line, sizeof line, f)) {
-		char *name;
-		uint64_t address = strtoull(line, &name, 16);
-		size_t n;
-
-		if (strlen(name) < 4)
-			continue;
-		name += 3; /* " t " */
-		n = strcspn(name, "\n\t");
-		if (name[n] == '\t')
-			break;
-		if (is_named(name, n, "__sched_text_start"))
-			p->sched_start = address;
-		else if (is_named(name, n, "__sched_text_end"))
-			p->sched_end = address;
-		found = 0;
-		for (size_t i = 0; i < ELEMENTS_OF(p->hooks); i++)
-			found += take_hook(&p->hooks[i], address, name, n);
-	}
-	if (!p->sched_start || !p->sched_end)
-		log_info("kallsyms doesn't say where the scheduler's functions are: long and short waits have different stacks");
-}
-
-size_t frames_without_hook(uint64_t *frames, size_t n, const struct hook *all, size_t n_hooks)
-{
-	for (size_t i = 0; i < n; i++)
-		for (size_t k = 0; k < n_hooks; k++)
-			if (frames[i] >= all[k].start && frames[i] < all[k].end && i + 1 < n) {
-				memmove(frames, frames + i + 1, (n - i - 1) * sizeof *frames);
-				return n - i - 1;
-			}
-	return n;
-}
-
-size_t frames_without_fault(uint64_t *frames, size_t n, const struct hook *fault)
-{
-	for (size_t i = n; i-- > 0;)
-		if (frames[i] >= fault->start && frames[i] < fault->end) {
-			memmove(frames, frames + i + 1, (n - i - 1) * sizeof *frames);
-			return n - i - 1;
-		}
-	return n;
-}
-
-size_t frames_without_switch(uint64_t *frames, size_t n, uint64_t sched_start, uint64_t sched_end)
-{
-	size_t kept = 0;
-	bool switched = false; /* beyond the first of the scheduler's functions */
-
-	for (size_t i = 0; i < n; i++) {
-		bool sched = frames[i] >= sched_start && frames[i] < sched_end;
-
-		switched |= sched;
-		if (switched && !sched)
-			frames[kept++] = frames[i];
-	}
-	return kept ? kept : n;
-}
-
 int programs_load(struct programs *p, const struct collect_config *config)
 {
 	struct wish wishes[WISH_N];
 	int r;
 
-	*p = (struct programs){};
+	*p = (struct programs){ .known_places = known_places(libbpf_num_possible_cpus()) };
 	libbpf_set_print(on_libbpf_message);
 	r = make_wishes(wishes, p, config);
 	if (r < 0)
@@ -398,6 +333,8 @@ int programs_load(struct programs *p, const struct collect_config *config)
 	if (r < 0)
 		return r;
 	p->maps_offered = wishes[p->maps_with_path ? WISH_MAPS_LOCK_WITH_PATH : WISH_MAPS_LOCK].wanted && wishes[WISH_MAPS_UNLOCK].wanted;
+	for (size_t i = WISH_KMALLOC; i <= WISH_CACHE_FREE; i++)
+		p->kmem_offered &= wishes[i].wanted;
 	p->halves = (struct halves){
 		.control = &p->skel->bss->control,
 		.guards = p->skel->bss->guards,
@@ -410,7 +347,8 @@ int programs_load(struct programs *p, const struct collect_config *config)
 		programs_unload(p);
 		return r;
 	}
-	find_kernel_text(p);
+	memcpy(p->hooks, hooks, sizeof p->hooks);
+	kernel_text_find(p->hooks, ELEMENTS_OF(p->hooks), &p->sched_start, &p->sched_end);
 	attach_load(p);
 	attach_oncpu(p, config);
 	p->skel->links.on_exit_mmap = attach(p->skel->progs.on_exit_mmap, "exit_mmap");
@@ -500,13 +438,13 @@ void programs_detach_rss(struct programs *p)
 	p->skel->links.on_rss_stat = NULL;
 }
 
-static uint64_t map_memlock(const struct bpf_map *map)
+uint64_t map_memlock(int fd)
 {
 	_cleanup_free_ char *text = NULL;
 	char path[64];
 	const char *at;
 
-	snprintf(path, sizeof path, "/proc/self/fdinfo/%d", bpf_map__fd(map));
+	snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
 	if (read_small_file(AT_FDCWD, path, 8192, &text, NULL) < 0)
 		return 0;
 	at = strstr(text, "memlock:");
@@ -519,7 +457,7 @@ uint64_t programs_map_bytes(const struct programs *p)
 	uint64_t sum = 0;
 
 	bpf_object__for_each_map(map, p->skel->obj)
-		sum += map_memlock(map);
+		sum += map_memlock(bpf_map__fd(map));
 	return sum;
 }
 
@@ -544,6 +482,17 @@ uint64_t programs_run_ns(const struct programs *p)
 	return sum;
 }
 
+static uint64_t sum_skipped(const struct bpf_program *const *programs, size_t n)
+{
+	struct bpf_prog_info info;
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (bpf_program__autoload(programs[i]) && program_info(programs[i], &info))
+			sum += info.recursion_misses;
+	return sum;
+}
+
 uint64_t programs_skipped(const struct programs *p)
 {
 	const struct bpf_program *counted[] = {
@@ -552,11 +501,15 @@ uint64_t programs_skipped(const struct programs *p)
 		p->skel->progs.on_mmap_lock, p->skel->progs.on_mmap_lock_with_path,
 		p->skel->progs.on_rss_stat,
 	};
-	struct bpf_prog_info info;
-	uint64_t sum = 0;
 
-	for (size_t i = 0; i < ELEMENTS_OF(counted); i++)
-		if (bpf_program__autoload(counted[i]) && program_info(counted[i], &info))
-			sum += info.recursion_misses;
-	return sum;
+	return sum_skipped(counted, ELEMENTS_OF(counted));
+}
+
+uint64_t programs_skipped_kmem(const struct programs *p)
+{
+	const struct bpf_program *counted[] = {
+		p->skel->progs.kmem_kmalloc, p->skel->progs.kmem_cache_alloc, p->skel->progs.kmem_kfree, p->skel->progs.kmem_cache_free,
+	};
+
+	return sum_skipped(counted, ELEMENTS_OF(counted));
 }

@@ -205,11 +205,20 @@ static void remove_wait(struct threads *t, uint32_t i)
 	map64_put(t->wait_by_id, t->waits[i].raw_id, i);
 }
 
+uint64_t threads_faults_minor(const struct threads *t)
+{
+	uint64_t n = 0;
+
+	for (uint32_t i = 0; i < t->n_totals; i++)
+		n += t->totals[i].faults_minor;
+	return n;
+}
+
 void threads_report(struct threads *t, uint64_t wall_ns, const struct collect_sink *sink, void *userdata)
 {
-	t->faults_minor = t->faults_major = 0;
+	t->faults_minor = threads_faults_minor(t);
+	t->faults_major = 0;
 	for (uint32_t i = 0; i < t->n_totals; i++) {
-		t->faults_minor += t->totals[i].faults_minor;
 		t->faults_major += t->totals[i].faults_major;
 		report_total(&t->totals[i], wall_ns, sink, userdata);
 		report_memory(&t->totals[i], sink, userdata);

@@ -5,6 +5,9 @@
 #include "base.h"
 
 #define CONF_PRESSURE_MAX 6
+#define CONF_WATCHES_MAX 16
+
+enum conf_source { CONF_SOURCE_AUTO, CONF_SOURCE_BPF, CONF_SOURCE_PERF };
 
 struct conf_pressure {
 	char resource[8];      /* "cpu", "io", "memory" */
@@ -22,15 +25,22 @@ struct conf {
 	size_t n_pressures;
 	struct conf_pressure pressures[CONF_PRESSURE_MAX]; /* OpenOnPressure=, may be given several times: "io full 200ms 1s" */
 	/* [Collect] */
+	enum conf_source source;      /* Source=auto | bpf | perf */
+	uint32_t stack_copy;          /* StackCopyBytes=8192, 0..61440 */
 	bool update_rq_clock;         /* OnCPUSource=perf-event | update-rq-clock */
 	uint32_t sample_hz;           /* SampleHz=49, 1..1000 */
 	uint32_t fault_hz;            /* FaultHz=199, 1..10000 */
 	uint32_t fault_baseline_hz;   /* FaultBaselineHz=11, 0..1000 */
 	uint32_t offcpu_stacks;       /* OffCPUStacksPerSec=2000, 0 = no limit */
+	bool known_stacks;            /* KnownStacks=yes: a wait's stack that is known is not walked */
 	uint32_t memory_stacks;       /* MemoryStacksPerSec=100, 0 = no limit */
 	uint32_t memory_baseline_stacks; /* MemoryBaselineStacksPerSec=20, 0 = no limit */
+	double cpu_budget_closed;     /* CPUBudgetClosed=1, percent of the machine, 0.1..100, 100 = no limit */
+	double cpu_budget_open;       /* CPUBudgetOpen=10 */
 	uint32_t heap_sample_bytes;   /* HeapSampleBytes=524288, 0 = all, at most 64M */
 	uint32_t heap_budget;         /* HeapBudget=50, percent, 1..100 */
+	size_t n_watches;
+	char watches[CONF_WATCHES_MAX][WORKLOAD_NAME_SIZE]; /* WatchMemory=, units and control groups, may be given several times; each once */
 	uint32_t max_heap_blocks;     /* MaxHeapBlocks=65536, 1024..4194304 */
 	uint32_t max_stacks;          /* MaxStacks=16384, 1024..1048576 */
 	uint32_t max_counts;          /* MaxActiveStacks=16384 */

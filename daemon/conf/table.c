@@ -23,16 +23,22 @@ const struct conf_key conf_keys[] = {
 	/* A pressure trigger can be registered only by the privileges that are dropped once the service is up. */
 	KEY("Gate", "OpenOnPressure", CONF_PRESSURE, pressures, "", RESTART),
 
-	KEY("Collect", "OnCPUSource", CONF_SOURCE, update_rq_clock, "perf-event", RESTART),
+	KEY("Collect", "Source", CONF_SOURCE, source, "auto", RESTART),
+	KEY("Collect", "OnCPUSource", CONF_ONCPU, update_rq_clock, "perf-event", RESTART),
 	KEY("Collect", "SampleHz", CONF_COUNT, sample_hz, "49", RANGE(1, 1000)),
 	KEY("Collect", "FaultHz", CONF_COUNT, fault_hz, "199", RANGE(1, 10000)),
 	KEY("Collect", "FaultBaselineHz", CONF_COUNT, fault_baseline_hz, "11", RANGE(0, 1000)),
 	KEY("Collect", "OffCPUStacksPerSec", CONF_COUNT, offcpu_stacks, "2000", RANGE(0, 1000000)),
+	KEY("Collect", "KnownStacks", CONF_YES_NO, known_stacks, "yes"),
 	KEY("Collect", "MemoryStacksPerSec", CONF_COUNT, memory_stacks, "100", RANGE(0, 1000000)),
 	KEY("Collect", "MemoryBaselineStacksPerSec", CONF_COUNT, memory_baseline_stacks, "20", RANGE(0, 1000000)),
+	KEY("Collect", "CPUBudgetClosed", CONF_NUMBER, cpu_budget_closed, "1", RANGE(0.1, 100)),
+	KEY("Collect", "CPUBudgetOpen", CONF_NUMBER, cpu_budget_open, "10", RANGE(0.1, 100)),
 	KEY("Collect", "HeapSampleBytes", CONF_COUNT, heap_sample_bytes, "524288", RANGE(0, 67108864)),
 	KEY("Collect", "HeapBudget", CONF_COUNT, heap_budget, "50", RANGE(1, 100)),
+	KEY("Collect", "WatchMemory", CONF_WATCHES, watches, ""),
 	KEY("Collect", "MaxHeapBlocks", CONF_COUNT, max_heap_blocks, "65536", RANGE(1024, 4194304), RESTART),
+	KEY("Collect", "StackCopyBytes", CONF_COUNT, stack_copy, "8192", RANGE(0, 61440), RESTART),
 	KEY("Collect", "MaxStacks", CONF_COUNT, max_stacks, "16384", RANGE(1024, 1048576), RESTART),
 	KEY("Collect", "MaxActiveStacks", CONF_COUNT, max_counts, "16384", RANGE(1024, 1048576), RESTART),
 	KEY("Collect", "MaxProcesses", CONF_COUNT, max_processes, "16384", RANGE(256, 1048576), RESTART),
@@ -67,6 +73,8 @@ const struct conf_key conf_keys[] = {
 };
 const size_t n_conf_keys = ELEMENTS_OF(conf_keys);
 
+static const char *const sources[] = { [CONF_SOURCE_AUTO] = "auto", [CONF_SOURCE_BPF] = "bpf", [CONF_SOURCE_PERF] = "perf" };
+
 static const struct {
 	const char *name;
 	enum log_level level;
@@ -93,9 +101,11 @@ static size_t field_size(const struct conf_key *key)
 	case CONF_TIME:
 	case CONF_SIZE: return sizeof(uint64_t);
 	case CONF_YES_NO:
-	case CONF_SOURCE: return sizeof(bool);
+	case CONF_ONCPU: return sizeof(bool);
+	case CONF_SOURCE: return sizeof(enum conf_source);
 	case CONF_LEVEL: return sizeof(int);
-	case CONF_PRESSURE: break;
+	case CONF_PRESSURE:
+	case CONF_WATCHES: break;
 	}
 	return 0;
 }
@@ -123,6 +133,9 @@ char *conf_key_expects(const struct conf_key *key, char buf[static CONF_EXPECT_M
 		copy_string(buf, CONF_EXPECT_MAX, "yes or no");
 		break;
 	case CONF_SOURCE:
+		copy_string(buf, CONF_EXPECT_MAX, "auto, bpf or perf");
+		break;
+	case CONF_ONCPU:
 		copy_string(buf, CONF_EXPECT_MAX, "perf-event or update-rq-clock");
 		break;
 	case CONF_LEVEL:
@@ -132,6 +145,10 @@ char *conf_key_expects(const struct conf_key *key, char buf[static CONF_EXPECT_M
 		copy_string(buf, CONF_EXPECT_MAX,
 			    "a resource (cpu, io, memory), some or full (cpu: only some), a stall and a window of 500ms to 10s, "
 			    "as \"io full 200ms 1s\"");
+		break;
+	case CONF_WATCHES:
+		snprintf(buf, CONF_EXPECT_MAX, "a list of units or absolute paths of control groups, as \"nginx.service /system.slice/a.scope\", %d at most",
+			 CONF_WATCHES_MAX);
 		break;
 	}
 	return buf;
@@ -206,6 +223,33 @@ static int set_pressure(const char *text, struct conf *c)
 	return 0;
 }
 
+/* All of a line, or nothing. */
+static int set_watches(const char *text, struct conf *c)
+{
+	_cleanup_free_ char *copy = strdup(text);
+	char (*names)[WORKLOAD_NAME_SIZE] = c->watches, name[WORKLOAD_NAME_SIZE], *save = NULL;
+	size_t n = c->n_watches, k;
+	int r;
+
+	if (!copy)
+		return -ENOMEM;
+	if (!*text)
+		n = 0;
+	for (char *w = strtok_r(copy, " \t", &save); w; w = strtok_r(NULL, " \t", &save)) {
+		r = *w == '/' ? parse_cgroup(w, name) : parse_unit(w, name);
+		if (r < 0)
+			return r;
+		for (k = 0; k < n && !streq(names[k], name); k++)
+			;
+		if (k == CONF_WATCHES_MAX)
+			return -ERANGE;
+		copy_string(names[k], sizeof(names[k]), name);
+		n = MAX(n, k + 1);
+	}
+	c->n_watches = n;
+	return 0;
+}
+
 static int set_count(const struct conf_key *key, const char *text, void *field)
 {
 	uint64_t v;
@@ -247,6 +291,16 @@ static int set_quantity(const struct conf_key *key, const char *text, void *fiel
 
 static int set_source(const char *text, void *field)
 {
+	for (size_t i = 0; i < ELEMENTS_OF(sources); i++)
+		if (streq(text, sources[i])) {
+			*(enum conf_source *) field = (enum conf_source) i;
+			return 0;
+		}
+	return -EINVAL;
+}
+
+static int set_oncpu(const char *text, void *field)
+{
 	bool rq_clock = streq(text, "update-rq-clock");
 
 	if (!rq_clock && !streq(text, "perf-event"))
@@ -273,6 +327,8 @@ int conf_key_set(const struct conf_key *key, const char *text, struct conf *c)
 
 	if (key->type == CONF_PRESSURE)
 		return set_pressure(text, c);
+	if (key->type == CONF_WATCHES)
+		return set_watches(text, c);
 	if (!*text)
 		text = key->value;
 
@@ -287,8 +343,10 @@ int conf_key_set(const struct conf_key *key, const char *text, struct conf *c)
 			*(bool *) field = yes;
 		return r;
 	case CONF_SOURCE: return set_source(text, field);
+	case CONF_ONCPU: return set_oncpu(text, field);
 	case CONF_LEVEL: return set_level(text, field);
-	case CONF_PRESSURE: break;
+	case CONF_PRESSURE:
+	case CONF_WATCHES: break;
 	}
 	return -EINVAL;
 }
@@ -305,6 +363,14 @@ bool conf_key_equal(const struct conf_key *key, const struct conf *a, const stru
 			    p->window_us != q->window_us)
 				return false;
 		}
+		return true;
+	}
+	if (key->type == CONF_WATCHES) {
+		if (a->n_watches != b->n_watches)
+			return false;
+		for (size_t i = 0; i < a->n_watches; i++)
+			if (!streq(a->watches[i], b->watches[i]))
+				return false;
 		return true;
 	}
 	return memcmp((const char *) a + key->offset, (const char *) b + key->offset, field_size(key)) == 0;

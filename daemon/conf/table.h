@@ -10,9 +10,11 @@ enum conf_type {
 	CONF_TIME,     /* uint64_t, microseconds */
 	CONF_SIZE,     /* uint64_t, bytes */
 	CONF_YES_NO,   /* bool */
-	CONF_SOURCE,   /* bool: true is update-rq-clock */
+	CONF_SOURCE,   /* enum conf_source */
+	CONF_ONCPU,    /* bool: true is update-rq-clock */
 	CONF_LEVEL,    /* int: enum log_level */
 	CONF_PRESSURE, /* appended to conf.pressures */
+	CONF_WATCHES,  /* appended to conf.watches */
 };
 
 struct conf_key {

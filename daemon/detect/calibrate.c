@@ -29,10 +29,12 @@
  * anomaly. */
 #define ALPHA_MAX 1e-3
 
-#define SHARE_TOTALS 0.4
+#define SHARE_TOTALS 0.36
+#define SHARE_MOVED 0.03
+#define SHARE_SHARES 0.07
 #define SHARE_GROWTH 0.04
 #define SHARE_VANISHED 0.06
-#define SHARE_BIRTHS 0.12
+#define SHARE_BIRTHS 0.09
 /* All but blocked; what falls, of on-CPU only; silences. */
 #define TOTALS_FAMILIES (2 * (SCORED_METRICS - 1) * CHANNELS_UP + CHANNELS_UP + 1)
 #define PART_OPEN 0.25 /* of the budget, for the ticks with the gate open */
@@ -162,13 +164,17 @@ double calibrate_share(unsigned family)
 {
 	if (family == FAMILY_GROWTH)
 		return SHARE_GROWTH;
+	if (family_is_moved(family))
+		return SHARE_MOVED / MOVED_CHANNELS;
+	if (family >= FAMILY_SHARES)
+		return SHARE_SHARES / (SHARED_N * SHARE_CHANGE_N);
 	if (family_is_total(family))
 		return SHARE_TOTALS / TOTALS_FAMILIES;
 	if (family == FAMILY_VANISHED)
 		return SHARE_VANISHED;
 	if (family_channel(family) == CHANNEL_BIRTH)
 		return SHARE_BIRTHS / SCORED_METRICS;
-	return (1 - SHARE_TOTALS - SHARE_GROWTH - SHARE_VANISHED - SHARE_BIRTHS) / (SCORED_METRICS * (CHANNEL_N - 1));
+	return (1 - SHARE_TOTALS - SHARE_SHARES - SHARE_MOVED - SHARE_GROWTH - SHARE_VANISHED - SHARE_BIRTHS) / (SCORED_METRICS * (CHANNEL_N - 1));
 }
 
 double calibrate_alpha(unsigned family, bool gate_open, double false_alarms_per_day, double tests_per_day)

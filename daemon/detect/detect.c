@@ -3,12 +3,14 @@
 
 #include "internal.h"
 
-#define GLOBAL_TAG 0x7364676c00000003ULL /* layout 3 */
+#define GLOBAL_TAG 0x7364676c00000005ULL /* layout 5 */
 
-/* No further alarm of a series so soon, whatever the metric, unless it escalates. */
+/* No further alarm of a series so soon, whatever the metric, unless it escalates; nor of a unit, unless it is another trouble. */
 #define REFRACTORY_TICKS 600
 /* Escalation: so many times the level that was told. */
 #define ESCALATION_LEVEL 4.0f
+/* Another metric of a unit moves by so much more than that which was told, in terms of what is little to the machine: the word is its. */
+#define OTHER_LEVEL 2.0f
 /* While alarms come fast, each further one must be that much less probable; the memory of that, in ticks.
  * The same holds for alarms of one family within a day: a family that is calibrated wrongly silences
  * itself. */
@@ -34,6 +36,8 @@ static const char *const type_names[DETECT_TYPE_N] = {
 	[DETECT_NEW_STACK] = "new-stack",
 	[DETECT_VANISHED_STACK] = "vanished-stack",
 	[DETECT_SLOW_GROWTH] = "slow-growth",
+	[DETECT_COST_SHIFT] = "cost-shift",
+	[DETECT_NEW_CODE] = "new-code",
 };
 
 const char *detect_type_to_string(enum detect_type t)
@@ -104,6 +108,9 @@ int detect_new(struct detect **ret, const struct detect_config *config, void *gl
 	r = map64_new(&d->unit_by_key, TOTALS_MAX);
 	if (r < 0)
 		return r;
+	r = map64_new(&d->shares_by_key, SHARES_UNITS);
+	if (r < 0)
+		return r;
 	d->g = global;
 	d->config = *config;
 	if (!global_valid(d->g)) {
@@ -111,6 +118,7 @@ int detect_new(struct detect **ret, const struct detect_config *config, void *gl
 		d->g->tag = GLOBAL_TAG;
 	}
 	totals_load(d);
+	functions_load(d);
 	*ret = TAKE_PTR(d);
 	return 0;
 }
@@ -120,6 +128,7 @@ struct detect *detect_free(struct detect *d)
 	if (!d)
 		return NULL;
 	map64_free(d->unit_by_key);
+	map64_free(d->shares_by_key);
 	free(d);
 	return NULL;
 }
@@ -139,6 +148,11 @@ void detect_withhold(struct detect *d)
 {
 	d->g->alarms--;
 	d->g->suppressed++;
+}
+
+void detect_same_trouble(struct detect *d)
+{
+	d->g->recent_alarms = MAX(d->g->recent_alarms - 1, 0.0);
 }
 
 /* Tests in a day, with the gate as it is. The states' shares of the time are what the last hour says, which
@@ -240,19 +254,40 @@ static enum detect_type finding_type(const struct finding *f)
 		[CHANNEL_BIRTH] = DETECT_NEW_STACK,
 	};
 
+	static const enum detect_type changes[SHARE_CHANGE_N] = {
+		[SHARE_RISES] = DETECT_COST_SHIFT, [SHARE_FALLS] = DETECT_VANISHED_STACK, [SHARE_TURNOVER] = DETECT_NEW_CODE,
+	};
+
 	if (f->family == FAMILY_GROWTH)
 		return DETECT_SLOW_GROWTH;
+	if (f->family >= FAMILY_SHARES)
+		return changes[(f->family - FAMILY_SHARES) % SHARE_CHANGE_N];
 	return family_is_silence(f->family) ? DETECT_VANISHED_STACK : types[family_channel(f->family)];
 }
 
+/* Whether a unit that was told, and does what it does in another metric, is in another trouble: it was over meanwhile, or this is larger. What is
+ * told first is not always the cause: threads that come to wait for a disk may take a CPU to get there. */
+static bool is_other(const struct detect *d, const struct series_state *s, const struct finding *f)
+{
+	const float *little = d->total_context.floor;
+
+	if (!family_is_total(f->family) || f->metric == s->told_metric)
+		return false;
+	/* Waits are judged after the excursion has been noted, so it may begin a tick later. */
+	if (!s->excursion || s->excursion > s->told + 1)
+		return true;
+	return f->metric < SCORED_METRICS && s->told_metric < SCORED_METRICS &&
+	       f->observed / little[f->metric] > OTHER_LEVEL * s->told_level / little[s->told_metric];
+}
+
 /* What has been told is no news for a while, and the same level of the same metric not for long. */
-static bool is_known(const struct series_state *s, const struct finding *f, uint32_t tick)
+static bool is_known(const struct detect *d, const struct series_state *s, const struct finding *f)
 {
 	bool escalated = f->metric == s->told_metric && f->observed > ESCALATION_LEVEL * s->told_level;
 
-	if (!s->told || escalated)
+	if (!s->told || escalated || is_other(d, s, f))
 		return false;
-	return tick - s->told < REFRACTORY_TICKS ||
+	return d->g->tick - s->told < REFRACTORY_TICKS ||
 	       (f->metric == s->told_metric && f->observed > f->expected);
 }
 
@@ -271,7 +306,7 @@ static double overspent(const struct detect *d, unsigned family)
 	double budget = d->config.false_alarms_per_day;
 	double recent = 1 + d->g->recent_alarms / (1 + budget * RECENT_TICKS * d->g->tick_s / SECONDS_PER_DAY);
 
-	return recent * recent * (1 + d->g->families[family].told / (1 + budget * calibrate_share(family)));
+	return recent * (1 + d->g->families[family].told / (1 + budget * calibrate_share(family)));
 }
 
 /* The probability that the budget has it come to, with what evidence there must be. */
@@ -284,7 +319,7 @@ bool detect_may_tell(const struct detect *d, const struct series_state *s, const
 {
 	const struct finding *f = w->finding;
 
-	return weighted(w->p, w->evidence) * overspent(d, f->family) <= d->tails[f->family].alpha && !is_known(s, f, d->g->tick);
+	return weighted(w->p, w->evidence) * overspent(d, f->family) <= d->tails[f->family].alpha && !is_known(d, s, f);
 }
 
 void detect_tell(struct detect *d, struct series_state *s, const struct weighed *w, struct detect_result *ret)
@@ -326,7 +361,7 @@ struct weighed detect_weigh(struct detect *d, struct series_state *s)
 	for (size_t i = 0; i < d->findings.n; i++) {
 		const struct finding *f = &d->findings.all[i];
 		const struct tail *t = &d->tails[f->family];
-		bool beyond = (double)f->s >= t->critical, known = is_known(s, f, d->g->tick);
+		bool beyond = (double)f->s >= t->critical, known = is_known(d, s, f);
 		struct weighed w = { .finding = f };
 
 		/* An excursion that was told is one event, and its height no measure of what is normal: a
@@ -336,6 +371,8 @@ struct weighed detect_weigh(struct detect *d, struct series_state *s)
 			calibrate_learn(&d->g->families[f->family], family_gate(d, f->family), t,
 					!family_is_birth_or_death(f->family),
 					beyond ? (float)t->critical : f->s);
+		if (model_is_over(f))
+			continue;
 		if (!beyond && (known || !d->evidence || (double)f->s < t->critical_least))
 			continue;
 		w.p = calibrate_p(t, (double)f->s);
@@ -352,14 +389,17 @@ bool detect_series(struct detect *d, void *state, const uint64_t values[static M
 {
 	struct series_state *s = state;
 	struct weighed w;
+	bool explained;
 
 	if (!d->scoring)
 		return false;
 	d->live += model_visit(&d->g->stacks, &d->context, s, values, silent_ticks, &d->findings);
 	w = detect_weigh(d, s);
+	explained = d->unit_told;
+	d->unit_told = false;
 	if (!w.finding)
 		return false;
-	if (!detect_may_tell(d, s, &w)) {
+	if (explained || !detect_may_tell(d, s, &w)) {
 		d->g->suppressed++;
 		return false;
 	}
@@ -392,8 +432,6 @@ static void count_tests(struct detect *d)
 
 static void move_population(const struct global_state *g, struct population *p, bool gate, float slow)
 {
-	float gate_slow = 1 / (float)MIN((double)g->gate_ticks[gate], SLOW_TICKS);
-
 	for (unsigned m = 0; m < SCORED_METRICS; m++) {
 		float common;
 
@@ -407,8 +445,16 @@ static void move_population(const struct global_state *g, struct population *p, 
 		common = p->common[m] - p->common_base[m][gate];
 		p->common_window[m][0] += (expm1f(common) - p->common_window[m][0]) / 8;
 		p->common_window[m][1] += (expm1f(common) - p->common_window[m][1]) / 64;
-		p->common_base[m][gate] += common * gate_slow;
+		/* Slowly from the beginning: the first surge of load is common to all, and not what is usual with the gate open. */
+		p->common_base[m][gate] += common / (float)SLOW_TICKS;
 	}
+}
+
+double detect_series_usual(const void *state, enum metric metric)
+{
+	const struct series_state *s = state;
+
+	return metric < SCORED_METRICS && s->metrics[metric].active ? (double)s->metrics[metric].mean : 0;
 }
 
 void detect_tick_end(struct detect *d)

@@ -21,9 +21,11 @@ enum detect_type {
 	DETECT_NEW_STACK,
 	DETECT_VANISHED_STACK,
 	DETECT_SLOW_GROWTH,
+	DETECT_COST_SHIFT, /* a function has more of its unit's time */
+	DETECT_NEW_CODE,   /* functions that were not there have much of it */
 	DETECT_TYPE_N,
 };
-const char *detect_type_to_string(enum detect_type t); /* "spike", "drop", "level-shift", "new-stack", "vanished-stack", "slow-growth" */
+const char *detect_type_to_string(enum detect_type t); /* "spike", "drop", "level-shift", "new-stack", "vanished-stack", "slow-growth", "cost-shift", "new-code" */
 int detect_type_from_string(const char *s, enum detect_type *ret);
 
 /* What one tick has in common for all series. */
@@ -77,13 +79,35 @@ void detect_tick_begin(struct detect *d, const struct detect_tick *tick);
 bool detect_totals(struct detect *d, uint64_t *ret_key, struct detect_result *ret);
 /* The same of units' memory that grows and is not given back; the metric is METRIC_RSS, since_us when the growth began. */
 bool detect_growth(struct detect *d, uint64_t *ret_key, struct detect_result *ret);
+/* How much more a series waits than in the last minute, ns a second; negative: less. Asked before detect_series() of the same tick. */
+double detect_wait_rise(const struct detect *d, const void *state, uint64_t blocked, uint32_t silent_ticks);
+/* Adds that to its unit's, which detect_add_total() made known; of others nothing is followed. process_s: for how long the process has been
+ * there that waits. One that has just been started waits where it did not, and nothing is wrong. */
+void detect_add_wait(struct detect *d, uint64_t key, const void *state, double rise, double process_s);
+/* The same as detect_totals(), of threads that wait where they did not and are missed elsewhere; the metric is METRIC_BLOCKED. Once in each tick,
+ * after all series. */
+bool detect_moved_waits(struct detect *d, uint64_t *ret_key, struct detect_result *ret);
 /* How fast the memory of a unit grows now, bytes a second; 0: it does not. */
 double detect_growth_rate(const struct detect *d, uint64_t key);
-/* What detect_totals() or detect_growth() gave is not told after all, as it turned out where it came from: counts it as held back. */
+/* Whether the unit waits for CPUs by more than twice as much more than usual as it gets more of them, over the last 8 ticks, and by a fifth of a CPU
+ * at least. */
+bool detect_unit_starves(const struct detect *d, uint64_t key);
+/* What was told last turned out to be part of a trouble that was told before: it makes no other need to be less probable. */
+void detect_same_trouble(struct detect *d);
+/* Adds to what a unit's samples in this tick are of: what one series has, with the functions on its stack, each named once. To be called after
+ * detect_tick_begin(), and before the detect_series() of that series: what its unit was told for explains what it does. */
+void detect_add_functions(struct detect *d, uint64_t unit, uint64_t series, const uint64_t *functions, size_t n,
+			  const uint64_t values[static METRIC_N]);
+/* Scores what was added, and learns it; once in each tick, before its end. Gives true, with the series that has, or had, most of the function,
+ * and *ret filled, when a function has more or less of its unit's time than ever, or functions that are new have much of it. */
+bool detect_functions(struct detect *d, uint64_t *ret_series, struct detect_result *ret);
+/* What detect_totals(), detect_growth() or detect_functions() gave is not told after all, as it turned out where it came from: counts it as held back. */
 void detect_withhold(struct detect *d);
 /* Scores one series' values of this tick and learns them. silent_ticks: ticks before this one that had nothing and for which this was not called.
  * Gives true, and fills *ret, when the series is to be told as an anomaly. */
 bool detect_series(struct detect *d, void *state, const uint64_t values[static METRIC_N], uint32_t silent_ticks, struct detect_result *ret);
+/* What is expected of a series with that state, in the metric's unit per second; 0: nothing, or it is new. */
+double detect_series_usual(const void *state, enum metric metric);
 void detect_tick_end(struct detect *d);
 
 struct detect_status {

@@ -8,13 +8,17 @@
  * full, what a program needs once it has started), is compared with the most that any growth of this unit came to, or with what
  * is little to the machine, whichever is more:
  *
- *     s = ln(1 + n / 8) * growth / most      n: stretches of 16 blocks that the unit has been seen for
+ *     s = ln(1 + n) * growth / most          n: stretches of 16 blocks that the unit has been seen for
  *
  * as long as the newer part of the growth is not much slower than the older: what fills itself slows down. */
 #pragma once
 
 #include "base.h"
 
+/* A level that grows all the time has a row without end. So what was added in the last 256 ticks, in 8 blocks of 32 or 4 of 64, is compared with the
+ * most that was added in as many, too. */
+#define GROWTH_WINDOWS 2
+#define GROWTH_WINDOW_BLOCKS 8
 #define GROWTH_SCALES 3
 #define GROWTH_BLOCKS 16 /* in a row */
 
@@ -27,12 +31,22 @@ struct growth_row {
 	float news;             /* the highest s in this row that was news */
 };
 
+struct growth_window {
+	int64_t least; /* of the block that is not over */
+	int64_t leasts[GROWTH_WINDOW_BLOCKS + 1]; /* of those that are, a ring */
+	int64_t most;  /* that was added in such a window; fades */
+	int64_t peak;  /* the same while it grows */
+	float news;    /* the highest s while it grows */
+	uint32_t blocks; /* in which it has grown, one after the other */
+};
+
 struct growth {
 	int64_t level;       /* bytes */
 	int64_t ended;       /* the highest level at which a growth has ended; fades */
 	int64_t most;        /* that a growth came to which has ended; fades */
 	uint32_t first;      /* tick; 0 = none yet */
 	struct growth_row rows[GROWTH_SCALES];
+	struct growth_window windows[GROWTH_WINDOWS];
 };
 
 struct growth_news {

@@ -4,6 +4,11 @@
 
 #include "calibrate.h"
 
+/* Of a unit: by how much waits are more than in the last minute, and by how much waits and what it wants of the CPUs are less; ns a second. */
+struct moved {
+	float more, less;
+};
+
 struct detect {
 	struct detect_config config;
 	struct global_state *g;
@@ -18,6 +23,9 @@ struct detect {
 	struct map64 *unit_by_key;                  /* index into g->units */
 	uint64_t unit_values[TOTALS_MAX][METRIC_N]; /* what has been added in this tick */
 	int64_t unit_memory[TOTALS_MAX];            /* the same of bytes */
+	struct moved unit_moved[TOTALS_MAX];        /* of this tick's waits */
+	struct map64 *shares_by_key;                /* index into g->shares */
+	bool unit_told; /* of the unit of the series that is scored next, a short time ago: what its stacks do follows from that */
 };
 
 /* A finding, how improbable it is, and the decades by which it must be more so. */
@@ -32,5 +40,8 @@ struct weighed detect_weigh(struct detect *d, struct series_state *s);
 bool detect_may_tell(const struct detect *d, const struct series_state *s, const struct weighed *w);
 void detect_tell(struct detect *d, struct series_state *s, const struct weighed *w, struct detect_result *ret);
 
+
 void totals_load(struct detect *d); /* makes unit_by_key from the state */
 void totals_prepare(struct detect *d);
+void waits_begin_unit(struct detect *d, size_t unit); /* before the tick's waits; after its totals were visited */
+void functions_load(struct detect *d); /* makes shares_by_key from the state */

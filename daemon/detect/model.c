@@ -35,10 +35,10 @@ static const float growth[CHANNELS_UP] = { 1.0f / 16, 1.0f / 64, 1.0f / 512 };
 static const uint8_t silences[] = { 8, 20, 55 };
 #define SILENCE_MISSING                                                                                      \
 	16.0f /* ... when chance explains it with less than e^-16: so many samples are missing */
-/* Total weight since its birth is tested at these ages. */
+/* Total weight since its birth is tested at these ages, those of the windows. */
 static const uint8_t milestones[] = { 8, 64 };
 /* At first everything is new. */
-#define BIRTHS_FROM_TICK 64
+#define BIRTHS_FROM_TICK 256
 
 /* A quarter of the time for which totals keep something up. */
 static const unsigned quarter_ticks[CHANNELS_UP] = { 1, 4, 16 };
@@ -56,12 +56,15 @@ static const unsigned quarter_ticks[CHANNELS_UP] = { 1, 4, 16 };
 /* What is blocked is no more than what is left of the threads' time. Its place has what a unit wants of the CPUs, got or
  * not: one that gets less of what it wants does not do less by itself. */
 #define METRIC_WANTED METRIC_BLOCKED
-/* A unit's silence is tested at so many times the longest before, or this many ticks; for a quarter of an hour; and if it
- * came so often. */
-static const uint8_t silence_times[] = { 2, 3, 4, 6, 8, 12, 16 };
-#define SILENCE_SHORT 4u
+/* A unit's silence is tested for a quarter of an hour, if it came so often, at each quarter of an octave of s above what is never told. */
 #define SILENCE_TICKS 900u
 #define SILENCE_TIMES 16u
+#define SILENCE_MEMORY 256.0f /* silences that their mean is of */
+/* The longest silence is never taken for less than this beyond the mean: a tick, and what timers are let have; and an eighth of the mean's
+ * share of one when it came a few times only. */
+#define SILENCE_SPREAD 1.0f
+#define SILENCE_SLACK (1.0f / 64)
+#define SILENCE_YOUNG 8.0f
 
 /* Deviance of h samples where mu are expected: -ln of the Poisson tail, but for a slowly varying factor. */
 static float poisson_deviance(float h, float mu)
@@ -183,8 +186,7 @@ static void score_metric(const struct population *p, const struct tick_context *
 		if (value <= mark)
 			continue;
 		*outside = true;
-		score = c->trust * score_up(ms, is_counted(m), n / window_ticks[ch], value, mark, floor, q,
-					    common_rise(p, c, m, ch));
+		score = score_up(ms, is_counted(m), n / window_ticks[ch], value, mark, floor, q, common_rise(p, c, m, ch));
 		if (score > 0)
 			add_finding(f, m * CHANNEL_N + ch, m, score, value, ms->mean);
 	}
@@ -330,22 +332,26 @@ static void score_silence(const struct tick_context *c, struct series_state *s, 
 	add_finding(f, FAMILY_VANISHED, most, n, 0, expected);
 }
 
-static void score_birth(const struct tick_context *c, struct series_state *s, uint32_t age,
+/* What all series do more of while it is young is no property of the new one. */
+static void score_birth(const struct population *p, const struct tick_context *c, struct series_state *s, uint32_t age,
 			struct findings *f)
 {
+	unsigned window;
+
 	if (s->birth_stage >= ELEMENTS_OF(milestones) || age < milestones[s->birth_stage])
 		return;
-	s->birth_stage++;
+	window = CHANNEL_SHORT + s->birth_stage++;
 	if (s->born < BIRTHS_FROM_TICK)
 		return;
 	for (unsigned m = 0; m < SCORED_METRICS; m++) {
 		const struct metric_state *ms = &s->metrics[m];
+		float common = expf(MAX(common_rise(p, c, m, window), 0.0f));
 
 		if (!ms->active)
 			continue;
 		f->tests[m * CHANNEL_N + CHANNEL_BIRTH]++;
 		add_finding(f, m * CHANNEL_N + CHANNEL_BIRTH, m,
-			    c->trust * ms->mean * (float)age / c->floor[m], ms->mean, 0);
+			    c->trust * ms->mean * (float)age / (c->floor[m] * common), ms->mean, 0);
 	}
 }
 
@@ -379,6 +385,9 @@ bool model_new_height(struct series_state *s, const struct finding *f)
 	unsigned channel = family_channel(f->family), level, old;
 	uint16_t *learnt = &s->metrics[f->metric].learnt;
 
+	/* A silence is one event, as long as it has got. */
+	if (f->family == FAMILY_UNIT_SILENT)
+		return model_is_over(f);
 	if (family_is_birth_or_death(f->family) || f->family == FAMILY_GROWTH)
 		return true;
 	level = f->s < S_PLAIN ? 1 : 1 + (unsigned)MIN(2 * log2f(f->s / S_PLAIN) + 1, 14.0f);
@@ -443,7 +452,7 @@ bool model_visit(struct population *p, const struct tick_context *c, struct seri
 		fade_metrics(s, age, 1);
 		s->held = 0;
 		score_silence(c, s, gap, f);
-		score_birth(c, s, age, f);
+		score_birth(p, c, s, age, f);
 		return false;
 	}
 	if (gap > 1)
@@ -472,7 +481,7 @@ bool model_visit(struct population *p, const struct tick_context *c, struct seri
 		move_mean(ms, mean_rate, x);
 		learn_marks(ms, c, m, age, x);
 	}
-	score_birth(c, s, age, f);
+	score_birth(p, c, s, age, f);
 	end_visit(c, s, outside);
 	return true;
 }
@@ -500,6 +509,19 @@ static float score_total(float rise, float own, float spread, float n)
 	return rise > own ? logf(n + 1) * rise / MAX(own, spread) : 0;
 }
 
+/* Gives whether it is beyond the mark. */
+static bool score_kept_up(const struct metric_state *ms, unsigned family, unsigned m, unsigned ch, float least, float floor, float common,
+			  float spread, float n, struct findings *f)
+{
+	float mean = logf(ms->mean + floor), mark = MAX(ms->peak[ch], ms->mean);
+	float score = score_total(logf(least + floor) - mean - MAX(common, 0.0f), logf(mark + floor) - mean, spread, n);
+
+	f->tests[family]++;
+	if (score > 0)
+		add_finding(f, family, m, score, least, ms->mean);
+	return least > mark;
+}
+
 static bool score_window(const struct population *p, const struct tick_context *c, const struct metric_state *ms,
 			 const struct total_window *w, unsigned m, unsigned ch, uint32_t age, struct findings *f)
 {
@@ -513,16 +535,9 @@ static bool score_window(const struct population *p, const struct tick_context *
 		least = MIN(least, w->quarters[i]);
 		most = MAX(most, w->quarters[i]);
 	}
-	if (least > 0 && m != METRIC_WANTED) {
-		unsigned family = family_of_total(steady ? TOTAL_STEADY_RISES : TOTAL_RISES, m, ch);
-		float mark = MAX(ms->peak[ch], ms->mean);
-
-		f->tests[family]++;
-		score = score_total(logf(least + floor) - mean - MAX(common, 0.0f), logf(mark + floor) - mean, spread, n);
-		outside = least > mark;
-		if (score > 0)
-			add_finding(f, family, m, score, least, ms->mean);
-	}
+	if (least > 0 && m != METRIC_WANTED)
+		outside = score_kept_up(ms, family_of_total(steady ? TOTAL_STEADY_RISES : TOTAL_RISES, m, ch), m, ch, least, floor, common,
+					spread, n, f);
 	if (steady && m == METRIC_WANTED) {
 		unsigned family = family_of_total(TOTAL_STEADY_FALLS, m, ch);
 
@@ -554,19 +569,31 @@ static void learn_window(struct metric_state *ms, struct total_window *w, const 
 		w->low += (ms->mean - MIN(w->low, ms->mean)) * (1 / FADE_TICKS);
 }
 
-/* A unit that stays away for so many times as long as it ever did. */
+/* s of a silence that is longer than any was, in terms of how much they differ. */
+static float silence_score(const struct total_series *t, uint32_t gap)
+{
+	float spread = SILENCE_SPREAD + t->gap_mean * (SILENCE_SLACK + 1 / (1 + (float)t->times / SILENCE_YOUNG));
+	float longest = (float)t->state.gap_max - t->gap_mean;
+
+	if (t->times < SILENCE_TIMES || gap <= t->state.gap_max)
+		return 0;
+	return logf((float)t->times + 1) * ((float)gap - t->gap_mean) / MAX(longest, spread);
+}
+
+/* A unit that stays away. */
 static void score_unit_silence(const struct tick_context *c, struct total_series *t, struct findings *f)
 {
 	struct series_state *s = &t->state;
 	uint32_t gap = c->tick - s->seen;
+	float score = silence_score(t, gap), height;
 
-	if (gap > SILENCE_TICKS || t->times < SILENCE_TIMES || s->silence_stage >= ELEMENTS_OF(silence_times) ||
-	    gap < silence_times[s->silence_stage] * MAX(s->gap_max, SILENCE_SHORT))
+	if (gap > SILENCE_TICKS || score < S_PLAIN)
 		return;
-	s->silence_stage++;
-	add_finding(f, FAMILY_UNIT_SILENT, METRIC_ON_CPU,
-		    logf((float)t->times + 1) * (float)gap / (float)MAX(s->gap_max, SILENCE_SHORT), 0,
-		    s->metrics[METRIC_ON_CPU].mean);
+	height = 1 + 4 * log2f(score / S_PLAIN);
+	if (height < (float)s->silence_stage + 1)
+		return;
+	s->silence_stage = (uint8_t)MIN(height, (float)UINT8_MAX);
+	add_finding(f, FAMILY_UNIT_SILENT, METRIC_ON_CPU, score, 0, s->metrics[METRIC_ON_CPU].mean);
 }
 
 /* Each silence that ends is a test, whose score was too low to be one unless there is a finding of it. */
@@ -576,8 +603,13 @@ static void note_activity(const struct tick_context *c, struct total_series *t, 
 	uint32_t gap = c->tick - s->seen;
 
 	if (gap > 1) {
+		float score = silence_score(t, MIN(gap, SILENCE_TICKS));
+
+		if (score > 0)
+			add_finding(f, FAMILY_UNIT_SILENT, METRIC_ON_CPU, score, 1, s->metrics[METRIC_ON_CPU].mean);
 		s->gap_max = MAX(s->gap_max, gap);
 		f->tests[FAMILY_UNIT_SILENT] += ++t->times >= SILENCE_TIMES;
+		t->gap_mean += ((float)gap - t->gap_mean) / MIN((float)t->times, SILENCE_MEMORY);
 	}
 	s->seen = c->tick;
 	s->silence_stage = 0;
@@ -617,14 +649,69 @@ void model_visit_total(const struct population *p, const struct tick_context *c,
 			}
 			outside |= w->outside;
 		}
+		ms->short_mean += (x - ms->short_mean) / SHORT_TICKS;
 		/* What is far beyond would drag the mean along. */
 		ms->mean += (MIN(x, FAR * ms->mean + c->floor[m]) - ms->mean) / MIN((float)age, MEAN_TICKS);
 		ms->low += ((value > 0) - ms->low) / MIN((float)age, STEADY_TICKS);
 	}
+	for (unsigned ch = 0; ch < MOVED_CHANNELS; ch++)
+		outside |= t->moved_windows[ch].outside;
 	end_visit(c, s, outside);
+}
+
+void model_visit_moved(const struct tick_context *c, struct total_series *t, float moved, struct findings *f)
+{
+	float age = (float)(c->tick - t->state.born + 1), floor = c->floor[METRIC_BLOCKED];
+	struct metric_state *ms = &t->moved;
+
+	f->n = 0;
+	for (unsigned ch = 0; ch < MOVED_CHANNELS; ch++) {
+		struct total_window *w = &t->moved_windows[ch];
+		float least;
+
+		if (!end_quarter(w, quarter_ticks[ch], c->tick, moved))
+			continue;
+		least = MIN(MIN(w->quarters[0], w->quarters[1]), MIN(w->quarters[2], w->quarters[3]));
+		/* That none has moved is a measurement as well. */
+		w->outside = score_kept_up(ms, family_of_total(TOTAL_RISES, METRIC_BLOCKED, ch), METRIC_BLOCKED, ch, least, floor, 0,
+					   TOTAL_SPREAD, MIN(age, TOTAL_AGE), f);
+		learn_window(ms, w, c, METRIC_BLOCKED, ch, (uint32_t)age);
+	}
+	ms->mean += (MIN(moved, FAR * ms->mean + floor) - ms->mean) / MIN(age, MEAN_TICKS);
+}
+
+uint32_t model_age(const struct tick_context *c, const struct series_state *s)
+{
+	return s->tag == SERIES_TAG && s->born <= c->tick ? c->tick - s->born : 0;
+}
+
+float model_wait_rise(const struct tick_context *c, const struct series_state *s, uint64_t blocked, uint32_t silent_ticks)
+{
+	const struct metric_state *ms = &s->metrics[METRIC_BLOCKED];
+	float now = (float)blocked / c->seconds, usual = 0;
+
+	/* A wait that goes on unchanged is not visited, and is not nothing. */
+	if (s->tag == SERIES_TAG && ms->active)
+		usual = s->held ? ms->long_mean : ms->long_mean * expf(-(float)silent_ticks / LONG_TICKS);
+	return isfinite(usual) ? now - usual : 0;
 }
 
 float model_total_rise(const struct tick_context *c, const struct series_state *s, unsigned m, uint64_t value)
 {
 	return logf(((float)value / c->seconds + c->floor[m]) / (s->metrics[m].mean + c->floor[m]));
+}
+
+float model_steady_rise(const struct tick_context *c, const struct total_series *t)
+{
+	const struct metric_state *ms = &t->state.metrics[METRIC_ON_CPU];
+	const struct total_window *w = &t->windows[METRIC_ON_CPU][CHANNEL_TICK];
+	uint32_t age = c->tick - t->state.born + 1;
+	float floor = c->floor[METRIC_ON_CPU] * STEADY_FLOOR, mean = logf(ms->mean + floor), least = w->quarters[0];
+	float spread = SPREAD_MIN + SPREAD_YOUNG / (1 + (float)age / SPREAD_YOUNG_TICKS);
+
+	if (age < STEADY_AGE || ms->low <= STEADY_PART)
+		return 0;
+	for (unsigned i = 1; i < QUARTERS; i++)
+		least = MIN(least, w->quarters[i]);
+	return score_total(logf(least + floor) - mean, logf(MAX(ms->peak[CHANNEL_TICK], ms->mean) + floor) - mean, spread, (float)age / QUARTERS);
 }

@@ -33,14 +33,17 @@
  *
  *     s = ln(ticks + 1) * ln(value / mean) / max(ln(mark / mean), 1)
  *
+ * So is what its threads do but wait: how many of them wait where they did not in the last minute, and are missed elsewhere (waits.c).
+ *
  * A unit that always does something has a spread of its own, which takes the place of the 1, and what it falls to is
  * measured in the same way. One that comes and goes and then stays away:
  *
- *     s = ln(times + 1) * silence / longest silence before */
+ *     s = ln(times + 1) * (silence - mean silence) / max(longest silence before - mean silence, what the clock's ticks leave open) */
 #pragma once
 
 #include "detect.h"
 #include "growth.h"
+#include "shares.h"
 
 #define SCORED_METRICS METRIC_HITS /* on-cpu .. faults-major; hits say how many samples on-cpu rests on */
 
@@ -56,7 +59,15 @@ enum total_kind { TOTAL_RISES, TOTAL_STEADY_RISES, TOTAL_STEADY_FALLS, TOTAL_KIN
 #define FAMILY_UNIT_SILENT (FAMILY_TOTALS + TOTAL_KIND_N * SCORED_METRICS * CHANNELS_UP)
 /* Units whose memory grows and is not given back. */
 #define FAMILY_GROWTH (FAMILY_UNIT_SILENT + 1)
-#define FAMILIES (FAMILY_GROWTH + 1)
+/* What units' samples are of: on-CPU time, page faults. Waits that move from one stack to another are waits.c's. */
+enum shared { SHARED_ON_CPU, SHARED_FAULTS, SHARED_N };
+#define FAMILY_SHARES (FAMILY_GROWTH + 1)
+#define FAMILIES (FAMILY_SHARES + SHARED_N * SHARE_CHANGE_N)
+
+static inline unsigned family_of_share(enum shared of, enum share_change change)
+{
+	return FAMILY_SHARES + of * SHARE_CHANGE_N + change;
+}
 
 static inline unsigned family_of_total(enum total_kind kind, unsigned metric, unsigned channel)
 {
@@ -66,6 +77,13 @@ static inline unsigned family_of_total(enum total_kind kind, unsigned metric, un
 static inline bool family_is_total(unsigned family)
 {
 	return family >= FAMILY_TOTALS;
+}
+
+/* What a unit's threads have moved to wait elsewhere: in the place of the rises of blocked, which are not asked for. */
+#define MOVED_CHANNELS 2 /* 4 and 16 ticks: later that is where they wait */
+static inline bool family_is_moved(unsigned family)
+{
+	return family >= family_of_total(TOTAL_RISES, METRIC_BLOCKED, 0) && family < family_of_total(TOTAL_RISES, METRIC_BLOCKED, MOVED_CHANNELS);
 }
 
 static inline bool family_is_silence(unsigned family)
@@ -150,7 +168,10 @@ struct total_window {
 struct total_series {
 	struct series_state state; /* metrics' low: in how large a part of the ticks there was something */
 	uint32_t times;            /* how often it did something after it had done nothing */
+	float gap_mean;            /* of the silences that this ended, ticks */
 	struct total_window windows[SCORED_METRICS][CHANNELS_UP];
+	struct metric_state moved; /* waits: mean and marks */
+	struct total_window moved_windows[MOVED_CHANNELS];
 };
 
 /* What a unit uses in all. The one used longest ago makes room for a new one. */
@@ -176,6 +197,7 @@ struct global_state {
 	struct family_state families[FAMILIES];
 	struct total_series machine; /* the sum of all units */
 	struct total_state units[TOTALS_MAX];
+	struct unit_shares shares[SHARES_UNITS];
 };
 
 /* What a tick's series are judged by; made once a tick from the global state. */
@@ -183,7 +205,7 @@ struct tick_context {
 	uint32_t tick;
 	bool gate_open;
 	float seconds;
-	float trust;       /* 0..1: what loss leaves of a score */
+	float trust;       /* 0..1: what loss leaves of the score of what falls or appears; what rises would be more without it */
 	float activity;    /* 0..1: how many series are active, compared with the usual */
 	float common_step; /* how far one series may move the common mode */
 	float quantum[SCORED_METRICS], floor[SCORED_METRICS], window_quantum[SCORED_METRICS][2];
@@ -210,7 +232,20 @@ bool model_visit(struct population *p, const struct tick_context *c, struct seri
 /* The same for a total, in every tick. */
 void model_visit_total(const struct population *p, const struct tick_context *c, struct total_series *t,
 		       const uint64_t values[static METRIC_N], struct findings *f);
+/* Waits of a unit that have moved, ns a second; in every tick, after model_visit_total(). */
+void model_visit_moved(const struct tick_context *c, struct total_series *t, float moved, struct findings *f);
+/* How much more a series is blocked than in the last minute, ns a second; negative: less. Asked before it is visited. */
+float model_wait_rise(const struct tick_context *c, const struct series_state *s, uint64_t blocked, uint32_t silent_ticks);
+/* Ticks that a series has been known for; 0: it is new. */
+uint32_t model_age(const struct tick_context *c, const struct series_state *s);
 /* ln of a total in proportion to its mean, of a state that was visited before. */
 float model_total_rise(const struct tick_context *c, const struct series_state *s, unsigned m, uint64_t value);
+/* s of the CPU time that a unit which always does something has kept up for QUARTERS ticks; 0 for any other. */
+float model_steady_rise(const struct tick_context *c, const struct total_series *t);
+/* Whether it is of something that is over: to be learnt, not to be told. */
+static inline bool model_is_over(const struct finding *f)
+{
+	return f->family == FAMILY_UNIT_SILENT && f->observed > 0;
+}
 /* Whether calibration is to learn of a finding; remembers that it did. */
 bool model_new_height(struct series_state *s, const struct finding *f);

@@ -22,6 +22,9 @@
 #define EXPLAINED_TICKS 60
 #define EXPLAINED_RISE 2.0f
 
+#define STARVES_LEAST (0.2 * (double)NSEC_PER_SEC) /* a second */
+#define STARVES_TIMES 2.0
+
 void totals_load(struct detect *d)
 {
 	map64_clear(d->unit_by_key);
@@ -237,6 +240,7 @@ bool detect_totals(struct detect *d, uint64_t *ret_key, struct detect_result *re
 			for (unsigned m = 0; m < METRIC_N; m++)
 				sum[m] += d->unit_values[i][m];
 			visit(d, u->key, &u->series, d->unit_values[i], &best);
+			waits_begin_unit(d, i);
 		}
 		if (suffers(d, &best))
 			best.series = NULL;
@@ -250,6 +254,24 @@ bool detect_totals(struct detect *d, uint64_t *ret_key, struct detect_result *re
 	*ret_key = best.key;
 	detect_tell(d, best.series, &(struct weighed){ .finding = &best.finding, .p = best.p }, ret);
 	return true;
+}
+
+static double rise_of(const struct metric_state *ms)
+{
+	return (double)ms->short_mean - (double)ms->mean;
+}
+
+bool detect_unit_starves(const struct detect *d, uint64_t key)
+{
+	const struct metric_state *metrics;
+	double waits;
+	uint64_t i;
+
+	if (!map64_get(d->unit_by_key, key, &i))
+		return false;
+	metrics = d->g->units[i].series.state.metrics;
+	waits = rise_of(&metrics[METRIC_RUNNABLE]);
+	return waits > STARVES_LEAST && waits > STARVES_TIMES * rise_of(&metrics[METRIC_ON_CPU]);
 }
 
 /* ---- memory ---- */

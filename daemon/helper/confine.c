@@ -2,6 +2,7 @@
 /* What a helper gives up before it reads its first request. */
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/bpf.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -59,11 +60,14 @@ static void reset_signals(void)
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static void lower_priority(enum child_kind kind)
+/* The daemon waits for the opener, so that must not wait for a CPU; the parser may. */
+static void set_priority(enum child_kind kind)
 {
-	struct sched_param normal = {};
+	const struct sched_param normal = {}, lowest = { .sched_priority = sched_get_priority_min(SCHED_RR) };
 	int fd;
 
+	if (kind == CHILD_OPENER && sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &lowest) >= 0)
+		return;
 	(void)sched_setscheduler(0, SCHED_OTHER, &normal);
 	if (kind != CHILD_PARSER)
 		return;
@@ -177,6 +181,8 @@ static int allow_opener(scmp_filter_ctx filter)
 				 SCMP_A2(SCMP_CMP_MASKED_EQ, 0xffffffffU, 0xffffffffU),
 				 SCMP_A3(SCMP_CMP_MASKED_EQ, 0xffffffffU, 0xffffffffU));
 
+	if (r >= 0)
+		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(bpf), 1, SCMP_A0(SCMP_CMP_MASKED_EQ, 0xffffffffU, BPF_ENABLE_STATS));
 	return r < 0 ? r : seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(perf_event_open), 2,
 				SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffffU, 0xffffffffU),
 				SCMP_A3(SCMP_CMP_MASKED_EQ, 0xffffffffU, 0xffffffffU));
@@ -270,7 +276,7 @@ int confine(enum child_kind kind, int socket, pid_t parent, uid_t uid, gid_t gid
 	if (r < 0)
 		return r;
 	reset_signals();
-	lower_priority(kind);
+	set_priority(kind);
 	r = limit_resources(kind);
 	if (r < 0)
 		return r;

@@ -72,23 +72,6 @@ struct loader {
 	size_t n, max;
 };
 
-static int grow(void **array, size_t *max, size_t need, size_t element)
-{
-	size_t wanted = MAX(*max, (size_t)64);
-	void *p;
-
-	if (need <= *max)
-		return 0;
-	while (wanted < need)
-		wanted *= 2;
-	p = reallocarray(*array, wanted, element);
-	if (!p)
-		return -ENOMEM;
-	*array = p;
-	*max = wanted;
-	return 0;
-}
-
 #define HEADER_SIZE (EI_NIDENT + 48)
 
 /* libelf allocates by what the header says before it looks: refuse the two escapes into 32-bit counts, which
@@ -219,7 +202,7 @@ static int add_candidate(struct loader *l, const struct candidate *c)
 
 	if (l->n == ELF_FUNCTIONS_MAX)
 		return -EFBIG;
-	r = grow((void **)&l->candidates, &l->max, l->n + 1, sizeof(*l->candidates));
+	r = grow_array((void **)&l->candidates, &l->max, l->n + 1, sizeof(*l->candidates));
 	if (r < 0)
 		return r;
 	l->candidates[l->n++] = *c;
@@ -405,7 +388,7 @@ static int store_name(struct elf_symbols *t, struct candidate *c)
 
 	if (c->stored)
 		return 0;
-	r = grow((void **)&t->names, &t->max_names, t->n_names + length + suffix + 1, 1);
+	r = grow_array((void **)&t->names, &t->max_names, t->n_names + length + suffix + 1, 1);
 	if (r < 0)
 		return r;
 	name = t->names + t->n_names;
@@ -425,7 +408,7 @@ static int add_piece(struct elf_symbols *t, struct candidate *c, uint64_t from, 
 
 	if (r < 0)
 		return r;
-	r = grow((void **)&t->pieces, &t->max_pieces, t->n_pieces + 1, sizeof(*t->pieces));
+	r = grow_array((void **)&t->pieces, &t->max_pieces, t->n_pieces + 1, sizeof(*t->pieces));
 	if (r < 0)
 		return r;
 	t->pieces[t->n_pieces++] = (struct piece){

@@ -51,7 +51,7 @@ struct elf_allocator {
 	uint32_t call;         /* enum stackd_heap_call */
 	bool cxx;              /* new or delete */
 };
-#define ELF_ALLOCATORS_MAX 64
+#define ELF_ALLOCATORS_MAX 128
 
 /* Those of a file that is an allocator, or has one linked into it; gives how many. Without its .symtab a program hides them. */
 size_t elf_symbols_allocators(const struct elf_symbols *t, struct elf_allocator ret[static ELF_ALLOCATORS_MAX]);

@@ -38,23 +38,6 @@ struct function_rows {
 
 /* ---- rows ---- */
 
-static int grow(void **array, size_t *max, size_t need, size_t element)
-{
-	size_t wanted = MAX(*max, (size_t)256);
-	void *p;
-
-	if (need <= *max)
-		return 0;
-	while (wanted < need)
-		wanted *= 2;
-	p = reallocarray(*array, wanted, element);
-	if (!p)
-		return -ENOMEM;
-	*array = p;
-	*max = wanted;
-	return 0;
-}
-
 static int find_rule(struct table *t, const struct unwind_rule *rule, uint16_t *ret)
 {
 	size_t slot = hash64(rule, sizeof(*rule), 0) % RULE_SLOTS;
@@ -67,7 +50,7 @@ static int find_rule(struct table *t, const struct unwind_rule *rule, uint16_t *
 		}
 	if (t->n_rules == ELF_UNWIND_RULES_MAX)
 		return -EFBIG;
-	r = grow((void **)&t->rules, &t->max_rules, t->n_rules + 1, sizeof(*t->rules));
+	r = grow_array((void **)&t->rules, &t->max_rules, t->n_rules + 1, sizeof(*t->rules));
 	if (r < 0)
 		return r;
 	*ret = (uint16_t)t->n_rules;
@@ -87,7 +70,7 @@ static int put_row(struct table *t, uint16_t address, uint16_t rule)
 	}
 	if (t->n_rows >= t->max_rows)
 		return -EFBIG;
-	r = grow((void **)&t->rows, &t->allocated_rows, t->n_rows + 1, sizeof(*t->rows));
+	r = grow_array((void **)&t->rows, &t->allocated_rows, t->n_rows + 1, sizeof(*t->rows));
 	if (r < 0)
 		return r;
 	t->rows[t->n_rows++] = (struct unwind_row){ .address = address, .rule = rule };
@@ -105,7 +88,7 @@ static int open_page(struct table *t, uint64_t address)
 	if (wanted > ELF_UNWIND_PAGES_MAX)
 		return -EFBIG;
 	while (t->n_pages < wanted) {
-		r = grow((void **)&t->pages, &t->max_pages, t->n_pages + 1, sizeof(*t->pages));
+		r = grow_array((void **)&t->pages, &t->max_pages, t->n_pages + 1, sizeof(*t->pages));
 		if (r < 0)
 			return r;
 		t->pages[t->n_pages++] = (struct unwind_table_page){ .first_row = (uint32_t)t->n_rows };

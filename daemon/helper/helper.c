@@ -264,6 +264,30 @@ int helper_open_perf_event(struct helper *h, enum opener_event event, int cpu, b
 	return ask_opener(h, &request, -EBADF, ret_fd);
 }
 
+int helper_open_run_time(struct helper *h, int *ret_fd)
+{
+	struct opener_request request = { .event = OPENER_RUN_TIME };
+
+	return ask_opener(h, &request, -EBADF, ret_fd);
+}
+
+int helper_open_sampler(struct helper *h, enum opener_event event, int cpu, bool freq, uint64_t value, uint32_t copy, uint32_t watermark,
+			int *ret_fd)
+{
+	struct opener_request request = {
+		.event = event, .cpu = (uint32_t)cpu, .freq = freq, .value = value, .copy = copy, .watermark = watermark,
+	};
+
+	return ask_opener(h, &request, -EBADF, ret_fd);
+}
+
+int helper_open_wakeups(struct helper *h, uint32_t id, int cpu, uint32_t watermark, int *ret_fd)
+{
+	struct opener_request request = { .event = OPENER_WAKEUPS, .cpu = (uint32_t)cpu, .pid = id, .value = 1, .watermark = watermark };
+
+	return ask_opener(h, &request, -EBADF, ret_fd);
+}
+
 int helper_open_uprobe(struct helper *h, int file, uint64_t offset, bool at_return, uint32_t type, pid_t pid, int *ret_fd)
 {
 	struct opener_request request = {

@@ -32,7 +32,7 @@ uint64_t helper_parser_restarts(const struct helper *h);
 
 /* ---- opener: synchronous, bounded by a time-out of 1 s ---- */
 
-enum opener_event { OPENER_CPU_CLOCK, OPENER_FAULTS_MINOR, OPENER_FAULTS_MAJOR, OPENER_MAPPINGS, OPENER_UPROBE, OPENER_URETPROBE };
+enum opener_event { OPENER_CPU_CLOCK, OPENER_FAULTS_MINOR, OPENER_FAULTS_MAJOR, OPENER_MAPPINGS, OPENER_UPROBE, OPENER_URETPROBE, OPENER_CYCLES, OPENER_SWITCHES, OPENER_WAKEUPS, OPENER_RUN_TIME };
 
 /* Opens a disabled system-wide software perf event on one CPU, close-on-exec. freq: value is Hz, else it is
  * the period (ns for the CPU clock). OPENER_MAPPINGS samples nothing and is enabled: its ring tells of processes that begin,
@@ -40,9 +40,29 @@ enum opener_event { OPENER_CPU_CLOCK, OPENER_FAULTS_MINOR, OPENER_FAULTS_MAJOR, 
  * descriptor becomes readable, freq false. Gives -EPIPE when the opener is gone, or what perf_event_open gave. */
 int helper_open_perf_event(struct helper *h, enum opener_event event, int cpu, bool freq, uint64_t value,
 			   int *ret_fd);
+/* What a sample of helper_open_sampler()'s carries (perf_event_open(2)): with a copy of the stack, or without. The period isn't among it:
+ * with that the kernel makes a sample of each page fault. */
+#define OPENER_SAMPLE_TYPE (PERF_SAMPLE_IDENTIFIER | PERF_SAMPLE_IP | PERF_SAMPLE_TID | PERF_SAMPLE_TIME | PERF_SAMPLE_CALLCHAIN)
+#define OPENER_SAMPLE_TYPE_COPY (OPENER_SAMPLE_TYPE | PERF_SAMPLE_REGS_USER | PERF_SAMPLE_STACK_USER)
+#define OPENER_SAMPLE_REGISTERS 0x1c0ULL /* rbp, rsp, rip, as asm/perf_regs.h of x86 numbers them */
+#define OPENER_COPY_MAX 61440            /* bytes of a stack: with its callers a record has 64 KiB at most */
+
+/* The same for an event that writes its samples into a ring, with callers, the time by CLOCK_MONOTONIC, and copy bytes of the user's
+ * stack and its registers; copy is a multiple of 8, 0 for none. watermark: bytes in the ring at which its descriptor becomes readable.
+ * OPENER_CPU_CLOCK, OPENER_CYCLES (hardware; freq only), the page faults, and OPENER_SWITCHES: there each switch is told of, too, by
+ * PERF_RECORD_SWITCH_CPU_WIDE behind the sample, and each thread that begins or ends, with OPENER_SAMPLE_TYPE's thread, time and id behind
+ * them; the idle task is left out. */
+int helper_open_sampler(struct helper *h, enum opener_event event, int cpu, bool freq, uint64_t value, uint32_t copy, uint32_t watermark,
+			int *ret_fd);
+/* The same for every time that a thread is woken, with what the tracepoint writes and without callers. id: of sched_wakeup, as tracefs has it. */
+#define OPENER_WAKEUP_SAMPLE_TYPE (PERF_SAMPLE_IDENTIFIER | PERF_SAMPLE_TID | PERF_SAMPLE_TIME | PERF_SAMPLE_RAW)
+int helper_open_wakeups(struct helper *h, uint32_t id, int cpu, uint32_t watermark, int *ret_fd);
 /* The same for a uprobe, or a return probe, at an offset of a file in one process, disabled. type: of these events, as
  * /sys/bus/event_source/devices/uprobe/type has it. Distributions forbid them to whoever lacks CAP_SYS_ADMIN. */
 int helper_open_uprobe(struct helper *h, int file, uint64_t offset, bool at_return, uint32_t type, pid_t pid, int *ret_fd);
+
+/* As long as *ret_fd is open the kernel counts how long BPF programs run, which costs each run some ten nanoseconds. */
+int helper_open_run_time(struct helper *h, int *ret_fd);
 
 /* ---- parser: asynchronous ---- */
 
@@ -64,7 +84,7 @@ enum parser_kind {
 #define PARSER_LINES_MAX 8     /* offsets per request for lines */
 #define PARSER_PLACES_MAX 16   /* inlined into one another at one address */
 #define PARSER_PATH_MAX 256    /* bytes of a source file's path, with the NUL */
-#define PARSER_ALLOCATORS_MAX 64
+#define PARSER_ALLOCATORS_MAX 128
 
 struct parser_symbol {
 	uint64_t offset; /* as asked: offset into the file */
@@ -153,7 +173,7 @@ int parser_ask_allocators(struct helper *h, uint64_t object, int fd, uint64_t *r
 int parser_ask_unwind(struct helper *h, uint64_t object, int fd, int table_fd, uint64_t max_bytes,
 		      uint64_t *ret_request);
 
-/* Seals and maps what the parser wrote, and checks all of it; the caller unmaps *ret. */
+/* Copies what the parser wrote, and checks all of it; the caller unmaps *ret. */
 int unwind_table_open(int table_fd, const struct unwind_table_header **ret, size_t *ret_size);
 /* -EBADMSG: not a table of that many bytes that could be followed without care. The first looks at the header alone. */
 int unwind_table_header_check(const struct unwind_table_header *h);

@@ -27,8 +27,9 @@ struct opener_request {
 	uint32_t event;    /* enum opener_event */
 	uint32_t cpu;      /* of a uprobe: the type of these events */
 	uint32_t freq;     /* 0 or 1 */
-	uint32_t pid;      /* of a uprobe; its file comes along */
+	uint32_t pid;      /* of a uprobe; its file comes along. Of wake-ups: the tracepoint's id */
 	uint64_t value;
+	uint32_t copy, watermark; /* of a sampler: watermark is not 0 */
 };
 
 struct opener_reply {

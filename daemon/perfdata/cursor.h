@@ -6,6 +6,7 @@
 
 struct cursor {
 	const uint8_t *at, *end;
+	bool swapped; /* numbers are in the other byte order */
 };
 
 static inline size_t cursor_left(const struct cursor *c)
@@ -30,14 +31,31 @@ static inline bool cursor_take(struct cursor *c, void *to, size_t n)
 	return true;
 }
 
+static inline bool cursor_u16(struct cursor *c, uint16_t *ret)
+{
+	bool taken = cursor_take(c, ret, sizeof(*ret));
+
+	if (taken && c->swapped)
+		*ret = __builtin_bswap16(*ret);
+	return taken;
+}
+
 static inline bool cursor_u32(struct cursor *c, uint32_t *ret)
 {
-	return cursor_take(c, ret, sizeof(*ret));
+	bool taken = cursor_take(c, ret, sizeof(*ret));
+
+	if (taken && c->swapped)
+		*ret = __builtin_bswap32(*ret);
+	return taken;
 }
 
 static inline bool cursor_u64(struct cursor *c, uint64_t *ret)
 {
-	return cursor_take(c, ret, sizeof(*ret));
+	bool taken = cursor_take(c, ret, sizeof(*ret));
+
+	if (taken && c->swapped)
+		*ret = __builtin_bswap64(*ret);
+	return taken;
 }
 
 /* A string that ends before the end; NULL when there is none. */

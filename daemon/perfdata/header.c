@@ -2,6 +2,7 @@
 /* What comes before the records, and the features behind them. */
 #include "internal.h"
 
+/* A number, so that it tells the byte order, too. */
 static const char magic[8] = "PERFILE2", magic_swapped[8] = "2ELIFREP", magic_old[8] = "PERFFILE";
 
 #define HEADER_SIZE 104
@@ -11,11 +12,22 @@ static const char magic[8] = "PERFILE2", magic_swapped[8] = "2ELIFREP", magic_ol
 /* Of a feature that is read as a whole. */
 #define FEATURE_SIZE_MAX (64U << 10)
 
-enum feature { FEATURE_TRACING_DATA = 1, FEATURE_BUILD_ID = 2, FEATURE_OS_RELEASE = 4, FEATURE_ARCH = 6, FEATURE_NR_CPUS = 7, FEATURE_EVENT_DESC = 12, FEATURES_MAX = 256 };
+enum feature { FEATURE_TRACING_DATA = 1, FEATURE_BUILD_ID = 2, FEATURE_HOSTNAME = 3, FEATURE_OS_RELEASE = 4, FEATURE_ARCH = 6, FEATURE_NR_CPUS = 7, FEATURE_EVENT_DESC = 12,
+	FEATURE_CLOCK_DATA = 29, FEATURES_MAX = 256 };
 
 struct section {
 	uint64_t offset, size;
 };
+
+static bool take_section(struct cursor *c, struct section *ret)
+{
+	return cursor_u64(c, &ret->offset) && cursor_u64(c, &ret->size);
+}
+
+static struct cursor cursor_of(const struct perfdata *p, const void *bytes, size_t size)
+{
+	return (struct cursor){ bytes, (const uint8_t *)bytes + size, p->swapped };
+}
 
 bool perfdata_is_magic(const void *bytes)
 {
@@ -36,6 +48,30 @@ int perfdata_damaged(struct perfdata_error *error, uint64_t offset, const char *
 
 /* ---- events ---- */
 
+static uint8_t reverse_bits(uint8_t b)
+{
+	uint8_t reversed = 0;
+
+	for (unsigned i = 0; i < 8; i++)
+		reversed |= (uint8_t)((b >> i & 1) << (7 - i));
+	return reversed;
+}
+
+/* What header_add_event() reads of it. Bit-fields begin at a byte's highest bit there, and at its lowest here. */
+static void swap_attributes(struct perf_event_attr *a)
+{
+	uint8_t *flags = (uint8_t *)a + offsetof(struct perf_event_attr, read_format) + sizeof(a->read_format);
+
+	a->sample_freq = __builtin_bswap64(a->sample_freq);
+	a->sample_type = __builtin_bswap64(a->sample_type);
+	a->read_format = __builtin_bswap64(a->read_format);
+	a->branch_sample_type = __builtin_bswap64(a->branch_sample_type);
+	a->sample_regs_user = __builtin_bswap64(a->sample_regs_user);
+	a->sample_regs_intr = __builtin_bswap64(a->sample_regs_intr);
+	for (size_t i = 0; i < sizeof(uint64_t); i++)
+		flags[i] = reverse_bits(flags[i]);
+}
+
 int header_add_event(struct perfdata *p, const uint8_t *attr, size_t size, uint64_t offset, struct perfdata_error *error)
 {
 	struct perf_event_attr a = {};
@@ -44,6 +80,8 @@ int header_add_event(struct perfdata *p, const uint8_t *attr, size_t size, uint6
 	if (p->n_events == PERFDATA_EVENTS_MAX)
 		return perfdata_damaged(error, offset, "more than %d events", PERFDATA_EVENTS_MAX);
 	memcpy(&a, attr, MIN(size, sizeof(a)));
+	if (p->swapped)
+		swap_attributes(&a);
 	*e = (struct perfdata_event){
 		.hz = a.freq ? (uint32_t)MIN((uint64_t)a.sample_freq, (uint64_t)UINT32_MAX) : 0,
 		.sample_type = a.sample_type,
@@ -82,11 +120,13 @@ static int read_ids(struct perfdata *p, struct section s, size_t event, struct p
 	if (s.size / sizeof(uint64_t) > PERFDATA_IDS_MAX)
 		return perfdata_damaged(error, s.offset, "more than %d ids of events", PERFDATA_IDS_MAX);
 	for (uint64_t n = s.size / sizeof(uint64_t); n > 0; n--) {
+		struct cursor c;
 		uint64_t id;
 
 		if (source_need(p->source, sizeof(id)) < (ssize_t)sizeof(id))
 			return perfdata_damaged(error, p->source->offset, "the file ends within the ids of its events");
-		memcpy(&id, source_at(p->source), sizeof(id));
+		c = cursor_of(p, source_at(p->source), sizeof(id));
+		(void)cursor_u64(&c, &id);
 		r = header_add_id(p, id, event, p->source->offset, error);
 		if (r < 0)
 			return r;
@@ -104,14 +144,16 @@ static int read_events(struct perfdata *p, struct section s, uint64_t entry_size
 					PERFDATA_EVENTS_MAX);
 	for (uint64_t i = 0; i < s.size / entry_size; i++) {
 		uint64_t offset = s.offset + i * entry_size;
-		struct section ids;
+		struct section ids = {};
+		struct cursor c;
 		uint8_t entry[ATTR_SIZE_MAX];
 		int r = source_seek(p->source, offset);
 
 		if (r < 0 || source_need(p->source, entry_size) < (ssize_t)entry_size)
 			return perfdata_damaged(error, offset, "the file ends before the attributes of event %llu", (unsigned long long)i);
 		memcpy(entry, source_at(p->source), entry_size);
-		memcpy(&ids, entry + entry_size - sizeof(ids), sizeof(ids));
+		c = cursor_of(p, entry + entry_size - sizeof(ids), sizeof(ids));
+		(void)take_section(&c, &ids);
 		r = header_add_event(p, entry, entry_size - sizeof(ids), offset, error);
 		if (r >= 0)
 			r = read_ids(p, ids, i, error);
@@ -131,7 +173,7 @@ static uint64_t hash_path(const char *path)
 int header_add_build_id(struct perfdata *p, const uint8_t *record, size_t size)
 {
 	struct perfdata_build_id id = {};
-	const char *path = record_build_id(record, size, &id);
+	const char *path = record_build_id(record, size, p->swapped, &id);
 
 	if (!path)
 		return -EBADMSG;
@@ -165,7 +207,7 @@ static int read_build_ids(struct perfdata *p, struct section s)
 
 		if (source_need(p->source, sizeof(h)) < (ssize_t)sizeof(h))
 			return -EBADMSG;
-		memcpy(&h, source_at(p->source), sizeof(h));
+		h = record_header(source_at(p->source), p->swapped);
 		if (h.size < sizeof(h) || h.size > s.size || source_need(p->source, h.size) < h.size)
 			return -EBADMSG;
 		r = header_add_build_id(p, source_at(p->source), h.size);
@@ -185,7 +227,7 @@ static const char *take_string(struct cursor *c)
 
 	if (!cursor_u32(c, &size) || size > cursor_left(c))
 		return NULL;
-	inner = (struct cursor){ c->at, c->at + size };
+	inner = (struct cursor){ c->at, c->at + size, c->swapped };
 	s = cursor_string(&inner);
 	c->at += size;
 	return s;
@@ -209,10 +251,24 @@ static int take_names(struct perfdata *p, struct cursor c)
 	return 0;
 }
 
+/* Version, number of the clock, then what realtime and that clock were in one moment. */
+static int take_clock(struct perfdata *p, struct cursor c)
+{
+	uint64_t realtime_ns, clock_ns;
+
+	if (!cursor_skip(&c, 2 * sizeof(uint32_t)) || !cursor_u64(&c, &realtime_ns) || !cursor_u64(&c, &clock_ns))
+		return -EBADMSG;
+	p->realtime_ahead_ns = (int64_t)(realtime_ns - clock_ns);
+	p->knows_realtime = true;
+	return 0;
+}
+
 int header_add_feature(struct perfdata *p, uint64_t feature, struct cursor c)
 {
 	const char *s;
 
+	if (feature == FEATURE_CLOCK_DATA)
+		return take_clock(p, c);
 	if (feature == FEATURE_EVENT_DESC)
 		return take_names(p, c);
 	if (feature == FEATURE_NR_CPUS) /* those that there are, those online */
@@ -244,13 +300,18 @@ static int read_feature(struct perfdata *p, enum feature feature, struct section
 		sched_read_formats(&p->sched, (const char *)source_at(p->source), size);
 		return 0;
 	}
-	return header_add_feature(p, feature, (struct cursor){ source_at(p->source), source_at(p->source) + size });
+	return header_add_feature(p, feature, cursor_of(p, source_at(p->source), size));
 }
 
 static bool is_wanted(unsigned feature)
 {
 	return feature == FEATURE_TRACING_DATA || feature == FEATURE_BUILD_ID || feature == FEATURE_OS_RELEASE || feature == FEATURE_ARCH || feature == FEATURE_NR_CPUS ||
-		feature == FEATURE_EVENT_DESC;
+		feature == FEATURE_EVENT_DESC || feature == FEATURE_CLOCK_DATA;
+}
+
+static bool has_feature(const struct perfdata *p, enum feature feature)
+{
+	return p->features[feature / 64] >> feature % 64 & 1;
 }
 
 /* Behind the data there is a section for each feature, in the order of the bits. A file that is cut off has lost them: what can
@@ -260,16 +321,18 @@ static int read_features(struct perfdata *p, struct perfdata_error *error)
 	uint64_t at = p->data_end;
 
 	for (unsigned i = 0; i < FEATURES_MAX; i++) {
+		struct cursor c;
 		struct section s;
 		int r;
 
-		if (!(p->features[i / 64] >> i % 64 & 1))
+		if (!has_feature(p, i))
 			continue;
 		if (source_seek(p->source, at) < 0 || source_need(p->source, sizeof(s)) < (ssize_t)sizeof(s)) {
 			p->status.unfinished = true;
 			return 0;
 		}
-		memcpy(&s, source_at(p->source), sizeof(s));
+		c = cursor_of(p, source_at(p->source), sizeof(s));
+		(void)take_section(&c, &s);
 		at += sizeof(s);
 		if (!is_wanted(i))
 			continue;
@@ -284,20 +347,34 @@ static int read_features(struct perfdata *p, struct perfdata_error *error)
 
 /* ---- the header ---- */
 
+/* The bits are an array of longs of the machine that recorded. In the other byte order it matters how long those are, which the file doesn't
+ * say: perf always writes the host's name, whose bit is in the right place only if its longs are taken for what they were. */
+static void take_feature_bits(struct perfdata *p, struct cursor c)
+{
+	uint64_t of_halves[ELEMENTS_OF(p->features)] = {};
+	struct cursor halves = c;
+	uint32_t half;
+
+	for (size_t i = 0; i < ELEMENTS_OF(p->features); i++)
+		(void)cursor_u64(&c, &p->features[i]);
+	for (size_t i = 0; i < 2 * ELEMENTS_OF(of_halves) && cursor_u32(&halves, &half); i++)
+		of_halves[i / 2] |= (uint64_t)half << 32 * (i % 2);
+	if (p->swapped && !has_feature(p, FEATURE_HOSTNAME) && of_halves[0] >> FEATURE_HOSTNAME & 1)
+		memcpy(p->features, of_halves, sizeof(p->features));
+}
+
 static int read_file_header(struct perfdata *p, struct perfdata_error *error)
 {
-	struct section events, data;
+	struct section events, data, event_types;
 	uint64_t entry_size;
-	const uint8_t *b;
+	struct cursor c;
 	int r;
 
 	if (source_need(p->source, HEADER_SIZE) < HEADER_SIZE)
 		return perfdata_damaged(error, p->source->to, "the file ends within its header");
-	b = source_at(p->source);
-	memcpy(&entry_size, b + 16, sizeof(entry_size));
-	memcpy(&events, b + 24, sizeof(events));
-	memcpy(&data, b + 40, sizeof(data));
-	memcpy(p->features, b + 72, sizeof(p->features));
+	c = cursor_of(p, source_at(p->source) + 16, HEADER_SIZE - 16);
+	(void)(cursor_u64(&c, &entry_size) && take_section(&c, &events) && take_section(&c, &data) && take_section(&c, &event_types));
+	take_feature_bits(p, c);
 	if (data.offset < HEADER_SIZE || data.offset > INT64_MAX || data.size > INT64_MAX - data.offset)
 		return perfdata_damaged(error, 40, "the records can't lie at %llu", (unsigned long long)data.offset);
 	p->data_start = data.offset;
@@ -322,19 +399,20 @@ static int read_file_header(struct perfdata *p, struct perfdata_error *error)
 int header_read(struct perfdata *p, struct perfdata_error *error)
 {
 	ssize_t n = source_need(p->source, PIPE_HEADER_SIZE);
+	struct cursor c;
 	uint64_t size;
 
 	if (n < 0)
 		return (int)n;
 	if (n < PIPE_HEADER_SIZE)
 		return perfdata_damaged(error, (uint64_t)n, "the file ends within its header");
-	if (memcmp(source_at(p->source), magic_swapped, sizeof(magic)) == 0)
-		return perfdata_damaged(error, 0, "recorded on a machine with the other byte order: read it there, with perf script");
+	p->swapped = memcmp(source_at(p->source), magic_swapped, sizeof(magic)) == 0;
 	if (memcmp(source_at(p->source), magic_old, sizeof(magic)) == 0)
 		return perfdata_damaged(error, 0, "written by a perf older than Linux 3.2, in a format that is not read");
-	if (memcmp(source_at(p->source), magic, sizeof(magic)) != 0)
+	if (!p->swapped && memcmp(source_at(p->source), magic, sizeof(magic)) != 0)
 		return perfdata_damaged(error, 0, "not a file of perf record");
-	memcpy(&size, source_at(p->source) + 8, sizeof(size));
+	c = cursor_of(p, source_at(p->source) + sizeof(magic), sizeof(size));
+	(void)cursor_u64(&c, &size);
 	if (size == PIPE_HEADER_SIZE) {
 		p->is_pipe = true;
 		p->data_end = UINT64_MAX;

@@ -15,6 +15,7 @@ struct perfdata {
 	struct packed *packed; /* NULL: nothing was compressed yet */
 	uint64_t packed_offset; /* of the piece */
 	bool is_pipe;
+	bool swapped; /* its numbers are in the other byte order */
 	uint64_t data_start, data_end;
 	uint64_t features[4]; /* bits */
 	struct perfdata_event events[PERFDATA_EVENTS_MAX];
@@ -26,8 +27,10 @@ struct perfdata {
 	size_t n_build_ids, max_build_ids;
 	char kernel_release[72];
 	uint32_t cpus;
+	bool knows_realtime;
+	int64_t realtime_ahead_ns;
 	struct sched_formats sched;
-	bool is_other_machine; /* whose registers are not those of x86-64 */
+	bool is_other_machine; /* by the features: whose registers are not those of x86-64 */
 	struct perfdata_status status;
 	bool ended;
 	int failed; /* what reading ended with */

@@ -40,21 +40,22 @@ struct perfdata *perfdata_free(struct perfdata *p)
 
 static struct record_layout layout(const struct perfdata *p)
 {
-	return (struct record_layout){ .events = p->events, .n_events = p->n_events, .ids = p->ids };
+	return (struct record_layout){ .events = p->events, .n_events = p->n_events, .ids = p->ids, .swapped = p->swapped };
 }
 
 /* ---- records that are about the file ---- */
 
 static int take_attributes(struct perfdata *p, const uint8_t *record, size_t size, uint64_t offset)
 {
-	struct cursor c = { record + sizeof(struct perf_event_header), record + size };
+	struct cursor c = record_body(record, size, p->swapped);
+	struct cursor begin = c;
 	uint32_t attr_size;
 	uint64_t id;
 	int r;
 
-	if (cursor_left(&c) < PERF_ATTR_SIZE_VER0)
+	if (cursor_left(&c) < PERF_ATTR_SIZE_VER0 || !cursor_skip(&begin, offsetof(struct perf_event_attr, size)) ||
+	    !cursor_u32(&begin, &attr_size))
 		return perfdata_damaged(&p->error, offset, "attributes of an event that are too short");
-	memcpy(&attr_size, c.at + offsetof(struct perf_event_attr, size), sizeof(attr_size));
 	if (attr_size < PERF_ATTR_SIZE_VER0 || attr_size > cursor_left(&c))
 		return perfdata_damaged(&p->error, offset, "attributes of an event that can't have %u bytes", attr_size);
 	r = header_add_event(p, c.at, attr_size, offset, &p->error);
@@ -68,7 +69,7 @@ static int take_attributes(struct perfdata *p, const uint8_t *record, size_t siz
 static int take_update(struct perfdata *p, const uint8_t *record, size_t size)
 {
 	enum { UPDATE_NAME = 2 };
-	struct cursor c = { record + sizeof(struct perf_event_header), record + size };
+	struct cursor c = record_body(record, size, p->swapped);
 	uint64_t type, id;
 
 	if (cursor_u64(&c, &type) && cursor_u64(&c, &id) && type == UPDATE_NAME && cursor_string(&c))
@@ -78,7 +79,7 @@ static int take_update(struct perfdata *p, const uint8_t *record, size_t size)
 
 static int take_feature(struct perfdata *p, const uint8_t *record, size_t size)
 {
-	struct cursor c = { record + sizeof(struct perf_event_header), record + size };
+	struct cursor c = record_body(record, size, p->swapped);
 	uint64_t feature;
 
 	if (cursor_u64(&c, &feature))
@@ -89,7 +90,7 @@ static int take_feature(struct perfdata *p, const uint8_t *record, size_t size)
 /* Bytes behind the record that its size doesn't include. */
 static int skip_behind(struct perfdata *p, const uint8_t *record, size_t size, uint64_t offset, bool is_trace)
 {
-	struct cursor c = { record + sizeof(struct perf_event_header), record + size };
+	struct cursor c = record_body(record, size, p->swapped);
 	uint32_t n32 = 0;
 	uint64_t n = 0;
 	int r;
@@ -111,7 +112,7 @@ static int skip_behind(struct perfdata *p, const uint8_t *record, size_t size, u
 
 static void count_lost(struct perfdata *p, const uint8_t *record, size_t size, bool samples)
 {
-	struct cursor c = { record + sizeof(struct perf_event_header), record + size };
+	struct cursor c = record_body(record, size, p->swapped);
 	uint64_t lost;
 
 	if (samples ? cursor_u64(&c, &lost) : cursor_skip(&c, sizeof(uint64_t)) && cursor_u64(&c, &lost)) {
@@ -124,7 +125,7 @@ static void count_lost(struct perfdata *p, const uint8_t *record, size_t size, b
 /* Records that are compressed, which read_packed() gives. */
 static int take_piece(struct perfdata *p, const uint8_t *record, struct perf_event_header h, uint64_t offset)
 {
-	struct cursor c = { record + sizeof(h), record + h.size };
+	struct cursor c = record_body(record, h.size, p->swapped);
 	uint64_t size = cursor_left(&c);
 
 	if (h.type == RECORD_COMPRESSED2 && (!cursor_u64(&c, &size) || size > cursor_left(&c)))
@@ -187,7 +188,7 @@ static int read_packed(struct perfdata *p, struct perf_event_header *ret_header,
 	ssize_t n = p->packed ? packed_need(p->packed, sizeof(*ret_header), &bytes) : 0;
 
 	if (n == (ssize_t)sizeof(*ret_header)) {
-		memcpy(ret_header, bytes, sizeof(*ret_header));
+		*ret_header = record_header(bytes, p->swapped);
 		if (ret_header->size < sizeof(*ret_header) || ret_header->type >= RECORD_OWN)
 			return perfdata_damaged(&p->error, p->packed_offset, "within compressed records one of type %u and %u bytes",
 						ret_header->type, ret_header->size);
@@ -230,7 +231,7 @@ static int read_record(struct perfdata *p, struct perf_event_header *ret_header,
 		return end_packed(p); /* a pipe's end, or where perf record was killed */
 	if ((size_t)n < sizeof(*ret_header) || left < sizeof(*ret_header))
 		return perfdata_damaged(&p->error, offset, "the file ends before its last record");
-	memcpy(ret_header, source_at(p->source), sizeof(*ret_header));
+	*ret_header = record_header(source_at(p->source), p->swapped);
 	if (ret_header->size < sizeof(*ret_header))
 		return perfdata_damaged(&p->error, offset, "a record of type %u can't have %u bytes", ret_header->type, ret_header->size);
 	if (ret_header->size > left)
@@ -264,7 +265,7 @@ static int check_layout(struct perfdata *p, uint64_t offset)
 /* 1: p->unordered is to be given now; 0: go on; negative: the end, for which -ENODATA is the regular one. */
 static int read_one(struct perfdata *p, size_t *ret_size, uint64_t *ret_offset)
 {
-	struct perf_event_header h;
+	struct perf_event_header h = {};
 	struct record_layout l;
 	uint64_t time;
 	int r;
@@ -298,8 +299,11 @@ static int parse(struct perfdata *p, const void *bytes, size_t size, uint64_t of
 	if (r < 0)
 		return perfdata_damaged(&p->error, offset, "%s", reason);
 	p->status.samples += ret->kind == PERFDATA_SAMPLE;
-	if (p->is_other_machine && ret->kind == PERFDATA_SAMPLE)
+	/* No x86-64 has the other byte order. */
+	if (ret->kind == PERFDATA_SAMPLE && ret->sample.carried.size > 0 && (p->is_other_machine || p->swapped)) {
 		ret->sample.carried.size = 0;
+		p->status.foreign_stacks++;
+	}
 	return r;
 }
 
@@ -347,6 +351,12 @@ const char *perfdata_kernel_release(const struct perfdata *p)
 	return p->kernel_release;
 }
 
+bool perfdata_realtime(const struct perfdata *p, int64_t *ret_ahead_ns)
+{
+	*ret_ahead_ns = p->realtime_ahead_ns;
+	return p->knows_realtime;
+}
+
 uint32_t perfdata_cpus(const struct perfdata *p)
 {
 	return p->cpus;
@@ -360,5 +370,10 @@ void perfdata_get_status(const struct perfdata *p, struct perfdata_status *ret)
 
 bool perfdata_sched(const struct perfdata *p, const struct perfdata_record *sample, struct perfdata_sched *ret)
 {
-	return sched_parse(&p->sched, p->events[sample->sample.event].name, sample->sample.raw, sample->sample.raw_size, ret);
+	struct cursor raw;
+
+	if (!sample->sample.raw)
+		return false;
+	raw = (struct cursor){ sample->sample.raw, sample->sample.raw + sample->sample.raw_size, p->swapped };
+	return sched_parse(&p->sched, p->events[sample->sample.event].name, raw, ret);
 }

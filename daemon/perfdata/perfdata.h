@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Files of perf record (perf.data), read as a stream: attributes and features first, then records in the order of their time.
+/* Files of perf record (perf.data), of machines of either byte order, read as a stream: attributes and features first, then records in the
+ * order of their time.
  * Layout: linux/perf_event.h, and tools/perf/Documentation/perf.data-file-format.txt of the kernel's source.
  *
  *   header ─ attributes, ids ─ data: records ... ─ features      a file
@@ -64,7 +65,7 @@ struct perfdata_record {
 			 * recorded without. */
 			const uint64_t *chain;
 			size_t n_chain;
-			const uint8_t *raw; /* what a tracepoint writes; see perfdata_sched() */
+			const uint8_t *raw; /* what a tracepoint writes, in the file's byte order; see perfdata_sched() */
 			size_t raw_size;
 		} sample;
 		struct {
@@ -94,6 +95,7 @@ struct perfdata_status {
 	uint64_t records, samples;
 	uint64_t lost;         /* records that the kernel had no room for */
 	uint64_t lost_samples; /* samples of which it only kept the number */
+	uint64_t foreign_stacks; /* samples with a copy of their stack, which is of a machine that is not x86-64 and is left out */
 	uint64_t unordered;    /* records that came later than the queue could hold back */
 	bool unfinished;       /* perf record did not end properly: there are no features */
 };
@@ -112,6 +114,8 @@ size_t perfdata_events(const struct perfdata *p, const struct perfdata_event **r
 const char *perfdata_kernel_release(const struct perfdata *p);
 /* Of the machine that were online; 0 when the file doesn't say. */
 uint32_t perfdata_cpus(const struct perfdata *p);
+/* By how many ns realtime was ahead of the clock of the records. False when the file doesn't say (perf record -k). */
+bool perfdata_realtime(const struct perfdata *p, int64_t *ret_ahead_ns);
 /* What the file's table says of an object. */
 struct perfdata_build_id perfdata_build_id(const struct perfdata *p, const char *path);
 

@@ -3,8 +3,6 @@
 
 #include <sys/mman.h>
 
-#include "cursor.h"
-
 #define BRANCH_ENTRY_SIZE 24
 #define BRANCH_COUNTERS (1U << 19) /* PERF_SAMPLE_BRANCH_COUNTERS: Linux 6.8 */
 #define MISC_BUILD_ID_SIZE (1U << 15)
@@ -18,6 +16,23 @@ static bool has(const struct perfdata_event *e, uint64_t bit)
 static unsigned count(const struct perfdata_event *e, uint64_t bits)
 {
 	return (unsigned)__builtin_popcountll(e->sample_type & bits);
+}
+
+struct perf_event_header record_header(const void *bytes, bool swapped)
+{
+	struct perf_event_header h;
+
+	memcpy(&h, bytes, sizeof(h));
+	if (swapped)
+		h = (struct perf_event_header){ __builtin_bswap32(h.type), __builtin_bswap16(h.misc), __builtin_bswap16(h.size) };
+	return h;
+}
+
+struct cursor record_body(const void *bytes, size_t size, bool swapped)
+{
+	const uint8_t *b = bytes;
+
+	return (struct cursor){ b + sizeof(struct perf_event_header), b + size, swapped };
 }
 
 /* ---- whose it is ---- */
@@ -46,26 +61,29 @@ bool record_layout_agrees(const struct record_layout *l)
 	return true;
 }
 
-static bool read_back(const uint8_t *bytes, size_t size, size_t words, uint64_t *ret)
+/* What lies so many words before its end. */
+static bool find_back(const struct record_layout *l, const void *bytes, size_t size, size_t words, struct cursor *ret)
 {
-	if (size < sizeof(struct perf_event_header) + words * sizeof(uint64_t))
-		return false;
-	memcpy(ret, bytes + size - words * sizeof(uint64_t), sizeof(*ret));
-	return true;
+	*ret = record_body(bytes, size, l->swapped);
+	return words * sizeof(uint64_t) <= cursor_left(ret) && cursor_skip(ret, cursor_left(ret) - words * sizeof(uint64_t));
 }
 
-static bool read_forward(const uint8_t *bytes, size_t size, size_t words, uint64_t *ret)
+static bool read_back(const struct record_layout *l, const void *bytes, size_t size, size_t words, uint64_t *ret)
 {
-	size_t at = sizeof(struct perf_event_header) + words * sizeof(uint64_t);
+	struct cursor c;
 
-	if (size < at + sizeof(*ret))
-		return false;
-	memcpy(ret, bytes + at, sizeof(*ret));
-	return true;
+	return find_back(l, bytes, size, words, &c) && cursor_u64(&c, ret);
+}
+
+static bool read_forward(const struct record_layout *l, const void *bytes, size_t size, size_t words, uint64_t *ret)
+{
+	struct cursor c = record_body(bytes, size, l->swapped);
+
+	return cursor_skip(&c, words * sizeof(uint64_t)) && cursor_u64(&c, ret);
 }
 
 /* NULL: its id is nobody's. */
-static const struct perfdata_event *find_event(const struct record_layout *l, const uint8_t *bytes, size_t size, bool is_sample)
+static const struct perfdata_event *find_event(const struct record_layout *l, const void *bytes, size_t size, bool is_sample)
 {
 	const struct perfdata_event *first = &l->events[0];
 	bool identifier = has(first, PERF_SAMPLE_IDENTIFIER);
@@ -75,11 +93,11 @@ static const struct perfdata_event *find_event(const struct record_layout *l, co
 	if (l->n_events < 2)
 		return l->n_events == 1 ? first : NULL;
 	if (is_sample)
-		ok = read_forward(bytes, size, identifier ? 0 : count(first, BEFORE_ID), &id);
+		ok = read_forward(l, bytes, size, identifier ? 0 : count(first, BEFORE_ID), &id);
 	else if (!first->sample_id_all)
 		return first;
 	else
-		ok = read_back(bytes, size, identifier ? 1 : 1 + count(first, BEHIND_ID), &id);
+		ok = read_back(l, bytes, size, identifier ? 1 : 1 + count(first, BEHIND_ID), &id);
 	if (!ok)
 		return NULL;
 	if (id == 0 && !is_sample)
@@ -89,36 +107,32 @@ static const struct perfdata_event *find_event(const struct record_layout *l, co
 
 int record_time(const struct record_layout *l, const void *bytes, size_t size, uint64_t *ret)
 {
-	struct perf_event_header h;
+	struct perf_event_header h = record_header(bytes, l->swapped);
 	const struct perfdata_event *e;
 	bool ok = true;
 
 	*ret = 0;
-	memcpy(&h, bytes, sizeof(h));
 	e = find_event(l, bytes, size, h.type == PERF_RECORD_SAMPLE);
 	if (!e)
 		return 0; /* record_parse() will say what is wrong */
 	if (!has(e, PERF_SAMPLE_TIME))
 		return 0;
 	if (h.type == PERF_RECORD_SAMPLE)
-		ok = read_forward(bytes, size, count(e, BEFORE_TIME), ret);
+		ok = read_forward(l, bytes, size, count(e, BEFORE_TIME), ret);
 	else if (e->sample_id_all)
-		ok = read_back(bytes, size, 1 + count(e, BEHIND_TIME), ret);
+		ok = read_back(l, bytes, size, 1 + count(e, BEHIND_TIME), ret);
 	return ok ? 0 : -EBADMSG;
 }
 
 /* Of any type but samples. False: it has none. */
-static bool record_thread(const struct record_layout *l, const uint8_t *bytes, size_t size, struct perfdata_record *ret)
+static bool record_thread(const struct record_layout *l, const void *bytes, size_t size, struct perfdata_record *ret)
 {
 	const struct perfdata_event *e = find_event(l, bytes, size, false);
-	uint64_t both;
+	struct cursor c;
 
-	if (!e || !e->sample_id_all || !has(e, PERF_SAMPLE_TID) ||
-	    !read_back(bytes, size, 1 + count(e, PERF_SAMPLE_TIME | BEHIND_TIME), &both))
-		return false;
-	ret->pid = (uint32_t)both;
-	ret->tid = (uint32_t)(both >> 32);
-	return true;
+	return e && e->sample_id_all && has(e, PERF_SAMPLE_TID) &&
+		find_back(l, bytes, size, 1 + count(e, PERF_SAMPLE_TIME | BEHIND_TIME), &c) && cursor_u32(&c, &ret->pid) &&
+		cursor_u32(&c, &ret->tid);
 }
 
 /* ---- samples: the fields in the order of their bits, but for IDENTIFIER, which is first ---- */
@@ -137,8 +151,10 @@ static bool take_chain(struct cursor *c, uint64_t *chain, struct perfdata_record
 {
 	uint64_t n;
 
-	if (!cursor_u64(c, &n) || n > PERFDATA_CHAIN_MAX || !cursor_take(c, chain, n * sizeof(*chain)))
+	if (!cursor_u64(c, &n) || n > PERFDATA_CHAIN_MAX || n * sizeof(*chain) > cursor_left(c))
 		return false;
+	for (size_t i = 0; i < n; i++)
+		(void)cursor_u64(c, &chain[i]);
 	ret->sample.chain = chain;
 	ret->sample.n_chain = n;
 	return true;
@@ -314,12 +330,13 @@ static const char *parse_fork(struct perf_event_header h, struct cursor c, struc
 
 static const char *parse_symbol(struct cursor c, struct perfdata_record *ret)
 {
-	uint32_t size, type_and_flags;
+	uint32_t size;
+	uint16_t type, flags;
 
-	if (!cursor_u64(&c, &ret->symbol.start) || !cursor_u32(&c, &size) || !cursor_u32(&c, &type_and_flags))
+	if (!cursor_u64(&c, &ret->symbol.start) || !cursor_u32(&c, &size) || !cursor_u16(&c, &type) || !cursor_u16(&c, &flags))
 		return "a symbol of the kernel without its addresses";
 	ret->symbol.size = size;
-	ret->symbol.gone = type_and_flags >> 16 & PERF_RECORD_KSYMBOL_FLAGS_UNREGISTER;
+	ret->symbol.gone = flags & PERF_RECORD_KSYMBOL_FLAGS_UNREGISTER;
 	ret->symbol.name = cursor_string(&c);
 	return ret->symbol.name ? NULL : "a symbol of the kernel whose name has no end";
 }
@@ -334,18 +351,16 @@ static int parse_as(enum perfdata_kind kind, const char *reason, struct perfdata
 int record_parse(const struct record_layout *l, const void *bytes, size_t size, uint64_t chain[static PERFDATA_CHAIN_MAX],
 		 struct perfdata_record *ret, const char **ret_reason)
 {
-	const uint8_t *b = bytes;
-	struct perf_event_header h;
+	struct perf_event_header h = record_header(bytes, l->swapped);
+	struct cursor c = record_body(bytes, size, l->swapped);
 	const struct perfdata_event *e;
-	struct cursor c = { b + sizeof(h), b + size };
 
-	memcpy(&h, b, sizeof(h));
 	*ret = (struct perfdata_record){};
-	if (h.type != PERF_RECORD_SAMPLE && record_time(l, b, size, &ret->time) < 0)
+	if (h.type != PERF_RECORD_SAMPLE && record_time(l, bytes, size, &ret->time) < 0)
 		return parse_as(PERFDATA_EXIT, "a record that is too short for its time", ret, ret_reason);
 	switch (h.type) {
 	case PERF_RECORD_SAMPLE:
-		e = find_event(l, b, size, true);
+		e = find_event(l, bytes, size, true);
 		if (!e)
 			return parse_as(PERFDATA_SAMPLE, "a sample of an event that the file doesn't describe", ret, ret_reason);
 		ret->sample.event = (uint32_t)(e - l->events);
@@ -362,7 +377,7 @@ int record_parse(const struct record_layout *l, const void *bytes, size_t size, 
 		return parse_as(PERFDATA_EXIT, parse_fork(h, c, ret), ret, ret_reason);
 	case PERF_RECORD_SWITCH:
 	case PERF_RECORD_SWITCH_CPU_WIDE:
-		if ((h.misc & PERF_RECORD_MISC_SWITCH_OUT) || !record_thread(l, b, size, ret))
+		if ((h.misc & PERF_RECORD_MISC_SWITCH_OUT) || !record_thread(l, bytes, size, ret))
 			return 0;
 		return parse_as(PERFDATA_SWITCHED_IN, NULL, ret, ret_reason);
 	case PERF_RECORD_KSYMBOL:
@@ -372,17 +387,19 @@ int record_parse(const struct record_layout *l, const void *bytes, size_t size, 
 	}
 }
 
-const char *record_build_id(const void *bytes, size_t size, struct perfdata_build_id *ret)
+const char *record_build_id(const void *bytes, size_t size, bool swapped, struct perfdata_build_id *ret)
 {
-	struct perf_event_header h;
-	struct cursor c = { bytes, (const uint8_t *)bytes + size };
 	uint8_t room[BUILD_ID_ROOM];
+	struct cursor c;
 	uint32_t pid;
 
-	if (!cursor_take(&c, &h, sizeof(h)) || !cursor_u32(&c, &pid) || !cursor_take(&c, room, sizeof(room)))
+	if (size < sizeof(struct perf_event_header))
+		return NULL;
+	c = record_body(bytes, size, swapped);
+	if (!cursor_u32(&c, &pid) || !cursor_take(&c, room, sizeof(room)))
 		return NULL;
 	memcpy(ret->bytes, room, sizeof(ret->bytes));
-	ret->size = h.misc & MISC_BUILD_ID_SIZE ? MIN((size_t)room[PERFDATA_BUILD_ID_MAX], (size_t)PERFDATA_BUILD_ID_MAX)
-						: PERFDATA_BUILD_ID_MAX;
+	ret->size = record_header(bytes, swapped).misc & MISC_BUILD_ID_SIZE ? MIN((size_t)room[PERFDATA_BUILD_ID_MAX], (size_t)PERFDATA_BUILD_ID_MAX)
+									    : PERFDATA_BUILD_ID_MAX;
 	return cursor_string(&c);
 }

@@ -4,6 +4,7 @@
 
 #include <linux/perf_event.h>
 
+#include "cursor.h"
 #include "perfdata.h"
 
 /* Whether it can only be read when its event is known: more than one event may have written it. */
@@ -11,6 +12,7 @@ struct record_layout {
 	const struct perfdata_event *events;
 	size_t n_events;
 	const struct map64 *ids; /* of events → index */
+	bool swapped;            /* the records are in the other byte order */
 };
 
 /* The types that are not in linux/perf_event.h: perf's own, in the file only. */
@@ -27,6 +29,11 @@ enum {
 	RECORD_COMPRESSED2 = 83,
 };
 
+/* bytes: at least those of a header. */
+struct perf_event_header record_header(const void *bytes, bool swapped);
+/* What follows the header of a record of that size. */
+struct cursor record_body(const void *bytes, size_t size, bool swapped);
+
 /* Whether all events' ids are at the same place in a record; else nobody can say whose a sample is. */
 bool record_layout_agrees(const struct record_layout *l);
 
@@ -39,4 +46,4 @@ int record_parse(const struct record_layout *l, const void *bytes, size_t size, 
 		 struct perfdata_record *ret, const char **ret_reason);
 
 /* From a record or an entry of the table: a build ID, and the path behind it. NULL: damaged. */
-const char *record_build_id(const void *bytes, size_t size, struct perfdata_build_id *ret);
+const char *record_build_id(const void *bytes, size_t size, bool swapped, struct perfdata_build_id *ret);

@@ -19,6 +19,8 @@ ssize_t source_need(struct source *s, size_t n)
 		if (r == 0)
 			break;
 		s->to += (size_t)r;
+		if (s->on_read)
+			s->on_read(s->userdata, s->offset + s->to - s->from);
 	}
 	return (ssize_t)MIN(n, s->to - s->from);
 }

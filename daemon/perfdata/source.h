@@ -10,6 +10,8 @@ struct source {
 	int fd;
 	uint64_t offset; /* of bytes[from] in the file */
 	size_t from, to;
+	void (*on_read)(void *userdata, uint64_t offset); /* told how far it has come; NULL: nobody */
+	void *userdata;
 	uint8_t bytes[SOURCE_BUFFER + 1]; /* and the end of a last line */
 };
 

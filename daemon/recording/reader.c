@@ -154,22 +154,7 @@ static void take_text(struct recording_reader *r, char *ret, size_t size)
 
 /* ---- tables ---- */
 
-static int grow(void **table, size_t *max, size_t n, size_t size)
-{
-	size_t more = *max ? 2 * *max : 256;
-	void *grown;
-
-	if (n < *max)
-		return 0;
-	grown = reallocarray(*table, more, size);
-	if (!grown)
-		return -ENOMEM;
-	*table = grown;
-	*max = more;
-	return 0;
-}
-
-#define GROW(r, table) grow((void **)&(r)->table, &(r)->max_##table, (r)->n_##table, sizeof(*(r)->table))
+#define GROW(r, table) grow_array((void **)&(r)->table, &(r)->max_##table, (r)->n_##table + 1, sizeof(*(r)->table))
 
 static bool is_full(struct recording_reader *r, size_t n)
 {

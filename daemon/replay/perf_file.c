@@ -4,6 +4,7 @@
 #include <linux/perf_event.h>
 
 #include "bpf_names.h"
+#include "frame_tables.h"
 #include "kernel_names.h"
 #include "perfdata.h"
 #include "switches.h"
@@ -94,6 +95,34 @@ static void user_frame(const struct reading *r, uint32_t pid, uint64_t address, 
 	(void)tasks_find(r->tasks, pid, address, &ret->file, &ret->offset);
 }
 
+struct walker {
+	const struct reading *r;
+	uint32_t pid;
+};
+
+static bool find_rule(void *userdata, uint64_t address, const struct unwind_rule **ret_rule)
+{
+	const struct walker *w = userdata;
+	uint64_t file, offset, in_file;
+
+	if (!tasks_find(w->r->tasks, w->pid, address, &file, &offset))
+		return false;
+	*ret_rule = file ? frame_tables_find(w->r->tables, file, offset, &in_file) : NULL;
+	return true;
+}
+
+static size_t walked_frames(const struct reading *r, const struct perfdata_record *record, struct names_frame *ret, size_t max)
+{
+	struct walker w = { r, record->pid };
+	uint64_t addresses[STACK_FRAMES_MAX];
+	struct walk_end end;
+	size_t n = walk_stack(&record->sample.carried, find_rule, &w, addresses, max, &end);
+
+	for (size_t i = 0; i < n; i++)
+		user_frame(r, record->pid, addresses[i] - (i > 0), &ret[i]);
+	return n;
+}
+
 static bool is_marker(uint64_t address)
 {
 	return address >= PERF_CONTEXT_MAX;
@@ -142,7 +171,7 @@ static int make_frames(struct reading *r, const struct perfdata_record *record, 
 			n++;
 	}
 	if (carried)
-		n += walk_stack(r->tables, r->tasks, record->pid, &record->sample.carried, r->frames + n, STACK_FRAMES_MAX - n);
+		n += walked_frames(r, record, r->frames + n, STACK_FRAMES_MAX - n);
 	*ret_n = n;
 	return 0;
 }
@@ -239,6 +268,27 @@ static int take(struct reading *r, const struct perfdata_record *record)
 
 /* ---- all of it ---- */
 
+static void note_origin(const struct reading *r, struct stack_origin *ret)
+{
+	struct perfdata_status s;
+	int64_t ahead;
+
+	perfdata_get_status(r->file, &s);
+	*ret = (struct stack_origin){
+		.format = "perf.data",
+		.lost = s.lost + s.lost_samples,
+		.realtime = r->options->realtime && perfdata_realtime(r->file, &ahead),
+	};
+}
+
+static void to_realtime(const struct reading *r, struct perfdata_record *record)
+{
+	int64_t ahead;
+
+	if (record->time > 0 && r->options->realtime && perfdata_realtime(r->file, &ahead))
+		record->time += (uint64_t)ahead;
+}
+
 static int choose_event(struct reading *r, struct stack_error *error)
 {
 	const struct perfdata_event *events;
@@ -277,13 +327,15 @@ static void tell_missing(const struct reading *r)
 
 	(void)perfdata_events(r->file, &events);
 	perfdata_get_status(r->file, &s);
-	if (r->others > 0)
-		log_warning("%llu samples are of other events than %s; --event=NAME chooses", (unsigned long long)r->others,
-			    events[r->event].name);
+	if (r->event != ANY_EVENT)
+		stack_say_others(r->options, r->others, events[r->event].name);
 	if (s.lost + s.lost_samples > 0)
 		log_warning("the recording lacks %llu records that the kernel had no room for", (unsigned long long)(s.lost + s.lost_samples));
 	if (s.unfinished)
 		log_warning("the recording has no end: build IDs and names of events are missing");
+	if (s.foreign_stacks > 0)
+		log_warning("%llu samples carry a stack of a machine that is not x86-64: it can't be walked, and they have their innermost frame only",
+			    (unsigned long long)s.foreign_stacks);
 	if (s.unordered > 0)
 		log_warning("%llu records came too late to be put into order", (unsigned long long)s.unordered);
 	if (r->bpf && bpf_names_dropped(r->bpf) > 0)
@@ -297,7 +349,7 @@ static void tell_missing(const struct reading *r)
 }
 
 int perf_file_read(struct source *source, struct helper *helper, const struct stack_options *options, stack_fn fn, void *userdata,
-		   struct stack_error *ret_error)
+		   struct stack_error *ret_error, struct stack_origin *ret_origin)
 {
 	_cleanup_(free_partsp) struct reading *r = calloc(1, sizeof(*r));
 	struct perfdata_error error;
@@ -325,6 +377,7 @@ int perf_file_read(struct source *source, struct helper *helper, const struct st
 		e = frame_tables_new(&r->tables, r->names, helper);
 	if (e >= 0) {
 		while ((e = perfdata_next(r->file, &record, &error)) > 0) {
+			to_realtime(r, &record);
 			e = take(r, &record);
 			if (e < 0)
 				break;
@@ -335,6 +388,7 @@ int perf_file_read(struct source *source, struct helper *helper, const struct st
 			e = ended < 0 ? ended : e;
 		}
 		tell_missing(r);
+		note_origin(r, ret_origin);
 	}
 	if (e == -EBADMSG) {
 		ret_error->place = error.offset;

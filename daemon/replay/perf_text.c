@@ -26,7 +26,9 @@ struct text {
 	bool skipped; /* it is of another event */
 	bool any_event; /* all, or there was none yet */
 	uint64_t others;
+	bool met; /* the wanted event, or any */
 	char comm[64], event[64], wanted[64];
+	char other[64]; /* the first that is not the wanted one */
 	char exe[68]; /* "[comm]" */
 	uint64_t time_ns, period;
 	uint32_t tid;
@@ -256,6 +258,9 @@ static int take_script_line(struct text *t, const char *line)
 	}
 	t->skipped = !t->any_event && !streq(t->event, t->wanted);
 	t->others += t->skipped;
+	t->met |= !t->skipped;
+	if (t->skipped && t->other[0] == '\0')
+		copy_string(t->other, sizeof(t->other), t->event);
 	t->open = true;
 	(void)take_frame(t, line);
 	return 0;
@@ -305,10 +310,13 @@ static int take_line(struct text *t, char *line)
 	line[strcspn(line, "\r")] = '\0';
 	if (t->kind == KIND_UNKNOWN)
 		t->kind = find_kind(line);
+	if (t->kind == KIND_FOLDED && t->options->event)
+		return -ENOENT;
 	return t->kind == KIND_FOLDED ? take_folded_line(t, line) : take_script_line(t, line);
 }
 
-int perf_text_read(struct source *source, const struct stack_options *options, stack_fn fn, void *userdata, struct stack_error *ret_error)
+int perf_text_read(struct source *source, const struct stack_options *options, stack_fn fn, void *userdata, struct stack_error *ret_error,
+		   struct stack_origin *ret_origin)
 {
 	_cleanup_free_ struct text *t = calloc(1, sizeof(*t));
 	uint64_t n = 0;
@@ -338,7 +346,13 @@ int perf_text_read(struct source *source, const struct stack_options *options, s
 	}
 	if (r >= 0)
 		r = end_stack(t);
-	if (t->others > 0)
-		log_warning("%llu samples are of other events than %s; --event=NAME chooses", (unsigned long long)t->others, t->wanted);
-	return r;
+	ret_origin->format = t->kind == KIND_FOLDED ? "folded stacks" : "perf script";
+	if (r == -ENOENT)
+		snprintf(ret_error->what, sizeof(ret_error->what), "folded stacks have no events, such as '%.40s'", options->event);
+	if (r < 0 || !options->event || t->met || t->others == 0) {
+		stack_say_others(options, t->others, t->wanted);
+		return r;
+	}
+	snprintf(ret_error->what, sizeof(ret_error->what), "no event '%.40s'; there is %s", options->event, t->other);
+	return -ENOENT;
 }

@@ -6,5 +6,6 @@
 
 struct source;
 
-/* Calls fn for each stack. -EBADMSG with *ret_error: neither of them. */
-int perf_text_read(struct source *source, const struct stack_options *options, stack_fn fn, void *userdata, struct stack_error *ret_error);
+/* Calls fn for each stack. With *ret_error: -EBADMSG, neither of them; -ENOENT, no sample is of the event that is asked for. */
+int perf_text_read(struct source *source, const struct stack_options *options, stack_fn fn, void *userdata, struct stack_error *ret_error,
+		   struct stack_origin *ret_origin);

@@ -18,6 +18,7 @@ struct recorded {
 	struct answers *answers;
 	void *arena;
 	struct store *store;
+	struct store_config layout;
 	struct detect *detect;
 	struct incidents *incidents;
 	struct pipeline *pipeline;
@@ -25,7 +26,6 @@ struct recorded {
 	int failed;        /* while a tick was read */
 	struct recording_error error;
 	struct recording_digest digest; /* as recorded, of the tick */
-	uint64_t begin_us, end_us;      /* of all ticks */
 	struct recorded_status status;
 };
 
@@ -37,13 +37,14 @@ static int answer(struct recorded *r, const struct recording_item *item)
 					       : answers_add_stack(r->answers, item->stack);
 }
 
-static int tell(const struct recording_item *item, const struct collect_sink *sink, void *userdata)
+static int tell(struct recorded *r, const struct recording_item *item, const struct collect_sink *sink, void *userdata)
 {
 	switch (item->kind) {
 	case RECORDING_GATE:
 		sink->gate(userdata, &item->gate);
 		return 0;
 	case RECORDING_SAMPLE:
+		r->status.samples++;
 		sink->sample(userdata, &item->sample);
 		return 0;
 	case RECORDING_WAIT:
@@ -56,6 +57,7 @@ static int tell(const struct recording_item *item, const struct collect_sink *si
 		sink->memory(userdata, &item->memory);
 		return 0;
 	case RECORDING_LOSS:
+		r->status.lost += item->loss.n;
 		sink->loss(userdata, item->loss.cause, item->loss.n);
 		return 0;
 	default:
@@ -74,8 +76,8 @@ static void note_times(struct recorded *r, const struct collect_tick_info *info)
 {
 	uint64_t began = info->time_us - MIN(info->duration_ns / NSEC_PER_USEC, info->time_us);
 
-	r->begin_us = r->status.ticks == 0 ? began : MIN(r->begin_us, began);
-	r->end_us = MAX(r->end_us, info->time_us);
+	r->status.begin_us = r->status.ticks == 0 ? began : MIN(r->status.begin_us, began);
+	r->status.end_us = MAX(r->status.end_us, info->time_us);
 }
 
 /* Of a tick that breaks off, what there is counts: the pipeline ends it as any other. */
@@ -97,7 +99,7 @@ static int tick(void *userdata, const struct collect_sink *sink, void *sink_user
 			sink->begin(sink_userdata, &item.begin);
 			answers_end_event(r->answers);
 		} else {
-			e = begun ? tell(&item, sink, sink_userdata) : -EBADMSG;
+			e = begun ? tell(r, &item, sink, sink_userdata) : -EBADMSG;
 			if (e < 0)
 				e = misplaced(r, "a tick that doesn't begin or end where it should");
 			answers_end_event(r->answers);
@@ -157,7 +159,7 @@ static uint32_t seconds(uint64_t us)
 static int make_rooms(struct recorded *r, const struct recorded_options *options)
 {
 	const struct recording_config *c = &r->config;
-	const struct store_config store = {
+	const struct store_config layout = {
 		.tiers = { { 1, seconds(c->keep_us[0]) }, { 10, seconds(c->keep_us[1]) }, { 60, seconds(c->keep_us[2]) } },
 		.series_state_size = (uint32_t)detect_series_state_size(),
 		.global_state_size = (uint32_t)detect_global_state_size(),
@@ -181,7 +183,8 @@ static int make_rooms(struct recorded *r, const struct recorded_options *options
 		r->arena = NULL;
 		return -ENOMEM;
 	}
-	e = store_open(&r->store, r->arena, c->store_size, &store, &reused);
+	r->layout = layout;
+	e = store_open(&r->store, r->arena, c->store_size, &layout, &reused);
 	if (e >= 0)
 		e = detect_new(&r->detect, &detect, store_global_state(r->store));
 	if (e >= 0)
@@ -297,8 +300,21 @@ void recorded_get_status(const struct recorded *r, struct recorded_status *ret)
 int recorded_write_report(struct recorded *r, FILE *file)
 {
 	fprintf(file, "%llu ticks in %.0f s, recorded by stackd %s on Linux %s (%s)\n", (unsigned long long)r->status.ticks,
-		(double)(r->end_us - r->begin_us) / (double)USEC_PER_SEC, r->config.version, r->config.kernel, r->config.machine);
+		(double)(r->status.end_us - r->status.begin_us) / (double)USEC_PER_SEC, r->config.version, r->config.kernel, r->config.machine);
 	return report_text_write(file, r->store, incidents_clusters(r->incidents));
+}
+
+struct import_rooms recorded_rooms(struct recorded *r)
+{
+	return (struct import_rooms){
+		.arena = r->arena,
+		.size = r->config.store_size,
+		.layout = r->layout,
+		.max_clusters = (uint32_t)r->config.max_clusters,
+		.max_incidents = (uint32_t)r->config.max_incidents,
+		.store = r->store,
+		.clusters = incidents_clusters(r->incidents),
+	};
 }
 
 /* ---- folded ---- */
@@ -328,7 +344,7 @@ static int fold(void *userdata, const struct store_slice_sum *sum)
 	struct folding *f = userdata;
 	struct store_frame frames[SYMBOLS_FRAMES_MAX];
 	struct store_process process;
-	uint64_t value = f->metric == METRIC_OFF_CPU ? sum->values[METRIC_BLOCKED] + sum->values[METRIC_RUNNABLE] : sum->values[f->metric], id;
+	uint64_t value = metric_value(sum->values, f->metric), id;
 	bool truncated;
 	size_t n, at;
 
@@ -345,7 +361,7 @@ static int fold(void *userdata, const struct store_slice_sum *sum)
 
 int recorded_fold(struct recorded *r, enum metric metric, struct folded *folded)
 {
-	const struct store_filter filter = { .since_us = r->begin_us, .until_us = r->end_us, .viewer_uid = STORE_ANY_UID };
+	const struct store_filter filter = { .since_us = r->status.begin_us, .until_us = r->status.end_us, .viewer_uid = STORE_ANY_UID };
 	_cleanup_free_ struct folding *f = calloc(1, sizeof(*f));
 
 	if (!f)

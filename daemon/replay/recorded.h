@@ -4,6 +4,7 @@
 #pragma once
 
 #include "folded.h"
+#include "import_file.h"
 #include "recording.h"
 #include "source.h"
 
@@ -27,6 +28,8 @@ struct recorded_status {
 	uint64_t series_differ, scores_differ; /* ticks */
 	uint64_t first_us;                     /* realtime of the first of them */
 	uint64_t unanswered;                   /* questions that the recorded daemon didn't ask */
+	uint64_t samples, lost;
+	uint64_t begin_us, end_us;             /* realtime, of all ticks */
 };
 void recorded_get_status(const struct recorded *r, struct recorded_status *ret);
 
@@ -34,3 +37,5 @@ void recorded_get_status(const struct recorded *r, struct recorded_status *ret);
 int recorded_write_report(struct recorded *r, FILE *file);
 /* Its stacks with their sums over all of it, of metric. */
 int recorded_fold(struct recorded *r, enum metric metric, struct folded *folded);
+/* What it has in memory, for import_write(). */
+struct import_rooms recorded_rooms(struct recorded *r);

@@ -5,22 +5,17 @@
 #include <getopt.h>
 
 #include "folded.h"
-#include "helper.h"
-#include "perf_file.h"
-#include "perf_text.h"
-#include "perfdata.h"
+#include "importing.h"
+#include "reading.h"
 #include "recorded.h"
 #include "report.h"
 
 #define LINE_SIZE_MAX (256U << 10) /* of a folded stack; frames beyond are left out */
-#define MAGIC_SIZE 8
-/* Recordings are short against a day: in a quarter of an hour one false alarm is to be expected. */
-#define FALSE_ALARMS_DEFAULT 100
 #define FALSE_ALARMS_MAX 100000
 
 struct options {
 	const char *path;
-	bool folded, report, verify;
+	bool folded, report, verify, import;
 	double false_alarms_per_day;
 	struct stack_options stack;
 };
@@ -35,6 +30,7 @@ static void help(void)
 	     "  -h --help              Show this help\n"
 	     "     --folded            Print folded stacks: comm;outermost;...;innermost samples\n"
 	     "     --report            Print what stackd would have told: anomalies and incidents\n"
+	     "     --import            Print what stackctl import keeps: history, anomalies, clusters\n"
 	     "     --verify            Of stackd record: compare series and scores with those it computed\n"
 	     "     --event=NAME        Of samples of this event; else of the event that comes first,\n"
 	     "                         of a report all\n"
@@ -57,12 +53,13 @@ static bool is_of_perf(enum metric m)
 /* 1: go on; 0: done; negative: wrong usage, and said so. */
 static int parse_arguments(int argc, char *argv[], struct options *ret)
 {
-	enum { FOLDED = 256, REPORT, VERIFY, EVENT, METRIC, PERIODS, ALARMS };
+	enum { FOLDED = 256, REPORT, VERIFY, IMPORT, EVENT, METRIC, PERIODS, ALARMS };
 	static const struct option options[] = {
 		{ "help", no_argument, NULL, 'h' },
 		{ "folded", no_argument, NULL, FOLDED },
 		{ "report", no_argument, NULL, REPORT },
 		{ "verify", no_argument, NULL, VERIFY },
+		{ "import", no_argument, NULL, IMPORT },
 		{ "event", required_argument, NULL, EVENT },
 		{ "metric", required_argument, NULL, METRIC },
 		{ "periods", no_argument, NULL, PERIODS },
@@ -84,6 +81,9 @@ static int parse_arguments(int argc, char *argv[], struct options *ret)
 			break;
 		case VERIFY:
 			ret->verify = true;
+			break;
+		case IMPORT:
+			ret->import = true;
 			break;
 		case EVENT:
 			ret->stack.event = optarg;
@@ -111,17 +111,18 @@ static int parse_arguments(int argc, char *argv[], struct options *ret)
 		log_error("replay takes one FILE; try stackd replay --help");
 		return -EINVAL;
 	}
-	if (ret->folded + ret->report + ret->verify != 1) {
-		log_error("replay prints either --folded stacks or a --report, or does --verify a recording");
+	if (ret->folded + ret->report + ret->verify + ret->import != 1) {
+		log_error("replay prints either --folded stacks, a --report or an --import, or does --verify a recording");
 		return -EINVAL;
 	}
 	if (ret->stack.metric != METRIC_ALL_N && (ret->report || ret->stack.periods)) {
 		log_error("--metric= is for --folded stacks, and instead of --periods");
 		return -EINVAL;
 	}
-	ret->stack.waits = ret->report || is_wait(ret->stack.metric);
-	ret->stack.ticks = ret->report;
-	ret->stack.all_events = (ret->report || ret->stack.metric != METRIC_ALL_N) && !ret->stack.event;
+	ret->stack.waits = ret->report || ret->import || is_wait(ret->stack.metric);
+	ret->stack.ticks = ret->report || ret->import;
+	ret->stack.realtime = ret->import;
+	ret->stack.all_events = (ret->report || ret->import || ret->stack.metric != METRIC_ALL_N) && !ret->stack.event;
 	ret->path = argv[optind];
 	return 1;
 }
@@ -200,36 +201,6 @@ static int source_open(struct source **ret, const char *path)
 	return 0;
 }
 
-static int read_stacks(struct source *source, const struct stack_options *options, stack_fn fn, void *userdata,
-		       struct stack_error *ret_error)
-{
-	_cleanup_(helper_stopp) struct helper *helper = NULL;
-	ssize_t n = source_need(source, MAGIC_SIZE);
-	int r;
-
-	*ret_error = (struct stack_error){};
-	if (n < 0)
-		return (int)n;
-	if (n < MAGIC_SIZE || !perfdata_is_magic(source_at(source)))
-		return perf_text_read(source, options, fn, userdata, ret_error);
-	r = helper_start_parser(&helper);
-	if (r < 0) {
-		snprintf(ret_error->what, sizeof(ret_error->what), "can't start the process that reads programs' symbols: %s", strerror(-r));
-		return -ECHILD;
-	}
-	return perf_file_read(source, helper, options, fn, userdata, ret_error);
-}
-
-static void tell_error(const char *path, int r, const struct stack_error *error)
-{
-	if (r != -EBADMSG)
-		log_error("%s: %s", path, error->what[0] ? error->what : strerror(-r));
-	else if (error->is_line)
-		log_error("%s: line %llu: %s", path, (unsigned long long)error->place, error->what);
-	else
-		log_error("%s: at byte %llu: %s", path, (unsigned long long)error->place, error->what);
-}
-
 /* ---- what stackd record writes ---- */
 
 static int tell_differences(const struct options *options, const struct recorded *recorded)
@@ -298,13 +269,14 @@ static int replay_folded(struct source *source, const struct options *options)
 {
 	_cleanup_(free_foldingp) struct folding *f = calloc(1, sizeof(*f));
 	struct stack_error error = {};
+	struct stack_origin origin;
 	int r, w;
 
 	if (!f)
 		return -ENOMEM;
 	r = folded_new(&f->folded);
 	if (r >= 0) {
-		r = read_stacks(source, &options->stack, fold, f, &error);
+		r = read_stacks(source, &options->stack, fold, f, &error, &origin);
 		w = folded_write(f->folded, stdout);
 		if (w < 0) {
 			log_error("can't write the stacks: %s", strerror(-w));
@@ -316,32 +288,54 @@ static int replay_folded(struct source *source, const struct options *options)
 			log_warning("stacks that stand for %llu were too many, and are missing", (unsigned long long)folded_dropped(f->folded));
 	}
 	if (r < 0)
-		tell_error(options->path, r, &error);
+		tell_stack_error(options->path, r, &error);
 	return r;
 }
 
 static int replay_report(struct source *source, const struct options *options)
 {
 	const struct report_config config = {
-		.false_alarms_per_day = options->false_alarms_per_day > 0 ? options->false_alarms_per_day : FALSE_ALARMS_DEFAULT,
+		.false_alarms_per_day = options->false_alarms_per_day > 0 ? options->false_alarms_per_day : REPORT_FALSE_ALARMS,
 	};
 	_cleanup_(report_freep) struct report *report = NULL;
 	struct stack_error error = {};
+	struct stack_origin origin;
 	int r, w;
 
 	r = report_new(&report, &config);
 	if (r >= 0)
-		r = read_stacks(source, &options->stack, report_add, report, &error);
+		r = read_stacks(source, &options->stack, report_add, report, &error, &origin);
 	if (r == -E2BIG)
 		snprintf(error.what, sizeof(error.what), "longer than %u days; what came before is shown", REPORT_TICKS_MAX / 86400);
 	if (r < 0)
-		tell_error(options->path, r, &error);
+		tell_stack_error(options->path, r, &error);
 	w = report ? report_write(report, stdout) : 0;
 	if (w == -ENODATA && r >= 0)
 		log_error("%s: there is nothing to score: record with -e cpu-clock -g, and look at all of a minute at least", options->path);
 	else if (w < 0 && w != -ENODATA)
 		log_error("can't write the report: %s", strerror(-w));
 	return r < 0 ? r : w;
+}
+
+static int import(struct source *source, const struct options *options)
+{
+	struct import_options o = {
+		.path = options->path,
+		.stack = options->stack,
+		.untimed = options->stack.metric == METRIC_ALL_N ? METRIC_HITS : options->stack.metric,
+		.false_alarms_per_day = options->false_alarms_per_day,
+	};
+
+	o.stack.metric = METRIC_ALL_N;
+	if (o.untimed >= METRIC_N) {
+		log_error("folded stacks can't be imported as %s: it is a sum of two metrics", metric_to_string(o.untimed));
+		return -EINVAL;
+	}
+	if (isatty(STDOUT_FILENO)) {
+		log_error("an import is not for terminals: stackctl import keeps it");
+		return -EINVAL;
+	}
+	return import_recording(source, &o, stdout);
 }
 
 static int replay(const struct options *options)
@@ -354,6 +348,8 @@ static int replay(const struct options *options)
 		log_error("%s: %s", options->path, strerror(-r));
 		return r;
 	}
+	if (options->import)
+		return import(source, options);
 	n = source_need(source, MAGIC_SIZE);
 	if (n == MAGIC_SIZE && recording_is_magic(source_at(source)))
 		return replay_recorded(source, options);

@@ -46,3 +46,10 @@ int stack_tell(const struct stack_options *options, struct stack *stack, stack_f
 	}
 	return fn(userdata, stack);
 }
+
+void stack_say_others(const struct stack_options *options, uint64_t others, const char *event)
+{
+	if (others > 0)
+		log_warning("%llu samples are of other events than %s%s", (unsigned long long)others, event,
+			    options->event ? ", and left out" : "; --event=NAME chooses");
+}

@@ -34,6 +34,7 @@ struct stack_options {
 	enum metric metric; /* METRIC_ALL_N: whatever the event counts; else only what is of this metric, or of those it is made of */
 	bool waits;        /* what the scheduler's events say of waits, instead of the events themselves */
 	bool ticks;        /* waits by the second */
+	bool realtime;     /* times are told in realtime where the recording says how its clock relates to it */
 	bool periods;      /* a sample stands for its period (ns, cycles), not for 1 */
 };
 
@@ -43,9 +44,19 @@ int stack_tell_sample(const struct stack_options *options, struct stack *stack, 
 /* The same, when metric and amount are there. */
 int stack_tell(const struct stack_options *options, struct stack *stack, stack_fn fn, void *userdata);
 
+/* Says that so many samples are of other events than the one that is told, and left out. */
+void stack_say_others(const struct stack_options *options, uint64_t others, const char *event);
+
 /* Where reading failed, for the one message that says so. */
 struct stack_error {
 	bool is_line;   /* place is a line's number, else bytes into the file */
 	uint64_t place;
 	char what[160]; /* "" when the errno says it all */
+};
+
+/* What was read. */
+struct stack_origin {
+	const char *format; /* "perf.data", "perf script", "folded stacks" */
+	uint64_t lost;      /* records that the kernel had no room for */
+	bool realtime;      /* the times that were told are */
 };

@@ -3,7 +3,7 @@
  *
  *   head: number of entries, on-CPU period, the most common shapes, for each metric the least code and the
  *         width of what is above it, for all and for most of them
- *   entry: distance to the last index (Rice), its shape (2 bits, or 2 + 12), its codes
+ *   entry: distance to the last index (Rice), its shape (2 bits, or 2 + 14), its codes
  *
  * A shape is which metrics there are, and whether all of them lie where most of their metric's codes do: those
  * take fewer bits. Codes grow with the logarithm of the value, and one that is far out costs itself only.
@@ -14,7 +14,7 @@
  * the hits. */
 #include "internal.h"
 
-#define SHAPE_BITS 12
+#define SHAPE_BITS 14
 #define TAG_BITS 2
 #define TAG_PLAIN SECTION_COMMON /* the shape follows; smaller tags stand for the common ones */
 /* presence = on-CPU state + 5 x (bits of the others) */
@@ -29,7 +29,7 @@ enum { NARROW, WIDE };
 #define VALUE_MAX (1ULL << 56)
 #define NARROW_BITS 8 /* a range is looked at in so many parts, as a power of two */
 #define NARROW_BINS (1U << NARROW_BITS)
-#define RICE_ESCAPE 22 /* unary part that announces a plain number; with that, tag and shape it is read at once */
+#define RICE_ESCAPE 20 /* unary part that announces a plain number; with that, tag and shape it is read at once */
 _Static_assert(RICE_ESCAPE + 1 + REF_INDEX_BITS + 2 + SHAPE_BITS <= 57, "a load gives at least so many bits");
 
 struct section_head {
@@ -54,7 +54,7 @@ struct section_head {
 
 /* All but those of on-CPU time, in the order of their bits in a presence. */
 static const enum metric others[OTHERS] = { METRIC_BLOCKED, METRIC_RUNNABLE, METRIC_FAULTS_MINOR, METRIC_FAULTS_MAJOR,
-	                                    METRIC_BRK, METRIC_MMAP, METRIC_HEAP, METRIC_RSS };
+	                                    METRIC_BRK, METRIC_MMAP, METRIC_HEAP, METRIC_RSS, METRIC_FAULTS_FILE, METRIC_KMEM };
 
 size_t store_section_bound(uint32_t max)
 {

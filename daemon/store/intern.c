@@ -286,6 +286,22 @@ int store_get_stack(const struct store *s, store_ref stack, uint64_t *ret_stack_
 	return 0;
 }
 
+size_t store_get_frame_ids(const struct store *s, store_ref stack, uint64_t *ret, size_t max)
+{
+	uint32_t i = dict_resolve(&s->dicts[DICT_STACKS], stack);
+	const struct stack_record *r;
+	size_t n = 0;
+
+	if (!i)
+		return 0;
+	r = store_stack_at(s, i);
+	while (n < r->n && n < max) {
+		ret[n] = store_frame_at(s, stack_frames(s, r)[n])->entry.hash;
+		n++;
+	}
+	return n;
+}
+
 /* ---- workloads and processes ---- */
 
 struct process_key {

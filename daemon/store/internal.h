@@ -5,7 +5,7 @@
 
 #include "store.h"
 
-#define STORE_LAYOUT_VERSION 7
+#define STORE_LAYOUT_VERSION 10
 #define STORE_ARENA_MIN (1024 * 1024)
 
 /* Seeds that keep the hashes of different things apart. */
@@ -502,5 +502,6 @@ int store_step_flush(struct store *s, int tier);
 void store_step_replay(struct store *s, int tier, const struct block *b);
 
 /* recover.c */
+bool store_header_fits(const struct header *h, const struct layout *l);
 bool store_recover(struct store *s);
 void store_format(struct store *s);

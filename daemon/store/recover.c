@@ -5,6 +5,11 @@
 
 static const char magic[8] = "stackd\r\n";
 
+bool store_header_fits(const struct header *h, const struct layout *l)
+{
+	return memcmp(h->magic, magic, sizeof(magic)) == 0 && memcmp(&h->layout, l, sizeof(*l)) == 0;
+}
+
 void store_format(struct store *s)
 {
 	const struct layout *l = &s->layout;
@@ -327,9 +332,7 @@ bool store_recover(struct store *s)
 		keep_string, keep_frame, keep_stack, keep_workload, keep_process, keep_series, keep_slice,
 	};
 
-	if (memcmp(s->header->magic, magic, sizeof(magic)) != 0 ||
-	    memcmp(&s->header->layout, &s->layout, sizeof(s->layout)) != 0 || !read_commit(s) ||
-	    !commit_plausible(s))
+	if (!store_header_fits(s->header, &s->layout) || !read_commit(s) || !commit_plausible(s))
 		return false;
 	for (int d = 0; d < DICTS; d++)
 		recover_dict(s, d, keep[d]);

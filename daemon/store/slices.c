@@ -442,6 +442,13 @@ int store_series_now(const struct store *s, uint64_t series_id, uint64_t ret[sta
 	return 0;
 }
 
+const void *store_series_state(const struct store *s, uint64_t series_id)
+{
+	uint32_t i = store_dict_find(s, DICT_SERIES, series_id, NULL, NULL);
+
+	return i ? series_state(s, i) : NULL;
+}
+
 static void visit(struct store *s, uint32_t i, uint32_t now, store_series_fn fn, void *userdata)
 {
 	struct series_record *r = store_series_at(s, i);

@@ -13,6 +13,13 @@ static void start_empty(struct store *s)
 		s->wait_free[s->n_wait_free++] = i - 1;
 }
 
+bool store_is_of(const void *arena, size_t size, const struct store_config *config)
+{
+	struct layout l;
+
+	return store_layout_compute(&l, size, config) >= 0 && store_header_fits(arena, &l);
+}
+
 int store_open(struct store **ret, void *arena, size_t size, const struct store_config *config,
                bool *ret_reused)
 {

@@ -46,6 +46,8 @@ struct store_config {
  * caller's and must outlive the store. */
 int store_open(struct store **ret, void *arena, size_t size, const struct store_config *config,
                bool *ret_reused);
+/* Whether it begins as a store of that size and configuration: else store_open() would format it. Allocates nothing. */
+bool store_is_of(const void *arena, size_t size, const struct store_config *config);
 struct store *store_close(struct store *s);
 DEFINE_CLEANUP(struct store *, store_close)
 
@@ -131,6 +133,8 @@ typedef void (*store_series_fn)(void *userdata, const struct store_series *serie
 void store_tick_visit(struct store *s, uint32_t live_ticks, store_series_fn fn, void *userdata);
 /* What a series has in the open tick, as store_tick_visit() gives it. -ENOENT when there is no such series. */
 int store_series_now(const struct store *s, uint64_t series_id, uint64_t ret[static METRIC_N]);
+/* What the detector keeps of a series; NULL when there is no such series. */
+const void *store_series_state(const struct store *s, uint64_t series_id);
 void *store_global_state(struct store *s);
 
 /* Makes the tick part of the store: tiers, eviction, runs. tick->time_us and duration as given to
@@ -227,6 +231,8 @@ int store_get_process(const struct store *s, store_ref process, struct store_pro
 /* Fills at most max frames, in the order in which they were given; ret_n is the stack's depth. */
 int store_get_stack(const struct store *s, store_ref stack, uint64_t *ret_stack_id, bool *ret_truncated,
                     struct store_frame *ret_frames, size_t max, size_t *ret_n);
+/* The ids of its frames alone, at most max, for who needs no names; gives how many. 0 for a ref that was reclaimed. */
+size_t store_get_frame_ids(const struct store *s, store_ref stack, uint64_t *ret, size_t max);
 
 struct store_status {
 	uint64_t size, used;           /* bytes */

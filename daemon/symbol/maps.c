@@ -34,6 +34,8 @@ static char *copy_path(const char *path)
 		return NULL;
 	if (n > strlen(" (deleted)") && streq(copy + n - strlen(" (deleted)"), " (deleted)"))
 		copy[n - strlen(" (deleted)")] = '\0';
+	if (!strchr(copy, '\\'))
+		return copy;
 	for (const char *from = copy; *from; to++) {
 		bool newline = strncmp(from, "\\012", 4) == 0;
 

@@ -1,34 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include <ctype.h>
-
 #include "unit.h"
-
-static const char *const unit_suffixes[] = {
-	".service", ".scope",  ".socket",    ".mount", ".swap", ".slice",
-	".target",  ".device", ".automount", ".timer", ".path",
-};
 
 static bool has_suffix(const char *s, const char *suffix)
 {
 	size_t n = strlen(s), m = strlen(suffix);
 
 	return n > m && streq(s + n - m, suffix);
-}
-
-/* A name that a unit can have: "cron.service", "getty@tty1.service"; not the template "getty@.service". */
-static bool is_unit(const char *name)
-{
-	const char *at = strchr(name, '@');
-
-	if (name[0] == '@' || (at && at[1] == '.' && !strchr(at + 2, '.')))
-		return false;
-	for (const char *c = name; *c; c++)
-		if (!isalnum((unsigned char)*c) && !strchr(":-_.\\@", *c))
-			return false;
-	for (size_t i = 0; i < ELEMENTS_OF(unit_suffixes); i++)
-		if (has_suffix(name, unit_suffixes[i]))
-			return true;
-	return false;
 }
 
 /* Copies the path's first component, without the "_" that escapes names which look like cgroup attributes,
@@ -53,9 +30,9 @@ static const char *unit_below_slices(const char *path, char ret[static UNIT_NAME
 {
 	do
 		path = first_component(path, ret);
-	while (path && is_unit(ret) && has_suffix(ret, ".slice"));
+	while (path && is_unit_name(ret) && has_suffix(ret, ".slice"));
 
-	return path && is_unit(ret) ? path : NULL;
+	return path && is_unit_name(ret) ? path : NULL;
 }
 
 static bool is_user_manager(const char *unit)

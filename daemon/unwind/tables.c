@@ -457,6 +457,7 @@ void tables_take(struct tables *t, const struct parser_reply *reply)
 	r = reply->error;
 	if (r >= 0)
 		r = unwind_table_open(o->table_fd, &o->table, &o->table_size);
+	o->table_fd = close_fd(o->table_fd);
 	if (r < 0) {
 		fail(t, o);
 		return;

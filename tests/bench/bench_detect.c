@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* bench_detect [DAYS [SERIES]]: what scoring costs on 10,000 live series; with DAYS, also how many alarms
- * that many days of a quiet machine give, a day at a time (a month of 20,000 series: bench_detect 30
- * 20000, some hours). */
+/* bench_detect [DAYS [SERIES]]: what scoring costs on 10,000 live series; with DAYS, also how many alarms that many days of a quiet machine give,
+ * a day at a time, and the same machine with a fault every hour and a half (a month of 20,000 series: bench_detect 30, some hours). */
 #include <inttypes.h>
 #include <time.h>
 
@@ -11,6 +10,8 @@
 #define TICKS 400
 #define METRICS 4
 #define BUDGET_NS 150.0
+#define FAULT_EVERY 5400 /* ticks */
+#define FAULT_LASTS 300
 
 static uint64_t rng = 1;
 
@@ -85,14 +86,64 @@ static int bench_cost(void)
 	return per_value < BUDGET_NS ? 0 : 1;
 }
 
-static void count(void *userdata, const struct scored *scored)
-{
-	unsigned *by_type = userdata;
+struct month {
+	unsigned by_type[DETECT_TYPE_N], alarms;
+	struct fault fault; /* the last one that was injected */
+	unsigned injected[FAULT_N], found[FAULT_N], delays[FAULT_N];
+	unsigned explained;
+};
 
-	by_type[scored->result.type]++;
+static bool explains(const struct fault *f, const struct scored *s)
+{
+	if (f->until == 0 || s->tick < f->from || s->tick > f->until + WORLD_LIVE_TICKS)
+		return false;
+	return f->kind == FAULT_STARVATION ? s->result.metric == METRIC_RUNNABLE : s->series == f->series;
 }
 
-static int bench_alarms(unsigned days, uint32_t n_series)
+static void count(void *userdata, const struct scored *scored)
+{
+	struct month *m = userdata;
+
+	if (!explains(&m->fault, scored)) {
+		m->by_type[scored->result.type]++;
+		m->alarms++;
+		return;
+	}
+	m->explained++;
+	if (m->fault.found)
+		return;
+	m->fault.found = scored->tick;
+	m->found[m->fault.kind]++;
+	m->delays[m->fault.kind] += (unsigned)(scored->tick - m->fault.from);
+}
+
+/* One of each kind after the other, a few minutes each. */
+static void inject(struct world *w, struct month *m, unsigned n)
+{
+	enum fault_kind kind = n % FAULT_N;
+
+	m->fault = (struct fault){ .kind = kind, .from = world_now(w) + 1, .until = world_now(w) + FAULT_LASTS };
+	world_add_fault(w, &m->fault);
+	m->injected[kind]++;
+}
+
+static void print_faults(const struct month *m)
+{
+	unsigned injected = 0, found = 0;
+
+	for (enum fault_kind k = 0; k < FAULT_N; k++) {
+		printf("%s: %u of %u found", fault_to_string(k), m->found[k], m->injected[k]);
+		if (m->found[k])
+			printf(", after %.1f ticks", (double)m->delays[k] / m->found[k]);
+		puts("");
+		injected += m->injected[k];
+		found += m->found[k];
+	}
+	printf("recall %.3f; %u alarms are about faults, %u are not: precision %.3f\n", (double)found / MAX(injected, 1u), m->explained, m->alarms,
+	       (double)m->explained / MAX(m->explained + m->alarms, 1u));
+}
+
+static int bench_alarms(unsigned days, uint32_t n_series, bool faults)
 {
 	struct world_config config = {
 		.seed = 1,
@@ -103,30 +154,35 @@ static int bench_alarms(unsigned days, uint32_t n_series)
 		.false_alarms_per_day = 1,
 	};
 	_cleanup_(world_freep) struct world *w = NULL;
-	unsigned all = 0;
+	struct month m = { 0 };
 
 	if (world_new(&w, &config) < 0)
 		return 1;
 	for (unsigned day = 0; day < days; day++) {
-		unsigned by_type[DETECT_TYPE_N] = { 0 }, n = 0;
+		unsigned before = m.alarms;
 		struct detect_status status;
 
-		for (unsigned i = 0; i < 86400; i++)
-			world_tick(w, count, by_type);
-		detect_get_status(world_detect(w), &status);
-		printf("day %u:", day + 1);
-		for (int t = 0; t < DETECT_TYPE_N; t++) {
-			printf(" %u %s", by_type[t], detect_type_to_string(t));
-			n += by_type[t];
+		memset(m.by_type, 0, sizeof(m.by_type));
+		for (unsigned i = 0; i < 86400; i++) {
+			/* the first hours are for learning */
+			if (faults && i % FAULT_EVERY == 0 && (day > 0 || i >= 4 * FAULT_EVERY))
+				inject(w, &m, (day * 86400 + i) / FAULT_EVERY);
+			world_tick(w, count, &m);
 		}
-		printf("; %.3g tests a day, a score of %.1f is told, %" PRIu64 " held back so far\n",
-		       status.tests_per_day, status.threshold, status.suppressed);
+		detect_get_status(world_detect(w), &status);
+		printf("day %u: %u alarms", day + 1, m.alarms - before);
+		for (int t = 0; t < DETECT_TYPE_N; t++)
+			if (m.by_type[t])
+				printf(", %u %s", m.by_type[t], detect_type_to_string(t));
+		printf("; %.3g tests a day, a score of %.1f is told, %" PRIu64 " held back so far\n", status.tests_per_day, status.threshold,
+		       status.suppressed);
 		fflush(stdout);
-		all += n;
 	}
-	printf("%u alarms in %u days of %" PRIu32 " series: %.2f a day, budget %g\n", all, days, n_series,
-	       (double)all / days, config.false_alarms_per_day);
-	return all <= 2 * config.false_alarms_per_day * days ? 0 : 1;
+	printf("%u alarms in %u days of %" PRIu32 " series%s: %.2f a day, budget %g\n", m.alarms, days, n_series, faults ? " with faults" : "",
+	       (double)m.alarms / days, config.false_alarms_per_day);
+	if (faults)
+		print_faults(&m);
+	return m.alarms <= 2 * config.false_alarms_per_day * days ? 0 : 1;
 }
 
 int main(int argc, char *argv[])
@@ -138,6 +194,7 @@ int main(int argc, char *argv[])
 		fprintf(stderr, "usage: %s [DAYS [SERIES]]\n", argv[0]);
 		return 2;
 	}
-	return bench_cost() |
-	       (days > 0 ? bench_alarms((unsigned)MIN(days, 3650u), (uint32_t)MIN(series, 1000000u)) : 0);
+	days = MIN(days, 3650u);
+	series = MIN(series, 1000000u);
+	return bench_cost() | (days > 0 ? bench_alarms((unsigned)days, (uint32_t)series, false) | bench_alarms((unsigned)days, (uint32_t)series, true) : 0);
 }

@@ -7,19 +7,20 @@ static void print(const struct truth_run *run)
 {
 	unsigned begun = 0, told = 0, mine = 0, others = 0;
 
-	printf("| trouble | told | recall | within 5 ticks (leak: 300) | median delay, ticks | alarms a trouble | others' |\n"
-	       "|---|---|---|---|---|---|---|\n");
+	printf("| trouble | told | recall | visible after, ticks | told after | within 5 ticks of that (leak: 300) | alarms a trouble | others' |\n"
+	       "|---|---|---|---|---|---|---|---|\n");
 	for (enum trouble t = 0; t < TROUBLE_N; t++) {
 		const struct truth *r = &run->troubles[t];
 
-		printf("| %s | %u of %u | %.2f | %.2f | %u | %.1f | %u |\n", trouble_to_string(t), r->told, r->begun,
-		       (double)r->told / r->begun, (double)r->on_time / r->begun, r->delay_median,
+		printf("| %s | %u of %u | %.2f | %u | %u | %.2f | %.1f | %u |\n", trouble_to_string(t), r->told, r->begun,
+		       (double)r->told / r->begun, r->visible_median, r->delay_median, (double)r->on_time / r->begun,
 		       (double)r->alarms / r->begun, r->others);
 		begun += r->begun;
 		told += r->told;
 		mine += r->alarms;
 		others += r->others;
 	}
+	printf("\n%u of %u deploys before them told.", run->deploy_alarms, run->deploys);
 	printf("\nRecall %.3f. Precision %.3f: of %u alarms in the troubles' time %u are not about them. Before them: %u alarms "
 	       "in %.1f days.\n",
 	       (double)told / begun, mine + others ? (double)mine / (mine + others) : 1, mine + others, others,

@@ -5,6 +5,7 @@ import time
 
 from lib.daemon import Daemon, resident_kib
 from lib.workload import Workload
+from slowdown import CPU_BUDGET
 
 NO_LIMIT = {"Collect": {"OffCPUStacksPerSec": 0, "MaxStacks": 32768}}
 
@@ -43,7 +44,7 @@ def is_complete(received):
 def start_times(n):
     ready, first_tick = [], []
     for _ in range(n):
-        with Daemon() as daemon:
+        with Daemon(CPU_BUDGET) as daemon:
             ready.append(daemon.ready_after)
             while daemon.status()["ticks"] < 1:
                 time.sleep(0.01)
@@ -104,7 +105,7 @@ def queries(daemon, now, found):
 def idle(seconds):
     """The daemon's share of one CPU while it is closed and while it is held open, with nothing to do."""
     shares = {}
-    with Daemon() as daemon:
+    with Daemon(CPU_BUDGET) as daemon:
         for mode in ("closed", "open"):
             daemon.set_gate(mode)
             time.sleep(2)

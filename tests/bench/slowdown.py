@@ -50,15 +50,19 @@ LOADS = [
 
 @contextlib.contextmanager
 def nothing():
-    yield
+    yield None
+
+
+# Its own default, which the daemon of the tests is without.
+CPU_BUDGET = {"Collect": {"CPUBudgetClosed": 1, "CPUBudgetOpen": 10}}
 
 
 @contextlib.contextmanager
-def stackd(mode, config=None):
+def stackd(mode, config=CPU_BUDGET):
     with Daemon(config) as daemon:
         daemon.set_gate(mode)
         time.sleep(SETTLE_S)
-        yield
+        yield daemon
 
 
 @contextlib.contextmanager
@@ -68,7 +72,9 @@ def foreign(command):
             process = subprocess.Popen(command, cwd=directory, stdout=output, stderr=subprocess.DEVNULL)
         try:
             time.sleep(SETTLE_S)
-            yield
+            if process.poll() is not None:
+                raise RuntimeError(f"{command[0]} ended with {process.returncode}")
+            yield None
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(timeout=60)
@@ -88,34 +94,37 @@ BUDGETS = {
 }
 
 
-def measure(rounds, short, tell):
-    """{condition: {load: [ratio by round]}}; every run with a tool lies between two without."""
-    ratios = {
-        condition: {load.name: [] for load in LOADS} for condition in CONDITIONS if condition != "without"
-    }
-    base = {load.name: [] for load in LOADS}
+def measure(rounds, short, tell, loads=LOADS, conditions=CONDITIONS, observe=None):
+    """{condition: {load: [ratio by round]}} and {load: [seconds without]}; every run with a tool lies between two without."""
+    ratios = {condition: {load.name: [] for load in loads} for condition in conditions if condition != "without"}
+    base = {load.name: [] for load in loads}
     for number in range(rounds):
-        order = [c for c in CONDITIONS if c != "without"]
+        order = [c for c in conditions if c != "without"]
         order = order[number % len(order) :] + order[: number % len(order)]
-        before = run_loads("without", short)
+        before = run_loads("without", short, loads, conditions)
         for condition in order:
-            during = run_loads(condition, short)
-            after = run_loads("without", short)
-            for load in LOADS:
+            during = run_loads(condition, short, loads, conditions, observe)
+            after = run_loads("without", short, loads, conditions)
+            for load in loads:
                 bare = (before[load.name] + after[load.name]) / 2
                 base[load.name].append(bare)
                 ratios[condition][load.name].append(during[load.name] / bare)
             before = after
             tell(
                 f"round {number + 1}/{rounds}: {condition}: "
-                + ", ".join(f"{load.name} {ratios[condition][load.name][-1]:.3f}" for load in LOADS)
+                + ", ".join(f"{load.name} {ratios[condition][load.name][-1]:.3f}" for load in loads)
             )
     return ratios, base
 
 
-def run_loads(condition, short):
-    with CONDITIONS[condition]():
-        return {load.name: load.run(short) for load in LOADS}
+def run_loads(condition, short, loads, conditions, observe=None):
+    """observe(condition, load, daemon) is a context around each load that runs with stackd."""
+    seconds = {}
+    with conditions[condition]() as daemon:
+        for load in loads:
+            with observe(condition, load, daemon) if observe and daemon else nothing():
+                seconds[load.name] = load.run(short)
+    return seconds
 
 
 def finite(ratios):

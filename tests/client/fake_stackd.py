@@ -149,6 +149,7 @@ GATE = {
     "source": "runqueues",
 }
 HISTORY = [
+    {"time_us": NOW_US - 30 * 10**6, "open": False, "load": 0.3, "cause": "budget-lowered"},
     {"time_us": NOW_US - 60 * 10**6, "open": False, "load": 0.4, "cause": "load-low"},
     {"time_us": NOW_US - 120 * 10**6, "open": True, "load": 7.25, "cause": "load"},
 ]
@@ -168,8 +169,23 @@ STATUS = {
     "cpu_ns": 73_840_000_000,
     "resident_bytes": 30 << 20,
     "map_bytes": 12 << 20,
+    "source": "perf",
+    "source_reason": "Source=auto; the kernel has no BTF",
+    "unwind_source": "copies of 8192 bytes of each stack",
+    "unmeasured": ["blocked", "brk"],
     "online_cpus": 8,
     "gate": GATE,
+    "budget": {
+        "allowed": 0.01,
+        "user": 0.002,
+        "kernel": 0.003,
+        "kernel_measured": True,
+        "judged": True,
+        "rates": 0.5,
+        "left_out": ["switches"],
+        "cause": "budget-left-out",
+        "changed_us": NOW_US - 60 * 10**6,
+    },
     "collectors": [
         {"name": "on-cpu", "source": "perf_event 49 Hz"},
         {"name": "off-cpu", "source": "tp_btf sched_switch"},

@@ -11,7 +11,7 @@ import traceback
 
 from fake_stackd import HEALTHY, FakeStackd
 
-STACKCTL = sys.argv[1]
+STACKCTL = os.path.abspath(sys.argv[1])
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TIMEOUT = 60
 DIRECTORY = tempfile.mkdtemp(prefix="stackctl-test-")

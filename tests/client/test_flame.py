@@ -142,6 +142,7 @@ def options_that_exclude_each_other():
     assert "--since and --diff can't" in refused("--diff=5min", "-S10m") or "--diff and --since can't" in refused(
         "--diff=5min", "-S10m"
     )
+    assert "--diff and --pid can't" in refused("--diff=pid:1..pid:2", "-p3")
     assert "--diff and --anomaly can't" in refused("--diff=5min", "--anomaly=1")
     assert "--incident and --cluster can't" in refused("--incident=1", "--cluster=00000000000000c1")
     assert "--anomaly and --incident can't" in refused("--incident=1", "--anomaly=1")
@@ -157,6 +158,7 @@ def options_that_exclude_each_other():
         ("2099-01-01/+1h..2099-01-02/+1h", "begins in the future"),
         ("x.folded", "neither two windows"),
         ("today/+0s..today/+1s", "ends before it begins"),
+        ("pid:0..pid:2", "a window is SINCE/UNTIL"),
     ]:
         assert why in refused("--diff", diff), diff
 
@@ -453,6 +455,17 @@ def by_turns(turns, *args, answers=HEALTHY):
         done = subprocess.run([STACKCTL, "flame", *args], capture_output=True, timeout=TIMEOUT, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     return done.stdout.decode(), fake.calls
+
+
+@test
+def differences_of_processes():
+    """Both are asked for the same window, which has ended."""
+    answer = flame_of(("app", [0, 1], 100), ("app", [0, 2], 50))
+    text, calls = by_turns([answer, flame_of(("app", [0, 1], 30))], "--diff=pid:12..pid:34")
+    filters = [c[1]["filter"] for c in calls if c[0] == "GetFlame"]
+    assert [f["pid"] for f in filters] == [12, 34], filters
+    assert filters[0]["since_us"] == filters[1]["since_us"] and filters[0]["until_us"] == filters[1]["until_us"], filters
+    assert text == "app;main;do_work(int) 100 30\napp;main;read 50 0\n", text
 
 
 @test

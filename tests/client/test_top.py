@@ -201,7 +201,7 @@ def window_and_filter_are_those_of_the_options():
 def keys_choose_the_metric():
     with Top() as top:
         top.wait("on-cpu by function")
-        for key, metric in [("2", "blocked"), (">", "runnable"), ("<", "blocked"), ("5", "faults-major"), ("9", "heap"), ("0", "off-cpu"), (">", "on-cpu"), ("<", "off-cpu")]:
+        for key, metric in [("2", "blocked"), (">", "runnable"), ("<", "blocked"), ("5", "faults-major"), ("9", "heap"), ("0", "off-cpu"), (">", "faults-anon"), (">", "on-cpu"), ("<", "faults-anon"), ("<", "off-cpu")]:
             top.press(key)
             top.wait(metric + " by function")
             # What was usual of another metric is not taken for this one's.

@@ -67,7 +67,7 @@ def help_and_version():
 # ---- what is written about it ----
 
 OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z-]*|-[a-zA-Z])(?![\w-])")
-VERBS = ["status", "anomalies", "explain", "incidents", "clusters", "mute", "unmute", "label", "check", "flame", "heat", "top", "stacks", "missing-debug", "processes", "compare-perf", "leaks", "watch-memory", "unwatch-memory", "gate"]
+VERBS = ["status", "anomalies", "explain", "incidents", "clusters", "mute", "unmute", "label", "check", "flame", "heat", "top", "stacks", "missing-debug", "processes", "compare-perf", "leaks", "watch-memory", "unwatch-memory", "import", "imports", "gate"]
 
 
 def source(path):
@@ -155,7 +155,7 @@ def bash_completes():
         "function",
         "stack",
     ]
-    assert complete("flame", "-m", "faults") == ["faults-minor", "faults-major"]
+    assert complete("flame", "-m", "faults") == ["faults-minor", "faults-major", "faults-file", "faults-anon"]
     assert (
         complete("status", "--json", "=", "") == ["pretty", "short", "off"]
         and complete("status", "--json", "") == []

@@ -49,8 +49,11 @@ def status_is_readable():
         "arena 1.0M of 64.0M",
         "1s steps since 2026-11-23 09:45:00: 100k points",
         "1.38 bytes a point",
-        "30.0M resident, 12.0M of BPF maps",
+        "30.0M resident, 12.0M of rings",
+        "Source: perf (Source=auto; the kernel has no BTF); no stacks of blocked, brk",
         "73.8s, 1.00% of one CPU",
+        "Budget: 0.50% of all CPUs taken of 1% (daemon and helpers 0.20%, in the kernel 0.30%); rates times 0.500; not seen: switches; "
+        "budget-left-out ",
         "Stacks: complete 99.00%, frame-pointers 0.75%, table-missing 0.25%\n",
         "86 objects with 604k rows, 1 waiting, 2 without a table; 3 evicted, 0 refused",
         "3 found, 1 suppressed; 1 false alarm a day allowed, told from 1 in 3e7",
@@ -467,14 +470,15 @@ def processes_not_told_apart():
 def gate_shows_history_oldest_first():
     out = good("gate").out
     rows = [re.split(r"\s{2,}", line.strip()) for line in out.splitlines() if line]
-    assert rows[-3:] == [
+    assert rows[-4:] == [
         ["TIME", "STATE", "LOAD", "CAUSE"],
         ["Nov 23 09:58:00", "open", "7.25", "load"],
         ["Nov 23 09:59:00", "closed", "0.40", "load-low"],
+        ["Nov 23 09:59:30", "closed", "0.30", "budget-lowered"],
     ], rows
     assert "closed (load-low) since" in out
     assert (
-        good("gate", "-n1").out.splitlines()[-1].endswith("load-low")
+        good("gate", "-n1").out.splitlines()[-1].endswith("budget-lowered")
         and "7.25" not in good("gate", "-n1").out
     )
 
@@ -518,12 +522,12 @@ def lists_go_on_from_reply_to_reply():
 
 def leak(stack, **fields):
     sizes = {"bytes": 3 << 20, "older_1min": 2 << 20, "older_10min": 1 << 20, "older_1h": 0, "blocks": 768}
-    return {"pid": 7, "comm": HOSTILE, "stack": stack, "frames": FRAMES, "truncated": False, **sizes, **fields}
+    return {"kind": "process", "pid": 7, "comm": HOSTILE, "stack": stack, "frames": FRAMES, "truncated": False, **sizes, **fields}
 
 
 @test
 def leaks_tell_what_grows():
-    watches = [{"pid": 7, "comm": "web", "state": "watched", "functions": 9}, {"pid": 8, "comm": "web", "state": "ended", "functions": 0}]
+    watches = [{"kind": "process", "pid": p, "comm": "web", "state": s, "functions": 9} for p, s in ((7, "watched"), (8, "ended"))]
     rows = [leak("a" * 16, per_minute=5 << 20, grows=True), leak("b" * 16, per_minute=-(1 << 20), grows=False), leak("c" * 16)]
     answer = {"counted_us": NOW_US, "bytes": 9 << 20, "unnamed": 2048, "left_out": 0, "leaks": rows}
     answers = {"ListMemoryWatches": [reply(watches=watches)], "ListLeaks": [reply(**answer)]}
@@ -548,6 +552,54 @@ def leaks_tell_what_grows():
 
 
 @test
+def units_are_watched():
+    group = {"unit": "web.service", "configured": False, "state": "watched", "processes": 3, "watched": 2, "left_out": 1, "since_us": NOW_US}
+    kept = {**group, "configured": True, "left_out": 0, "cgroup": "/a" + HOSTILE, "until_us": NOW_US}
+    del kept["unit"]
+    over = {**group, "state": "ended", "reason": "uid 0 asked for it", "ended_us": NOW_US}
+    watch = {"kind": "process", "pid": 7, "comm": HOSTILE, "unit": "web.service", "group": "web.service", "state": "watched", "functions": 9, "since_us": NOW_US}
+    done = good("watch-memory", "--unit=web", "--for=1min", "--full", answers={"WatchMemory": [reply(group=group, watches=[watch])]})
+    assert done.calls[-1][:2] == ("WatchMemory", {"unit": "web", "duration_us": 60 * 10**6}), done.calls
+    assert "web.service: 2 of 3 processes watched, no room for 1." in done.out and "--metric=heap --unit=web.service" in done.out, done.out
+    assert "\x1b" not in done.out
+    answers = {"ListMemoryWatches": [reply(watches=[watch], groups=[group, kept, over])]}
+    done = good("watch-memory", "--full", answers=answers)
+    for line in ("no room for 1.", "until Mon 2026-11-23 10:00:00 UTC, as WatchMemory= says.", "web.service: no longer watched: uid 0 asked for it."):
+        assert line in done.out, (line, done.out)
+    assert "\x1b" not in done.out and "UNIT" in done.out
+    lone = {**watch, "pid": 8, "comm": "job"}
+    del lone["group"]
+    status = {**STATUS, "memory_watches": [watch, lone], "memory_groups": [group]}
+    shown = good(answers={**HEALTHY, "GetStatus": [reply(status=status)]}).out
+    assert "Heaps: web.service 2 of 3 processes, job[8] of web.service" in shown, shown
+    assert "Heaps" not in good().out
+    error = {"error": "org.stackd.NotWatched", "parameters": {"unit": "web.service", "reason": "it has no processes"}}
+    assert "The memory of web.service can't be watched: it has no processes." in bad("watch-memory", "-u", "web", answers={"WatchMemory": [error]})
+    assert "web.service: it has no processes." in bad("unwatch-memory", "-u", "web", answers={"UnwatchMemory": [error]})
+    assert "one only" in bad("watch-memory", "-u", "web", "-p", "3") and "one only" in bad("unwatch-memory", "-u", "web", "--cgroup=/a")
+    assert "--for needs" in bad("watch-memory", "--for=1s") and "Whose?" in bad("unwatch-memory")
+
+
+@test
+def kernel_memory_is_watched_and_listed():
+    watch = {"kind": "kernel", "pid": 0, "comm": "", "state": "watched", "functions": 4, "calls_per_s": 1234.0, "share": 0.034}
+    done = good("watch-memory", "--kernel", "--for=10m", answers={"WatchMemory": [reply(watch={**watch, "until_us": NOW_US})]})
+    assert done.calls == [("WatchMemory", {"kernel": True, "duration_us": 600 * 10**6}, done.calls[0][2])], done.calls
+    assert "the kernel's memory" in done.out and "until" in done.out and "1234 times a second" in done.out, done.out
+    assert "3.4% of the CPU time that is used" in done.out and "--metric=kmem" in done.out, done.out
+    listed = good("watch-memory", "--full", answers={"ListMemoryWatches": [reply(watches=[watch], groups=[])]}).out
+    assert listed.splitlines()[1].split()[:4] == ["kernel", "-", "-", "-"], listed
+    assert "one only" in bad("watch-memory", "--kernel", "--pid=1", answers={})
+    assert "--for needs --pid, --unit, --cgroup or --kernel" in bad("watch-memory", "--for=1m", answers={})
+    assert good("unwatch-memory", "--kernel", answers={"UnwatchMemory": [reply()]}).calls[0][:2] == ("UnwatchMemory", {"kernel": True})
+    kernel = {"name": "alloc_pipe_info", "object": "[kernel]", "kind": "kernel"}
+    row = leak("d" * 16, kind="kernel", frames=[*FRAMES, kernel])
+    answers = {"ListMemoryWatches": [reply(watches=[watch])], "ListLeaks": [reply(counted_us=NOW_US, bytes=1, unnamed=0, left_out=0, leaks=[row])]}
+    line = good("leaks", "--pid=7", "--full", answers=answers).out.splitlines()[3]
+    assert "kernel" in line.split() and "alloc_pipe_info < vfs_read" in line, line
+
+
+@test
 def incidents_oldest_first():
     rows = [incident(8, closed=False, severity="critical"), incident(7)]
     done = good("incidents", answers={"ListIncidents": [reply(incidents=rows)]})
@@ -564,6 +616,10 @@ def one_incident_in_full():
     for line in ("lock contention in pool_get", "lock-contention", "warning, 1.50 CPUs' worth, 12 anomalies", "shop.service, shop[1234], uid 0",
                  "from 10.0ms/s to 1.50s/s (stack 00000000000000a1, anomaly 42)", "00000000000000c1", "unlabelled"):
         assert line in done.out, (line, done.out)
+    for end, line in (("back", "Lasted: 2min\n"), ("gave_way", "Lasted: 2min; it gave way to newer ones, as too many went on\n"),
+                      ("usual", "Lasted: 2min; it has become usual\n")):
+        done = good("incidents", "7", answers={"ListIncidents": [reply(incidents=[incident(end=end)])]})
+        assert line in done.out, (end, done.out)
     assert run("incidents", "x").returncode == 1 and run("incidents", "0").returncode == 1
 
 
@@ -605,6 +661,8 @@ def incidents_are_labelled():
     assert done.calls[0][1] == {"id": 7, "label": "real", "kind": "lock_contention"}, done.calls
     assert "Label: real" in done.out, done.out
     assert run("label", "7").returncode == 1 and run("label", "7", "perhaps").returncode == 1
+    wrong = run("label", "7", "real", "lock-convoy")
+    assert wrong.returncode == 1 and 'Unknown kind "lock-convoy"' in wrong.err, wrong.err
 
 
 @test

@@ -32,12 +32,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	for (size_t i = 0; i < ELEMENTS_OF(options); i++) {
 		struct stack_error error;
+		struct stack_origin origin;
 		size_t n = 0;
 		int r;
 
 		assert(source_seek(&source, 0) == 0);
-		r = perf_text_read(&source, &options[i], take, &n, &error);
-		assert(r == 0 || (r == -EBADMSG && error.place > 0));
+		r = perf_text_read(&source, &options[i], take, &n, &error, &origin);
+		assert(r == 0 || (r == -EBADMSG && error.place > 0) || (r == -ENOENT && options[i].event));
 		assert(n <= 2 * size + 64 * (size + 1)); /* "[object]" is short */
 	}
 	return 0;

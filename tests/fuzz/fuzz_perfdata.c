@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Any bytes as a file of perf record, of the kind for files and of that for pipes: it ends, with an error that lies in the file or
+/* Any bytes as a file of perf record, of either byte order, of the kind for files and of that for pipes: it ends, with an error that lies in the file or
  * without, and what it tells lies within what was read. */
 #include <assert.h>
 #include <fcntl.h>
@@ -9,11 +9,12 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static volatile uint64_t sum; /* all has been read */
+
 static void check(const struct perfdata *p, const struct perfdata_record *r, size_t size)
 {
 	const struct perfdata_event *events;
 	struct perfdata_sched sched;
-	volatile uint64_t sum = 0; /* has read it all */
 
 	assert(r->offset < size);
 	switch (r->kind) {

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """stackctl compare-perf: stackd and perf on the same program at the same time, whose shares are known."""
+import json
 import os
 import pathlib
 import re
@@ -33,11 +34,32 @@ def test_they_agree():
     note(text)
     check(done.returncode == 0 and "They agree within 5 points" in text, f"{done}")
     for function, share in SHARES.items():
-        row = re.search(rf"([\d.]+)% +([\d.]+)% +([-+][\d.]+) +{function}\b", text)
+        row = re.search(rf"([\d.]+)% +([\d.]+)% +([-+][\d.]+) .* {function}\b", text)
         check(row, f"no {function} in {text}")
         within(f"{function} by stackd", float(row[1]), share, absolute=5)
         within(f"{function} by perf", float(row[2]), share, absolute=7)
     check(not list(pathlib.Path("/tmp").glob("stackctl-perf-*")), "files are left in /tmp")
+
+
+def test_command():
+    done = daemon.stackctl(
+        "compare-perf", "--json=short", "--", program("wl_spin_split"), "--seconds", SECONDS, "--threads", 1, check_exit=False, timeout=90
+    )
+    check(done.returncode == 0, f"{done}")
+    report = json.loads(done.stdout)
+    check(report["agree"] and report["differ"] == 0, f"{report}")
+    functions = {f["name"]: f for f in report["functions"]}
+    for function, share in SHARES.items():
+        for side, points in (("stackd", 5), ("perf", 7)):
+            within(f"{function} by {side}", 100 * functions[function]["with_callees"][side], share, absolute=points)
+    check(functions["spin_split"]["with_callees"]["stackd"] > 0.95, f"spin_split called them: {functions['spin_split']}")
+    check(report["perf_samples"] > 500 and report["perf"]["lost"] == 0, f"{report['perf_samples']} samples, {report['perf']}")
+    check(0 < report["stackd"]["cpu_s"] < SECONDS and 0 < report["perf"]["cpu_s"] < SECONDS, f"{report['stackd']}, {report['perf']}")
+
+
+def test_failing_command():
+    done = daemon.stackctl("compare-perf", "--", "/nonexistent/program", check_exit=False, timeout=60)
+    check(done.returncode == 1 and "Can't run /nonexistent/program" in done.stderr, f"{done}")
 
 
 def fails(*arguments):
@@ -48,7 +70,7 @@ def fails(*arguments):
 
 def test_what_it_does_not_take():
     check("from 1s to 10min" in fails("--for=1h"), "no reason")
-    check("--json" in fails("--json"), "no reason")
+    check("a command, or" in fails("--for=2s", "--", "true"), "no reason")
 
 
 def test_without_perf():

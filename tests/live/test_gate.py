@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The gate: opens at once, closes with hysteresis, takes orders with a deadline, and keeps why."""
 import os
-import signal
 import time
 
 from lib.daemon import Daemon
@@ -75,10 +74,7 @@ def test_closes():
 
 def test_hysteresis():
     """Between the two thresholds the gate stays as it is."""
-    daemon.write_config({"Gate": {"OpenAbove": 8.0, "CloseBelow": 2.0, **QUICK}})
-    asked = time.monotonic()
-    daemon.process.send_signal(signal.SIGHUP)
-    daemon.wait_for_notification("READY=1", since=asked)
+    daemon.reload({"Gate": {"OpenAbove": 8.0, "CloseBelow": 2.0, **QUICK}})
     check(gate()["open_above"] == 8.0, "the reload did not change the threshold")
     wait_for(False)
     with Workload("hog", threads=5 * CPUS, seconds=14) as between:

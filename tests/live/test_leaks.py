@@ -34,6 +34,8 @@ def wait_for(condition, pid, seconds, what):
         named, reply = leaks(pid)
         if condition(named):
             return named, reply
+        watch = next(w for w in daemon.call("ListMemoryWatches")["watches"] if w["pid"] == pid)
+        check(watch["state"] == "watched", f"not watched: {watch}")
         check(time.monotonic() < deadline, f"not within {seconds} s: {what}: {reply}")
         time.sleep(1)
 
@@ -67,6 +69,8 @@ def test_leak_and_cache():
         daemon.stackctl("watch-memory", "--pid", load.pid)
         load.go()
         named, _ = wait_for(lambda n: len(n) == 2, load.pid, 20, "both functions are listed")
+        used = next(l for l in daemon.status()["limits"] if l["name"] == "leak-stacks")
+        check(2 <= used["used"] < used["max"], f"the limit of leaks: {used}")
         check(not any(row["older_1min"] for row in named.values()), f"older than the program: {named}")
         check(not any(row.get("grows") for row in named.values()), f"said to grow at once: {named}")
         named, reply = wait_for(lambda n: n["leak_4k"].get("grows"), load.pid, 100, "the leak is said to grow")

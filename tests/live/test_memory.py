@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a program does to its memory, by stack, against the program's own account."""
-import signal
-import time
 
 from lib.daemon import Daemon
 from lib.environment import require_root
@@ -20,13 +18,6 @@ def agree(flame, expected):
         got = flame.with_function(function)
         note(f"{flame.metric}: {function}: {got}, expected {value}")
         check(got == value, f"{flame.metric}: {function}: got {got}, expected {value}")
-
-
-def reload(config):
-    daemon.write_config(config)
-    asked = time.monotonic()
-    daemon.process.send_signal(signal.SIGHUP)
-    daemon.wait_for_notification("READY=1", since=asked)
 
 
 def changes_are_exact(**options):
@@ -66,7 +57,7 @@ def test_open():
 def test_strict():
     """BaselineHz=0: while the gate is closed nothing is seen, and what happened then is nobody's afterwards."""
     daemon.set_gate("auto")
-    reload({"Gate": {"OpenAbove": 1000, "BaselineHz": 0}, "Collect": NO_LIMIT})
+    daemon.reload({"Gate": {"OpenAbove": 1000, "BaselineHz": 0}, "Collect": NO_LIMIT})
     daemon.wait_ticks(1)
     with Workload("maps") as load:
         load.go().result()
@@ -79,7 +70,7 @@ def test_strict():
 
 def test_sampled():
     """Beyond the limit small changes are drawn, with weights; of the large ones none is left out or made larger."""
-    reload({"Collect": {"MemoryStacksPerSec": 200}})
+    daemon.reload({"Collect": {"MemoryStacksPerSec": 200}})
     daemon.set_gate("open")
     with Workload("maps", threads=8, n=512) as load:
         account = load.go().result()

@@ -289,7 +289,7 @@ def test_cut_off():
 
 
 def test_nonsense():
-    for bytes_, what in ((b"PERFILE2" + b"\xff" * 200, b"at byte"), (b"2ELIFREP" + bytes(200), b"byte order"),
+    for bytes_, what in ((b"PERFILE2" + b"\xff" * 200, b"at byte"), (b"2ELIFREP" + b"\xff" * 200, b"at byte"),
                          (b"\x7fELF" + bytes(200), b"line 1"), (b"what is this\n", b"line 1")):
         done = replay(stdin=bytes_)
         check(done.returncode == 1 and what in done.stderr and not done.stdout, f"{bytes_[:12]}: {done}")

@@ -161,10 +161,7 @@ def test_conservation():
 
 def test_sampled_waits():
     """With the default limit few of so many waits are walked, and their weights make up for the rest."""
-    daemon.write_config("")
-    asked = time.monotonic()
-    daemon.process.send_signal(signal.SIGHUP)
-    daemon.wait_for_notification("READY=1", since=asked)
+    daemon.reload("")
     with Workload("fixed_work", mode="pipe", n=400000, linger=False) as load:
         load.go()
         account = load.result()

@@ -40,6 +40,9 @@ void collect_get_status(const struct collect *c _unused_, struct collect_status 
 		.stacks_max = 16384,
 		.counts_peak = 3,
 		.counts_max = 16384,
+		.source = "perf",
+		.source_reason = "Source=auto; the kernel has no BTF",
+		.unmeasured = 1U << METRIC_BLOCKED | 1U << METRIC_HEAP,
 		.map_bytes = 1 << 20,
 	};
 }
@@ -157,9 +160,10 @@ static size_t find_variants(void *userdata _unused_, uint64_t stack_id, struct a
 }
 
 /* Process 1 turns out to have no allocator, process 2 can be watched, for others there is no room. */
-static struct api_memory_watch watches[2] = {
+static struct api_memory_watch watches[3] = {
 	{ .id = 1, .pid = 1, .comm = "init", .state = API_MEMORY_ENDED, .ended_us = 1, .reason = "it has no allocator" },
 	{ .id = 2, .pid = 2, .comm = "web", .state = API_MEMORY_WATCHED, .functions = 9, .since_us = 1, .until_us = USEC_INFINITY },
+	{ .id = 3, .pid = API_MEMORY_KERNEL, .state = API_MEMORY_ENDED, .ended_us = 1, .reason = "its time is over" },
 };
 static struct api *served;
 static struct ev_timer memory_timer;
@@ -177,6 +181,12 @@ static int memory_watch(void *userdata _unused_, pid_t pid, uint64_t until_us, u
 		return -EPERM;
 	if (pid > 2)
 		return -ENOSPC;
+	if (pid == API_MEMORY_KERNEL) {
+		watches[2].state = API_MEMORY_WATCHED;
+		watches[2].until_us = until_us;
+		*ret_id = 3;
+		return 0;
+	}
 	*ret_id = (uint32_t)pid;
 	watches[pid - 1].state = API_MEMORY_BEGINS;
 	watches[pid - 1].until_us = until_us;
@@ -188,10 +198,12 @@ static int memory_watch(void *userdata _unused_, pid_t pid, uint64_t until_us, u
 
 static int memory_unwatch(void *userdata _unused_, pid_t pid, uint32_t by_uid _unused_)
 {
-	if (pid != 2 || watches[1].state != API_MEMORY_WATCHED)
+	struct api_memory_watch *w = &watches[pid == API_MEMORY_KERNEL ? 2 : 1];
+
+	if (pid != w->pid || w->state != API_MEMORY_WATCHED)
 		return -ENOENT;
-	watches[1].state = API_MEMORY_ENDED;
-	copy_string(watches[1].reason, sizeof(watches[1].reason), "uid 0 asked for it");
+	w->state = API_MEMORY_ENDED;
+	copy_string(w->reason, sizeof(w->reason), "uid 0 asked for it");
 	return 0;
 }
 
@@ -200,11 +212,40 @@ static const struct api_memory_watch *memory_watch_at(void *userdata _unused_, s
 	return i < ELEMENTS_OF(watches) ? &watches[i] : NULL;
 }
 
+/* One unit, whose process is watched at once. */
+static struct api_memory_group memory_group = {
+	.id = 1, .name = "web.service", .state = API_MEMORY_ENDED, .since_us = 1, .until_us = USEC_INFINITY, .processes = 2, .watched = 1, .left_out = 1,
+};
+
+static int memory_watch_group(void *userdata _unused_, const char *name, uint64_t until_us, uint32_t by_uid _unused_, uint32_t *ret_id)
+{
+	if (!streq(name, memory_group.name))
+		return *name == '/' ? -ESRCH : -ENOENT;
+	memory_group.state = API_MEMORY_WATCHED;
+	memory_group.until_us = until_us;
+	copy_string(watches[1].group, sizeof(watches[1].group), name);
+	*ret_id = memory_group.id;
+	return 0;
+}
+
+static int memory_unwatch_group(void *userdata _unused_, const char *name, uint32_t by_uid _unused_)
+{
+	if (!streq(name, memory_group.name) || memory_group.state != API_MEMORY_WATCHED)
+		return -ENOENT;
+	memory_group.state = API_MEMORY_ENDED;
+	return 0;
+}
+
+static const struct api_memory_group *memory_group_at(void *userdata _unused_, size_t i)
+{
+	return i == 0 ? &memory_group : NULL;
+}
+
 static size_t leaks(void *userdata _unused_, pid_t pid, struct api_leak *ret, size_t max, struct api_leaks *ret_all)
 {
 	static const struct api_leak told[] = {
 		{ .watch = 2, .pid = 2, .comm = "web", .stack_id = 0xa1, .blocks = 3, .bytes = 50, .measured = true, .grows = true, .per_minute = 7.5 },
-		{ .watch = 2, .pid = 2, .comm = "web", .stack_id = 0xa2, .blocks = 10, .bytes = 1000, .older = { 600, 30, 1 } },
+		{ .watch = 3, .kernel = true, .pid = 2, .comm = "web", .stack_id = 0xa2, .blocks = 10, .bytes = 1000, .older = { 600, 30, 1 } },
 	};
 	size_t n = pid && pid != 2 ? 0 : MIN(max, ELEMENTS_OF(told));
 
@@ -408,7 +449,7 @@ static uint64_t add_incident(struct clusters *c, uint64_t time_us, uint32_t uid,
 	n++;
 	return clusters_add(c, &(struct cluster_anomaly){ .id = n, .time_us = time_us, .series_id = n, .stack_id = stack, .metric = METRIC_ON_CPU,
 	                                           .observed = 1e9, .score = 7, .uid = uid, .pid = 100 + (pid_t)n, .unit = unit, .cgroup = "/",
-	                                           .exe = unit, .comm = "app", .frames = frames, .n_frames = ELEMENTS_OF(frames) });
+	                                           .exe = unit, .comm = "app", .frames = frames, .n_frames = ELEMENTS_OF(frames) }, NULL, NULL);
 }
 
 static struct clusters *make_clusters(uint64_t now_us)
@@ -541,6 +582,7 @@ int main(int argc, char **argv)
 	                                           .slices_per_series = 64 };
 	const struct api_actions actions = { .status = daemon_status, .gate_set = gate_set, .remedies = get_remedies, .variants = find_variants,
 	                                     .memory_watch = memory_watch, .memory_unwatch = memory_unwatch, .memory_watch_at = memory_watch_at,
+	                                     .memory_watch_group = memory_watch_group, .memory_unwatch_group = memory_unwatch_group, .memory_group_at = memory_group_at,
 	                                     .leaks = leaks };
 	struct server s = { .loop = ev_default_loop(0) };
 	struct api_views views = { 0 };

@@ -500,6 +500,7 @@ def incidents_are_listed_newest_first():
         rows = incidents(c)
         equal([i["id"] for i in rows], [4, 3, 2, 1])
         equal(["closed_us" in i for i in rows], [False, True, True, True])
+        equal([i.get("end") for i in rows], [None, "back", "back", "back"])
         equal([i["id"] for i in incidents(c, open=True)], [4])
         equal([i["id"] for i in incidents(c, limit=2)], [4, 3])
         equal("cluster" in rows[0], False, "not settled yet")
@@ -573,9 +574,55 @@ def memory_is_watched():
                 ("org.varlink.service.InvalidParameter", {"parameter": name}),
             )
         rows = c.call("org.stackd.ListMemoryWatches")[1]["watches"]
-        equal([(w["pid"], w["state"], w.get("reason")) for w in rows], [(1, "ended", "it has no allocator"), (2, "watched", None)])
+        equal([(w["pid"], w["state"], w.get("reason")) for w in rows], [(1, "ended", "it has no allocator"), (2, "watched", None), (0, "ended", "its time is over")])
+        equal([w["kind"] for w in rows], ["process", "process", "kernel"])
+        watch = c.call("org.stackd.WatchMemory", {"kernel": True})[1]["watch"]
+        equal((watch["kind"], watch["pid"], watch["state"]), ("kernel", 0, "watched"))
+        for method in ("WatchMemory", "UnwatchMemory"):
+            for parameters, name in (({"kernel": True, "pid": 2}, "kernel"), ({"kernel": True, "unit": "a"}, "kernel"), ({"kernel": False}, "pid"), ({}, "pid")):
+                equal(c.call(f"org.stackd.{method}", parameters), ("org.varlink.service.InvalidParameter", {"parameter": name}))
+        equal(c.call("org.stackd.UnwatchMemory", {"kernel": True})[0], None)
+        equal(c.call("org.stackd.UnwatchMemory", {"kernel": True})[1]["pid"], 0)
         equal(c.call("org.stackd.UnwatchMemory", {"pid": 2})[0], None)
         equal(c.call("org.stackd.UnwatchMemory", {"pid": 2})[0], "org.stackd.NotWatched")
+
+
+@test
+def memory_of_a_unit_is_watched():
+    with Server() as s, Client(s.path) as c:
+        status = lambda: c.call("org.stackd.GetStatus")[1]["status"]
+        equal(([w["pid"] for w in status()["memory_watches"]], status()["memory_groups"]), ([2], []))
+        reply = c.call("org.stackd.WatchMemory", {"unit": "web"})[1]
+        equal(("watch" in reply, [w["pid"] for w in reply["watches"]], reply["watches"][0]["group"]), (False, [2], "web.service"))
+        group = reply["group"]
+        equal((group["unit"], "cgroup" in group, group["state"], group["configured"]), ("web.service", False, "watched", False))
+        equal((group["processes"], group["watched"], group["left_out"], "until_us" in group), (2, 1, 1, False))
+        equal("until_us" in c.call("org.stackd.WatchMemory", {"unit": "web.service", "duration_us": 10**6})[1]["group"], True)
+        equal([g["unit"] for g in status()["memory_groups"]], ["web.service"])
+        error, parameters = c.call("org.stackd.WatchMemory", {"unit": "none"})
+        equal((error, parameters["unit"], "pid" in parameters), ("org.stackd.NotWatched", "none.service", False))
+        equal(
+            c.call("org.stackd.WatchMemory", {"cgroup": "/sys/fs/cgroup/a.slice/"}),
+            ("org.stackd.NotWatched", {"cgroup": "/a.slice", "reason": "it has no processes"}),
+        )
+        for parameters, name in (
+            ({}, "pid"),
+            ({"unit": "web", "pid": 2}, "unit"),
+            ({"unit": "web", "cgroup": "/a"}, "cgroup"),
+            ({"unit": "a b"}, "unit"),
+            ({"unit": "getty@.service"}, "unit"),
+            ({"unit": "x" * 249}, "unit"),
+            ({"cgroup": "a"}, "cgroup"),
+            ({"cgroup": "/a/.."}, "cgroup"),
+        ):
+            for method in ("WatchMemory", "UnwatchMemory"):
+                equal(
+                    c.call("org.stackd." + method, parameters),
+                    ("org.varlink.service.InvalidParameter", {"parameter": name}),
+                )
+        equal(c.call("org.stackd.ListMemoryWatches")[1]["groups"][0]["state"], "watched")
+        equal(c.call("org.stackd.UnwatchMemory", {"unit": "web"})[0], None)
+        equal(c.call("org.stackd.UnwatchMemory", {"unit": "web"})[0], "org.stackd.NotWatched")
 
 
 @test
@@ -588,6 +635,7 @@ def leaks_are_listed():
         equal((grows["per_minute"], grows["grows"], "grows" in holds, "per_minute" in holds), (7, True, False, False))
         equal((holds["older_1min"], holds["older_10min"], holds["older_1h"]), (600, 30, 1))
         equal(grows["frames"][0]["name"], "main")
+        equal((grows["kind"], holds["kind"]), ("process", "kernel"))
         equal(len(c.call("org.stackd.ListLeaks", {"pid": 2, "limit": 1})[1]["leaks"]), 1)
         equal(c.call("org.stackd.ListLeaks", {"pid": 3})[1]["leaks"], [])
         for parameters, name in (({"pid": 0}, "pid"), ({"pid": -1}, "pid"), ({"limit": 0}, "limit")):

@@ -3,6 +3,7 @@
 
 #include "machine.h"
 #include "random.h"
+#include "visible.h"
 
 #define T0 1700000000000000ULL
 #define DAY 86400.0
@@ -17,6 +18,13 @@
 #define STORM_FAULTS 50000.0
 #define SLOW_LEAK (4096 * 200.0) /* bytes a second */
 #define MEMORY_OF_CPU (4ULL << 30)
+/* What a program does changes: the functions' weights wander about by so much, as ln, in so long, seconds. */
+#define WEIGHT_WANDERS 0.2
+#define WEIGHT_MEMORY 900.0
+#define WANDERS_EVERY 16 /* ticks */
+#define DEPLOY_TICKS 1800 /* for which a deploy is news: a program of few samples takes that long to show it */
+#define STOPPED 1 /* the function that is called no more */
+#define ROOT 1 /* the function that is on every stack of a program */
 
 enum kind { KIND_SERVICE, KIND_IDLE, KIND_SERVER, KIND_BURSTY, KIND_TIMER, KIND_DRIFTING, KIND_JOB, KIND_DEPLOYED, KIND_N };
 
@@ -61,7 +69,9 @@ struct memory {
 
 /* A stack of a program: one series. */
 struct function {
-	double weight;        /* of the program's time */
+	double usual, weight; /* of the program's time */
+	uint64_t key;         /* of the function, and of its series */
+	bool met;             /* in a sample since it has that key, in a trouble */
 	void *state;
 	uint64_t last_active; /* tick; 0 = never */
 };
@@ -74,7 +84,11 @@ struct program {
 	double level;
 	double period, busy, next, until; /* seconds */
 	bool on, there;
+	uint64_t deployed;    /* tick */
 	unsigned threads;
+	double started;       /* seconds at which its process was */
+	struct function idle, disk; /* where its threads wait for work, and what for while they do it */
+	double disk_waits;    /* a CPU's worth of work */
 	unsigned n_functions;
 	struct function functions[FUNCTIONS_MAX];
 	struct memory memory;
@@ -89,7 +103,9 @@ struct program {
 
 struct machine {
 	struct machine_config config;
-	struct random random, memory_random;
+	struct random random, memory_random, wait_random, weight_random;
+	uint64_t functions; /* so far */
+	unsigned deploys;
 	struct detect *detect;
 	void *global;
 	size_t state_size;
@@ -102,6 +118,10 @@ struct machine {
 	bool troubled;
 	enum trouble trouble;
 	unsigned victim;
+	double evidence;  /* of the trouble: -ln of the odds that there is none */
+	uint64_t visible; /* tick */
+	uint64_t troubled_from, functions_before; /* tick; functions that there were */
+	double due;       /* when a program that comes late should have come, seconds */
 };
 
 const char *trouble_to_string(enum trouble t)
@@ -117,7 +137,8 @@ static void make_functions(struct machine *m, struct program *p, unsigned n)
 		struct function *f = &p->functions[i];
 
 		free(f->state);
-		*f = (struct function){ .weight = 1 / pow(i + 1, 1.2), .state = calloc(1, m->state_size) };
+		*f = (struct function){ .usual = 1 / pow(i + 1, 1.2), .state = calloc(1, m->state_size), .key = ++m->functions };
+		f->weight = f->usual;
 	}
 	p->n_functions = n;
 }
@@ -181,6 +202,11 @@ static void make_program(struct machine *m, struct program *p, enum kind kind)
 	}
 	make_functions(m, p, 4 + random_u64(r) % (FUNCTIONS_MAX - 4));
 	make_memory(m, p);
+	free(p->idle.state);
+	free(p->disk.state);
+	p->idle = (struct function){ .state = calloc(1, m->state_size) };
+	p->disk = (struct function){ .state = calloc(1, m->state_size) };
+	p->disk_waits = random_log_uniform(&m->wait_random, 0.05, 20);
 }
 
 /* A new version: half of the functions are others, and starting takes a while. */
@@ -189,18 +215,46 @@ static void deploy(struct machine *m, struct program *p)
 	for (unsigned i = 0; i < p->n_functions; i += 2) {
 		memset(p->functions[i].state, 0, m->state_size);
 		p->functions[i].last_active = 0;
+		p->functions[i].met = false;
+		p->functions[i].key = ++m->functions;
 	}
+	m->deploys++;
+	p->deployed = m->tick;
 	p->until = m->seconds + 2 + 3 * random_uniform(&m->random);
 	p->next += p->period;
 	p->memory.since = m->seconds;
 	p->memory.leaked = 0;
+	p->started = m->seconds;
+	memset(p->idle.state, 0, m->state_size);
+	p->idle.last_active = 0;
+}
+
+/* How much there is to do at this hour. */
+static double daily_of(const struct machine *m)
+{
+	return m->config.lasting ? 1 + 0.6 * sin(2 * M_PI * m->seconds / DAY) : 1;
+}
+
+/* What a program does changes slowly. */
+static void wander(struct machine *m)
+{
+	double step = WEIGHT_WANDERS * sqrt(2 * WANDERS_EVERY / WEIGHT_MEMORY), back = WANDERS_EVERY / WEIGHT_MEMORY;
+
+	if (m->tick % WANDERS_EVERY)
+		return;
+	for (unsigned i = 0; i < m->n; i++)
+		for (unsigned k = 0; k < m->programs[i].n_functions; k++) {
+			struct function *f = &m->programs[i].functions[k];
+
+			f->weight *= exp(step * random_normal(&m->weight_random) - back * log(f->weight / f->usual));
+		}
 }
 
 /* What it wants in this tick, CPUs, as a mean over its dt seconds. */
 static double wants(struct machine *m, struct program *p, double dt)
 {
 	struct random *r = &m->random;
-	double daily = m->config.lasting ? 1 + 0.6 * sin(2 * M_PI * m->seconds / DAY) : 1, from, to;
+	double daily = daily_of(m), from, to;
 
 	switch (p->kind) {
 	case KIND_IDLE:
@@ -368,6 +422,12 @@ static unsigned biggest(const struct machine *m, enum metric metric)
 	return best;
 }
 
+/* A process of its own each time. */
+static bool comes_and_goes(const struct program *p)
+{
+	return p->kind == KIND_TIMER || p->kind == KIND_JOB;
+}
+
 /* What it has, bytes. */
 static double memory_now(struct machine *m, struct program *p, double dt)
 {
@@ -375,7 +435,7 @@ static double memory_now(struct machine *m, struct program *p, double dt)
 	struct memory *mem = &p->memory;
 	double lasts = m->seconds - mem->since, more = mem->most - mem->base;
 
-	if (!p->there || ((p->kind == KIND_TIMER || p->kind == KIND_JOB) && p->got <= 0))
+	if (!p->there || (comes_and_goes(p) && p->got <= 0))
 		return 0;
 	if (m->troubled && p == &m->programs[m->victim] && m->trouble == TROUBLE_SLOW_LEAK)
 		mem->leaked += SLOW_LEAK * dt;
@@ -432,24 +492,124 @@ struct part {
 	double cpu, faults, stuck; /* of the program's: 0..1; threads */
 };
 
+static bool is_stopped(const struct machine *m, const struct program *p, unsigned function)
+{
+	return m->troubled && m->trouble == TROUBLE_STOPPED && p == &m->programs[m->victim] && function == STOPPED;
+}
+
+/* Of the functions that are called. The last one is there for troubles only. */
+static double weights(const struct machine *m, const struct program *p)
+{
+	double sum = 0;
+
+	for (unsigned k = 0; k + 1 < p->n_functions; k++)
+		if (!is_stopped(m, p, k))
+			sum += p->functions[k].weight;
+	return sum;
+}
+
 /* What of the program's time and faults is this function's. */
 static struct part part_of(const struct machine *m, const struct program *p, unsigned function)
 {
-	double others = 0, cpu_extra = p->wants > 0 ? p->extra.cpu / p->wants : 0;
+	double others = weights(m, p), cpu_extra = p->wants > 0 ? p->extra.cpu / p->wants : 0;
 	double faults_extra = p->faulted > 0 ? p->extra.faults / p->faulted : 0;
 	bool last = function + 1 == p->n_functions, mine = function == p->extra.function;
 	struct part part;
 
-	/* the last one is there for troubles only */
-	for (unsigned k = 0; k + 1 < p->n_functions; k++)
-		others += p->functions[k].weight;
 	part.cpu = part.faults = last ? 0 : p->functions[function].weight / others;
-	if (m->troubled && m->trouble == TROUBLE_STOPPED && p == &m->programs[m->victim])
-		part.cpu = part.faults = function == 1 ? 0 : part.cpu;
+	if (is_stopped(m, p, function))
+		part.cpu = part.faults = 0;
 	part.cpu = part.cpu * (1 - cpu_extra) + (mine ? cpu_extra : 0);
 	part.faults = part.faults * (1 - faults_extra) + (mine ? faults_extra : 0);
 	part.stuck = mine ? p->extra.stuck : 0;
 	return part;
+}
+
+/* What one who knows everything could tell of the trouble from what this function's samples are in this tick. */
+static void look(struct machine *m, struct program *p, unsigned function, const uint64_t values[static METRIC_N], double expected,
+		 double faults)
+{
+	struct function *f = &p->functions[function];
+	double sum = weights(m, p), share = f->weight / sum;
+
+	if (m->visible || !m->troubled || p != &m->programs[m->victim])
+		return;
+	switch (m->trouble) {
+	case TROUBLE_STOPPED:
+		/* what it would have had */
+		share = f->weight / (sum + f->weight);
+		m->evidence += function == STOPPED ? share * (expected + faults) : 0;
+		break;
+	case TROUBLE_SPIN:
+		if (function + 1 < p->n_functions)
+			m->evidence += visible_counts((double)values[METRIC_HITS], expected * share, expected * part_of(m, p, function).cpu);
+		break;
+	case TROUBLE_DEPLOY:
+		/* each name that is seen for the first time */
+		if (values[METRIC_HITS] && f->key > m->functions_before && !f->met)
+			m->evidence += log((double)m->troubled_from);
+		f->met |= values[METRIC_HITS] > 0;
+		break;
+	case TROUBLE_LATE:
+		break;
+	default:
+		/* By far more than ever before. */
+		m->evidence = INFINITY;
+	}
+}
+
+/* And of its total. */
+static void look_at_total(struct machine *m)
+{
+	const struct program *p = &m->programs[m->victim];
+	double daily = daily_of(m);
+
+	if (m->visible || !m->troubled)
+		return;
+	if (m->trouble == TROUBLE_SPIN)
+		m->evidence += visible_rate(p->got, p->cpu * daily, p->noise, p->extra.cpu);
+	if (m->trouble == TROUBLE_LATE && m->seconds >= m->due)
+		m->evidence = INFINITY;
+	m->evidence = MAX(m->evidence, 0);
+}
+
+static void note_visible(struct machine *m)
+{
+	unsigned series = 0;
+
+	for (unsigned i = 0; i < m->n; i++)
+		series += m->programs[i].n_functions;
+	if (m->troubled && !m->visible && m->evidence >= visible_needed(series, m->config.false_alarms_per_day))
+		m->visible = m->tick;
+}
+
+static uint64_t series_of(unsigned program, const struct function *f)
+{
+	return (uint64_t)program << 40 | f->key;
+}
+
+static void observe_series(struct machine *m, unsigned program, struct function *f, const uint64_t values[static METRIC_N],
+			   machine_alarm_fn fn, void *userdata)
+{
+	struct machine_alarm alarm = { .tick = m->tick, .program = program };
+	uint32_t silent = 0;
+	bool any = false;
+	double rise;
+
+	for (unsigned i = 0; i < METRIC_N; i++)
+		any |= values[i] > 0;
+	if (!any && (!f->last_active || m->tick - f->last_active > LIVE_TICKS))
+		return;
+	if (any && f->last_active && m->tick - f->last_active > LIVE_TICKS + 1)
+		silent = (uint32_t)(m->tick - f->last_active - LIVE_TICKS - 1);
+	if (any)
+		f->last_active = m->tick;
+	if (f->key)
+		detect_add_functions(m->detect, program + 1, series_of(program, f), (uint64_t[]){ f->key, ROOT }, 2, values);
+	rise = detect_wait_rise(m->detect, f->state, values[METRIC_BLOCKED], silent);
+	detect_add_wait(m->detect, program + 1, f->state, rise, m->seconds - m->programs[program].started);
+	if (detect_series(m->detect, f->state, values, silent, &alarm.result))
+		fn(userdata, &alarm);
 }
 
 static void observe_function(struct machine *m, unsigned program, unsigned function,
@@ -457,12 +617,10 @@ static void observe_function(struct machine *m, unsigned program, unsigned funct
 {
 	struct program *p = &m->programs[program];
 	struct function *f = &p->functions[function];
-	struct machine_alarm alarm = { .tick = m->tick, .program = program };
 	double dt = (double)tick->duration_ns / 1e9, hz = m->gate_open ? m->config.open_hz : m->config.baseline_hz;
 	double kept = 1 - tick->lost_fraction;
 	struct part part = part_of(m, p, function);
-	uint64_t values[METRIC_N] = { 0 }, any = 0;
-	uint32_t silent = 0;
+	uint64_t values[METRIC_N] = { 0 };
 
 	values[METRIC_HITS] = random_poisson(&m->random, p->got * part.cpu * dt * hz * kept);
 	values[METRIC_ON_CPU] = (uint64_t)((double)values[METRIC_HITS] * 1e9 / hz);
@@ -473,19 +631,36 @@ static void observe_function(struct machine *m, unsigned program, unsigned funct
 	values[METRIC_FAULTS_MINOR] =
 		random_poisson(&m->random, p->faulted * part.faults * dt * kept / FAULTS_WEIGHT) * FAULTS_WEIGHT;
 	/* two of the service's functions wait, for a disk and a lock, longer than a tick now and then */
-	if (p->kind == KIND_SERVICE && (function == 1 || function == 2) && random_uniform(&m->random) < 0.3)
-		part.stuck += random_exponential(&m->random, 0.2);
+	if (p->there && p->kind == KIND_SERVICE && (function == 1 || function == 2) && random_uniform(&m->random) < 0.3) {
+		double waits = random_exponential(&m->random, 0.2);
+
+		if (!is_stopped(m, p, function))
+			part.stuck += waits;
+	}
 	values[METRIC_BLOCKED] = (uint64_t)(part.stuck * dt * 1e9);
-	for (unsigned i = 0; i < METRIC_N; i++)
-		any |= values[i];
-	if (!any && (!f->last_active || m->tick - f->last_active > LIVE_TICKS))
-		return;
-	if (any && f->last_active && m->tick - f->last_active > LIVE_TICKS + 1)
-		silent = (uint32_t)(m->tick - f->last_active - LIVE_TICKS - 1);
-	if (any)
-		f->last_active = m->tick;
-	if (detect_series(m->detect, f->state, values, silent, &alarm.result))
-		fn(userdata, &alarm);
+	look(m, p, function, values, p->got * dt * hz * kept, p->faulted * dt * kept / FAULTS_WEIGHT);
+	observe_series(m, program, f, values, fn, userdata);
+}
+
+/* Threads that do not work wait for it; those that do wait for the disk at times, in what is a burst to some. */
+static void observe_waits(struct machine *m, unsigned program, const struct detect_tick *tick, machine_alarm_fn fn, void *userdata)
+{
+	struct program *p = &m->programs[program];
+	double dt = (double)tick->duration_ns / 1e9, threads = p->threads, stuck, disk, idle;
+	uint64_t values[METRIC_N] = { 0 };
+
+	if (comes_and_goes(p) && p->got <= 0) {
+		threads = 0;
+		p->started = m->seconds;
+	}
+	stuck = MIN(p->extra.stuck + p->got + p->waits, threads);
+	disk = MIN(p->got * p->disk_waits * random_gamma(&m->wait_random, p->noise / 3), threads - stuck);
+	idle = threads - stuck - disk;
+	/* with the gate closed only waits that outlast ticks are seen */
+	values[METRIC_BLOCKED] = (uint64_t)(idle * dt * 1e9);
+	observe_series(m, program, &p->idle, values, fn, userdata);
+	values[METRIC_BLOCKED] = (uint64_t)((m->gate_open || disk > 0.5 ? disk : 0) * dt * 1e9);
+	observe_series(m, program, &p->disk, values, fn, userdata);
 }
 
 static void observe(struct machine *m, const struct detect_tick *tick, machine_alarm_fn fn, void *userdata)
@@ -506,6 +681,19 @@ static void observe(struct machine *m, const struct detect_tick *tick, machine_a
 	for (unsigned i = 0; i < m->n; i++)
 		for (unsigned k = 0; k < m->programs[i].n_functions; k++)
 			observe_function(m, i, k, tick, fn, userdata);
+	for (unsigned i = 0; i < m->n; i++)
+		if (m->programs[i].there)
+			observe_waits(m, i, tick, fn, userdata);
+	if (detect_moved_waits(m->detect, &key, &alarm.result)) {
+		alarm.program = (unsigned)key - 1;
+		fn(userdata, &alarm);
+	}
+	if (detect_functions(m->detect, &key, &alarm.result)) {
+		alarm.program = (unsigned)(key >> 40);
+		alarm.functions = true;
+		alarm.deploy = alarm.result.type == DETECT_NEW_CODE && m->tick - m->programs[alarm.program].deployed <= DEPLOY_TICKS;
+		fn(userdata, &alarm);
+	}
 	detect_tick_end(m->detect);
 }
 
@@ -524,6 +712,7 @@ void machine_tick(struct machine *m, machine_alarm_fn fn, void *userdata)
 		dt += 0.005 * random_normal(r);
 	m->tick++;
 	m->seconds += dt;
+	wander(m);
 	share_out(m, dt);
 	move_gate(m);
 	tick.time_us = T0 + (uint64_t)(m->seconds * 1e6);
@@ -532,6 +721,8 @@ void machine_tick(struct machine *m, machine_alarm_fn fn, void *userdata)
 	tick.gate_open = m->gate_open;
 	/* a tick that the daemon missed is part of the next */
 	observe(m, &tick, fn, userdata);
+	look_at_total(m);
+	note_visible(m);
 }
 
 int machine_new(struct machine **ret, const struct machine_config *config)
@@ -548,6 +739,9 @@ int machine_new(struct machine **ret, const struct machine_config *config)
 	m->config = *config;
 	m->random.state = config->seed;
 	m->memory_random.state = ~config->seed;
+	m->wait_random.state = config->seed ^ 0x5555555555555555;
+	m->weight_random.state = ~config->seed << 1;
+	m->functions = ROOT;
 	m->state_size = detect_series_state_size();
 	m->n = config->programs + 2;
 	m->programs = calloc(m->n, sizeof(*m->programs));
@@ -574,9 +768,12 @@ struct machine *machine_free(struct machine *m)
 {
 	if (!m)
 		return NULL;
-	for (unsigned i = 0; m->programs && i < m->n; i++)
+	for (unsigned i = 0; m->programs && i < m->n; i++) {
 		for (unsigned k = 0; k < FUNCTIONS_MAX; k++)
 			free(m->programs[i].functions[k].state);
+		free(m->programs[i].idle.state);
+		free(m->programs[i].disk.state);
+	}
 	detect_free(m->detect);
 	free(m->global);
 	free(m->programs);
@@ -597,6 +794,16 @@ double machine_seconds(const struct machine *m)
 bool machine_gate_open(const struct machine *m)
 {
 	return m->gate_open;
+}
+
+uint64_t machine_visible(const struct machine *m)
+{
+	return m->visible;
+}
+
+unsigned machine_deploys(const struct machine *m)
+{
+	return m->deploys;
 }
 
 const struct detect *machine_detect(const struct machine *m)
@@ -630,6 +837,9 @@ unsigned machine_begin(struct machine *m, enum trouble t)
 	m->victim = find_victim(m, t);
 	victim = &m->programs[m->victim];
 	victim->there = true;
+	m->troubled_from = m->tick;
+	m->functions_before = m->functions;
+	m->due = m->seconds < victim->next ? victim->next : victim->next + victim->period;
 	if (t == TROUBLE_DEPLOY)
 		deploy(m, victim);
 	return m->victim;
@@ -653,13 +863,16 @@ int machine_copy(struct machine **ret, const struct machine *m)
 	copy->detect = NULL;
 	copy->programs = duplicate(m->programs, m->n * sizeof(*m->programs));
 	copy->global = duplicate(m->global, detect_global_state_size());
-	for (unsigned i = 0; copy->programs && i < m->n; i++)
+	for (unsigned i = 0; copy->programs && i < m->n; i++) {
+		copy->programs[i].idle.state = duplicate(m->programs[i].idle.state, m->state_size);
+		copy->programs[i].disk.state = duplicate(m->programs[i].disk.state, m->state_size);
 		for (unsigned k = 0; k < FUNCTIONS_MAX; k++) {
 			struct function *f = &copy->programs[i].functions[k];
 
 			if (f->state)
 				f->state = duplicate(f->state, m->state_size);
 		}
+	}
 	if (!copy->programs || !copy->global)
 		return -ENOMEM;
 	r = detect_new(&copy->detect, &detect_config, copy->global);

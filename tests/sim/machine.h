@@ -37,6 +37,8 @@ struct machine_config {
 
 struct machine_alarm {
 	uint64_t tick;
+	bool functions;      /* of a unit's, by what its samples are of */
+	bool deploy;         /* it says that there is new code in a program that was deployed a short time ago */
 	unsigned program;    /* whose; that with the largest part of it when the machine as a whole is told */
 	bool total;          /* of a unit or the machine, not of one stack */
 	struct detect_result result;
@@ -57,5 +59,10 @@ const struct detect *machine_detect(const struct machine *m);
 const char *machine_program_kind(const struct machine *m, unsigned program);
 /* Begins a trouble. Gives the program that it befalls. */
 unsigned machine_begin(struct machine *m, enum trouble t);
+/* The tick in which the trouble that was begun could be seen at the earliest, as far as it is over: by one who knows what the machine would do with
+ * it and without, and asks for as much as the budget has it (visible.h). 0: not yet. */
+uint64_t machine_visible(const struct machine *m);
+/* Deploys of programs so far, in ordinary life. */
+unsigned machine_deploys(const struct machine *m);
 /* The same machine again, which goes its own way from here. */
 int machine_copy(struct machine **ret, const struct machine *m);

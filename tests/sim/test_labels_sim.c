@@ -83,7 +83,7 @@ static void on_alarm(void *userdata, const struct scored *scored)
 		.metric = scored->result.metric, .fresh = scored->result.expected <= 0, .observed = scored->result.observed,
 		.expected = scored->result.expected, .score = scored->result.score, .unit = frames[0].object, .cgroup = "/",
 		.exe = frames[0].object, .comm = frames[0].object, .frames = frames, .n_frames = FRAMES,
-	});
+	}, NULL, NULL);
 	if (l->begun == 0 || scored->series != l->faults[latest / TROUBLES][latest % TROUBLES].series) {
 		l->others++;
 		return;

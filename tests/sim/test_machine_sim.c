@@ -24,6 +24,8 @@ static void note(void *userdata, const struct machine_alarm *alarm)
 {
 	struct watch *w = userdata;
 
+	if (alarm->deploy && alarm->program != w->victim)
+		return;
 	w->alarms++;
 	w->found |= alarm->program == w->victim;
 	if (w->loud)
@@ -155,26 +157,27 @@ static void test_days_stay_within_twice_the_budget(void **state)
 static void test_troubles_of_known_truth_are_told(void **state)
 {
 	struct truth_run run;
-	unsigned begun = 0, told_ones = 0, mine = 0, others = 0;
+	unsigned begun = 0, told_ones = 0, on_time = 0, mine = 0, others = 0;
 
 	(void)state;
 	assert_int_equal(truth_run(&run, 1, 4, 2 * 3600, 1), 0);
 	for (enum trouble t = 0; t < TROUBLE_N; t++) {
 		const struct truth *r = &run.troubles[t];
 
-		printf("# %s: %u of %u told, %u alarms, %u of others\n", trouble_to_string(t), r->told, r->begun,
-		       r->alarms, r->others);
+		printf("# %s: %u of %u told, %u in time, %u alarms, %u of others\n", trouble_to_string(t), r->told, r->begun,
+		       r->on_time, r->alarms, r->others);
 		mine += r->alarms;
 		others += r->others;
-		/* a deploy is at most one event, and a function's samples are too few to be missed within the time */
+		/* a deploy is one event */
 		if (t == TROUBLE_DEPLOY)
-			assert_true(r->alarms <= r->begun);
-		else if (t != TROUBLE_STOPPED) {
-			begun += r->begun;
-			told_ones += r->told;
-		}
+			assert_true(r->alarms <= r->begun + 1);
+		begun += r->begun;
+		told_ones += r->told;
+		on_time += r->on_time;
 	}
 	assert_true(told_ones * 100 >= begun * 95);
+	/* two hours are little experience; after a day it is more (docs/detection-truth.md) */
+	assert_true(on_time * 100 >= begun * 60);
 	assert_true(others * 100 <= (mine + others) * 5);
 }
 

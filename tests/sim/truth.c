@@ -8,7 +8,7 @@
 #define DAY 86400.0
 
 struct watch {
-	unsigned victim, mine, others;
+	unsigned victim, mine, others, deploys;
 	bool explains_waits; /* whoever waits for a CPU suffers from it */
 	uint64_t first;
 };
@@ -17,6 +17,10 @@ static void count(void *userdata, const struct machine_alarm *alarm)
 {
 	struct watch *w = userdata;
 
+	if (alarm->deploy && alarm->program != w->victim) {
+		w->deploys++;
+		return;
+	}
 	if (alarm->program != w->victim && !(w->explains_waits && alarm->result.metric == METRIC_RUNNABLE)) {
 		w->others++;
 		return;
@@ -32,16 +36,32 @@ static int by_size(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+static unsigned median(unsigned *all, unsigned n)
+{
+	qsort(all, n, sizeof(*all), by_size);
+	return n ? all[n / 2] : 0;
+}
+
 static bool takes_all_cpus(enum trouble t)
 {
 	return t == TROUBLE_SERVICE_SPINS || t == TROUBLE_NEW_UNIT_SPINS || t == TROUBLE_STARVATION;
 }
 
-static int befall(const struct machine *before, enum trouble t, struct truth *truth, unsigned *delay)
+struct delays {
+	unsigned told[TRUTH_MACHINES_MAX], visible[TRUTH_MACHINES_MAX];
+};
+
+static bool is_slow(enum trouble t)
+{
+	return t == TROUBLE_LEAK || t == TROUBLE_SLOW_LEAK;
+}
+
+static int befall(const struct machine *before, enum trouble t, struct truth *truth, struct delays *delays)
 {
 	_cleanup_(machine_freep) struct machine *m = NULL;
 	struct watch w = { .explains_waits = takes_all_cpus(t) };
 	uint64_t from = machine_now(before);
+	unsigned visible = 0, delay;
 	int r;
 
 	r = machine_copy(&m, before);
@@ -53,17 +73,21 @@ static int befall(const struct machine *before, enum trouble t, struct truth *tr
 	truth->begun++;
 	truth->alarms += w.mine;
 	truth->others += w.others;
+	if (machine_visible(m)) {
+		visible = (unsigned)(machine_visible(m) - from);
+		delays->visible[truth->visible++] = visible;
+	}
 	if (w.mine == 0)
 		return 0;
-	*delay = (unsigned)(w.first - from);
-	truth->on_time += *delay <= (t == TROUBLE_LEAK || t == TROUBLE_SLOW_LEAK ? SOON_SLOW : SOON);
-	truth->told++;
-	return 1;
+	delay = (unsigned)(w.first - from);
+	delays->told[truth->told++] = delay;
+	truth->on_time += delay <= (is_slow(t) ? SOON_SLOW : visible + SOON);
+	return 0;
 }
 
 int truth_run(struct truth_run *ret, uint64_t seed, unsigned n, unsigned history, double false_alarms_per_day)
 {
-	static unsigned delays[TROUBLE_N][TRUTH_MACHINES_MAX];
+	static struct delays delays[TROUBLE_N];
 	int r;
 
 	*ret = (struct truth_run){ .quiet_days = n * history / DAY };
@@ -89,22 +113,19 @@ int truth_run(struct truth_run *ret, uint64_t seed, unsigned n, unsigned history
 		for (unsigned tick = 0; tick < history; tick++)
 			machine_tick(m, count, &quiet);
 		ret->quiet_alarms += quiet.others;
+		ret->deploy_alarms += quiet.deploys;
+		ret->deploys += machine_deploys(m);
 		for (enum trouble t = 0; t < TROUBLE_N; t++) {
-			struct truth *truth = &ret->troubles[t];
-			unsigned delay;
-
-			r = befall(m, t, truth, &delay);
+			r = befall(m, t, &ret->troubles[t], &delays[t]);
 			if (r < 0)
 				return r;
-			if (r > 0)
-				delays[t][truth->told - 1] = delay;
 		}
 	}
 	for (enum trouble t = 0; t < TROUBLE_N; t++) {
 		struct truth *truth = &ret->troubles[t];
 
-		qsort(delays[t], truth->told, sizeof(delays[t][0]), by_size);
-		truth->delay_median = truth->told ? delays[t][truth->told / 2] : 0;
+		truth->delay_median = median(delays[t].told, truth->told);
+		truth->visible_median = median(delays[t].visible, truth->visible);
 	}
 	return 0;
 }

@@ -6,15 +6,17 @@
 
 struct truth {
 	unsigned begun, told;
-	unsigned on_time;      /* told within what issue and manual promise for it: 5 ticks, slow ones 5 minutes */
-	unsigned delay_median; /* ticks */
+	unsigned on_time;      /* told within 5 ticks of being visible (machine_visible()), slow ones within 5 minutes of their beginning */
+	unsigned visible;      /* how many were, at all */
+	unsigned visible_median, delay_median; /* ticks from its beginning until it was visible, and told */
 	unsigned alarms;       /* of the befallen program, or explained by it, in all troubles */
 	unsigned others;       /* of others, in the time of the trouble */
 };
 
 struct truth_run {
 	struct truth troubles[TROUBLE_N];
-	unsigned quiet_alarms; /* in the time before the troubles */
+	unsigned quiet_alarms; /* in the time before the troubles, but for those that tell of a deploy which there was */
+	unsigned deploys, deploy_alarms; /* in that time, and what was told of them */
 	double quiet_days;
 };
 

@@ -62,6 +62,7 @@ struct world {
 	struct random random;
 	uint64_t tick;
 	double load, surge;
+	double daily, queueing; /* of this tick: what the hour and the load make of what series do */
 	uint64_t surge_until;
 	bool gate_open;
 	uint64_t gate_until;
@@ -164,7 +165,7 @@ static uint64_t sampled(struct world *w, double per_second, double weight)
 
 static const struct fault *fault_of(const struct world *w, uint32_t series, enum fault_kind kind)
 {
-	for (size_t i = 0; i < w->n_faults; i++) {
+	for (size_t i = 0; i < MIN(w->n_faults, (size_t)FAULTS_MAX); i++) {
 		const struct fault *f = w->faults[i];
 
 		if (f->kind == kind && (f->series == series || kind == FAULT_STARVATION) &&
@@ -183,7 +184,7 @@ static void sparse_next(struct world *w, struct source *s)
 static void produce(struct world *w, uint32_t i, uint64_t values[static METRIC_N], double lost)
 {
 	struct source *s = &w->sources[i];
-	double hz = sample_hz(w), cpu, wait, faults, delay, a, daily = 1;
+	double hz = sample_hz(w), cpu, wait, faults, delay, a, daily;
 
 	memset(values, 0, METRIC_N * sizeof(*values));
 	if (s->kind == KIND_SPARSE) {
@@ -195,13 +196,14 @@ static void produce(struct world *w, uint32_t i, uint64_t values[static METRIC_N
 		return;
 	}
 	a = activity(w, s);
-	if (w->config.daily && s->kind != KIND_CRON)
-		daily = 1 + 0.8 * sin(2 * M_PI * (double)(w->tick % DAY) / DAY);
+	if (a <= 0 && !w->n_faults)
+		return;
+	daily = s->kind != KIND_CRON ? w->daily : 1;
 	cpu = s->rate * a * daily;
 	wait = s->wait * a * daily;
 	faults = s->faults * a * daily;
 	/* the busier the machine, the longer the wait for a CPU */
-	delay = cpu * pow(w->load, 1.5) * 0.05 * random_gamma(&w->random, 3);
+	delay = cpu > 0 ? cpu * w->queueing * random_gamma(&w->random, 3) : 0;
 	if (w->n_faults) {
 		if (fault_of(w, i, FAULT_SPIN))
 			cpu += 1;
@@ -248,6 +250,8 @@ static void move_load(struct world *w)
 		w->surge = 0;
 	w->load += (base + w->surge - w->load) * 0.3 + 0.1 * random_normal(&w->random);
 	w->load = MAX(w->load, 0.1);
+	w->queueing = 0.05 * pow(w->load, 1.5);
+	w->daily = w->config.daily ? 1 + 0.8 * sin(2 * M_PI * (double)(w->tick % DAY) / DAY) : 1;
 	open = w->gate_open ? w->load > 4 || w->tick < w->gate_until : w->load > 5;
 	if (open != w->gate_open) {
 		w->gate_open = open;
@@ -386,16 +390,17 @@ void world_add_fault(struct world *w, struct fault *fault)
 	enum kind kind = fault->kind == FAULT_BLOCKED ? KIND_BLOCKING : KIND_STEADY;
 
 	fault->found = 0;
-	if (fault->kind == FAULT_NEW_SPIN)
-		fault->series = w->n - FAULTS_MAX + (uint32_t)w->n_faults;
-	else
+	if (fault->kind == FAULT_NEW_SPIN) {
+		fault->series = w->n - FAULTS_MAX + (uint32_t)(w->n_faults % FAULTS_MAX);
+		memset(w->states + fault->series * w->state_size, 0, w->state_size);
+		w->sources[fault->series].last_active = NEVER;
+	} else
 		/* of those that this kind of fault would change beyond their own ways: a spin is nothing
 		 * in what fills a CPU anyway */
 		do
 			fault->series = (uint32_t)(random_u64(&w->random) % w->config.n_series);
 		while (w->sources[fault->series].kind != kind || w->sources[fault->series].rate > 0.3);
-	if (w->n_faults < FAULTS_MAX)
-		w->faults[w->n_faults++] = fault;
+	w->faults[w->n_faults++ % FAULTS_MAX] = fault;
 }
 
 uint64_t world_now(const struct world *w)

@@ -51,7 +51,7 @@ DEFINE_CLEANUP(struct world *, world_free)
 /* Decades of evidence that the detector asks for, by series: detect_set_evidence(). */
 typedef double (*world_evidence_fn)(void *userdata, uint32_t series, enum metric metric, bool rises);
 void world_set_evidence(struct world *w, world_evidence_fn fn, void *userdata);
-/* Only for faults that a series of the kind concerned can have: picks it. */
+/* Only for faults that a series of the kind concerned can have: picks it. Of more than 64 the oldest are over. */
 void world_add_fault(struct world *w, struct fault *fault);
 /* Runs one tick; fn is called for each alarm. */
 void world_tick(struct world *w, scored_fn fn, void *userdata);

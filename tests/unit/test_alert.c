@@ -278,6 +278,12 @@ static void test_messages(void **state)
 		  "new stack: faults-minor of work in victim.service (victim, pid 1234) is 3.10k faults/s, "
 		  "one in 1e5",
 		  METRIC_FAULTS_MINOR, 3100, 0, 1e-5 },
+		{ "cost-shift", "main;work",
+		  "more of what victim.service (victim, pid 1234) does is work: on-cpu rose from 12.0ms/s to 980ms/s, one in 1e5",
+		  METRIC_ON_CPU, 980e6, 12e6, 1e-5 },
+		{ "new-code", "main;work",
+		  "new code in victim.service (victim, pid 1234): functions that were not there have 980ms/s of its on-cpu, one is work, one in 1e5",
+		  METRIC_ON_CPU, 980e6, 0, 1e-5 },
 		{ "vanished-stack", "main;work",
 		  "work in victim.service (victim, pid 1234) fell silent, its usual on-cpu was 980ms/s, one "
 		  "in 1e5",
@@ -312,13 +318,17 @@ static void test_what_becomes_of_an_incident(void **state)
 {
 	static const struct {
 		enum alert_event event;
-		const char *severity, *id, *priority, *message;
+		const char *severity, *id, *priority, *message, *end;
 	} cases[] = {
 		{ ALERT_OPENED, "notice", STACKD_MESSAGE_OPENED, "5", NULL },
 		{ ALERT_ESCALATED, "critical", STACKD_MESSAGE_ESCALATED, "2",
 		  "incident 12, CPU spin in spin_hot, has grown tenfold: on-cpu of spin_hot in victim.service (victim, pid 1234) rose "
 		  "from 12.0ms/s to 980ms/s, one in 3e9" },
-		{ ALERT_CLOSED, "critical", STACKD_MESSAGE_CLOSED, "6", "incident 12, CPU spin in spin_hot, is over after 1min 30s" },
+		{ ALERT_CLOSED, "critical", STACKD_MESSAGE_CLOSED, "6", "incident 12, CPU spin in spin_hot, is over after 1min 30s", "back" },
+		{ ALERT_CLOSED, "critical", STACKD_MESSAGE_CLOSED, "6",
+		  "incident 12, CPU spin in spin_hot, is over after 1min 30s: it has become usual", "usual" },
+		{ ALERT_CLOSED, "critical", STACKD_MESSAGE_CLOSED, "6",
+		  "incident 12, CPU spin in spin_hot, is over after 1min 30s: it gave way to newer ones, as too many went on", "gave-way" },
 	};
 
 	(void)state;
@@ -329,12 +339,17 @@ static void test_what_becomes_of_an_incident(void **state)
 		struct alert_incident in = incident(cases[i].event, &an);
 
 		in.severity = cases[i].severity;
+		in.end = cases[i].end;
 		assert_int_equal(alert_incident(a, T0, &in), 0);
 		assert_true(receive(&r));
 		assert_field(&r, "MESSAGE_ID", cases[i].id);
 		assert_field(&r, "PRIORITY", cases[i].priority);
 		if (cases[i].message)
 			assert_field(&r, "MESSAGE", cases[i].message);
+		if (cases[i].end)
+			assert_field(&r, "STACKD_END", cases[i].end);
+		else
+			assert_no_field(&r, "STACKD_END");
 	}
 }
 

@@ -28,6 +28,12 @@ static void test_names_of_allocators_are_known(void **state)
 		{ "tc_delete", { HEAP_FREE, true, false } },
 		{ "mi_realloc_aligned", { HEAP_REALLOC, true, false } },
 		{ "mi_calloc", { HEAP_CALLOC, true, false } },
+		{ "mi_recalloc", { HEAP_REALLOCARRAY, true, false } },
+		{ "mi_heap_malloc", { HEAP_ALIGNED, true, false } },
+		{ "mi_heap_calloc", { HEAP_OF_CALLOC, true, false } },
+		{ "mi_heap_rezalloc_aligned_at", { HEAP_OF_REALLOC, true, false } },
+		{ "mi_heap_recalloc", { HEAP_OF_REALLOCARRAY, true, false } },
+		{ "tc_deletearray_aligned_nothrow", { HEAP_FREE, true, false } },
 		{ "_Znwm", { HEAP_MALLOC, false, true } },
 		{ "_ZdaPvmSt11align_val_t", { HEAP_FREE, false, true } },
 	};

@@ -184,6 +184,16 @@ static void fill_status(void *userdata _unused_, struct api_daemon_status *ret)
 	*ret = (struct api_daemon_status){ .version = "1", .kernel = "k", .open_above = NAN };
 }
 
+static const struct api_memory_watch *no_watch(void *userdata _unused_, size_t i _unused_)
+{
+	return NULL;
+}
+
+static const struct api_memory_group *no_group(void *userdata _unused_, size_t i _unused_)
+{
+	return NULL;
+}
+
 static int refuse_gate(void *userdata _unused_, enum collect_gate_mode mode _unused_,
                        uint64_t until_us _unused_, uint32_t by_uid _unused_)
 {
@@ -207,7 +217,7 @@ static int setup(void **state)
 	                                   .request_timeout_us = 60 * USEC_PER_SEC,
 	                                   .users_see_own = true,
 	                                   .group = (gid_t)-1 };
-	const struct api_actions actions = { .status = fill_status, .gate_set = refuse_gate };
+	const struct api_actions actions = { .status = fill_status, .gate_set = refuse_gate, .memory_watch_at = no_watch, .memory_group_at = no_group };
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	const struct cluster_config cluster_config = { .max_clusters = 8, .max_incidents = 16 };
 	struct api_views views = { 0 };

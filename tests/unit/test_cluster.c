@@ -56,7 +56,7 @@ struct world {
 	struct clusters *c;
 	uint64_t now_us, next_anomaly;
 	double values[4096]; /* by series: what observe gives */
-	unsigned opened, escalated, closed;
+	unsigned opened, escalated, closed, gave_way;
 	struct cluster_incident last_opened;
 };
 
@@ -74,6 +74,7 @@ static void on_event(void *userdata, enum cluster_event_kind event, const struct
 	w->opened += event == CLUSTER_OPENED;
 	w->escalated += event == CLUSTER_ESCALATED;
 	w->closed += event == CLUSTER_CLOSED;
+	w->gave_way += event == CLUSTER_CLOSED && incident->end == CLUSTER_GAVE_WAY;
 	if (event == CLUSTER_OPENED)
 		w->last_opened = *incident;
 }
@@ -91,19 +92,35 @@ static void quiet(struct world *w)
 	memset(w->values, 0, sizeof(w->values));
 }
 
+static void tell_goes_on(struct world *w, const char *service, const char *path, enum metric m, double value)
+{
+	w->values[hash64_string(path, hash64_string(service, m)) % ELEMENTS_OF(w->values)] = value;
+}
+
+/* stack and unit must outlive it. */
+static struct cluster_anomaly anomaly_of(struct world *w, const struct stack *stack, const char *unit, const char *service, const char *path,
+                                         enum metric m, double observed, double expected)
+{
+	uint64_t series = hash64_string(path, hash64_string(service, m));
+
+	w->values[series % ELEMENTS_OF(w->values)] = observed;
+	return (struct cluster_anomaly){
+		.id = ++w->next_anomaly, .time_us = w->now_us, .series_id = series, .stack_id = hash64_string(path, 0), .metric = m,
+		.observed = observed, .expected = expected, .score = 8, .uid = 0, .pid = 100, .unit = unit, .cgroup = "/system.slice", .exe = service,
+		.comm = service, .frames = stack->frames, .n_frames = stack->n,
+	};
+}
+
 static uint64_t tell(struct world *w, const char *service, const char *path, enum metric m, double observed, double expected, bool fresh)
 {
 	struct stack s = stack_of(service, path);
+	struct cluster_anomaly a;
 	char unit[64];
-	uint64_t series = hash64_string(path, hash64_string(service, m));
 
 	snprintf(unit, sizeof(unit), "%s.service", service);
-	w->values[series % ELEMENTS_OF(w->values)] = observed;
-	return clusters_add(w->c, &(struct cluster_anomaly){
-		.id = ++w->next_anomaly, .time_us = w->now_us, .series_id = series, .stack_id = hash64_string(path, 0), .metric = m,
-		.fresh = fresh, .observed = observed, .expected = expected, .score = 8, .uid = 0, .pid = 100,
-		.unit = unit, .cgroup = "/system.slice", .exe = service, .comm = service, .frames = s.frames, .n_frames = s.n,
-	});
+	a = anomaly_of(w, &s, unit, service, path, m, observed, expected);
+	a.fresh = fresh;
+	return clusters_add(w->c, &a, on_event, w);
 }
 
 /* What these machines do all day. */
@@ -242,7 +259,7 @@ static void names_of_an_incidents_program_are_whole(void **state)
 	id = clusters_add(w->c, &(struct cluster_anomaly){
 		.id = 1, .time_us = w->now_us, .series_id = 1, .stack_id = 1, .metric = METRIC_ON_CPU, .fresh = true, .observed = CPU,
 		.score = 8, .pid = 100, .unit = name, .cgroup = name, .exe = name, .comm = "shop", .frames = s.frames, .n_frames = s.n,
-	});
+	}, on_event, w);
 	assert_int_equal(clusters_get_incident(w->c, id, &i), 0);
 	assert_string_equal(i.workloads[0].exe, name);
 	assert_string_equal(i.workloads[0].unit, name);
@@ -284,6 +301,132 @@ static void workers_of_one_service_are_one_incident(void **state)
 		ticks(w, 20);
 	}
 	assert_int_equal(w->opened, 1);
+	world_free(w);
+}
+
+/* The waiting is over, or has been going on, when the other begins to compute. */
+static void what_comes_later_is_no_cause(void **state)
+{
+	struct world *w = world_new();
+	struct stack s = stack_of("shop", "_start main serve price_basket");
+	struct cluster_anomaly later;
+	uint64_t waits;
+
+	(void)state;
+	waits = tell(w, "indexer", "_start main serve merge_segments", METRIC_RUNNABLE, 3 * CPU, 0, false);
+	ticks(w, 6);
+	later = anomaly_of(w, &s, "shop.service", "shop", "_start main serve price_basket", METRIC_ON_CPU, CPU, 0);
+	later.since_us = w->now_us - SECOND;
+	assert_int_not_equal(clusters_add(w->c, &later, on_event, w), waits);
+	world_free(w);
+}
+
+static void what_comes_when_it_is_over_is_no_effect(void **state)
+{
+	struct world *w = world_new();
+	struct stack s = stack_of("indexer", "_start main serve merge_segments");
+	struct cluster_anomaly later;
+	uint64_t spins;
+
+	(void)state;
+	spins = tell(w, "shop", "_start main serve price_basket", METRIC_ON_CPU, CPU, 0, false);
+	ticks(w, 2);
+	quiet(w);
+	ticks(w, 4);
+	later = anomaly_of(w, &s, "indexer.service", "indexer", "_start main serve merge_segments", METRIC_RUNNABLE, CPU, 0);
+	later.since_us = w->now_us - SECOND;
+	assert_int_not_equal(clusters_add(w->c, &later, on_event, w), spins);
+	world_free(w);
+}
+
+/* A series is told by one metric; the others of the same tick say what it is. */
+static void other_metrics_say_what_it_is(void **state)
+{
+	struct world *w = world_new();
+	struct stack s = stack_of("search", "_start main serve fill_cache");
+	struct cluster_anomaly a = anomaly_of(w, &s, "search.service", "search", "_start main serve fill_cache", METRIC_ON_CPU, 0.4 * CPU, 0.001 * CPU);
+	uint64_t id;
+
+	(void)state;
+	a.also[METRIC_FAULTS_MINOR].observed = 50000;
+	a.also[METRIC_FAULTS_MINOR].expected = 300;
+	id = clusters_add(w->c, &a, on_event, w);
+	ticks(w, 4);
+	assert_int_equal(class_of(w, id).kind, CLUSTER_FAULT_STORM);
+	assert_true(w->last_opened.up[METRIC_FAULTS_MINOR] > 4.9);
+	world_free(w);
+}
+
+static void a_unit_that_starves_does_not_spin(void **state)
+{
+	struct world *w = world_new();
+	struct stack s = stack_of("billing", "_start main serve compress_block");
+	struct cluster_anomaly a = anomaly_of(w, &s, "billing.service", "billing", "_start main serve compress_block", METRIC_ON_CPU, 0.9 * CPU, 0.02 * CPU);
+	uint64_t id;
+
+	(void)state;
+	a.starves = true;
+	id = clusters_add(w->c, &a, on_event, w);
+	ticks(w, 4);
+	assert_int_equal(class_of(w, id).kind, CLUSTER_STARVATION);
+	world_free(w);
+}
+
+/* All of a busy machine's units wait for CPUs. What gets one nevertheless is caught in a loop. */
+static void what_gets_its_cpu_spins_though_its_unit_starves(void **state)
+{
+	struct world *w = world_new();
+	struct stack s = stack_of("billing", "_start main serve compress_block");
+	struct cluster_anomaly a = anomaly_of(w, &s, "billing.service", "billing", "_start main serve compress_block", METRIC_ON_CPU, 0.7 * CPU, 0.02 * CPU);
+	uint64_t id;
+
+	(void)state;
+	a.starves = true;
+	a.also[METRIC_ON_CPU].observed = 0.7 * CPU;
+	a.also[METRIC_RUNNABLE].observed = 0.3 * CPU;
+	id = clusters_add(w->c, &a, on_event, w);
+	ticks(w, 4);
+	assert_int_equal(class_of(w, id).kind, CLUSTER_CPU_SPIN);
+	world_free(w);
+}
+
+/* However rare locks were until now: who waits has the word, not what everyone waits in. */
+static void a_cluster_is_called_after_who_waits(void **state)
+{
+	struct world *w = world_new();
+	uint64_t id = tell(w, "shop", "_start main serve update_index c:pthread_mutex_lock c:__lll_lock_wait k:do_syscall_64 k:do_futex k:__futex_wait k:futex_do_wait",
+	                   METRIC_BLOCKED, 7 * CPU, 0, true);
+
+	(void)state;
+	ticks(w, 4);
+	assert_string_equal(class_of(w, id).name, "lock contention in update_index");
+	world_free(w);
+}
+
+/* What has moved little beside the rest need not be back. */
+static void small_change_keeps_no_incident_open(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	tell(w, "shop", "_start main serve price_basket", METRIC_ON_CPU, CPU, 0.01 * CPU, false);
+	ticks(w, 4);
+	quiet(w);
+	tell(w, "shop", "_start main serve price_basket c:clock_gettime", METRIC_ON_CPU, 0.002 * CPU, 0, true);
+	ticks(w, 12);
+	assert_int_equal(w->closed, 1);
+	world_free(w);
+}
+
+static void a_read_past_the_cache_waits_for_the_disk(void **state)
+{
+	struct world *w = world_new();
+	uint64_t id = tell(w, "search", "_start main serve scan_table k:do_syscall_64 k:vfs_read k:ext4_file_read_iter k:iomap_dio_rw k:__iomap_dio_rw",
+	                   METRIC_BLOCKED, 10 * CPU, 0, true);
+
+	(void)state;
+	ticks(w, 4);
+	assert_int_equal(class_of(w, id).kind, CLUSTER_IO_STALL);
 	world_free(w);
 }
 
@@ -934,7 +1077,7 @@ static void floods_stay_in_bounds(void **state)
 	world_free(w);
 }
 
-static void too_many_that_go_on_are_counted(void **state)
+static void too_many_that_go_on_are_counted_and_told(void **state)
 {
 	struct world *w = world_new();
 	struct clusters_status status;
@@ -954,6 +1097,65 @@ static void too_many_that_go_on_are_counted(void **state)
 	assert_int_equal(status.open, CLUSTER_OPEN_MAX);
 	assert_int_equal(clusters_get_incident(w->c, 1, &first), 0);
 	assert_true(first.closed_us > 0);
+	assert_int_equal(first.end, CLUSTER_GAVE_WAY);
+	assert_int_equal(w->closed, 5);
+	assert_int_equal(w->gave_way, 5);
+	quiet(w);
+	ticks(w, 20);
+	assert_int_equal(w->closed, CLUSTER_OPEN_MAX + 5);
+	assert_int_equal(w->gave_way, 5);
+	assert_int_equal(clusters_get_incident(w->c, 6, &first), 0);
+	assert_int_equal(first.end, CLUSTER_BACK);
+	world_free(w);
+}
+
+/* Within one tick: none has settled yet. */
+static void too_many_at_once_are_all_told(void **state)
+{
+	struct world *w = world_new();
+	struct clusters_status status;
+
+	(void)state;
+	for (unsigned k = 0; k < CLUSTER_OPEN_MAX + 5; k++) {
+		char service[32], path[64];
+
+		snprintf(service, sizeof(service), "service%u", k);
+		snprintf(path, sizeof(path), "main%u serve%u burn%u", k, k, k);
+		tell(w, service, path, METRIC_ON_CPU, 2 * CPU, 0, true);
+	}
+	assert_int_equal(w->opened, 5);
+	assert_int_equal(w->gave_way, 5);
+	ticks(w, 4);
+	assert_int_equal(w->opened, CLUSTER_OPEN_MAX + 5);
+	clusters_get_status(w->c, &status);
+	assert_int_equal(status.open, CLUSTER_OPEN_MAX);
+	world_free(w);
+}
+
+/* What goes on while so many others come that it is not kept any longer. */
+static void one_that_is_forgotten_is_told(void **state)
+{
+	struct world *w = world_new();
+	struct cluster_incident last;
+	uint64_t first;
+
+	(void)state;
+	first = tell(w, "lasting", "main0 serve0 burn0", METRIC_ON_CPU, 2 * CPU, 0, true);
+	for (unsigned k = 1; k <= config.max_incidents; k++) {
+		char service[32], path[64];
+
+		assert_int_equal(w->closed, k - 1);
+		snprintf(service, sizeof(service), "service%u", k);
+		snprintf(path, sizeof(path), "main%u serve%u burn%u", k, k, k);
+		tell(w, service, path, METRIC_ON_CPU, 2 * CPU, 0, true);
+		ticks(w, 4);
+		quiet(w);
+		tell_goes_on(w, "lasting", "main0 serve0 burn0", METRIC_ON_CPU, 2 * CPU);
+		ticks(w, 11);
+	}
+	assert_int_equal(clusters_get_incident(w->c, first, &last), -ENOENT);
+	assert_int_equal(w->gave_way, 1);
+	assert_int_equal(w->closed, config.max_incidents + 1);
 	world_free(w);
 }
 
@@ -970,6 +1172,14 @@ int main(int argc, char **argv)
 		cmocka_unit_test(names_of_an_incidents_program_are_whole),
 		cmocka_unit_test(what_moved_most_comes_first),
 		cmocka_unit_test(workers_of_one_service_are_one_incident),
+		cmocka_unit_test(what_comes_later_is_no_cause),
+		cmocka_unit_test(what_comes_when_it_is_over_is_no_effect),
+		cmocka_unit_test(other_metrics_say_what_it_is),
+		cmocka_unit_test(a_unit_that_starves_does_not_spin),
+		cmocka_unit_test(what_gets_its_cpu_spins_though_its_unit_starves),
+		cmocka_unit_test(a_cluster_is_called_after_who_waits),
+		cmocka_unit_test(small_change_keeps_no_incident_open),
+		cmocka_unit_test(a_read_past_the_cache_waits_for_the_disk),
 		cmocka_unit_test(a_stall_of_the_disk_is_one_incident),
 		cmocka_unit_test(growth_is_told_once_and_decides_the_kind_anew),
 		cmocka_unit_test(the_kind_that_an_expert_gave_stays),
@@ -979,7 +1189,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(classes_that_come_together_are_merged),
 		cmocka_unit_test(classes_that_come_apart_are_split),
 		cmocka_unit_test(muted_ones_are_counted_and_not_told),
-		cmocka_unit_test(too_many_that_go_on_are_counted),
+		cmocka_unit_test(too_many_that_go_on_are_counted_and_told),
+		cmocka_unit_test(too_many_at_once_are_all_told),
+		cmocka_unit_test(one_that_is_forgotten_is_told),
 		cmocka_unit_test(labels_move_kinds_and_severity),
 		cmocka_unit_test(a_labelled_kind_outlasts_what_is_found),
 		cmocka_unit_test(labels_move_the_evidence_of_their_like),

@@ -9,6 +9,11 @@
 #include <cmocka.h>
 
 #include "../../daemon/collect/internal.h"
+#include "../../daemon/collect/proc_text.h"
+#include "../../daemon/collect/sample_processes.h"
+#include "../../daemon/collect/sample_stacks.h"
+#include "../../daemon/collect/sample_tables.h"
+#include "../../daemon/collect/sample_waits.h"
 
 #define SECOND USEC_PER_SEC
 #define T0 (1700000000 * SECOND) /* realtime at mono 0 */
@@ -182,6 +187,35 @@ static void test_fault_periods(void **state _unused_)
 	assert_int_equal(perf_events_fault_period(100000, 100, 31), 1001);
 	assert_int_equal(perf_events_fault_period(1e18, 1, 31), 1000001);
 	assert_int_equal(perf_events_fault_period(5000, 0, 1), 5001);
+}
+
+static void test_fault_windows(void **state _unused_)
+{
+	uint64_t values[METRIC_N] = { [METRIC_FAULTS_MINOR] = 300, [METRIC_FAULTS_MAJOR] = 100, [METRIC_FAULTS_FILE] = 200, [METRIC_ON_CPU] = 7 };
+	struct fault_scale scale;
+
+	/* Few faults are seen all the time; of many so long that seeing them takes a 200th of a CPU; of very many for a 64th. */
+	assert_true(faults_window(0) == 1);
+	assert_true(faults_window(71000) == 1);
+	assert_true(fabs(faults_window(400000) - 5.0 / 28) < 1e-9);
+	assert_true(faults_window(1e9) == 1.0 / 64);
+	/* The tick had ten times as many. */
+	faults_scale(400, 4000, 0.1, &scale);
+	assert_true(scale.factor == 10 && scale.unseen == 0);
+	faults_apply_scale(&scale, values);
+	assert_int_equal(values[METRIC_FAULTS_MINOR], 3000);
+	assert_int_equal(values[METRIC_FAULTS_MAJOR], 100);
+	assert_int_equal(values[METRIC_FAULTS_FILE], 1550); /* half of all, as before */
+	assert_int_equal(values[METRIC_ON_CPU], 7);
+	/* The account lacks some: nothing is made less. */
+	faults_scale(400, 100, 0.1, &scale);
+	assert_true(scale.factor == 1 && scale.unseen == 0);
+	/* None was sampled. */
+	faults_scale(0, 4000, 0.1, &scale);
+	assert_true(scale.unseen == 4000);
+	/* Nearly none: these few don't stand for the many that came outside of the window. */
+	faults_scale(10, 4000, 0.1, &scale);
+	assert_true(scale.factor == 40 && scale.unseen == 3600);
 }
 
 static void test_eviction(void **state _unused_)
@@ -478,6 +512,322 @@ static void test_damaged_mapping_records(void **state)
 		}
 }
 
+/* ---- the source without BPF ---- */
+
+static void test_proc_texts(void **state)
+{
+	struct proc_stat stat;
+	char path[64];
+	uint32_t uid;
+
+	(void)state;
+	assert_int_equal(proc_stat_parse("7 (a) b) c) S 1 7 7 0 -1 4194560 1200 55 34 0 10 20 0 0 20 0 3 0 123456 1000000 789 18446744073709551615 1\n",
+	                                 &stat), 0);
+	assert_string_equal(stat.comm, "a) b) c");
+	assert_false(stat.kernel_thread);
+	assert_int_equal(stat.faults_minor, 1200);
+	assert_int_equal(stat.faults_major, 34);
+	assert_int_equal(stat.threads, 3);
+	assert_int_equal(stat.start_ticks, 123456);
+	assert_int_equal(stat.resident, 789);
+	assert_int_equal(proc_stat_parse("2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0 1", &stat), 0);
+	assert_true(stat.kernel_thread);
+	assert_int_equal(proc_stat_parse("7 (cut) S 1 7 7", &stat), -EBADMSG);
+	assert_int_equal(proc_stat_parse("7 )(", &stat), -EBADMSG);
+	assert_int_equal(proc_uid_parse("Name:\tx\nUid:\t1000\t0\t0\t0\n", &uid), 0);
+	assert_int_equal(uid, 1000);
+	assert_int_equal(proc_uid_parse("Name:\tUid:\t5\n", &uid), -EBADMSG);
+	assert_int_equal(proc_cgroup_parse("3:cpu:/old\n0::/system.slice/a.service\n", path, sizeof path), 0);
+	assert_string_equal(path, "/system.slice/a.service");
+	assert_int_equal(proc_cgroup_parse("3:cpu:/old\n", path, sizeof path), -ENOENT);
+	assert_int_equal(proc_cgroup_parse("0::/system.slice/a.service\n", path, 8), -E2BIG);
+}
+
+static struct collect_frames frames_of(pid_t pid, size_t n_kernel, size_t n_user, uint64_t first)
+{
+	struct collect_frames f = { .process = { .pid = pid, .start_ns = 5 }, .n_kernel = n_kernel, .n_user = n_user };
+
+	for (size_t i = 0; i < n_kernel; i++)
+		f.kernel[i] = first + i;
+	for (size_t i = 0; i < n_user; i++)
+		f.user[i] = first + n_kernel + i;
+	return f;
+}
+
+static void assert_same_frames(const struct collect_frames *a, const struct collect_frames *b)
+{
+	assert_int_equal(a->process.pid, b->process.pid);
+	assert_int_equal(a->truncated, b->truncated);
+	assert_int_equal(a->n_kernel, b->n_kernel);
+	assert_int_equal(a->n_user, b->n_user);
+	assert_memory_equal(a->kernel, b->kernel, a->n_kernel * sizeof a->kernel[0]);
+	assert_memory_equal(a->user, b->user, a->n_user * sizeof a->user[0]);
+}
+
+/* Whatever is there is what was put, and the latest always are. */
+static void test_sampled_stacks(void **state)
+{
+	enum { KEPT = 1024, PUT = 20000, LATEST = 100 };
+	_cleanup_(sample_stacks_freep) struct sample_stacks *s = NULL;
+	struct collect_frames put, got;
+	static uint64_t ids[PUT];
+	size_t there = 0;
+
+	(void)state;
+	assert_int_equal(sample_stacks_new(&s, KEPT), 0);
+	for (unsigned i = 0; i < PUT; i++) {
+		put = frames_of((pid_t)(1 + i % 7), i % 49, i % 129, 1000 * i);
+		ids[i] = sample_stacks_put(s, &put);
+		assert_int_equal(sample_stacks_put(s, &put), ids[i]);
+		assert_true(sample_stacks_count(s) <= KEPT);
+	}
+	for (unsigned i = 0; i < PUT; i++) {
+		put = frames_of((pid_t)(1 + i % 7), i % 49, i % 129, 1000 * i);
+		if (sample_stacks_get(s, ids[i], &got) < 0) {
+			assert_true(i < PUT - LATEST);
+			continue;
+		}
+		there++;
+		assert_same_frames(&got, &put);
+	}
+	assert_int_equal(there, sample_stacks_count(s));
+	/* The same addresses, of another process, or not to their end, are another stack; kernel and user aren't mixed up. */
+	put = frames_of(1, 2, 2, 7);
+	ids[0] = sample_stacks_put(s, &put);
+	put = frames_of(2, 2, 2, 7);
+	ids[1] = sample_stacks_put(s, &put);
+	put = frames_of(1, 1, 3, 7);
+	ids[2] = sample_stacks_put(s, &put);
+	put = frames_of(1, 2, 2, 7);
+	put.truncated = true;
+	ids[3] = sample_stacks_put(s, &put);
+	for (unsigned i = 0; i < 4; i++)
+		for (unsigned j = 0; j < i; j++)
+			assert_int_not_equal(ids[i], ids[j]);
+}
+
+/* ---- waits of the sampler ---- */
+
+struct waited {
+	uint64_t blocked, runnable;
+	int lasting, told; /* now; and how often anything was said of it */
+};
+
+static void add_passed(void *userdata, uint64_t raw_id, const struct collect_process *whose, uint64_t blocked_ns, uint64_t runnable_ns)
+{
+	struct waited *w = (struct waited *)userdata + raw_id;
+
+	(void)whose;
+	w->blocked += blocked_ns;
+	w->runnable += runnable_ns;
+}
+
+static void add_wait(void *userdata, const struct collect_wait *wait)
+{
+	struct waited *w = (struct waited *)userdata + wait->raw_id;
+
+	w->lasting += wait->threads;
+	w->told++;
+}
+
+/* A thread leaves CPU 0 at from, with a stack of that id. */
+static void leave(struct sample_waits *w, uint32_t tid, uint64_t raw_id, uint32_t weight, bool preempted, uint64_t from)
+{
+	const struct collect_process left = { .pid = 7 };
+
+	sample_waits_drawn(w, 0, tid, raw_id, &left, weight);
+	sample_waits_out(w, 0, tid, preempted, from);
+}
+
+static void test_sampled_waits(void **state)
+{
+	_cleanup_(sample_waits_freep) struct sample_waits *w = NULL;
+	struct waited all[9] = {};
+	const struct collect_sink waits_sink = { .wait = add_wait };
+	const struct sample_waits_reader reader = { add_passed, all, &waits_sink, all };
+	struct sample_waits_lost lost;
+
+	(void)state;
+	assert_int_equal(sample_waits_new(&w, 2), 0);
+	/* What one CPU says comes before what another says of an earlier time. */
+	sample_waits_in(w, 1, 500);
+	sample_waits_woken(w, 1, 400);
+	leave(w, 1, 1, 3, false, 100);
+	leave(w, 2, 2, 1, true, 100);
+	sample_waits_woken(w, 2, 150);
+	sample_waits_in(w, 2, 300);
+	leave(w, 3, 3, 3, false, 200);          /* goes on for three ticks */
+	sample_waits_ended(w, 4, 100);
+	leave(w, 4, 4, 1, false, 200);          /* never comes back */
+	sample_waits_out(w, 1, 5, false, 200);  /* was not drawn, and lasts */
+	sample_waits_drawn(w, 1, 6, 6, &(struct collect_process){ .pid = 7 }, 1);
+	sample_waits_out(w, 1, 7, false, 300);  /* somebody else's stack is not its own */
+	leave(w, 8, 8, 1, false, 3 * NSEC_PER_SEC);   /* comes after what is settled */
+	sample_waits_settle(w, NSEC_PER_SEC, add_passed, all);
+	assert_int_equal(all[1].blocked, 900);
+	assert_int_equal(all[1].runnable, 300);
+	assert_int_equal(all[2].blocked, 0);
+	assert_int_equal(all[2].runnable, 200);
+	sample_waits_report(w, 0, NSEC_PER_SEC, &reader);
+	assert_int_equal(all[3].told, 0);
+	sample_waits_report(w, NSEC_PER_SEC, 2 * NSEC_PER_SEC, &reader);
+	assert_int_equal(all[3].lasting, 1);
+	assert_int_equal(all[3].blocked, NSEC_PER_SEC - 200);
+	sample_waits_report(w, 2 * NSEC_PER_SEC, 3 * NSEC_PER_SEC, &reader);
+	assert_int_equal(all[3].told, 1);
+	sample_waits_woken(w, 3, 3 * NSEC_PER_SEC + 40);
+	sample_waits_in(w, 3, 3 * NSEC_PER_SEC + 100);
+	sample_waits_in(w, 8, 3 * NSEC_PER_SEC + 100);
+	sample_waits_settle(w, 4 * NSEC_PER_SEC, add_passed, all);
+	sample_waits_report(w, 3 * NSEC_PER_SEC, 4 * NSEC_PER_SEC, &reader);
+	assert_int_equal(all[3].lasting, 0);
+	assert_int_equal(all[3].blocked, NSEC_PER_SEC - 200 + 40); /* the ticks between are the store's */
+	assert_int_equal(all[3].runnable, 60);
+	assert_int_equal(all[8].blocked, 100);
+	assert_int_equal(all[4].blocked + all[6].blocked + (uint64_t)all[4].told + (uint64_t)all[6].told, 0);
+	lost = sample_waits_take_lost(w);
+	assert_int_equal(lost.undrawn, 1);
+	assert_int_equal(lost.forgotten + lost.full, 0);
+	assert_int_equal(sample_waits_count(w), 0);
+}
+
+/* After a loss nothing is made up, and what lasted is told to be over. */
+static void test_sampled_waits_forgotten(void **state)
+{
+	_cleanup_(sample_waits_freep) struct sample_waits *w = NULL;
+	struct waited all[2] = {};
+	const struct collect_sink waits_sink = { .wait = add_wait };
+	const struct sample_waits_reader reader = { add_passed, all, &waits_sink, all };
+
+	(void)state;
+	assert_int_equal(sample_waits_new(&w, 1), 0);
+	leave(w, 1, 1, 1, false, 100);
+	sample_waits_settle(w, NSEC_PER_SEC, add_passed, all);
+	sample_waits_report(w, NSEC_PER_SEC, 2 * NSEC_PER_SEC, &reader);
+	assert_int_equal(all[1].lasting, 1);
+	sample_waits_forget(w);
+	sample_waits_in(w, 1, 5 * NSEC_PER_SEC);
+	sample_waits_settle(w, 6 * NSEC_PER_SEC, add_passed, all);
+	sample_waits_report(w, 5 * NSEC_PER_SEC, 6 * NSEC_PER_SEC, &reader);
+	assert_int_equal(all[1].lasting, 0);
+	assert_int_equal(all[1].blocked, NSEC_PER_SEC - 100);
+	assert_int_equal(sample_waits_take_lost(w).forgotten, 1);
+	/* As many as there is room for; the rest is counted. */
+	for (uint32_t i = 0; i < SAMPLE_WAITS_MAX + 10; i++)
+		leave(w, 1 + i, 1, 1, false, 7 * NSEC_PER_SEC);
+	assert_int_equal(sample_waits_take_lost(w).full, 10);
+	sample_waits_settle(w, 8 * NSEC_PER_SEC, add_passed, all);
+	assert_int_equal(sample_waits_count(w), SAMPLE_WAITS_MAX);
+}
+
+static const struct sample_owner owner = { { 12, 3 }, 99 };
+
+/* One mapping, of code whose functions keep nothing but the return address on the stack, and one without a table. */
+static void load_tables(struct sample_tables *t)
+{
+	struct stackd_unwind_tables *shared = sample_tables_shared(t);
+	struct stackd_unwind_process p = { .start_ns = owner.start_ns, .first_mapping = 5, .n_mappings = 2 };
+	struct stackd_unwind_slab *slab;
+
+	shared->mappings[5] = (struct stackd_unwind_mapping){ 0x10000, 0x20000, 0x10000, 7, 1, 3 };
+	shared->mappings[6] = (struct stackd_unwind_mapping){ .start = 0x30000, .end = 0x40000, .object = STACKD_UNWIND_NOT_YET };
+	shared->pages[7] = (struct stackd_unwind_page){ STACKD_UNWIND_SLAB_ROWS + 4, 3 };
+	shared->rules[1] = (struct unwind_rule){ .cfa = UNWIND_CFA_RSP, .cfa_offset = 8 };
+	shared->rules[2] = (struct unwind_rule){ .cfa = UNWIND_CFA_END };
+	assert_int_equal(sample_tables_slab(t, 1, &slab), 0);
+	slab->rows[4] = (struct unwind_row){ 0, 0 };
+	slab->rows[5] = (struct unwind_row){ 0x100, 1 };
+	slab->rows[6] = (struct unwind_row){ 0x800, 2 };
+	collect_unwind_slab_done(slab);
+	assert_int_equal(sample_tables_slab(t, STACKD_UNWIND_SLABS_MAX, &slab), -ERANGE);
+	assert_int_equal(sample_tables_set_process(t, &owner.key, &p), 0);
+}
+
+static size_t walk(struct sample_tables *t, const struct sample_owner *who, const struct sample_owner *parent, const uint64_t *stack, size_t n,
+                   struct walk_end *ret_end, uint64_t *ret)
+{
+	const struct perfdata_carried carried = { .ip = 0x10140, .sp = 0x7000, .stack = (const uint8_t *)stack, .size = n * sizeof *stack };
+	size_t n_frames = 0;
+
+	return sample_tables_walk(t, who, parent, &carried, ret, 16, &n_frames, ret_end) ? n_frames : 0;
+}
+
+static void test_walk_of_a_copy(void **state)
+{
+	const uint64_t whole[] = { 0x10200, 0x10300, 0x10900 }, leads_out[] = { 0x30500 }, nowhere[] = { 0x50000 };
+	const struct sample_owner child = { { 13, 0 }, 120 };
+	_cleanup_(sample_tables_freep) struct sample_tables *t = NULL;
+	struct stackd_unwind_key keys[4];
+	struct stackd_unwind_wanted wanted[4];
+	uint64_t got[16];
+	struct walk_end end;
+
+	(void)state;
+	assert_int_equal(sample_tables_new(&t), 0);
+	if (!sample_tables_shared(t))
+		skip();
+	assert_int_equal(walk(t, &owner, NULL, whole, 3, &end, got), 0);
+	assert_int_equal(sample_tables_take_wanted(t, keys, wanted, 4), 1); /* it is wanted, once taken no longer */
+	assert_int_equal(keys[0].tgid, 12);
+	assert_int_equal(wanted[0].address, 0x10140);
+	assert_int_equal(sample_tables_take_wanted(t, keys, wanted, 4), 0);
+	load_tables(t);
+	assert_int_equal(walk(t, &owner, NULL, whole, 3, &end, got), 4);
+	assert_int_equal(end.end, STACKD_UNWIND_COMPLETE);
+	assert_false(end.frame_pointers);
+	assert_int_equal(got[0], 0x10140);
+	assert_int_equal(got[3], 0x10900);
+	assert_int_equal(walk(t, &owner, NULL, whole, 2, &end, got), 3);
+	assert_int_equal(end.end, STACKD_UNWIND_READ); /* the copy ends there */
+	assert_int_equal(sample_tables_take_wanted(t, keys, wanted, 4), 0);
+	assert_int_equal(walk(t, &owner, NULL, leads_out, 1, &end, got), 2);
+	assert_int_equal(end.end, STACKD_UNWIND_TABLE);
+	assert_int_equal(sample_tables_take_wanted(t, keys, wanted, 4), 1);
+	assert_int_equal(wanted[0].address, 0x304ff);
+	assert_int_equal(walk(t, &owner, NULL, nowhere, 1, &end, got), 1);
+	assert_int_equal(end.end, STACKD_UNWIND_MAPPING);
+	/* A child that has executed nothing has its parent's mappings; the process that had the pid before had others. */
+	assert_int_equal(walk(t, &child, &owner, whole, 3, &end, got), 4);
+	assert_int_equal(walk(t, &(struct sample_owner){ owner.key, 98 }, NULL, whole, 3, &end, got), 0);
+	assert_int_equal(sample_tables_set_process(t, &owner.key, NULL), 0);
+	assert_int_equal(walk(t, &owner, NULL, whole, 3, &end, got), 0);
+	assert_int_equal(sample_tables_set_process(t, &owner.key, NULL), -ENOENT);
+}
+
+/* This process, a fork of it that nobody can look at any more, and an exec. */
+static void test_sampled_processes(void **state)
+{
+	_cleanup_(sample_processes_freep) struct sample_processes *p = NULL;
+	uint64_t now = clock_monotonic_ns();
+	const pid_t gone = 4194305; /* beyond what the kernel gives out */
+	struct collect_process self, got;
+	struct sample_owner parent;
+
+	(void)state;
+	assert_int_equal(sample_processes_new(&p, 8), 0);
+	assert_true(sample_processes_find(p, getpid(), now, &self, &parent));
+	assert_int_equal(self.uid, getuid());
+	assert_int_equal(parent.key.tgid, 0);
+	assert_false(sample_processes_find(p, gone, now, &got, &parent));
+
+	sample_processes_event(p, &(struct collect_mapping_event){ .kind = COLLECT_FORKED, .pid = gone, .parent = getpid(), .time_ns = now });
+	assert_true(sample_processes_find(p, gone, now + 1, &got, &parent));
+	assert_string_equal(got.comm, self.comm);
+	assert_int_equal(got.uid, self.uid);
+	assert_int_equal(parent.key.tgid, getpid());
+	assert_int_equal(parent.start_ns, self.start_ns);
+	assert_false(sample_processes_find(p, gone, now - 1, &got, &parent)); /* that had the pid before */
+
+	sample_processes_event(p, &(struct collect_mapping_event){ .kind = COLLECT_EXECUTED, .pid = gone, .comm = "other", .time_ns = now + 100 });
+	assert_true(sample_processes_find(p, gone, now + 200, &got, &parent));
+	assert_string_equal(got.comm, "other");
+	assert_true(got.exec_id > 0);
+	assert_int_equal(parent.key.tgid, 0);
+	assert_true(sample_processes_find(p, gone, now + 50, &got, &parent)); /* before it did */
+	assert_string_equal(got.comm, self.comm);
+	assert_int_equal(got.exec_id, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -488,6 +838,7 @@ int main(void)
 		cmocka_unit_test(test_changes_are_bounded),
 		cmocka_unit_test(test_cpu_lists),
 		cmocka_unit_test(test_fault_periods),
+		cmocka_unit_test(test_fault_windows),
 		cmocka_unit_test(test_eviction),
 		cmocka_unit_test(test_switch_frames),
 		cmocka_unit_test(test_frames_without_hook),
@@ -496,6 +847,12 @@ int main(void)
 		cmocka_unit_test(test_waits),
 		cmocka_unit_test(test_mapping_records),
 		cmocka_unit_test(test_damaged_mapping_records),
+		cmocka_unit_test(test_proc_texts),
+		cmocka_unit_test(test_sampled_stacks),
+		cmocka_unit_test(test_sampled_waits),
+		cmocka_unit_test(test_sampled_waits_forgotten),
+		cmocka_unit_test(test_walk_of_a_copy),
+		cmocka_unit_test(test_sampled_processes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -121,6 +121,7 @@ static void defaults_are_those_of_the_manual(void **state _unused_)
 	assert_int_equal(c.offcpu_stacks, 2000);
 	assert_int_equal(c.memory_stacks, 100);
 	assert_int_equal(c.memory_baseline_stacks, 20);
+	assert_true(c.cpu_budget_closed == 1 && c.cpu_budget_open == 10);
 	assert_int_equal(c.max_stacks, 16384);
 	assert_int_equal(c.max_counts, 16384);
 	assert_int_equal(c.max_processes, 16384);
@@ -409,6 +410,32 @@ static void restart_needed_names_the_keys(void **state)
 	free(names);
 }
 
+#define WATCHES_REASON " is not a list of units or absolute paths of control groups, as \"nginx.service /system.slice/a.scope\", 16 at most"
+
+static void watches_are_a_list(void **state)
+{
+	struct fixture *f = *state;
+	struct conf c = load(f, "[Collect]\nWatchMemory=nginx  a@1.service\tnginx.service\nWatchMemory=/sys/fs/cgroup/x.slice/ /\n"), other;
+	char text[512] = "[Collect]\nWatchMemory=";
+
+	assert_int_equal(c.n_watches, 4);
+	assert_string_equal(c.watches[0], "nginx.service");
+	assert_string_equal(c.watches[1], "a@1.service");
+	assert_string_equal(c.watches[2], "/x.slice");
+	assert_string_equal(c.watches[3], "/");
+	other = load(f, "[Collect]\nWatchMemory=a\nWatchMemory=\n");
+	assert_int_equal(other.n_watches, 0);
+	for (int i = 0; i < CONF_WATCHES_MAX; i++)
+		sprintf(text + strlen(text), "u%d ", i);
+	assert_int_equal(load(f, text).n_watches, CONF_WATCHES_MAX);
+
+	assert_refused(f, "[Collect]\nWatchMemory=a b/c\n", ":2: WatchMemory=: 'a b/c'" WATCHES_REASON);
+	assert_refused(f, "[Collect]\nWatchMemory=/a/../b\n", ":2: WatchMemory=: '/a/../b'" WATCHES_REASON);
+	assert_refused(f, "[Collect]\nWatchMemory=getty@.service\n", ":2: WatchMemory=: 'getty@.service'" WATCHES_REASON);
+	assert_refused(f, "[Collect]\nWatchMemory=a b c d e f g h i j k l m n o p q\n",
+	               ":2: WatchMemory=: 'a b c d e f g h i j k l m n o p q'" WATCHES_REASON);
+}
+
 static char *read_source(const char *path)
 {
 	char root[4096], full[8192], *text;
@@ -569,6 +596,7 @@ int main(void)
 		TEST(special_files_are_refused),
 		TEST(close_below_follows_open_above),
 		TEST(pressures_are_a_list),
+		TEST(watches_are_a_list),
 		TEST(restart_needed_names_the_keys),
 		cmocka_unit_test(shipped_file_agrees_with_the_table),
 		TEST(shipped_file_changes_nothing),

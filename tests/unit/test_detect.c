@@ -86,7 +86,7 @@ static void usual(struct machine *m, uint64_t values[static METRIC_N])
 	values[METRIC_RUNNABLE] = 1000000 + rnd(m) % 2000000;
 }
 
-static void begin(struct machine *m)
+static void begin_lossy(struct machine *m, double lost)
 {
 	struct detect_tick tick = {
 		.time_us = T0 + m->tick * USEC_PER_SEC,
@@ -94,10 +94,16 @@ static void begin(struct machine *m)
 		.load = 1,
 		.gate_open = true,
 		.online_cpus = 64,
+		.lost_fraction = lost,
 	};
 
 	m->tick++;
 	detect_tick_begin(m->d, &tick);
+}
+
+static void begin(struct machine *m)
+{
+	begin_lossy(m, 0);
 }
 
 /* n quiet ticks, in which series `odd` has the values `odd_values` instead */
@@ -136,7 +142,7 @@ static void test_state_is_small(void **state)
 	(void)state;
 	assert_true(detect_series_state_size() <= 256);
 	assert_int_equal(detect_series_state_size() % 8, 0);
-	assert_true(detect_global_state_size() < 320 * 1024);
+	assert_true(detect_global_state_size() < 704 * 1024);
 }
 
 static void test_spike_is_told_with_what_moved(void **state)
@@ -348,34 +354,44 @@ static void test_what_follows_from_a_trouble_is_not_told_again(void **state)
 	assert_int_equal(m->last.metric, METRIC_RUNNABLE);
 }
 
-static void test_loss_is_no_drop(void **state)
+/* What is left of it in ticks that lose most of their samples. */
+static void run_lossy(struct machine *m, unsigned n, double lost, size_t odd, const uint64_t *odd_values)
 {
-	struct machine *m = *state;
-
-	run(m, 1800, SIZE_MAX, NULL);
-	for (unsigned i = 0; i < 60; i++) {
-		struct detect_tick tick = {
-			.time_us = T0 + m->tick * USEC_PER_SEC,
-			.duration_ns = NSEC_PER_SEC,
-			.load = 1,
-			.gate_open = true,
-			.online_cpus = 64,
-			.lost_fraction = 0.95,
-		};
-
-		m->tick++;
-		detect_tick_begin(m->d, &tick);
+	while (n-- > 0) {
+		begin_lossy(m, lost);
 		for (size_t s = 0; s < SERIES; s++) {
 			uint64_t values[METRIC_N];
 
 			usual(m, values);
 			for (unsigned v = 0; v < METRIC_N; v++)
-				values[v] /= 20;
+				values[v] = (uint64_t)((double)(s == odd ? odd_values[v] : values[v]) * (1 - lost));
 			feed(m, s, values, 0);
 		}
 		detect_tick_end(m->d);
 	}
+}
+
+static void test_loss_is_no_drop(void **state)
+{
+	struct machine *m = *state;
+
+	run(m, 1800, SIZE_MAX, NULL);
+	run_lossy(m, 60, 0.95, SIZE_MAX, NULL);
 	assert_int_equal(m->alarms, 0);
+}
+
+/* What was lost can only have been more. */
+static void test_loss_hides_no_rise(void **state)
+{
+	uint64_t spike[METRIC_N] = { [METRIC_ON_CPU] = 2 * NSEC_PER_SEC, [METRIC_HITS] = 100, [METRIC_RUNNABLE] = 1500000 };
+	struct machine *m = *state;
+
+	run_lossy(m, 1800, 0.6, SIZE_MAX, NULL);
+	assert_int_equal(m->alarms, 0);
+	run_lossy(m, 3, 0.6, 17, spike);
+	assert_int_equal(m->alarms, 1);
+	assert_int_equal(m->last_series, 17);
+	assert_int_equal(m->last.type, DETECT_SPIKE);
 }
 
 static void test_calibration_claims_no_more_than_it_knows(void **state)
@@ -576,6 +592,60 @@ static void test_short_use_of_the_machine_is_not_told(void **state)
 	}
 }
 
+/* Twenty units, each of which does a little in every so many ticks, give or take some. Unit 5 is away from a tick on. Gives the tick in which
+ * something was told of it. */
+static uint64_t run_timers(struct machine *m, unsigned ticks, unsigned every, bool exact, uint64_t away_from)
+{
+	const uint64_t little[METRIC_N] = { [METRIC_ON_CPU] = 5000000 };
+	uint64_t next[20] = { 0 }, found = 0;
+
+	while (ticks-- > 0) {
+		struct detect_tick tick = { .time_us = T0 + m->tick++ * USEC_PER_SEC, .duration_ns = NSEC_PER_SEC, .online_cpus = 2 };
+		struct detect_result result;
+		uint64_t key;
+
+		for (uint64_t unit = 1; unit <= ELEMENTS_OF(next); unit++) {
+			if (m->tick < next[unit - 1] || (unit == 5 && away_from && m->tick >= away_from))
+				continue;
+			next[unit - 1] = m->tick + (exact ? every : 1 + (uint64_t)(-log((rnd(m) + 1.0) / (1u << 31)) * every));
+			assert_int_equal(detect_add_total(m->d, unit, little), 0);
+		}
+		detect_tick_begin(m->d, &tick);
+		if (detect_totals(m->d, &key, &result)) {
+			m->alarms++;
+			m->last = result;
+			if (key == 5 && !found)
+				found = m->tick;
+		}
+		detect_tick_end(m->d);
+	}
+	return found;
+}
+
+/* What comes by the clock is missed as soon as it is late by more than its own ticks. */
+static void test_late_timer_is_told(void **state)
+{
+	struct machine *m = *state;
+	uint64_t found;
+
+	assert_int_equal(run_timers(m, 7200, 15, true, 0), 0);
+	assert_int_equal(m->alarms, 0);
+	found = run_timers(m, 60, 15, true, m->tick + 2);
+	assert_true(found > 0);
+	assert_int_equal(m->last.type, DETECT_VANISHED_STACK);
+	/* It had been there in the first of these ticks, and was due 15 later. */
+	assert_true(found - (m->tick - 60) >= 16 && found - (m->tick - 60) <= 15 + 8);
+}
+
+/* What comes by chance is not. */
+static void test_late_by_chance_is_not_told(void **state)
+{
+	struct machine *m = *state;
+
+	run_timers(m, 20000, 15, false, 0);
+	assert_int_equal(m->alarms, 0);
+}
+
 static void test_units_are_bounded(void **state)
 {
 	struct machine *m = *state;
@@ -602,6 +672,192 @@ static void test_units_are_bounded(void **state)
 	assert_int_equal(detect_add_total(m->d, 5000, little), 0);
 }
 
+/* ---- threads that wait elsewhere ---- */
+
+#define WAITING_UNITS 20
+#define THREADS 100.0
+
+/* What a unit's threads do: of the same process, and of one that has just been started. */
+struct unit_waits {
+	double idle, locked, fresh; /* threads */
+	double on_cpu;
+	double process_s, fresh_s;
+};
+
+static const struct unit_waits usual_waits = { .idle = THREADS, .locked = 0.01, .on_cpu = 0.02, .process_s = 1e5, .fresh_s = 1e5 };
+
+static void feed_wait(struct machine *m, uint64_t key, size_t series, double threads, double process_s)
+{
+	void *state = m->states + series * detect_series_state_size();
+	uint64_t values[METRIC_N] = { [METRIC_BLOCKED] = (uint64_t)(threads * (0.98 + 0.04 * (double)(rnd(m) % 1000) / 1000) * 1e9) };
+
+	detect_add_wait(m->d, key, state, detect_wait_rise(m->d, state, values[METRIC_BLOCKED], 0), process_s);
+	feed(m, series, values, 0);
+}
+
+/* n ticks, in which unit `odd` does something else. Gives how many of them it took until its threads were told to have moved, 0: never. */
+static unsigned run_waits(struct machine *m, unsigned n, size_t odd, const struct unit_waits *does)
+{
+	unsigned told = 0;
+
+	for (unsigned tick = 1; tick <= n; tick++) {
+		struct detect_result r;
+		uint64_t key;
+
+		for (size_t u = 0; u < WAITING_UNITS; u++) {
+			double on_cpu = (u == odd ? does->on_cpu : usual_waits.on_cpu) * (0.5 + (double)(rnd(m) % 1000) / 1000);
+			uint64_t values[METRIC_N] = { [METRIC_ON_CPU] = (uint64_t)(on_cpu * 1e9) };
+
+			assert_int_equal(detect_add_total(m->d, u + 1, values), 0);
+		}
+		begin(m);
+		m->alarms += detect_totals(m->d, &key, &r);
+		for (size_t u = 0; u < WAITING_UNITS; u++) {
+			const struct unit_waits *w = u == odd ? does : &usual_waits;
+
+			feed_wait(m, u + 1, 3 * u, w->idle, w->process_s);
+			feed_wait(m, u + 1, 3 * u + 1, w->locked, w->process_s);
+			if (w->fresh > 0)
+				feed_wait(m, u + 1, 3 * u + 2, w->fresh, w->fresh_s);
+		}
+		if (detect_moved_waits(m->d, &key, &r) && !told) {
+			told = tick;
+			m->last = r;
+			m->last_series = key - 1;
+		}
+		detect_tick_end(m->d);
+	}
+	return told;
+}
+
+static const struct detect_config thousand = { .false_alarms_per_day = 1000 };
+
+static void test_threads_that_wait_elsewhere_are_told_after_minutes(void **state)
+{
+	const struct unit_waits convoy = { .locked = THREADS, .process_s = 1e5 };
+	struct machine *m = *state;
+
+	detect_reconfigure(m->d, &thousand);
+	assert_int_equal(run_waits(m, 90, SIZE_MAX, NULL), 0);
+	assert_in_range(run_waits(m, 10, 7, &convoy), 1, 6);
+	assert_int_equal(m->last_series, 7);
+	assert_int_equal(m->last.metric, METRIC_BLOCKED);
+	assert_true(m->last.observed > 50e9 && m->last.expected < 10e9);
+}
+
+static void test_the_same_in_a_stack_never_seen(void **state)
+{
+	const struct unit_waits stall = { .fresh = THREADS, .process_s = 1e5, .fresh_s = 90 };
+	struct machine *m = *state;
+
+	detect_reconfigure(m->d, &thousand);
+	assert_int_equal(run_waits(m, 90, SIZE_MAX, NULL), 0);
+	assert_in_range(run_waits(m, 10, 7, &stall), 1, 6);
+	assert_int_equal(m->last_series, 7);
+}
+
+/* A wait for a backend is as old as the program: it is always waited a little there. */
+static void test_the_same_in_a_stack_as_old_as_its_process(void **state)
+{
+	const struct unit_waits slow_backend = { .locked = THREADS, .process_s = 90 };
+	struct machine *m = *state;
+
+	detect_reconfigure(m->d, &thousand);
+	assert_int_equal(run_waits(m, 90, SIZE_MAX, NULL), 0);
+	assert_in_range(run_waits(m, 10, 7, &slow_backend), 1, 6);
+	assert_int_equal(m->last_series, 7);
+}
+
+static void test_threads_that_are_not_missed_elsewhere_have_not_moved(void **state)
+{
+	const struct unit_waits more_threads = { .idle = THREADS, .fresh = 700, .on_cpu = 0.02, .process_s = 1e5, .fresh_s = 1e5 };
+	const struct unit_waits restarted = { .fresh = THREADS, .on_cpu = 0.02, .process_s = 1e5, .fresh_s = 2 };
+	const struct unit_waits works = { .idle = 20, .locked = 20, .on_cpu = 80, .process_s = 1e5 };
+	const struct unit_waits ended = { .on_cpu = 0 };
+	struct machine *m = *state;
+
+	detect_reconfigure(m->d, &thousand);
+	assert_int_equal(run_waits(m, 600, SIZE_MAX, NULL), 0);
+	assert_int_equal(run_waits(m, 100, 3, &more_threads), 0);
+	assert_int_equal(run_waits(m, 20, 5, &restarted), 0);
+	assert_int_equal(run_waits(m, 100, 7, &works), 0);
+	assert_int_equal(run_waits(m, 100, 9, &ended), 0);
+}
+
+/* A unit that has just been told for the CPU that it takes, and whose threads then come to wait for a lock. */
+static void test_another_trouble_of_a_unit_that_was_told_is_told(void **state)
+{
+	const struct unit_waits busy = { .idle = THREADS, .locked = 0.01, .on_cpu = 20, .process_s = 1e5 };
+	const struct unit_waits busy_convoy = { .locked = THREADS, .on_cpu = 20, .process_s = 1e5 };
+	const struct unit_waits busy_few = { .idle = THREADS - 30, .locked = 30, .on_cpu = 20, .process_s = 1e5 };
+	const struct unit_waits few = { .idle = THREADS - 30, .locked = 30, .on_cpu = 0.02, .process_s = 1e5 };
+	struct machine *m = *state;
+
+	detect_reconfigure(m->d, &(struct detect_config){ .false_alarms_per_day = 1e5 });
+	assert_int_equal(run_waits(m, 600, SIZE_MAX, NULL), 0);
+	assert_int_equal(m->alarms, 0);
+	/* Of both that which is larger has the word, also when the other was told before. */
+	assert_int_equal(run_waits(m, 10, 7, &busy), 0);
+	assert_int_equal(m->alarms, 1);
+	assert_in_range(run_waits(m, 10, 7, &busy_convoy), 1, 6);
+	assert_int_equal(m->last_series, 7);
+	assert_int_equal(m->last.metric, METRIC_BLOCKED);
+	/* What is no larger belongs to what goes on; when that is over, it is another trouble. */
+	assert_int_equal(run_waits(m, 10, 9, &busy), 0);
+	assert_int_equal(run_waits(m, 20, SIZE_MAX, NULL), 0);
+	assert_in_range(run_waits(m, 10, 9, &few), 1, 6);
+	assert_int_equal(m->last_series, 9);
+	assert_int_equal(run_waits(m, 60, SIZE_MAX, NULL), 0);
+	assert_int_equal(run_waits(m, 10, 11, &busy), 0);
+	assert_int_equal(run_waits(m, 10, 11, &busy_few), 0);
+}
+
+/* What a unit got of the CPUs and waited for them for n ticks, seconds a second. */
+static void run_starving(struct machine *m, unsigned n, double got, double waited)
+{
+	const uint64_t values[METRIC_N] = { [METRIC_ON_CPU] = (uint64_t)(got * 1e9), [METRIC_RUNNABLE] = (uint64_t)(waited * 1e9) };
+
+	while (n-- > 0) {
+		struct detect_result r;
+		uint64_t key;
+
+		assert_int_equal(detect_add_total(m->d, 1, values), 0);
+		begin(m);
+		detect_totals(m->d, &key, &r);
+		detect_tick_end(m->d);
+	}
+}
+
+static void test_a_unit_that_waits_for_cpus_more_than_it_gets_starves(void **state)
+{
+	struct machine *m = *state;
+
+	run_starving(m, 100, 0.1, 0.01);
+	assert_false(detect_unit_starves(m->d, 1));
+	run_starving(m, 8, 2, 2);
+	assert_false(detect_unit_starves(m->d, 1));
+	run_starving(m, 8, 2, 14);
+	assert_true(detect_unit_starves(m->d, 1));
+	assert_false(detect_unit_starves(m->d, 2));
+	run_starving(m, 60, 0.1, 0.01);
+	assert_false(detect_unit_starves(m->d, 1));
+}
+
+/* A thousand alarms of one trouble are one. */
+static void test_a_trouble_of_many_alarms_does_not_silence_others(void **state)
+{
+	uint64_t spike[METRIC_N] = { [METRIC_ON_CPU] = 5 * NSEC_PER_SEC, [METRIC_HITS] = 250, [METRIC_RUNNABLE] = 1500000 };
+	struct machine *m = *state;
+
+	run(m, 1800, SIZE_MAX, NULL);
+	run(m, 5, 17, spike);
+	assert_int_equal(m->alarms, 1);
+	for (unsigned i = 0; i < 1000; i++)
+		detect_same_trouble(m->d);
+	run(m, 5, 18, spike);
+	assert_int_equal(m->alarms, 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -620,6 +876,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_what_follows_from_a_trouble_is_not_told_again, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_loss_is_no_drop, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_loss_hides_no_rise, setup, teardown),
 		cmocka_unit_test(test_calibration_claims_no_more_than_it_knows),
 		cmocka_unit_test_setup_teardown(test_damaged_state_is_taken_as_new, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_impossible_numbers_never_alarm, setup, teardown),
@@ -627,7 +884,16 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_the_budget_moves_the_threshold, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unit_that_takes_the_machine_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_short_use_of_the_machine_is_not_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_late_timer_is_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_late_by_chance_is_not_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_units_are_bounded, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_threads_that_wait_elsewhere_are_told_after_minutes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_the_same_in_a_stack_never_seen, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_the_same_in_a_stack_as_old_as_its_process, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_threads_that_are_not_missed_elsewhere_have_not_moved, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_another_trouble_of_a_unit_that_was_told_is_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_unit_that_waits_for_cpus_more_than_it_gets_starves, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_trouble_of_many_alarms_does_not_silence_others, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -117,6 +117,24 @@ static void test_what_slows_down_fills_itself(void **state)
 	assert_int_equal(l.news, 0);
 }
 
+/* It grows all the time, ever more slowly: one row without end. What it begins to add is news as soon as it is much for 256 ticks. */
+static void test_leak_in_what_creeps(void **state)
+{
+	struct level l = { 0 };
+	uint32_t from;
+
+	(void)state;
+	for (unsigned i = 0; i < 30000; i++)
+		set(&l, 200 * MIB + 150 * MIB * log1p((double)i / 300));
+	forget(&l);
+	from = l.tick;
+	for (unsigned i = 0; i < 320; i++)
+		set(&l, 200 * MIB + 150 * MIB * log1p((30000.0 + i) / 300) + 0.8 * MIB * i);
+	assert_true(l.news > 0);
+	assert_true(l.first_tick - from <= 160 && l.first.s > 20);
+	assert_true((double)l.first.rate > 0.05 * MIB);
+}
+
 /* A garbage collector's, in front of a leak that is small beside it. */
 static void test_leak_below_a_sawtooth(void **state)
 {
@@ -296,6 +314,7 @@ int main(void)
 		cmocka_unit_test(test_little_growth_is_little_news),
 		cmocka_unit_test(test_full_cache_is_known),
 		cmocka_unit_test(test_what_slows_down_fills_itself),
+		cmocka_unit_test(test_leak_in_what_creeps),
 		cmocka_unit_test(test_leak_below_a_sawtooth),
 		cmocka_unit_test(test_aimless_wandering_is_no_news),
 		cmocka_unit_test(test_what_cant_be_is_not_taken),

@@ -36,6 +36,14 @@ int pipeline_stack_id(struct pipeline *p _unused_, uint64_t raw_id, uint64_t *re
 	return raw_id < 100 ? 0 : -EAGAIN;
 }
 
+/* Of the kernel's raw stacks, those from 50 on are of another process. */
+int collect_frames(struct collect *c _unused_, uint64_t raw_id, struct collect_frames *ret)
+{
+	*ret = (struct collect_frames){ .process = { .pid = raw_id < 50 ? 11 : 12 } };
+	copy_string(ret->process.comm, sizeof(ret->process.comm), raw_id < 50 ? "one" : "two");
+	return raw_id < 90 ? 0 : -ENOENT;
+}
+
 const struct api_memory_watch *watches_at(const struct watches *w _unused_, size_t i)
 {
 	return i == 0 ? &watched : NULL;
@@ -118,6 +126,34 @@ static void test_sums(void **state _unused_)
 	assert_int_equal(leaks_list(leaks, 0, told, ELEMENTS_OF(told), &all), 0);
 }
 
+/* What the kernel holds is told by the process for which it allocated. */
+static void test_kernel(void **state _unused_)
+{
+	watched.pid = API_MEMORY_KERNEL;
+	hold(0, 2, 100);
+	hold(1, 3, 60); /* the same stack and process */
+	hold(2, 60, 50);
+	hold(3, 90, 7); /* its frames are gone, its name is known still */
+	second();
+	assert_int_equal(n_told, 3);
+	assert_int_equal(told[0].bytes, 160);
+	for (size_t i = 0; i < n_told; i++)
+		assert_true(told[i].kernel);
+	assert_int_equal(told[0].pid, 11);
+	assert_string_equal(told[0].comm, "one");
+	assert_int_equal(told[1].pid, 12);
+	assert_int_equal(told[1].bytes, 50);
+	assert_int_equal(told[2].pid, 0);
+	assert_int_equal(leaks_list(leaks, 12, told, ELEMENTS_OF(told), &all), 1);
+	/* The same stack of two processes is two. */
+	n_census = 0;
+	hold(0, 48, 5);
+	hold(1, 50, 5);
+	second();
+	assert_int_equal(n_told, 2);
+	watched.pid = 7;
+}
+
 /* What grows is told first, the fastest before the others, though it holds less. */
 static void test_order(void **state _unused_)
 {
@@ -198,6 +234,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_sums, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_kernel, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_order, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_leak, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cache, setup, teardown),

@@ -22,6 +22,7 @@
 struct image {
 	uint8_t bytes[64 << 10];
 	size_t n;
+	bool swapped; /* as a machine with the other byte order writes it */
 };
 
 static void put(struct image *i, const void *bytes, size_t n)
@@ -31,14 +32,47 @@ static void put(struct image *i, const void *bytes, size_t n)
 	i->n += n;
 }
 
+/* Of any size, in the image's byte order. */
+static void put_number(struct image *i, uint64_t v, size_t size)
+{
+	for (size_t k = 0; k < size; k++) {
+		uint8_t byte = (uint8_t)(v >> 8 * (i->swapped ? size - 1 - k : k));
+
+		put(i, &byte, 1);
+	}
+}
+
+static void put_u16(struct image *i, uint16_t v)
+{
+	put_number(i, v, sizeof(v));
+}
+
 static void put_u32(struct image *i, uint32_t v)
 {
-	put(i, &v, sizeof(v));
+	put_number(i, v, sizeof(v));
 }
 
 static void put_u64(struct image *i, uint64_t v)
 {
-	put(i, &v, sizeof(v));
+	put_number(i, v, sizeof(v));
+}
+
+/* In place of what is there. */
+static void set_number(struct image *i, size_t at, uint64_t v, size_t size)
+{
+	size_t n = i->n;
+
+	i->n = at;
+	put_number(i, v, size);
+	i->n = n;
+}
+
+static uint64_t get_u64(const struct image *i, size_t at)
+{
+	uint64_t v;
+
+	memcpy(&v, i->bytes + at, sizeof(v));
+	return i->swapped ? __builtin_bswap64(v) : v;
 }
 
 static void put_string(struct image *i, const char *s)
@@ -51,17 +85,15 @@ static void put_string(struct image *i, const char *s)
 
 static size_t begin_record(struct image *i, uint32_t type, uint16_t misc)
 {
-	struct perf_event_header h = { .type = type, .misc = misc };
-
-	put(i, &h, sizeof(h));
-	return i->n - sizeof(h);
+	put_u32(i, type);
+	put_u16(i, misc);
+	put_u16(i, 0);
+	return i->n - sizeof(struct perf_event_header);
 }
 
 static void end_record(struct image *i, size_t at)
 {
-	uint16_t size = (uint16_t)(i->n - at);
-
-	memcpy(i->bytes + at + offsetof(struct perf_event_header, size), &size, sizeof(size));
+	set_number(i, at + offsetof(struct perf_event_header, size), i->n - at, sizeof(uint16_t));
 }
 
 /* What ends every record but samples: TID TIME CPU IDENTIFIER. */
@@ -127,7 +159,8 @@ static void put_kernel_symbol(struct image *i, uint64_t start, const char *name,
 
 	put_u64(i, start);
 	put_u32(i, 0x40);
-	put_u32(i, PERF_RECORD_KSYMBOL_TYPE_BPF | (gone ? PERF_RECORD_KSYMBOL_FLAGS_UNREGISTER << 16 : 0));
+	put_u16(i, PERF_RECORD_KSYMBOL_TYPE_BPF);
+	put_u16(i, gone ? PERF_RECORD_KSYMBOL_FLAGS_UNREGISTER : 0);
 	put_string(i, name);
 	put_trailer(i, 0, 60, 7);
 	end_record(i, at);
@@ -152,80 +185,90 @@ static void put_lost(struct image *i, uint32_t type, uint64_t n)
 	end_record(i, at);
 }
 
-static void put_attributes(struct image *i, uint64_t sample_type, uint64_t ids_at, uint64_t n_ids)
+/* struct perf_event_attr with sample_id_all, the 19th of its bit-fields: compilers begin with the highest bit where the highest byte is first. */
+static void put_attributes(struct image *i, uint64_t sample_type)
 {
-	struct perf_event_attr a = { .size = sizeof(a), .sample_type = sample_type, .sample_id_all = 1 };
+	size_t at = i->n;
 
-	a.read_format = PERF_FORMAT_GROUP | PERF_FORMAT_ID | PERF_FORMAT_TOTAL_TIME_ENABLED;
-	a.sample_regs_user = 0x1ff;
-	a.sample_regs_intr = 0xf;
-	put(i, &a, sizeof(a));
+	put_u32(i, PERF_TYPE_TRACEPOINT);
+	put_u32(i, sizeof(struct perf_event_attr));
+	put_u64(i, 0); /* config */
+	put_u64(i, 1); /* sample_period */
+	put_u64(i, sample_type);
+	put_u64(i, PERF_FORMAT_GROUP | PERF_FORMAT_ID | PERF_FORMAT_TOTAL_TIME_ENABLED);
+	put_u64(i, i->swapped ? 1ULL << (63 - 18) : 1ULL << 18);
+	i->n = at + sizeof(struct perf_event_attr);
+	set_number(i, at + offsetof(struct perf_event_attr, sample_regs_user), 0x1ff, sizeof(uint64_t));
+	set_number(i, at + offsetof(struct perf_event_attr, sample_regs_intr), 0xf, sizeof(uint64_t));
+}
+
+static void put_event(struct image *i, uint64_t sample_type, uint64_t ids_at, uint64_t n_ids)
+{
+	put_attributes(i, sample_type);
 	put_u64(i, ids_at);
 	put_u64(i, n_ids * sizeof(uint64_t));
 }
 
-/* Header, ids (7 of the first event, 8 and 9 of the second), attributes; data begins where it ends. */
-static void begin_file(struct image *i, uint64_t sample_type, size_t n_events)
+static void put_magic(struct image *i)
 {
-	static const uint64_t ids[] = { 7, 8, 9 };
-	uint64_t entry = sizeof(struct perf_event_attr) + 16, header[9];
+	put_u64(i, 0x32454c4946524550); /* PERFILE2, or 2ELIFREP */
+}
 
-	*i = (struct image){ .n = HEADER_SIZE };
-	put(i, ids, sizeof(ids));
-	header[1] = HEADER_SIZE;
-	header[2] = entry;
-	header[3] = i->n;
-	header[4] = n_events * entry;
-	put_attributes(i, sample_type, HEADER_SIZE, 1);
+/* Header, ids (7 of the first event, 8 and 9 of the second), attributes; data begins where it ends. */
+static void begin_file(struct image *i, bool swapped, uint64_t sample_type, size_t n_events)
+{
+	uint64_t entry = sizeof(struct perf_event_attr) + 16, ids_at = HEADER_SIZE, events_at = HEADER_SIZE + 3 * sizeof(uint64_t);
+
+	*i = (struct image){ .swapped = swapped };
+	put_magic(i);
+	put_u64(i, HEADER_SIZE);
+	put_u64(i, entry);
+	put_u64(i, events_at);
+	put_u64(i, n_events * entry);
+	put_u64(i, events_at + n_events * entry);
+	i->n = ids_at;
+	for (uint64_t id = 7; id < 10; id++)
+		put_u64(i, id);
+	put_event(i, sample_type, ids_at, 1);
 	if (n_events > 1)
-		put_attributes(i, sample_type, HEADER_SIZE + 8, 2);
-	header[5] = i->n;
-	header[6] = header[7] = header[8] = 0;
-	memcpy(i->bytes, header, sizeof(header));
-	memcpy(i->bytes, "PERFILE2", 8);
+		put_event(i, sample_type, ids_at + 8, 2);
 }
 
 static uint64_t data_start(const struct image *i)
 {
-	uint64_t start;
-
-	memcpy(&start, i->bytes + 40, sizeof(start));
-	return start;
+	return get_u64(i, 40);
 }
 
 static void end_data(struct image *i)
 {
-	uint64_t size = i->n - data_start(i);
-
-	memcpy(i->bytes + 48, &size, sizeof(size));
+	set_number(i, 48, i->n - data_start(i), sizeof(uint64_t));
 }
 
-/* Features: build IDs, the kernel's release, the names of events. */
-static void put_features(struct image *i)
+/* Features: build IDs, the host's name, the kernel's release, how many CPUs, the names of events. Their bits are longs of the machine, of
+ * that many bytes. */
+static void put_features(struct image *i, size_t size_of_long)
 {
-	static const uint64_t bits = 1 << 2 | 1 << 4 | 1 << 7 | 1 << 12;
+	static const uint64_t bits = 1 << 2 | 1 << 3 | 1 << 4 | 1 << 7 | 1 << 12;
 	static const uint8_t id[24] = { 1, 2, 3, [20] = 20 };
-	uint64_t sections[8] = {};
-	size_t at = i->n, record;
+	uint64_t ends[5], at = i->n, record;
 
-	memcpy(i->bytes + 72, &bits, sizeof(bits));
-	put(i, sections, sizeof(sections));
-	sections[0] = i->n;
+	set_number(i, 72, bits, size_of_long);
+	i->n += sizeof(ends) * 2;
 	record = begin_record(i, 0, 1U << 15 | PERF_RECORD_MISC_USER);
 	put_u32(i, UINT32_MAX);
 	put(i, id, sizeof(id));
 	put_string(i, "/usr/bin/known");
 	end_record(i, record);
-	sections[1] = i->n - sections[0];
-	sections[2] = i->n;
+	ends[0] = i->n;
+	put_u32(i, 8);
+	put_string(i, "host");
+	ends[1] = i->n;
 	put_u32(i, 16);
 	put_string(i, "6.1.0-release");
-	sections[3] = i->n - sections[2];
-	sections[4] = i->n;
+	ends[2] = i->n;
 	put_u32(i, 8); /* CPUs: that there are, online */
 	put_u32(i, 6);
-	sections[5] = i->n - sections[4];
-	sections[6] = i->n;
+	ends[3] = i->n;
 	put_u32(i, 2);
 	put_u32(i, 8);
 	for (unsigned e = 0; e < 2; e++) {
@@ -235,14 +278,19 @@ static void put_features(struct image *i)
 		put_string(i, e ? "page-faults" : "cpu-clock:u");
 		put_u64(i, 7);
 	}
-	sections[7] = i->n - sections[6];
-	memcpy(i->bytes + at, sections, sizeof(sections));
+	ends[4] = i->n;
+	for (size_t k = 0; k < ELEMENTS_OF(ends); k++) {
+		uint64_t begin = k == 0 ? at + sizeof(ends) * 2 : ends[k - 1];
+
+		set_number(i, at + 16 * k, begin, sizeof(uint64_t));
+		set_number(i, at + 16 * k + 8, ends[k] - begin, sizeof(uint64_t));
+	}
 }
 
 /* Two CPUs in two rounds, of which the second one's records are written behind younger ones. */
-static void make_whole(struct image *i)
+static void make_whole(struct image *i, bool swapped)
 {
-	begin_file(i, SAMPLED, 2);
+	begin_file(i, swapped, SAMPLED, 2);
 	put_comm(i, 100, "before", 0);
 	put_sample(i, 7, 100, 30, 0x5010, 0x5020);
 	put_sample(i, 8, 100, 40, 0x5011, 0x5020);
@@ -255,12 +303,12 @@ static void make_whole(struct image *i)
 	end_record(i, begin_record(i, TYPE_FINISHED_ROUND, 0));
 	put_sample(i, 7, 100, 70, 0x5013, 0x5020);
 	end_data(i);
-	put_features(i);
+	put_features(i, sizeof(uint64_t));
 }
 
-static void make_packable(struct image *i)
+static void make_packable(struct image *i, bool swapped)
 {
-	begin_file(i, SAMPLED, 2);
+	begin_file(i, swapped, SAMPLED, 2);
 	put_comm(i, 100, "program", 10);
 	put_sample(i, 7, 100, 30, 0x5010, 0x5020);
 	put_sample(i, 8, 100, 40, 0x5011, 0x5020);
@@ -364,6 +412,12 @@ static void close_told(struct told *t)
 	free(t->source);
 }
 
+/* Each test is of a file as this machine writes it, and of one from a machine with the other byte order. */
+static bool is_swapped(void **state)
+{
+	return *(const bool *)*state;
+}
+
 static const char whole[] = "0 comm 100 before exec\n"
 			    "10 comm 100 program exec\n"
 			    "20 map 100 5000+1000 at 2000 /usr/bin/program 20:abcd code\n"
@@ -372,13 +426,13 @@ static const char whole[] = "0 comm 100 before exec\n"
 			    "40 sample 100/101 event 1 period 1008 5011 5020\n"
 			    "70 sample 100/101 event 0 period 1007 5013 5020\n";
 
-static void test_records_come_in_the_order_of_their_time(void **state _unused_)
+static void test_records_come_in_the_order_of_their_time(void **state)
 {
 	struct perfdata_status s;
 	struct image i;
 	struct told t;
 
-	make_whole(&i);
+	make_whole(&i, is_swapped(state));
 	read_from(&t, i.bytes, i.n, true);
 	assert_int_equal(t.result, 0);
 	assert_string_equal(t.text, whole);
@@ -391,13 +445,13 @@ static void test_records_come_in_the_order_of_their_time(void **state _unused_)
 	close_told(&t);
 }
 
-static void test_features(void **state _unused_)
+static void test_features(void **state)
 {
 	const struct perfdata_event *events;
 	struct image i;
 	struct told t;
 
-	make_whole(&i);
+	make_whole(&i, is_swapped(state));
 	read_from(&t, i.bytes, i.n, true);
 	assert_int_equal(perfdata_events(t.file, &events), 2);
 	assert_string_equal(events[0].name, "cpu-clock:u");
@@ -410,12 +464,29 @@ static void test_features(void **state _unused_)
 	close_told(&t);
 }
 
-static void test_switches_and_the_kernels_symbols(void **state _unused_)
+/* The bits of features are longs, in which a machine of 32 bits has them elsewhere. */
+static void test_features_of_a_machine_of_32_bits(void **state _unused_)
 {
 	struct image i;
 	struct told t;
 
-	begin_file(&i, SAMPLED, 1);
+	begin_file(&i, true, SAMPLED, 2);
+	put_sample(&i, 7, 100, 30, 0x5010, 0x5020);
+	end_data(&i);
+	put_features(&i, sizeof(uint32_t));
+	read_from(&t, i.bytes, i.n, true);
+	assert_int_equal(t.result, 0);
+	assert_string_equal(perfdata_kernel_release(t.file), "6.1.0-release");
+	assert_int_equal(perfdata_build_id(t.file, "/usr/bin/known").size, 20);
+	close_told(&t);
+}
+
+static void test_switches_and_the_kernels_symbols(void **state)
+{
+	struct image i;
+	struct told t;
+
+	begin_file(&i, is_swapped(state), SAMPLED, 1);
 	put_kernel_symbol(&i, 0xffffffffc0000000, "bpf_prog_0123456789abcdef_name", false);
 	put_switch(&i, 12, true);
 	put_switch(&i, 13, false);
@@ -430,17 +501,15 @@ static void test_switches_and_the_kernels_symbols(void **state _unused_)
 }
 
 /* perf record that was killed has not written how much data there is. */
-static void test_without_an_end(void **state _unused_)
+static void test_without_an_end(void **state)
 {
 	struct perfdata_status s;
 	struct image i;
 	struct told t;
 	size_t n;
 
-	make_whole(&i);
-	n = data_start(&i);
-	memcpy(&n, i.bytes + 48, sizeof(n));
-	n += data_start(&i);
+	make_whole(&i, is_swapped(state));
+	n = data_start(&i) + get_u64(&i, 48);
 	memset(i.bytes + 48, 0, 8);
 	read_from(&t, i.bytes, n, true);
 	assert_int_equal(t.result, 0);
@@ -451,17 +520,16 @@ static void test_without_an_end(void **state _unused_)
 }
 
 /* As perf record -o - writes: the attributes are records. */
-static void test_from_a_pipe(void **state _unused_)
+static void test_from_a_pipe(void **state)
 {
-	struct perf_event_attr a = { .size = sizeof(a), .sample_type = SAMPLED, .sample_id_all = 1 };
-	struct image i = {};
+	struct image i = { .swapped = is_swapped(state) };
 	struct told t;
 	size_t at;
 
-	put(&i, "PERFILE2", 8);
+	put_magic(&i);
 	put_u64(&i, 16);
 	at = begin_record(&i, 64, 0);
-	put(&i, &a, sizeof(a));
+	put_attributes(&i, SAMPLED);
 	put_u64(&i, 7);
 	end_record(&i, at);
 	put_comm(&i, 100, "program", 10);
@@ -470,7 +538,7 @@ static void test_from_a_pipe(void **state _unused_)
 	assert_int_equal(t.result, 0);
 	assert_string_equal(t.text, "10 comm 100 program exec\n30 sample 100/101 event 0 period 1007 5010 5020\n");
 	close_told(&t);
-	make_whole(&i);
+	make_whole(&i, is_swapped(state));
 	read_from(&t, i.bytes, i.n, false);
 	assert_int_equal(t.result, -EBADMSG);
 	assert_non_null(strstr(t.error.what, "pipe"));
@@ -478,13 +546,14 @@ static void test_from_a_pipe(void **state _unused_)
 }
 
 /* A sample with every field there is: what comes behind others is found, and one that is a byte short is refused. */
-static void test_every_field_of_a_sample(void **state _unused_)
+static void test_every_field_of_a_sample(void **state)
 {
+	struct perfdata_status s;
 	struct image i;
 	struct told t;
 	size_t at;
 
-	begin_file(&i, EVERYTHING & ~(uint64_t)PERF_SAMPLE_WEIGHT_STRUCT, 1);
+	begin_file(&i, is_swapped(state), EVERYTHING & ~(uint64_t)PERF_SAMPLE_WEIGHT_STRUCT, 1);
 	at = begin_record(&i, PERF_RECORD_SAMPLE, PERF_RECORD_MISC_USER);
 	put_u64(&i, 7);      /* IDENTIFIER */
 	put_u64(&i, 0x5010); /* IP */
@@ -525,7 +594,15 @@ static void test_every_field_of_a_sample(void **state _unused_)
 	end_data(&i);
 	read_from(&t, i.bytes, i.n, true);
 	assert_int_equal(t.result, 0);
-	assert_string_equal(t.text, "30 sample 100/101 event 0 period 1007 5010 5020 carries sixteen  ip 108 sp 107 bp 106\n");
+	perfdata_get_status(t.file, &s);
+	/* A stack of another machine can't be walked. */
+	if (is_swapped(state)) {
+		assert_string_equal(t.text, "30 sample 100/101 event 0 period 1007 5010 5020\n");
+		assert_int_equal(s.foreign_stacks, 1);
+	} else {
+		assert_string_equal(t.text, "30 sample 100/101 event 0 period 1007 5010 5020 carries sixteen  ip 108 sp 107 bp 106\n");
+		assert_int_equal(s.foreign_stacks, 0);
+	}
 	close_told(&t);
 
 	i.n--;
@@ -538,12 +615,12 @@ static void test_every_field_of_a_sample(void **state _unused_)
 }
 
 /* Wherever it ends: nothing else is told than what the whole file tells, and where it broke off. */
-static void test_cut_off_anywhere(void **state _unused_)
+static void test_cut_off_anywhere(void **state)
 {
 	struct image i;
 	struct told t;
 
-	make_whole(&i);
+	make_whole(&i, is_swapped(state));
 	for (size_t n = 0; n < i.n; n++) {
 		struct perfdata_status s;
 
@@ -564,12 +641,12 @@ static void test_cut_off_anywhere(void **state _unused_)
 }
 
 /* Any one bit turned over: it ends, with an error or without. */
-static void test_any_bit_turned_over(void **state _unused_)
+static void test_any_bit_turned_over(void **state)
 {
 	struct image i;
 	struct told t;
 
-	make_whole(&i);
+	make_whole(&i, is_swapped(state));
 	for (size_t bit = 0; bit < 8 * i.n; bit++) {
 		i.bytes[bit / 8] ^= (uint8_t)(1U << bit % 8);
 		read_from(&t, i.bytes, i.n, true);
@@ -583,10 +660,8 @@ static void test_any_bit_turned_over(void **state _unused_)
 static void pack(struct image *i, size_t piece)
 {
 	static uint8_t packed[sizeof(i->bytes)];
-	size_t start = data_start(i), end, n;
+	size_t start = data_start(i), n = ZSTD_compress(packed, sizeof(packed), i->bytes + start, get_u64(i, 48), 3);
 
-	memcpy(&end, i->bytes + 48, sizeof(end));
-	n = ZSTD_compress(packed, sizeof(packed), i->bytes + start, end, 3);
 	assert_false(ZSTD_isError(n));
 	i->n = start;
 	for (size_t at = 0; at < n; at += piece) {
@@ -596,17 +671,17 @@ static void pack(struct image *i, size_t piece)
 		end_record(i, record);
 	}
 	end_data(i);
-	put_features(i);
+	put_features(i, sizeof(uint64_t));
 }
 
-static void test_compressed_records(void **state _unused_)
+static void test_compressed_records(void **state)
 {
 	static const size_t pieces[] = { 7, 64, 10000 };
 	struct image i;
 	struct told t;
 
 	for (size_t k = 0; k < ELEMENTS_OF(pieces); k++) {
-		make_packable(&i);
+		make_packable(&i, is_swapped(state));
 		pack(&i, pieces[k]);
 		read_from(&t, i.bytes, i.n, true);
 		assert_int_equal(t.result, 0);
@@ -615,7 +690,7 @@ static void test_compressed_records(void **state _unused_)
 		close_told(&t);
 	}
 	/* Half of the last record's bytes: what comes before is told, then that it is damaged. */
-	make_packable(&i);
+	make_packable(&i, is_swapped(state));
 	i.n -= 40;
 	end_data(&i);
 	pack(&i, 64);
@@ -638,33 +713,31 @@ static void refused(struct image *i, size_t offset, const char *what)
 	close_told(&t);
 }
 
-static void test_refused_with_the_reason(void **state _unused_)
+static void test_refused_with_the_reason(void **state)
 {
 	struct image i;
 	size_t at;
 
-	make_whole(&i);
-	memcpy(i.bytes, "2ELIFREP", 8);
-	refused(&i, 0, "other byte order");
+	make_whole(&i, is_swapped(state));
 	memcpy(i.bytes, "PERFFILE", 8);
 	refused(&i, 0, "older than Linux 3.2");
 	memcpy(i.bytes, "NOT PERF", 8);
 	refused(&i, 0, "not a file of perf record");
 
-	begin_file(&i, SAMPLED, 2);
+	begin_file(&i, is_swapped(state), SAMPLED, 2);
 	put_sample(&i, 7, 100, 30, 1, 2);
 	at = i.n;
 	put_u64(&i, 0); /* a record of no bytes, which would never end */
 	end_data(&i);
 	refused(&i, at, "can't have 0 bytes");
 
-	begin_file(&i, SAMPLED, 2);
+	begin_file(&i, is_swapped(state), SAMPLED, 2);
 	at = i.n;
 	put_sample(&i, 77, 100, 30, 1, 2);
 	end_data(&i);
 	refused(&i, at, "an event that the file doesn't describe");
 
-	begin_file(&i, SAMPLED, 2);
+	begin_file(&i, is_swapped(state), SAMPLED, 2);
 	at = begin_record(&i, TYPE_COMPRESSED, 0);
 	put_u64(&i, 0);
 	end_record(&i, at);
@@ -672,7 +745,7 @@ static void test_refused_with_the_reason(void **state _unused_)
 	refused(&i, at, "can't be unpacked");
 
 	/* Two events, and nothing in a record that says whose it is. */
-	begin_file(&i, PERF_SAMPLE_IP | PERF_SAMPLE_TID, 2);
+	begin_file(&i, is_swapped(state), PERF_SAMPLE_IP | PERF_SAMPLE_TID, 2);
 	at = i.n;
 	put_sample(&i, 7, 100, 30, 1, 2);
 	end_data(&i);
@@ -700,19 +773,23 @@ static void test_the_queue_is_bounded(void **state _unused_)
 	order_free(o);
 }
 
+#define IN_BOTH_ORDERS(f) { #f, f, NULL, NULL, &native }, { #f "_of_the_other_byte_order", f, NULL, NULL, &foreign }
+
 int main(void)
 {
+	static bool native = false, foreign = true;
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_records_come_in_the_order_of_their_time),
-		cmocka_unit_test(test_features),
-		cmocka_unit_test(test_switches_and_the_kernels_symbols),
-		cmocka_unit_test(test_without_an_end),
-		cmocka_unit_test(test_from_a_pipe),
-		cmocka_unit_test(test_every_field_of_a_sample),
-		cmocka_unit_test(test_cut_off_anywhere),
-		cmocka_unit_test(test_any_bit_turned_over),
-		cmocka_unit_test(test_compressed_records),
-		cmocka_unit_test(test_refused_with_the_reason),
+		IN_BOTH_ORDERS(test_records_come_in_the_order_of_their_time),
+		IN_BOTH_ORDERS(test_features),
+		cmocka_unit_test(test_features_of_a_machine_of_32_bits),
+		IN_BOTH_ORDERS(test_switches_and_the_kernels_symbols),
+		IN_BOTH_ORDERS(test_without_an_end),
+		IN_BOTH_ORDERS(test_from_a_pipe),
+		IN_BOTH_ORDERS(test_every_field_of_a_sample),
+		IN_BOTH_ORDERS(test_cut_off_anywhere),
+		IN_BOTH_ORDERS(test_any_bit_turned_over),
+		IN_BOTH_ORDERS(test_compressed_records),
+		IN_BOTH_ORDERS(test_refused_with_the_reason),
 		cmocka_unit_test(test_the_queue_is_bounded),
 	};
 

@@ -20,24 +20,29 @@
 /* ---- the script ---- */
 
 struct event {
-	enum { SAMPLE, WAIT, TOTAL, MEMORY, GROWN, LOSS } kind;
+	enum { SAMPLE, WAIT, TOTAL, MEMORY, GROWN, LOSS, MAPPINGS_LOST } kind;
 	uint64_t raw_id;
 	pid_t pid;
 	uint64_t on_cpu; /* MEMORY, GROWN: bytes */
 	int threads;
+	uint64_t hits;   /* of SAMPLE; 0: one */
 };
 
 static struct event script[8];
 static size_t n_script;
 static uint64_t now_us, duration_ns;
-static bool frames_are_gone, names_are_out, processes_are_new;
+static bool frames_are_gone, names_are_out, processes_are_new, code_is_unnamed;
 static uint64_t alarm_above; /* on-CPU ns that the scripted detector finds too much */
 static bool total_alarms;    /* the scripted detector tells the unit that it was given last */
 static enum metric told_metric;
 static bool growth_alarms;   /* the same of memory that grows */
 static bool units_are_full;
 static int64_t unit_memory_given;
+static bool function_alarms; /* a function that has, or had, most samples of the last series given */
+static size_t functions_given;
+static uint64_t function_samples, function_unit, function_series;
 static uint64_t unit_key_given, unit_total_given;
+static double lost_given;
 static size_t scored, told, grouped, n_learnt;
 static char learnt[64];
 static struct store_anomaly published;
@@ -70,7 +75,7 @@ int collect_tick(struct collect *c _unused_, const struct collect_sink *s, void 
 
 		switch (e->kind) {
 		case SAMPLE:
-			s->sample(userdata, &(struct collect_sample) { .raw_id = e->raw_id, .process = process_of(e->pid), .values = { [METRIC_ON_CPU] = e->on_cpu } });
+			s->sample(userdata, &(struct collect_sample) { .raw_id = e->raw_id, .process = process_of(e->pid), .values = { [METRIC_ON_CPU] = e->on_cpu, [METRIC_HITS] = MAX(e->hits, 1u) } });
 			break;
 		case GROWN:
 			s->sample(userdata, &(struct collect_sample) { .raw_id = e->raw_id, .process = process_of(e->pid), .values = { [METRIC_RSS] = e->on_cpu } });
@@ -86,6 +91,9 @@ int collect_tick(struct collect *c _unused_, const struct collect_sink *s, void 
 			break;
 		case LOSS:
 			s->loss(userdata, "counts-full", e->on_cpu);
+			break;
+		case MAPPINGS_LOST:
+			s->loss(userdata, "mappings-lost", e->on_cpu);
 			break;
 		}
 	}
@@ -122,8 +130,10 @@ int symbols_resolve(struct symbols *s _unused_, const struct symbols_process_key
 		return -EAGAIN;
 	frames[0] = (struct symbols_frame) { .id = user[0] % 1000, .kind = FRAME_USER, .function = "leaf", .object = "victim", .display = "leaf" };
 	frames[1] = (struct symbols_frame) { .id = 1, .kind = FRAME_USER, .function = "main", .object = "victim", .display = "main" };
+	if (code_is_unnamed)
+		frames[0] = (struct symbols_frame) { .id = 2, .kind = FRAME_JIT, .function = "", .object = "[anon]", .display = "[anon]" };
 	*ret_n = 2;
-	*ret_stack_id = user[0] % 1000 * 1000;
+	*ret_stack_id = code_is_unnamed ? 2 : user[0] % 1000 * 1000;
 	return 0;
 }
 
@@ -150,8 +160,9 @@ size_t detect_global_state_size(void)
 	return 0;
 }
 
-void detect_tick_begin(struct detect *d _unused_, const struct detect_tick *tick _unused_)
+void detect_tick_begin(struct detect *d _unused_, const struct detect_tick *tick)
 {
+	lost_given = tick->lost_fraction;
 }
 
 bool detect_series(struct detect *d _unused_, void *state _unused_, const uint64_t values[static METRIC_N], uint32_t silent_ticks _unused_, struct detect_result *ret)
@@ -186,6 +197,42 @@ bool detect_growth(struct detect *d _unused_, uint64_t *ret_key, struct detect_r
 	return true;
 }
 
+double detect_wait_rise(const struct detect *d _unused_, const void *state _unused_, uint64_t blocked, uint32_t silent_ticks _unused_)
+{
+	return (double)blocked;
+}
+
+void detect_add_wait(struct detect *d _unused_, uint64_t key _unused_, const void *state _unused_, double rise _unused_, double process_s _unused_)
+{
+}
+
+bool detect_moved_waits(struct detect *d _unused_, uint64_t *ret_key _unused_, struct detect_result *ret _unused_)
+{
+	return false;
+}
+
+void detect_same_trouble(struct detect *d _unused_)
+{
+}
+
+void detect_add_functions(struct detect *d _unused_, uint64_t unit, uint64_t series, const uint64_t *functions _unused_, size_t n, const uint64_t values[static METRIC_N])
+{
+	functions_given = n;
+	function_samples += values[METRIC_HITS];
+	function_unit = unit;
+	function_series = series;
+}
+
+bool detect_functions(struct detect *d _unused_, uint64_t *ret_series, struct detect_result *ret)
+{
+	if (!function_alarms)
+		return false;
+	function_alarms = false;
+	*ret_series = function_series;
+	*ret = (struct detect_result) { .type = DETECT_VANISHED_STACK, .metric = METRIC_ON_CPU, .p_value = 1e-9, .score = 9, .margin = 2, .expected = 7, .since_us = now_us };
+	return true;
+}
+
 double detect_growth_rate(const struct detect *d _unused_, uint64_t key _unused_)
 {
 	return 7;
@@ -216,6 +263,10 @@ void detect_withhold(struct detect *d _unused_)
 	withheld++;
 }
 
+void incidents_set_starves(struct incidents *i _unused_, incidents_starves_fn fn _unused_, void *userdata _unused_)
+{
+}
+
 void incidents_set_growth(struct incidents *i _unused_, incidents_growth_fn fn _unused_, void *userdata _unused_)
 {
 }
@@ -238,10 +289,11 @@ void incidents_learn_stack(struct incidents *i _unused_, const struct store_fram
 	n_learnt++;
 }
 
-void incidents_add(struct incidents *i _unused_, const struct store_anomaly *a)
+bool incidents_add(struct incidents *i _unused_, const struct store_anomaly *a)
 {
 	assert_true(a->id > 0);
 	told++;
+	return true;
 }
 
 uint64_t incidents_tick(struct incidents *i _unused_, const struct store_tick *tick)
@@ -279,10 +331,12 @@ static int set_up(void **state)
 	assert_int_equal(store_open(&f->store, f->arena, ARENA_SIZE, &config, &reused), 0);
 	assert_int_equal(pipeline_new(&f->pipeline, &(struct pipeline_rooms) { .store = f->store }, &pipeline), 0);
 	now_us = 1000 * USEC_PER_SEC;
-	frames_are_gone = names_are_out = processes_are_new = false;
+	frames_are_gone = names_are_out = processes_are_new = code_is_unnamed = false;
 	alarm_above = UINT64_MAX;
 	total_alarms = growth_alarms = units_are_full = false;
 	unit_memory_given = 0;
+	function_alarms = false;
+	function_samples = 0;
 	evidence_of_6000 = 0;
 	withheld = 0;
 	incidents_gave_way = 0;
@@ -378,6 +432,33 @@ static void test_nothing_is_lost_while_names_are_out(void **state)
 	pipeline_get_status(f->pipeline, &status);
 	assert_int_equal(status.pending, 0);
 	assert_int_equal(lost(f, "unidentified"), 0);
+}
+
+/* A perf-map comes after the code: from then on it has its name, and nothing of what it did before is lost. Its addresses weigh all of it. */
+static void test_code_gets_its_name_later(void **state)
+{
+	struct fixture *f = *state;
+	struct pipeline_addresses found[2];
+	double weight;
+
+	code_is_unnamed = true;
+	say((struct event) { SAMPLE, 5, PID_A, 20 * 1000 * 1000 });
+	tick(f);
+	assert_int_not_equal(store_find_stack(f->store, 2), 0);
+	code_is_unnamed = false;
+	frames_are_gone = true; /* it can't be looked up again: it stays what it was */
+	say((struct event) { SAMPLE, 5, PID_A, 20 * 1000 * 1000 });
+	tick(f);
+	frames_are_gone = false;
+	assert_int_equal(store_find_stack(f->store, 5000), 0);
+	say((struct event) { SAMPLE, 5, PID_A, 20 * 1000 * 1000 });
+	tick(f);
+	assert_int_not_equal(store_find_stack(f->store, 5000), 0);
+	tick(f);
+	assert_about(sum_of(f, METRIC_ON_CPU), 60 * 1000 * 1000);
+	assert_int_equal(pipeline_addresses(f->pipeline, 5000, found, 2, &weight), 1);
+	assert_true(found[0].weight > 59e6f);
+	assert_int_equal(lost(f, "frames-gone"), 0);
 }
 
 static void test_pending_is_bounded(void **state)
@@ -483,6 +564,22 @@ static void test_losses_are_told_by_cause(void **state)
 	assert_int_equal(lost(f, "units-full"), 1);
 }
 
+/* Of how many samples, not of how many stacks; and of what they say only. */
+static void test_losses_are_a_part_of_the_samples(void **state)
+{
+	struct fixture *f = *state;
+
+	say((struct event) { SAMPLE, 5, PID_A, 1000000, .hits = 60 });
+	say((struct event) { SAMPLE, 6, PID_A, 1000000, .hits = 30 });
+	say((struct event) { LOSS, .on_cpu = 10 });
+	say((struct event) { MAPPINGS_LOST, .on_cpu = 1000 });
+	tick(f);
+	assert_true(fabs(lost_given - 0.1) < 1e-9);
+	assert_int_equal(lost(f, "mappings-lost"), 1000);
+	tick(f);
+	assert_true(lost_given == 0);
+}
+
 static void test_anomaly_is_kept_and_told(void **state)
 {
 	struct fixture *f = *state;
@@ -529,6 +626,29 @@ static void test_growth_is_told_with_the_stack_that_took_most(void **state)
 	assert_string_equal(published.unit, "victim.service");
 	tick(f);
 	assert_int_equal(told, 1);
+}
+
+/* What its unit's samples are of is asked for; what is told of a function is told of its series, which does nothing now. */
+static void test_function_that_stops_is_told_with_its_stack(void **state)
+{
+	struct fixture *f = *state;
+
+	say((struct event) { SAMPLE, 6, PID_A, 100 });
+	say((struct event) { SAMPLE, 6, PID_A, 100 });
+	say((struct event) { TOTAL, 0, PID_A, 1000 });
+	tick(f);
+	assert_int_equal(functions_given, 2);
+	assert_int_equal(function_samples, 2);
+	assert_int_equal(function_unit, unit_key_given);
+	function_alarms = true;
+	tick(f);
+	assert_int_equal(told, 0);
+	say((struct event) { SAMPLE, 5, PID_A, 100 });
+	tick(f);
+	assert_int_equal(told, 1);
+	assert_int_equal(published.stack_id, 6000);
+	assert_int_equal(published.type, DETECT_VANISHED_STACK);
+	assert_string_equal(published.unit, "victim.service");
 }
 
 static void test_units_total_is_told_with_its_biggest_stack(void **state)
@@ -726,13 +846,16 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
 		TEST(test_nothing_is_lost_while_names_are_out),
+		TEST(test_code_gets_its_name_later),
 		TEST(test_pending_is_bounded),
 		TEST(test_wait_ends_where_it_began),
 		TEST(test_wait_is_counted_while_its_names_are_out),
 		TEST(test_nothing_is_stored_under_a_provisional_process),
 		TEST(test_losses_are_told_by_cause),
+		TEST(test_losses_are_a_part_of_the_samples),
 		TEST(test_anomaly_is_kept_and_told),
 		TEST(test_growth_is_told_with_the_stack_that_took_most),
+		TEST(test_function_that_stops_is_told_with_its_stack),
 		TEST(test_units_total_is_told_with_its_biggest_stack),
 		TEST(test_incidents_that_give_way_are_counted),
 		TEST(test_what_labels_hold_back_is_not_told),

@@ -118,6 +118,11 @@ static void put(uint8_t *raw, size_t offset, uint32_t value)
 	memcpy(raw + offset, &value, sizeof(value));
 }
 
+static struct cursor of(const uint8_t *raw, size_t size)
+{
+	return (struct cursor){ raw, raw + size, false };
+}
+
 static void test_tracepoints(void **state _unused_)
 {
 	static const char formats[] = "name: sched_waking\nformat:\n\tfield:int common_pid;\toffset:4;\tsize:4;\n\tfield:pid_t pid;\toffset:28;\tsize:4;\n"
@@ -129,31 +134,53 @@ static void test_tracepoints(void **state _unused_)
 	put(raw, 24, 11);
 	put(raw, 32, 1);
 	put(raw, 56, 22);
-	assert_true(sched_parse(&f, "sched:sched_switch", raw, sizeof(raw), &sched));
+	assert_true(sched_parse(&f, "sched:sched_switch", of(raw, sizeof(raw)), &sched));
 	assert_true(sched.kind == PERFDATA_SWITCH && sched.from == 11 && sched.to == 22 && !sched.runnable && !sched.dead);
 	put(raw, 32, 0x100); /* R+ */
-	assert_true(sched_parse(&f, "sched:sched_switch:u", raw, sizeof(raw), &sched) && sched.runnable);
+	assert_true(sched_parse(&f, "sched:sched_switch:u", of(raw, sizeof(raw)), &sched) && sched.runnable);
 	put(raw, 32, 0x20); /* Z */
-	assert_true(sched_parse(&f, "sched:sched_switch", raw, sizeof(raw), &sched) && sched.dead && !sched.runnable);
-	assert_false(sched_parse(&f, "sched:sched_switch", raw, 59, &sched));
-	assert_false(sched_parse(&f, "sched:sched_switcher", raw, sizeof(raw), &sched));
-	assert_false(sched_parse(&f, "cpu-clock", raw, sizeof(raw), &sched));
-	assert_true(sched_parse(&f, "sched:sched_wakeup", raw, 28, &sched) && sched.kind == PERFDATA_WAKEUP && sched.to == 11);
-	assert_false(sched_parse(&f, "sched:sched_wakeup", NULL, 0, &sched));
+	assert_true(sched_parse(&f, "sched:sched_switch", of(raw, sizeof(raw)), &sched) && sched.dead && !sched.runnable);
+	assert_false(sched_parse(&f, "sched:sched_switch", of(raw, 59), &sched));
+	assert_false(sched_parse(&f, "sched:sched_switcher", of(raw, sizeof(raw)), &sched));
+	assert_false(sched_parse(&f, "cpu-clock", of(raw, sizeof(raw)), &sched));
+	assert_true(sched_parse(&f, "sched:sched_wakeup", of(raw, 28), &sched) && sched.kind == PERFDATA_WAKEUP && sched.to == 11);
+	assert_false(sched_parse(&f, "sched:sched_wakeup", of(raw, 0), &sched));
 
 	sched_read_formats(&f, formats, sizeof(formats) - 1);
-	assert_int_equal(f.waking, 28);
-	assert_int_equal(f.woken, 24);
-	assert_int_equal(f.prev_state, 36);
-	assert_int_equal(f.prev_pid, 24);
+	assert_int_equal(f.waking.offset, 28);
+	assert_int_equal(f.woken.offset, 24);
+	assert_true(f.prev_state.offset == 36 && f.prev_state.is_long);
+	assert_true(f.prev_pid.offset == 24 && !f.prev_pid.is_long);
 	for (size_t n = 0; n < sizeof(formats); n++) {
 		_cleanup_free_ char *part = memcpy(malloc(MAX(n, (size_t)1)), formats, n);
 
 		sched_read_formats(&f, part, n);
 	}
 	f = sched_default_formats;
-	sched_read_formats(&f, "name: sched_waking\n pid;\toffset:9999;", 37);
-	assert_int_equal(f.waking, 24);
+	sched_read_formats(&f, "name: sched_waking\n pid;\toffset:9999;\tsize:4;", 45);
+	assert_int_equal(f.waking.offset, 24);
+}
+
+/* A field is as long as its format says, and of eight bytes the low half counts, which lies behind the other one there. */
+static void test_tracepoints_of_the_other_byte_order(void **state _unused_)
+{
+	static const char of_32_bits[] = "name: sched_switch\n\tfield:long prev_state;\toffset:32;\tsize:4;\n"
+					 "\tfield:pid_t next_pid;\toffset:52;\tsize:4;\nprint fmt:";
+	struct sched_formats f = sched_default_formats;
+	struct perfdata_sched sched;
+	uint8_t raw[64] = {};
+	struct cursor c = { raw, raw + sizeof(raw), true };
+
+	put(raw, 24, __builtin_bswap32(11));
+	put(raw, 36, __builtin_bswap32(1));
+	put(raw, 56, __builtin_bswap32(22));
+	assert_true(sched_parse(&f, "sched:sched_switch", c, &sched));
+	assert_true(sched.from == 11 && sched.to == 22 && !sched.runnable && !sched.dead);
+	sched_read_formats(&f, of_32_bits, sizeof(of_32_bits) - 1);
+	put(raw, 32, __builtin_bswap32(0x20)); /* Z */
+	put(raw, 52, __builtin_bswap32(33));
+	assert_true(sched_parse(&f, "sched:sched_switch", c, &sched));
+	assert_true(sched.from == 11 && sched.to == 33 && sched.dead);
 }
 
 static void test_bpf_names(void **state _unused_)
@@ -181,7 +208,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_waits),	    cmocka_unit_test(test_by_the_second), cmocka_unit_test(test_many_threads),
-		cmocka_unit_test(test_tracepoints), cmocka_unit_test(test_bpf_names),
+		cmocka_unit_test(test_tracepoints), cmocka_unit_test(test_tracepoints_of_the_other_byte_order), cmocka_unit_test(test_bpf_names),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

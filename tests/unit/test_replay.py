@@ -5,6 +5,8 @@ import random
 import subprocess
 import sys
 
+import tap
+
 STACKD = sys.argv[1]
 RECORDINGS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "recordings")
 HZ = 99
@@ -145,17 +147,5 @@ def test_wrong_usage():
         assert done.returncode == 1 and says in done.stderr and done.stdout == "", done
 
 
-def main():
-    tests = {name: f for name, f in globals().items() if name.startswith("test_")}
-    print(f"1..{len(tests)}")
-    for i, (name, test) in enumerate(tests.items(), 1):
-        try:
-            test()
-            result = "ok"
-        except AssertionError as error:
-            print("\n".join(f"# {line}" for line in str(error)[:4000].splitlines()))
-            result = "not ok"
-        print(f"{result} {i} - {name[5:].replace('_', ' ')}", flush=True)
-
-
-main()
+if __name__ == "__main__":
+    sys.exit(tap.run(globals()))

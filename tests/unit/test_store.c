@@ -69,6 +69,7 @@ static struct fixture *fixture_configured(size_t size, const struct store_config
 	f->config = c;
 	f->arena = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(f->arena, MAP_FAILED);
+	assert_false(store_is_of(f->arena, size, c));
 	assert_int_equal(store_open(&f->s, f->arena, size, c, &reused), 0);
 	assert_false(reused);
 	return f;
@@ -91,6 +92,8 @@ static void reopen(struct fixture *f)
 	bool reused;
 
 	f->s = store_close(f->s);
+	assert_true(store_is_of(f->arena, f->size, f->config));
+	assert_false(store_is_of(f->arena, 4 * f->size, f->config)); /* whatever it claims to be */
 	assert_int_equal(store_open(&f->s, f->arena, f->size, f->config, &reused), 0);
 	assert_true(reused);
 }
@@ -443,6 +446,7 @@ static void stale_refs_are_noticed(void **state)
 	assert_int_equal(store_find_stack(f->s, 1), 0);
 	assert_int_equal(store_keep_stack(f->s, old), 0);
 	assert_int_equal(store_get_stack(f->s, old, &id, &truncated, &frame, 1, &n), -ENOENT);
+	assert_int_equal(store_get_frame_ids(f->s, old, &id, 1), 0);
 	begin(f);
 	p = process(f->s, 1, 0);
 	assert_int_equal(store_add(f->s, p, old, (uint64_t[METRIC_N]) { 1 }), -ENOENT);
@@ -528,7 +532,7 @@ static void long_names_make_room_for_each_other(void **state)
 	(void)state;
 	for (uint64_t id = 1; id <= 300; id++) {
 		struct store_frame frame = { .id = id, .display = name, .object = "app" }, back;
-		uint64_t got_id;
+		uint64_t got_id, ids[2];
 		store_ref ref;
 		bool truncated;
 		size_t n;
@@ -541,6 +545,8 @@ static void long_names_make_room_for_each_other(void **state)
 		assert_int_equal(store_get_stack(f->s, ref, &got_id, &truncated, &back, 1, &n), 0);
 		assert_true(got_id == id && truncated && n == 1);
 		assert_string_equal(back.display, name);
+		assert_int_equal(store_get_frame_ids(f->s, ref, ids, 2), 1);
+		assert_true(ids[0] == id);
 		commit(f);
 	}
 	fixture_free(f);

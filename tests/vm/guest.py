@@ -33,6 +33,8 @@ BASELINE = 60   # ticks of quiet before a load, for the detectors to see
 BASELINE_WITHIN = 180  # seconds that they may take
 LOAD = 90       # seconds that an anomaly may take from the load's start to the report
 
+# So many samples a second, of kernels whose interrupts are slow here, make more stacks than the default keeps for these minutes.
+ROOM = DROP_IN.with_name("40-room.conf")
 SETTINGS = "[Gate]\nCloseAfter=3s\nBaselineHz=100\n[Collect]\nSampleHz=499\n"
 
 steps = []
@@ -201,6 +203,8 @@ def anomalies(*arguments):
 @step(fatal=True)
 def service_starts():
     """systemctl enable --now stackd brings up the service and its socket"""
+    ROOM.parent.mkdir(parents=True, exist_ok=True)
+    ROOM.write_text("[Store]\nStoreSize=128M\n")
     # As systemd/install does it.
     run("systemd-sysusers", "stackd.conf")
     run("systemd-tmpfiles", "--create", "stackd.conf")
@@ -449,6 +453,39 @@ def heaps_are_watched():
 
 
 @step
+def heaps_of_a_unit_are_watched():
+    """watch-memory --unit watches what a service runs now, and what it runs after it was restarted"""
+    def held(pid):
+        rows = query("leaks", f"--pid={pid}")["leaks"]
+        return sum(row["bytes"] for row in rows if any(f["name"] == "keep_blocks" for f in row["frames"]))
+
+    def main_of_unit(other_than=0):
+        pid = int(unit_property("keep.service", "MainPID"))
+        watches = query("watch-memory")["watches"] if pid not in (0, other_than) else []
+        return next((pid for w in watches if w["pid"] == pid and w["state"] == "watched" and w["group"] == "keep.service"), 0)
+
+    configure("[Collect]\nHeapSampleBytes=0\nHeapBudget=100\n")
+    reload_service()
+    start_workload("keep", "keep", 2)
+    try:
+        time.sleep(1)
+        print("#", run("stackctl", "watch-memory", "--unit=keep.service", timeout=120).stdout.strip().replace("\n", "; "))
+        first = wait_for(main_of_unit, "the service's process watched", 60)
+        signal_workload("keep", "SIGUSR1")
+        wait_for(lambda: held(first) == 2 << 20, "2 MiB by keep_blocks", 60)
+        run("systemctl", "restart", "keep.service")
+        second = wait_for(lambda: main_of_unit(first), "the process watched that the service runs since", 60)
+        signal_workload("keep", "SIGUSR1")
+        wait_for(lambda: held(second) == 2 << 20, "2 MiB by keep_blocks, again", 60)
+        run("stackctl", "unwatch-memory", "--unit=keep.service")
+        wait_for(lambda: not main_of_unit(), "that it is watched no more")
+    finally:
+        run("systemctl", "stop", "keep.service", ok=None)
+        configure("")
+        reload_service()
+
+
+@step
 def good_configuration_is_reloaded():
     """systemctl reload takes a new configuration without a restart"""
     pid = main_pid()
@@ -549,6 +586,43 @@ def history_outlives_stop():
     victim_is_kept("15m")
 
 
+@step
+def kernel_memory_is_watched():
+    """watch-memory --kernel knows what the kernel holds for a program, and that it is given back"""
+    # Behind what looks at history: each stack of the machine that allocates is one of the store's, and the oldest give way.
+    configure("[Collect]\nHeapSampleBytes=0\nHeapBudget=100\n")
+    reload_service()
+    pipes = []
+    try:
+        print("#", run("stackctl", "watch-memory", "--kernel", timeout=120).stdout.strip().replace("\n", "; "))
+        with open("/proc/slabinfo") as f:
+            size = next(int(row.split()[3]) for row in f if row.startswith("filp "))
+        for _ in range(400):
+            pipes += os.pipe()
+        expected = len(pipes) * size
+
+        def held():
+            rows = query("stacks", "--metric=kmem", f"--pid={os.getpid()}", "--lines=all")["stacks"]
+            return sum(r["values"].get("kmem", 0) for r in rows if r["frames"][-1]["name"] in ("alloc_empty_file", "__alloc_file"))
+
+        wait_for(lambda: abs(held() / expected - 1) < 0.02, f"{expected} bytes of open files", 60)
+        wait_for(lambda: query("leaks", f"--pid={os.getpid()}")["leaks"], "leaks of this process", 60)
+        leaks = query("leaks", f"--pid={os.getpid()}")["leaks"]
+        expect({leak["kind"] for leak in leaks} == {"kernel"}, f"leaks has something else: {leaks}")
+        while pipes:
+            os.close(pipes.pop())
+        wait_for(lambda: abs(held()) < 0.02 * expected, "that they are given back", 60)
+        print("#", {loss["cause"]: loss["count"] for loss in status()["losses"] if loss["cause"].startswith("kernel-")})
+        run("stackctl", "unwatch-memory", "--kernel")
+        expect("not watched" in run("stackctl", "unwatch-memory", "--kernel", ok=False).stderr, "it is watched still")
+    finally:
+        while pipes:
+            os.close(pipes.pop())
+        run("stackctl", "unwatch-memory", "--kernel", ok=None)
+        configure("")
+        reload_service()
+
+
 @step(suites=("trixie",))
 def python_functions_have_names():
     """functions of python3 -X perf have names and callers"""
@@ -583,6 +657,7 @@ def update_rq_clock():
         wait_for(lambda: has_function(stackctl("flame", f"--pid={pid}"), "burn_pinned"), "burn_pinned", 40)
         run("stackctl", "gate", "auto")
     DROP_IN.unlink()
+    ROOM.unlink()
     run("systemctl", "restart", "stackd.service", timeout=120)
     wait_for(lambda: status()["ticks"] > 0, "a tick")
 

@@ -37,7 +37,7 @@ static void add_up(const struct drain *d, uint64_t *hits, uint64_t *blocked)
 
 int main(void)
 {
-	struct collect_config config = { .max_counts = 1024, .max_processes = 16, .max_stacks = 16 };
+	struct collect_config config = { .max_counts = 1024, .max_processes = 16, .max_stacks = 16, .cpu_budget_closed = 1, .cpu_budget_open = 1 };
 	struct hammer_bpf *skel = hammer_bpf__open();
 	uint64_t called = 0, hits = 0, blocked = 0, flips = 0, end;
 	pthread_t threads[THREADS];

@@ -380,9 +380,9 @@ static void test_frames(void)
 int main(void)
 {
 	const struct collect_config config = {
-		.sample_hz = 49, .baseline_hz = 5, .fault_hz = 199, .fault_baseline_hz = 11, .offcpu_stacks_per_sec = 0,
+		.sample_hz = 49, .baseline_hz = 5, .fault_hz = 199, .fault_baseline_hz = 11, .offcpu_stacks_per_sec = 0, .known_stacks = true,
 		.open_above = OPEN_ABOVE, .close_below = OPEN_ABOVE * 0.8, .close_after_us = 2 * USEC_PER_SEC, .cooldown_us = 100000,
-		.max_stacks = 16384, .max_counts = 16384, .max_processes = 16384,
+		.max_stacks = 16384, .max_counts = 16384, .max_processes = 16384, .cpu_budget_closed = 1, .cpu_budget_open = 1,
 		.unwind_depth = 128,
 		.max_heap_blocks = 4096,
 	};

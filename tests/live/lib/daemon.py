@@ -78,6 +78,9 @@ class Daemon:
                 f"[{section}]\n" + "".join(f"{k}={v}\n" for k, v in keys.items())
                 for section, keys in config.items()
             )
+        # What tests compare exactly must not depend on what else the machine does.
+        if "CPUBudget" not in config:
+            config += "[Collect]\nCPUBudgetClosed=100\nCPUBudgetOpen=100\n"
         self.config_path.write_text(config)
 
     # ---- life ----
@@ -152,6 +155,13 @@ class Daemon:
             )
             time.sleep(0.02)
         check(False, f"no {text} within {timeout} s:\n{self.log_tail()}")
+
+    def reload(self, config):
+        """Returns when the new configuration was taken, or refused."""
+        self.write_config(config)
+        asked = time.monotonic()
+        self.process.send_signal(signal.SIGHUP)
+        self.wait_for_notification("READY=1", since=asked)
 
     def start(self):
         self.spawn()
@@ -300,6 +310,19 @@ class Daemon:
 
     def descriptors(self):
         return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.pids())
+
+    def limit_used(self, name):
+        return next(limit for limit in self.status()["limits"] if limit["name"] == name)["used"]
+
+    def descriptor_infos(self):
+        """What the kernel says of each of the daemon's descriptors, those of BPF's maps and links among them."""
+        directory = f"/proc/{self.process.pid}/fdinfo"
+        for fd in os.listdir(directory):
+            try:
+                with open(f"{directory}/{fd}") as f:
+                    yield {key: value.strip() for key, value in (line.split(":", 1) for line in f if ":" in line)}
+            except FileNotFoundError:
+                pass  # it was closed meanwhile
 
     def private_kib(self):
         """Resident memory of all three processes but for the arena, which is shared and has a size of its own."""

@@ -3,6 +3,7 @@
  *   pipe    a byte to and fro between two processes pinned on one CPU: two context switches a unit
  *   getpid  system calls that do nothing
  *   faults  minor faults on anonymous memory
+ *   malloc  a block that is freed at once, of sizes up to 1 KiB
  *   cpu     arithmetic: 10,000 steps a unit */
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -74,6 +75,16 @@ NAMED void work_faults(void)
 	}
 }
 
+NAMED void work_malloc(void)
+{
+	static void *volatile kept; /* the compiler must not do without it */
+
+	for (uint64_t i = 0; i < options.n; i++) {
+		kept = malloc(16 + (i * 48 & 1023));
+		free(kept);
+	}
+}
+
 NAMED void work_cpu(void)
 {
 	for (uint64_t i = 0; i < options.n; i++)
@@ -88,7 +99,8 @@ int main(int argc, char **argv)
 	workload_parse(argc, argv, &options);
 	work = strcmp(options.mode, "pipe") == 0 ? work_pipe :
 	       strcmp(options.mode, "getpid") == 0 ? work_getpid :
-	       strcmp(options.mode, "faults") == 0 ? work_faults : work_cpu;
+	       strcmp(options.mode, "faults") == 0 ? work_faults :
+	       strcmp(options.mode, "malloc") == 0 ? work_malloc : work_cpu;
 	if (work == work_cpu)
 		pin_to_cpu(options.cpu);
 	workload_ready(&options);

@@ -2,7 +2,8 @@
 /* Allocates, each kind in a function of its own, and says how many bytes of each function's are not freed at the end: by every
  * function of malloc's family, by a call inside of libc, through chains of realloc, freed by another thread and in a child; a
  * realloc that fails and one to nothing; then --threads threads at once, --n blocks each. Sums are whole MiB, which every rounding
- * on the way keeps. --mode many: --n MiB in blocks of all sizes, half of them freed. */
+ * on the way keeps. --mode many: --n MiB in blocks of all sizes, half of them freed. --mode turnover: --threads take and free blocks of all
+ * sizes for --seconds, each at most 256 at a time, and in the end hold 16 of 64 KiB each. */
 #include <sys/wait.h>
 
 #include "workload.h"
@@ -254,6 +255,59 @@ NAMED void churn(void)
 	KEEP_FRAME();
 }
 
+NAMED void *take_any(size_t size)
+{
+	void *p = checked(malloc(size));
+
+	KEEP_FRAME();
+	return p;
+}
+
+NAMED void *take_last(void)
+{
+	void *p = checked(malloc(64 * KIB));
+
+	KEEP_FRAME();
+	return p;
+}
+
+NAMED void *turn_over(void *number)
+{
+	void *held[256] = { NULL };
+	uint64_t random = (uintptr_t)number;
+
+	while (!workload_over(&options)) {
+		struct timespec t = { .tv_nsec = 2000000 };
+
+		for (int i = 0; i < 20; i++) {
+			size_t at;
+
+			random = random * 6364136223846793005ULL + 1442695040888963407ULL;
+			at = random >> 56;
+			free(held[at]);
+			held[at] = take_any(16 + (random >> 33) % (32 * KIB));
+		}
+		nanosleep(&t, NULL);
+	}
+	for (int i = 0; i < 256; i++)
+		free(held[i]);
+	for (int i = 0; i < 16; i++)
+		take_last();
+	return NULL;
+}
+
+static void turnover(void)
+{
+	pthread_t threads[64];
+
+	for (int i = 0; i < options.threads; i++)
+		if (pthread_create(&threads[i], NULL, turn_over, (void *)(uintptr_t)(i + 1)) != 0)
+			fail("pthread_create");
+	for (int i = 0; i < options.threads; i++)
+		pthread_join(threads[i], NULL);
+	workload_result(&options, "\"heap\": {\"take_any\": 0, \"take_last\": %lu}", (unsigned long)options.threads * MIB);
+}
+
 int main(int argc, char **argv)
 {
 	workload_parse(argc, argv, &options);
@@ -262,6 +316,8 @@ int main(int argc, char **argv)
 	workload_ready(&options);
 	if (strcmp(options.mode, "many") == 0) {
 		many();
+	} else if (strcmp(options.mode, "turnover") == 0) {
+		turnover();
 	} else if (strcmp(options.mode, "churn") == 0) {
 		churn();
 		workload_result(&options, "\"heap\": {}");

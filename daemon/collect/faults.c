@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* When page faults are sampled. An event that samples them costs every fault of the machine 50 to 70 ns, also those that are not sampled
+ * (tests/bench/bench_fault_event): 2 to 3 % of one that only maps a fresh page. So with many faults while the gate is closed there is an
+ * event for minor ones only for a window of each tick, which begins at random. What is counted there is scaled to the exact number of
+ * faults in the tick. */
+#include <sys/random.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+#define SHARE_MAX 0.005     /* of a CPU, for all faults together */
+#define WINDOW_MIN 0.015625 /* of a tick */
+/* What is seen in a window stands for at most so many times what it would if all of the tick were like it. Where it is less than that, the many
+ * faults came outside of the window, and those of others within it say nothing of them. */
+#define SCALE_MOST 4
+/* A sampled fault costs about as much as ten others; a burst after quiet is sampled at the least period for a tick. */
+#define MINOR_PERIOD_MIN_FULL 31
+#define MINOR_PERIOD_MIN_BASELINE 255
+
+double faults_window(double faults_per_sec)
+{
+	double cost = faults_per_sec * FAULT_EVENT_NS / NSEC_PER_SEC;
+
+	return cost <= SHARE_MAX ? 1 : MAX(SHARE_MAX / cost, WINDOW_MIN);
+}
+
+void faults_scale(uint64_t seen, uint64_t exact, double window, struct fault_scale *ret)
+{
+	double factor = seen ? MAX((double)exact / (double)seen, 1) : 0;
+
+	factor = MIN(factor, SCALE_MOST / window);
+	*ret = (struct fault_scale){
+		.factor = factor,
+		.unseen = exact - MIN((uint64_t)((double)seen * factor + 0.5), exact),
+	};
+}
+
+void faults_apply_scale(const struct fault_scale *scale, uint64_t values[static METRIC_N])
+{
+	uint64_t minor = values[METRIC_FAULTS_MINOR], all = minor + values[METRIC_FAULTS_MAJOR];
+	uint64_t scaled = (uint64_t)((double)minor * scale->factor + 0.5);
+
+	if (!minor)
+		return;
+	values[METRIC_FAULTS_MINOR] = scaled;
+	values[METRIC_FAULTS_FILE] =
+		(uint64_t)((double)values[METRIC_FAULTS_FILE] * (double)(scaled + values[METRIC_FAULTS_MAJOR]) / (double)all + 0.5);
+}
+
+static void arm(const struct faults *f, double seconds)
+{
+	uint64_t ns = (uint64_t)(seconds * NSEC_PER_SEC);
+	struct itimerspec at = { .it_value = { .tv_sec = (time_t)(ns / NSEC_PER_SEC), .tv_nsec = (long)(ns % NSEC_PER_SEC) } };
+
+	timerfd_settime(f->timer_fd, 0, &at, NULL);
+}
+
+static void see(struct faults *f, bool seen)
+{
+	if (seen && !f->seen)
+		f->control->fault_session++; /* a new event counts from 0 */
+	f->seen = seen;
+	perf_events_set_minor_faults(f->events, seen ? f->period : 0);
+}
+
+/* 0 to 1 */
+static double at_random(void)
+{
+	uint32_t n = 0;
+
+	return getrandom(&n, sizeof(n), GRND_NONBLOCK) == sizeof(n) ? n / 4294967296.0 : 0.5;
+}
+
+void fault_window_begin(struct fault_window *w, double share, uint64_t now_ns)
+{
+	uint64_t from = now_ns + (share < 1 ? (uint64_t)((1 - share) * at_random() * NSEC_PER_SEC) : 0);
+
+	*w = (struct fault_window){ share, from, from + (uint64_t)(share * NSEC_PER_SEC) };
+}
+
+bool fault_window_sees(const struct fault_window *w, uint64_t now_ns)
+{
+	return w->share >= 1 || (now_ns >= w->from_ns && now_ns < w->until_ns);
+}
+
+void faults_set_rates(struct faults *f, uint32_t hz, bool full, double minor_rate, double major_rate, uint32_t cpus)
+{
+	uint64_t least = full ? MINOR_PERIOD_MIN_FULL : MINOR_PERIOD_MIN_BASELINE;
+	double window = full ? 1 : faults_window(minor_rate * cpus);
+
+	perf_events_set_major_faults(f->events, hz ? perf_events_fault_period(major_rate, hz, 1) : 0);
+	f->window = hz ? window : 1;
+	f->period = perf_events_fault_period(minor_rate * window, hz, least);
+	if (!hz || window >= 1) {
+		arm(f, 0);
+		see(f, hz > 0);
+		return;
+	}
+	f->least = MIN(f->least, window);
+	see(f, false);
+	arm(f, (1 - window) * at_random() + 1e-9);
+}
+
+void faults_timer(struct faults *f)
+{
+	uint64_t expirations;
+
+	if (read(f->timer_fd, &expirations, sizeof expirations) < 0 || f->window >= 1)
+		return;
+	see(f, !f->seen);
+	if (f->seen)
+		arm(f, f->window);
+}
+
+double faults_take_window(struct faults *f)
+{
+	double least = f->least;
+
+	f->least = 1;
+	return least;
+}
+
+int faults_init(struct faults *f, struct perf_events *events, struct stackd_control *control)
+{
+	*f = (struct faults){ .events = events, .control = control, .window = 1, .least = 1, .timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK) };
+	return f->timer_fd < 0 ? negative_errno() : 0;
+}
+
+void faults_done(struct faults *f)
+{
+	f->timer_fd = close_fd(f->timer_fd);
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "visible.h"
+
+#include <math.h>
+
+#define TICKS_PER_DAY 86400.0
+/* Metrics that may rise or fall. */
+#define TROUBLES_OF_A_SERIES 8.0
+#define LITTLE 1e-3 /* of a mean: no less is possible than that */
+
+double visible_needed(unsigned series, double false_alarms_per_day)
+{
+	return log(TICKS_PER_DAY * TROUBLES_OF_A_SERIES * series / false_alarms_per_day);
+}
+
+double visible_counts(double n, double without, double with)
+{
+	if (with <= 0)
+		return n > 0 ? -INFINITY : without;
+	return n * log(with / without) - (with - without);
+}
+
+/* ln of the density at x of gamma noise of mean 1. */
+static double density(double x, double shape)
+{
+	x = fmax(x, LITTLE);
+	return shape * log(shape) - lgamma(shape) + (shape - 1) * log(x) - shape * x;
+}
+
+double visible_rate(double x, double mean, double shape, double more)
+{
+	return density((x - more) / mean, shape) - density(x / mean, shape);
+}
