@@ -50,8 +50,14 @@ static void tell_no_reply(const struct call *c, int r)
 /* what: "process 1234", "stack 0123456789abcdef". */
 static void tell_not_found(const char *what)
 {
+	static const char *const listed[] = { "incident", "cluster" };
 	const char *blank = strchr(what, ' ');
 
+	for (size_t k = 0; k < ELEMENTS_OF(listed) && blank; k++)
+		if (strncmp(what, listed[k], strlen(listed[k])) == 0 && what + strlen(listed[k]) == blank) {
+			log_error("There is no %s. \"stackctl %ss\" lists those that there are.", what, listed[k]);
+			return;
+		}
 	if (blank)
 		log_error("No such %.*s recorded: %s", (int)(blank - what), what, blank + 1);
 	else

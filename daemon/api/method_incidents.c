@@ -288,8 +288,19 @@ static struct ids *ids_new(struct session *s, bool classes, size_t limit)
 	return l;
 }
 
-static void not_found(struct session *s, const char *what)
+static void no_incident(struct session *s, uint64_t id)
 {
+	char what[48];
+
+	snprintf(what, sizeof(what), "incident %llu", (unsigned long long)id);
+	session_error(s, "org.stackd.NotFound", "what", what);
+}
+
+static void no_cluster(struct session *s, uint64_t id)
+{
+	char what[48];
+
+	snprintf(what, sizeof(what), "cluster %016llx", (unsigned long long)id);
 	session_error(s, "org.stackd.NotFound", "what", what);
 }
 
@@ -309,7 +320,7 @@ void method_list_incidents(struct session *s, const struct json *parameters)
 		return;
 	}
 	if (id && (clusters_get_incident(s->api->views.clusters, id, &i) < 0 || !may_see_incident(s, &i))) {
-		not_found(s, "incident");
+		no_incident(s, id);
 		return;
 	}
 	l = ids_new(s, false, limit);
@@ -349,7 +360,7 @@ static bool find_class(struct session *s, const struct json *parameters, struct 
 		return false;
 	}
 	if (clusters_get_class(s->api->views.clusters, id, ret) < 0 || !may_see_class(s, ret)) {
-		not_found(s, "cluster");
+		no_cluster(s, id);
 		return false;
 	}
 	return true;
@@ -440,7 +451,7 @@ void method_label_incident(struct session *s, const struct json *parameters)
 	                   : streq(label, "false") ? CLUSTER_FALSE
 	                                           : CLUSTER_UNLABELLED,
 	                   has_kind ? &kind : NULL, detect.threshold, clock_realtime_us()) < 0) {
-		not_found(s, "incident");
+		no_incident(s, id);
 		return;
 	}
 	clusters_get_incident(s->api->views.clusters, id, &i);

@@ -161,6 +161,10 @@ def bash_completes():
         and complete("status", "--json", "") == []
     )
     assert str(os.getpid()) in complete("top", "--pid", str(os.getpid())[:1])
+    assert complete("label", "7", "r") == ["real"]
+    kinds = re.findall(r'"(\w+)"', re.search(r"kinds\[\] = \{(.*?)\}", source("client/verb_incidents.c"), re.S)[1])
+    assert complete("label", "7", "real", "") == [kind.replace("_", "-") for kind in kinds] and len(kinds) > 10
+    assert all(kind.replace("_", "-") in source("client/completion/_stackctl") for kind in kinds)
 
 
 @test

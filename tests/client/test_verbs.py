@@ -18,6 +18,7 @@ from fake_stackd import (
     WINDOW,
     anomaly,
     cluster,
+    error,
     flame,
     frame,
     incident,
@@ -652,6 +653,18 @@ def clusters_are_muted():
         assert done.calls[0][1] == asked, (arguments, done.calls)
         assert "Muted: until unmuted" in done.out, done.out
     assert run("mute").returncode == 1
+
+
+@test
+def what_is_unknown_is_named():
+    for arguments, method, what in (
+        (["clusters", "00000000000000c1"], "GetCluster", "cluster 00000000000000c1"),
+        (["mute", "00000000000000c1"], "MuteCluster", "cluster 00000000000000c1"),
+        (["incidents", "7"], "ListIncidents", "incident 7"),
+        (["label", "7", "real"], "LabelIncident", "incident 7"),
+    ):
+        done = run(*arguments, answers={method: [error("NotFound", what=what)]})
+        assert done.returncode == 1 and f'There is no {what}. "stackctl {what.split()[0]}s" lists those that there are.' in done.err, done.err
 
 
 @test

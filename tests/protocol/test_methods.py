@@ -514,6 +514,7 @@ def incidents_are_listed_newest_first():
             ({"limit": 0}, "org.varlink.service.InvalidParameter"),
         ):
             equal(c.call("org.stackd.ListIncidents", parameters)[0], error, parameters)
+        equal(c.call("org.stackd.ListIncidents", {"id": 99})[1], {"what": "incident 99"})
 
 
 @test
@@ -537,6 +538,7 @@ def clusters_have_remedies_and_are_muted():
             ({"cluster": spin["id"], "duration_us": -1}, "org.varlink.service.InvalidParameter"),
         ):
             equal(c.call("org.stackd.MuteCluster", parameters)[0], error, parameters)
+        equal(c.call("org.stackd.GetCluster", {"cluster": "0123456789abcdef"})[1], {"what": "cluster 0123456789abcdef"})
 
 
 @test
