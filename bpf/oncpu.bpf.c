@@ -34,14 +34,35 @@ static __always_inline u64 bounded_weight(u64 elapsed)
 	return most;
 }
 
-static __always_inline void count_on_cpu(u64 id, struct task_struct *task, u64 weight)
+/* Beside the counts, so that they can be told apart within a tick. */
+static __always_inline void note_moment(struct stackd_guard *guard, u32 half, u64 id, u64 weight)
 {
-	struct stackd_count *count = count_get(id, task);
+	u32 cpu = bpf_get_smp_processor_id() & (STACKD_CPUS_MAX - 1), n = guard->moments[half], index;
+	struct stackd_moment *moment = 0;
+
+	index = (half * control.moments_cpus + cpu) * control.moments_per_cpu + n;
+	if (n < control.moments_per_cpu)
+		moment = bpf_map_lookup_elem(&moments, &index);
+	if (!moment) {
+		lose(LOSS_MOMENTS, 1);
+		return;
+	}
+	guard->moments[half] = n + 1;
+	moment->id = id;
+	moment->time_ns = bpf_ktime_get_ns();
+	moment->weight_ns = weight;
+}
+
+static __always_inline void count_on_cpu(struct stackd_guard *guard, u64 id, struct task_struct *task, u64 weight)
+{
+	u32 half = current_half();
+	struct stackd_count *count = count_get_in(half, id, task);
 
 	if (!count)
 		return;
 	__sync_fetch_and_add(&count->values[STACKD_ON_CPU], weight);
 	__sync_fetch_and_add(&count->values[STACKD_HITS], 1);
+	note_moment(guard, half, id, weight);
 }
 
 /* How often this CPU has left idle; 0 while its run queue isn't known. */
@@ -81,7 +102,7 @@ int on_cpu_clock(void *ctx)
 	weight = clock_weight(slot, value.counter);
 	id = stack_capture(ctx, SCRATCH_PERF, task);
 	if (id)
-		count_on_cpu(id, task, weight);
+		count_on_cpu(guard, id, task, weight);
 	leave(guard);
 	return 0;
 }
@@ -115,7 +136,7 @@ static __always_inline void on_rq_clock(void *ctx, struct rq *rq)
 	guard = enter();
 	id = stack_capture(ctx, SCRATCH_CLOCK, task);
 	if (id)
-		count_on_cpu(id, task, weight);
+		count_on_cpu(guard, id, task, weight);
 	leave(guard);
 }
 

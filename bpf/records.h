@@ -117,6 +117,7 @@ enum stackd_loss {
 	LOSS_KMEM_BLOCKS,     /* the same of the kernel's memory */
 	LOSS_KMEM_NESTED,     /* allocations by the kernel while our program was at another one on the same CPU: interrupts', or our own */
 	LOSS_KMEM_UNSEEN,     /* blocks that were allocated again without having been seen freed: taken off then */
+	LOSS_MOMENTS,         /* on-CPU samples that count, but whose moment had no room */
 	LOSS_N,
 };
 
@@ -164,7 +165,18 @@ struct stackd_control {
 	/* The run queues' clock less CLOCK_MONOTONIC: the most that this tick has seen, and what the last tick gave. A stale clock
 	 * only makes it less. 0: not known. */
 	__s64 clock_ahead_seen_ns, clock_ahead_ns;
+	/* moments */
+	__u32 moments_cpus;      /* for so many there is room, one after the other in each half of the table */
+	__u32 moments_per_cpu;   /* in a tick */
 };
+
+/* When an on-CPU sample was taken: an element of the moments map. */
+struct stackd_moment {
+	__u64 id;        /* raw id of its stack */
+	__u64 time_ns;   /* CLOCK_MONOTONIC */
+	__u64 weight_ns;
+};
+_Static_assert(sizeof(struct stackd_moment) == 24, "shared with the daemon");
 
 /* One a CPU: waits that began, and what the known stacks did for them. */
 struct stackd_known {
@@ -177,5 +189,6 @@ struct stackd_known {
 /* One a CPU, on a cache line of its own. A program is between enter and leave while depth is not 0. */
 struct stackd_guard {
 	__u64 depth;
-	__u64 pad[7];
+	__u32 moments[2]; /* of this CPU in either half of the table */
+	__u64 pad[6];
 };

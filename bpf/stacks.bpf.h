@@ -33,6 +33,14 @@ struct counts_map counts_0 SEC(".maps");
 struct counts_map counts_1 SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct stackd_moment);
+} moments SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, LOSS_N);
 	__type(key, u32);
@@ -223,9 +231,8 @@ static __always_inline struct stackd_count *count_make(u32 half, u64 *id)
 }
 
 /* The entry of this id in the half that is written now, made if need be; NULL when there is no room. */
-static __always_inline struct stackd_count *count_get(u64 id, struct task_struct *task)
+static __always_inline struct stackd_count *count_get_in(u32 half, u64 id, struct task_struct *task)
 {
-	u32 half = current_half();
 	struct stackd_count *count = count_find(half, &id);
 
 	if (count)
@@ -236,6 +243,11 @@ static __always_inline struct stackd_count *count_get(u64 id, struct task_struct
 	/* In place, because it is too large for the stack; nobody reads it before the half is drained. */
 	process_fill(&count->process, task);
 	return count;
+}
+
+static __always_inline struct stackd_count *count_get(u64 id, struct task_struct *task)
+{
+	return count_get_in(current_half(), id, task);
 }
 
 /* The same, for the process whose stack it is, whoever runs now. */

@@ -18,6 +18,7 @@
 #include "leaks.h"
 #include "lines.h"
 #include "listen.h"
+#include "moments.h"
 #include "pipeline.h"
 #include "pressure.h"
 #include "privileges.h"
@@ -41,6 +42,7 @@ struct manager {
 	struct helper *helper, *lines_helper;
 	struct arena arena;
 	struct store *store;
+	struct moments *moments;
 	struct detect *detect;
 	struct alert *alert;
 	struct incidents *incidents;
@@ -579,7 +581,7 @@ static int open_collectors(struct manager *m)
 
 static int open_pipeline(struct manager *m)
 {
-	const struct pipeline_rooms rooms = { m->collect, m->symbols, m->unwind, m->store, m->detect, m->alert, m->incidents };
+	struct pipeline_rooms rooms = { m->collect, m->symbols, m->unwind, m->store, m->detect, m->alert, m->incidents, NULL };
 	struct tick_source source;
 	struct pipeline_config config = { .max_stacks = m->conf.max_stacks };
 	int r;
@@ -595,6 +597,11 @@ static int open_pipeline(struct manager *m)
 		source = recorder_source(m->recorder, &source);
 		config.source = &source;
 		config.digest = true;
+	} else {
+		r = moments_new(&m->moments, m->conf.moments_size);
+		if (r < 0)
+			return fail(r, "cannot make room for samples' times (MomentsSize=)");
+		rooms.moments = m->moments;
 	}
 	r = pipeline_new(&m->pipeline, &rooms, &config);
 
@@ -607,7 +614,7 @@ static int open_pipeline(struct manager *m)
 static int open_api(struct manager *m, int socket_fd)
 {
 	const struct api_views views = {
-		m->collect, m->store, m->symbols, m->detect, m->alert, m->unwind, incidents_clusters(m->incidents), m->lines,
+		m->collect, m->store, m->symbols, m->detect, m->alert, m->unwind, incidents_clusters(m->incidents), m->lines, m->moments,
 	};
 	const struct api_actions actions = { .status = fill_status, .gate_set = set_gate, .remedies = get_remedies, .variants = find_variants,
 	                                     .memory_watch = watch_memory, .memory_unwatch = unwatch_memory, .memory_watch_at = memory_watch_at,
@@ -730,6 +737,7 @@ static void stop(struct manager *m)
 	m->incidents = incidents_free(m->incidents);
 	m->alert = alert_free(m->alert);
 	m->detect = detect_free(m->detect);
+	m->moments = moments_free(m->moments);
 	m->store = store_close(m->store);
 	if (m->owns_socket)
 		unlink(m->options->socket_path);

@@ -3,6 +3,7 @@
 
 #include "balance.h"
 #include "idcache.h"
+#include "moments.h"
 #include "open_waits.h"
 #include "pending.h"
 #include "scoring.h"
@@ -42,6 +43,7 @@ struct pipeline {
 	struct store_tick tick;
 	uint32_t unnamed, unnamed_turns; /* met in this tick; how many ticks it takes to look them all up */
 	uint64_t samples, lost; /* of this tick; one event each, as losses are counted */
+	uint64_t moments_until_us;
 	struct balance balance;
 	uint64_t costs_ns[COST_TICKS];
 
@@ -98,7 +100,7 @@ static bool is_apart_from_samples(const char *cause)
 {
 	return streq(cause, "wait-walk-limit") || streq(cause, "units-full") || streq(cause, "incidents-full") || streq(cause, "faults-unseen") ||
 	       streq(cause, "totals-late") || streq(cause, "mappings-lost") || streq(cause, "switches-unseen") || streq(cause, "waits-undrawn") ||
-	       streq(cause, "waits-forgotten") || strncmp(cause, "heap-", 5) == 0 || strncmp(cause, "kernel-", 7) == 0;
+	       streq(cause, "waits-forgotten") || streq(cause, "moments-full") || strncmp(cause, "heap-", 5) == 0 || strncmp(cause, "kernel-", 7) == 0;
 }
 
 static void count_loss(struct pipeline *p, const char *cause, uint64_t n)
@@ -315,6 +317,8 @@ static int account(struct pipeline *p, uint64_t raw_id, const struct collect_pro
 		r = find_stack(p, raw_id, values, &stack_id, &stack_ref);
 	if (r >= 0 && values)
 		r = store_add(p->rooms.store, process_ref, stack_ref, values);
+	if (r >= 0 && values && values[METRIC_ON_CPU] > 0 && p->rooms.moments)
+		moments_name(p->rooms.moments, raw_id, process_ref, stack_ref);
 	if (r >= 0 && threads > 0)
 		begin_wait(p, raw_id, process, process_ref, stack_id, stack_ref, threads);
 	if (r < 0 && r != -EAGAIN)
@@ -429,6 +433,7 @@ static void sink_begin(void *userdata, const struct collect_tick_info *info)
 		.online_cpus = info->online_cpus,
 		.gate_open = info->gate_open,
 	};
+	p->moments_until_us = info->time_us - info->drain_ns / NSEC_PER_USEC;
 	p->samples = p->lost = 0;
 	p->unnamed_turns = 1 + p->unnamed / UNNAMED_MAX;
 	p->unnamed = 0;
@@ -534,6 +539,14 @@ static void sink_loss(void *userdata, const char *cause, uint64_t n)
 	count_loss(userdata, cause, n);
 }
 
+static void sink_moment(void *userdata, const struct collect_moment *moment)
+{
+	struct pipeline *p = userdata;
+
+	if (p->rooms.moments)
+		moments_add(p->rooms.moments, moment->raw_id, moment->time_us, moment->weight_ns);
+}
+
 static const struct collect_sink sink = {
 	.mapping = sink_mapping,
 	.begin = sink_begin,
@@ -543,6 +556,7 @@ static const struct collect_sink sink = {
 	.wait = sink_wait,
 	.total = sink_total,
 	.memory = sink_memory,
+	.moment = sink_moment,
 	.loss = sink_loss,
 };
 
@@ -603,6 +617,8 @@ int pipeline_tick(struct pipeline *p, uint64_t now_us, pipeline_anomaly_fn fn, v
 	r = p->source.tick(p->source.userdata, &sink, p);
 	if (r < 0)
 		return r;
+	if (p->rooms.moments)
+		moments_end_tick(p->rooms.moments, p->moments_until_us - p->tick.duration_ns / NSEC_PER_USEC, p->moments_until_us);
 	n = scoring_tick(p->scoring, &p->tick, p->lost ? (double) p->lost / (p->lost + p->samples) : 0, &anomalies);
 	for (size_t i = 0; i < n; i++)
 		if (store_add_anomaly(p->rooms.store, &anomalies[i]) >= 0 && !incidents_add(p->rooms.incidents, &anomalies[i]))

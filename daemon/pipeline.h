@@ -24,6 +24,7 @@ struct pipeline_rooms {
 	struct detect *detect;
 	struct alert *alert;
 	struct incidents *incidents;
+	struct moments *moments; /* NULL: when samples were taken is not kept */
 };
 
 struct pipeline_config {

@@ -144,6 +144,7 @@ struct api_views {
 	struct unwind *unwind;
 	struct clusters *clusters;
 	struct lines *lines;
+	struct moments *moments;
 };
 
 /* listen_fd: a listening Unix stream socket, taken over when this succeeds. */

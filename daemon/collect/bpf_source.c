@@ -39,6 +39,7 @@ struct bpf_source {
 	struct mapping_events mappings;
 	struct threads threads;
 	struct drain drain;
+	struct moment_table moments;
 	struct gate gate;
 	struct unwind_maps unwind_maps;
 	struct known known;
@@ -78,6 +79,7 @@ static const char *const loss_names[LOSS_N] = {
 	[LOSS_KMEM_BLOCKS] = "kernel-blocks-full",
 	[LOSS_KMEM_NESTED] = "kernel-nested",
 	[LOSS_KMEM_UNSEEN] = "kernel-free-unseen",
+	[LOSS_MOMENTS] = "moments-full",
 };
 
 static double per_cpu(const struct bpf_source *c, double running)
@@ -452,6 +454,9 @@ static int start(struct bpf_source *c, struct helper *helper)
 	r = drain_init(&c->drain, &c->config);
 	if (r < 0)
 		return r;
+	r = moment_table_open(&c->moments, bpf_map__fd(c->programs.skel->maps.moments), &c->programs.halves, &c->config);
+	if (r < 0)
+		return r;
 	known_init(&c->known, c->control, c->programs.known_places);
 	known_set(&c->known, c->config.known_stacks);
 	r = heap_init(&c->heap, &c->programs, helper, c->config.max_heap_blocks);
@@ -536,6 +541,7 @@ struct bpf_source *bpf_source_free(struct bpf_source *c)
 	kmem_done(&c->kmem);
 	heap_done(&c->heap);
 	unwind_maps_done(&c->unwind_maps);
+	moment_table_close(&c->moments);
 	programs_unload(&c->programs);
 	known_done(&c->known);
 	threads_done(&c->threads);
@@ -707,6 +713,7 @@ int bpf_source_tick(struct bpf_source *c, const struct collect_sink *sink, void 
 	while (gate_take_change(&c->gate, &change))
 		sink->gate(userdata, &change);
 	report_samples(c, sink, userdata);
+	moment_table_report(&c->moments, sink, userdata);
 	threads_report(&c->threads, wall, sink, userdata);
 	follow_fault_rates(c, wall);
 	report_losses(c, sink, userdata);

@@ -95,6 +95,13 @@ struct collect_memory {
 	int64_t anonymous; /* bytes that no file has, in memory or swapped out */
 };
 
+/* When an on-CPU sample was taken, of which collect_sample has the sum. */
+struct collect_moment {
+	uint64_t raw_id;
+	uint64_t time_us;   /* realtime */
+	uint64_t weight_ns;
+};
+
 /* A thread entered (+1) or left (-1) a wait that lasts across ticks on this stack. While it is in,
  * it adds the tick's length to METRIC_BLOCKED of the stack, without a sample. */
 struct collect_wait {
@@ -121,7 +128,7 @@ struct collect_tick_info {
 };
 
 /* Called in this order within one collect_tick(): mappings, begin, then gates, samples, waits, totals and losses in
- * any order. Strings and structures are valid during the call only. */
+ * any order, but moments after all samples. Strings and structures are valid during the call only. */
 struct collect_sink {
 	/* The events of one process may come a little out of order. */
 	void (*mapping)(void *userdata, const struct collect_mapping_event *event);
@@ -133,6 +140,7 @@ struct collect_sink {
 	void (*wait)(void *userdata, const struct collect_wait *wait);
 	void (*total)(void *userdata, const struct collect_total *total);
 	void (*memory)(void *userdata, const struct collect_memory *memory); /* NULL: not wanted */
+	void (*moment)(void *userdata, const struct collect_moment *moment); /* NULL: not wanted. In no order of time */
 	/* cause is a static string such as "counts-full"; n > 0 samples or events lost in this tick */
 	void (*loss)(void *userdata, const char *cause, uint64_t n);
 };

@@ -460,6 +460,24 @@ bool threads_waits_on(const struct threads *t, uint64_t raw_id);
 uint64_t threads_faults_minor(const struct threads *t);
 void threads_report(struct threads *t, uint64_t wall_ns, const struct collect_sink *sink, void *userdata);
 
+/* ---- moment_table.c: when samples were taken ---- */
+
+struct moment_table {
+	const struct halves *halves;
+	const struct stackd_moment *moments; /* mapped */
+	uint32_t cpus, per_cpu;
+};
+
+/* What one CPU may have in a tick. */
+uint32_t moments_per_cpu(const struct collect_config *config);
+uint32_t moments_cpus(void);
+/* CLOCK_REALTIME less CLOCK_MONOTONIC. */
+uint64_t moments_clock_us(void);
+int moment_table_open(struct moment_table *t, int fd, const struct halves *h, const struct collect_config *config);
+void moment_table_close(struct moment_table *t);
+/* Of the half that is not written; empties it. */
+void moment_table_report(struct moment_table *t, const struct collect_sink *sink, void *userdata);
+
 /* ---- drain.c: the double-buffered maps, and which stacks are kept ---- */
 
 #define IDLE_TICKS 60

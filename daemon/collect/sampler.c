@@ -34,6 +34,10 @@ struct count {
 	uint64_t values[METRIC_N];
 };
 
+struct moment {
+	uint64_t raw_id, time_ns, weight_ns;
+};
+
 /* Who has a CPU, and since when; 0: nobody knows. */
 struct running {
 	uint32_t tid;
@@ -71,9 +75,11 @@ struct sampler {
 	struct count *counts;
 	struct map64 *count_by_id;
 	uint32_t n_counts, counts_peak;
+	struct moment *moments; /* of this tick's on-CPU samples */
+	uint32_t n_moments, max_moments;
 	struct collect_walks walks[COLLECT_WALK_ENDS];
 	uint64_t walks_before[COLLECT_WALK_ENDS];
-	uint64_t unidentified, counts_full; /* samples lost in this tick */
+	uint64_t unidentified, counts_full, moments_full; /* samples lost in this tick */
 	uint64_t processes_full;            /* as last told */
 	struct collect_frames frames;       /* scratch */
 	char oncpu_source[96], offcpu_source[128], faults_source[128], unwind_source[64];
@@ -162,6 +168,7 @@ static void take_sample(void *userdata, uint32_t cpu, enum sample_event event, c
 	struct collect_frames *f = &s->frames;
 	struct sample_owner parent;
 	struct count *c;
+	uint64_t weight;
 
 	if (r->pid == 0 || r->pid == UINT32_MAX)
 		return; /* idle; or nobody any more */
@@ -182,8 +189,15 @@ static void take_sample(void *userdata, uint32_t cpu, enum sample_event event, c
 	c = count_of(s, sample_stacks_put(s->stacks, f), &f->process);
 	if (!c)
 		return;
-	c->values[metrics[event]] += sample_rings_weight(&s->rings, event, r);
-	c->values[METRIC_HITS] += event == SAMPLE_ON_CPU;
+	weight = sample_rings_weight(&s->rings, event, r);
+	c->values[metrics[event]] += weight;
+	if (event != SAMPLE_ON_CPU)
+		return;
+	c->values[METRIC_HITS]++;
+	if (s->n_moments == s->max_moments)
+		s->moments_full++;
+	else
+		s->moments[s->n_moments++] = (struct moment){ c->raw_id, r->time, weight };
 }
 
 static void take_turn(void *userdata, const struct sample_turn *t)
@@ -485,7 +499,9 @@ int sampler_new(struct sampler **ret, const struct collect_config *config, struc
 	s->timer_fd = s->mappings.epoll_fd = -EBADF;
 	s->window.share = 1;
 	s->counts = calloc(config->max_counts, sizeof *s->counts);
-	if (!s->counts)
+	s->max_moments = possible_cpus() * moments_per_cpu(config);
+	s->moments = calloc(s->max_moments, sizeof *s->moments);
+	if (!s->counts || !s->moments)
 		return -ENOMEM;
 	if ((r = map64_new(&s->count_by_id, config->max_counts)) < 0 || (r = sample_tables_new(&s->tables)) < 0 ||
 	    (r = sample_stacks_new(&s->stacks, config->max_stacks)) < 0 || (r = sample_processes_new(&s->processes, config->max_processes)) < 0 ||
@@ -520,6 +536,7 @@ struct sampler *sampler_free(struct sampler *s)
 	free(s->running);
 	map64_free(s->count_by_id);
 	free(s->counts);
+	free(s->moments);
 	free(s);
 	return NULL;
 }
@@ -575,6 +592,18 @@ static void report_samples(struct sampler *s, const struct collect_sink *sink, v
 	}
 }
 
+static void report_moments(struct sampler *s, const struct collect_sink *sink, void *userdata)
+{
+	uint64_t clock_us = moments_clock_us();
+
+	for (uint32_t i = 0; sink->moment && i < s->n_moments; i++) {
+		const struct moment *m = &s->moments[i];
+
+		sink->moment(userdata, &(struct collect_moment){ m->raw_id, clock_us + m->time_ns / NSEC_PER_USEC, m->weight_ns });
+	}
+	s->n_moments = 0;
+}
+
 static void report_loss(const struct collect_sink *sink, void *userdata, const char *cause, uint64_t *n)
 {
 	if (*n)
@@ -598,6 +627,7 @@ static void report_losses(struct sampler *s, const struct collect_sink *sink, vo
 	report_loss(sink, userdata, "perf-event-failed", &s->rings.failed);
 	report_loss(sink, userdata, "sample-unidentified", &s->unidentified);
 	report_loss(sink, userdata, "counts-full", &s->counts_full);
+	report_loss(sink, userdata, "moments-full", &s->moments_full);
 	report_loss(sink, userdata, "processes-full", &full);
 	report_loss(sink, userdata, "mappings-lost", &mappings);
 	report_loss(sink, userdata, "totals-late", &p.late);
@@ -658,6 +688,7 @@ int sampler_tick(struct sampler *s, const struct collect_sink *sink, void *userd
 	sample_waits_report(s->waits, s->reported_ns, s->settled_ns, &waits);
 	s->reported_ns = s->settled_ns;
 	report_samples(s, sink, userdata);
+	report_moments(s, sink, userdata);
 	follow_fault_rates(s, wall);
 	report_losses(s, sink, userdata);
 	return 0;

@@ -195,6 +195,13 @@ static bool process_matches(const struct store *s, const struct store_filter *f,
 	       workload_matches(s, f, p->workload);
 }
 
+bool store_process_matches(const struct store *s, const struct store_filter *f, store_ref process)
+{
+	uint32_t i = dict_resolve(&s->dicts[DICT_PROCESSES], process);
+
+	return i ? process_matches(s, f, i) : viewer_may(f, STORE_ANY_UID) && !f->pid && !f->unit && !f->cgroup && !f->comm && !f->exe;
+}
+
 static bool slice_matches(const struct store *s, const struct store_filter *f, uint32_t i)
 {
 	const struct slice_record *r = store_slice_at(s, i);

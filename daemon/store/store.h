@@ -226,6 +226,10 @@ typedef int (*store_gate_fn)(void *userdata, const struct store_gate_change *cha
 int store_visit_gate(const struct store *s, uint64_t since_us, uint64_t until_us, store_gate_fn fn,
                      void *userdata);
 
+/* Whether a process is one of the filter's; the filter's window, stack and series don't matter. One that was reclaimed is nobody's: it is
+ * only of a filter that asks for nothing. */
+bool store_process_matches(const struct store *s, const struct store_filter *filter, store_ref process);
+
 /* Strings point into the arena: valid until the next write. Gives -ENOENT for a ref that was reclaimed. */
 int store_get_process(const struct store *s, store_ref process, struct store_process *ret);
 /* Fills at most max frames, in the order in which they were given; ret_n is the stack's depth. */

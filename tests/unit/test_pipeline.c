@@ -97,6 +97,9 @@ int collect_tick(struct collect *c _unused_, const struct collect_sink *s, void 
 			break;
 		}
 	}
+	for (size_t i = 0; i < n_script; i++)
+		if (script[i].kind == SAMPLE)
+			s->moment(userdata, &(struct collect_moment) { script[i].raw_id, now_us - USEC_PER_SEC / 2 + script[i].raw_id, script[i].on_cpu });
 	n_script = 0;
 	return 0;
 }
@@ -317,6 +320,7 @@ void alert_tick(struct alert *a _unused_, uint64_t now _unused_)
 struct fixture {
 	void *arena;
 	struct store *store;
+	struct moments *moments;
 	struct pipeline *pipeline;
 };
 
@@ -329,7 +333,8 @@ static int set_up(void **state)
 
 	f->arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_int_equal(store_open(&f->store, f->arena, ARENA_SIZE, &config, &reused), 0);
-	assert_int_equal(pipeline_new(&f->pipeline, &(struct pipeline_rooms) { .store = f->store }, &pipeline), 0);
+	assert_int_equal(moments_new(&f->moments, 65536), 0);
+	assert_int_equal(pipeline_new(&f->pipeline, &(struct pipeline_rooms) { .store = f->store, .moments = f->moments }, &pipeline), 0);
 	now_us = 1000 * USEC_PER_SEC;
 	frames_are_gone = names_are_out = processes_are_new = code_is_unnamed = false;
 	alarm_above = UINT64_MAX;
@@ -352,6 +357,7 @@ static int tear_down(void **state)
 	struct fixture *f = *state;
 
 	pipeline_free(f->pipeline);
+	moments_free(f->moments);
 	store_close(f->store);
 	munmap(f->arena, ARENA_SIZE);
 	free(f);
@@ -432,6 +438,54 @@ static void test_nothing_is_lost_while_names_are_out(void **state)
 	pipeline_get_status(f->pipeline, &status);
 	assert_int_equal(status.pending, 0);
 	assert_int_equal(lost(f, "unidentified"), 0);
+}
+
+struct weights {
+	struct store *store;
+	uint64_t five_us, six_us, unnamed_us;
+};
+
+static int add_moment(void *userdata, const struct moment *m)
+{
+	struct weights *w = userdata;
+	struct store_process process;
+	struct store_frame frame;
+	bool truncated;
+	uint64_t id;
+	size_t n;
+
+	if (!m->stack) {
+		w->unnamed_us += m->weight_us;
+		return 0;
+	}
+	assert_int_equal(store_get_process(w->store, m->process, &process), 0);
+	assert_int_equal(process.pid, PID_A);
+	assert_int_equal(store_get_stack(w->store, m->stack, &id, &truncated, &frame, 1, &n), 0);
+	*(id == 5000 ? &w->five_us : &w->six_us) += m->weight_us;
+	return 0;
+}
+
+/* As sums do, samples' times get their stacks when names come. */
+static void test_moments_get_their_names_later(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t begin_us = now_us, since, until;
+
+	for (uint64_t i = 1; i <= 4; i++) {
+		struct weights w = { f->store };
+
+		names_are_out = i <= 2;
+		say((struct event) { SAMPLE, 5, PID_A, 20 * 1000 * 1000 });
+		say((struct event) { SAMPLE, 6, PID_A, 10 * 1000 * 1000 });
+		tick(f);
+		assert_true(moments_range(f->moments, &since, &until));
+		assert_int_equal(since, begin_us);
+		assert_int_equal(until, now_us);
+		moments_visit(f->moments, since, until, add_moment, &w);
+		assert_int_equal(w.five_us, names_are_out ? 0 : i * 20000);
+		assert_int_equal(w.six_us, names_are_out ? 0 : i * 10000);
+		assert_int_equal(w.unnamed_us, names_are_out ? i * 30000 : 0);
+	}
 }
 
 /* A perf-map comes after the code: from then on it has its name, and nothing of what it did before is lost. Its addresses weigh all of it. */
@@ -846,6 +900,7 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
 		TEST(test_nothing_is_lost_while_names_are_out),
+		TEST(test_moments_get_their_names_later),
 		TEST(test_code_gets_its_name_later),
 		TEST(test_pending_is_bounded),
 		TEST(test_wait_ends_where_it_began),

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "moments.h"
+
+/* Raw stacks named in a tick. More of them than CPUs that are busy take samples: what is beyond has no stack. */
+#define NAMES_MAX 8192
+/* Ticks after which names don't come any more. */
+#define PATIENCE_TICKS 30
+/* Ticks follow each other at once, but clocks drift and are adjusted. */
+#define GAP_US (100 * USEC_PER_MSEC)
+
+struct entry {
+	uint64_t time_us;
+	uint32_t weight_us;
+	bool named;
+	union {
+		struct {
+			store_ref process, stack;
+		};
+		uint64_t raw_id;
+	};
+};
+_Static_assert(sizeof(struct entry) == 24, "as the manual page has it");
+
+struct moments {
+	uint64_t begin, end;   /* entries from the first on count up: the place is the number modulo max */
+	uint64_t tick_begin;   /* the first one of this tick */
+	uint64_t unnamed_from; /* before it all are named, or never will be */
+	uint64_t patience[PATIENCE_TICKS]; /* tick_begin of the last ticks */
+	uint64_t ticks;
+	uint64_t since_us, until_us;
+	struct map64 *names;   /* raw id -> process and stack, of this tick */
+	uint64_t max;
+	struct entry entries[];
+};
+
+int moments_new(struct moments **ret, uint64_t bytes)
+{
+	uint64_t max = MAX(bytes / sizeof(struct entry), 1U);
+	_cleanup_(moments_freep) struct moments *m = calloc(1, sizeof(*m) + max * sizeof(m->entries[0]));
+	int r;
+
+	if (!m)
+		return -ENOMEM;
+	m->max = max;
+	r = map64_new(&m->names, NAMES_MAX);
+	if (r < 0)
+		return r;
+	*ret = TAKE_PTR(m);
+	return 0;
+}
+
+struct moments *moments_free(struct moments *m)
+{
+	if (m)
+		map64_free(m->names);
+	free(m);
+	return NULL;
+}
+
+static struct entry *entry_at(const struct moments *m, uint64_t n)
+{
+	return (struct entry *)&m->entries[n % m->max];
+}
+
+void moments_name(struct moments *m, uint64_t raw_id, store_ref process, store_ref stack)
+{
+	map64_put(m->names, raw_id, (uint64_t)process << 32 | stack);
+}
+
+void moments_add(struct moments *m, uint64_t raw_id, uint64_t time_us, uint64_t weight_ns)
+{
+	/* The oldest goes; of a tick that is larger than all of it, the first. */
+	if (m->end - m->begin == m->max) {
+		m->since_us = MAX(m->since_us, entry_at(m, m->begin)->time_us + 1);
+		m->begin++;
+	}
+	*entry_at(m, m->end++) = (struct entry){
+		.time_us = time_us,
+		.weight_us = MIN((weight_ns + NSEC_PER_USEC / 2) / NSEC_PER_USEC, (uint64_t)UINT32_MAX),
+		.raw_id = raw_id,
+	};
+}
+
+/* The tick's are sorted but for what each CPU had, so what a step moves over is little; insertion needs no room beside the ring. */
+static void sort_tick(struct moments *m)
+{
+	uint64_t n = m->end - MAX(m->tick_begin, m->begin), first = m->end - n;
+
+	for (uint64_t gap = n / 2; gap > 0; gap = gap == 2 ? 1 : gap * 5 / 11)
+		for (uint64_t i = gap; i < n; i++) {
+			struct entry e = *entry_at(m, first + i);
+			uint64_t k = i;
+
+			for (; k >= gap && entry_at(m, first + k - gap)->time_us > e.time_us; k -= gap)
+				*entry_at(m, first + k) = *entry_at(m, first + k - gap);
+			*entry_at(m, first + k) = e;
+		}
+}
+
+static void give_up(struct moments *m, uint64_t until)
+{
+	for (uint64_t i = MAX(m->unnamed_from, m->begin); i < until; i++) {
+		struct entry *e = entry_at(m, i);
+
+		if (e->named)
+			continue;
+		e->named = true;
+		e->process = e->stack = 0;
+	}
+	m->unnamed_from = MAX(m->unnamed_from, until);
+}
+
+static void name_entries(struct moments *m)
+{
+	uint64_t still = m->end, refs;
+
+	for (uint64_t i = MAX(m->unnamed_from, m->begin); i < m->end; i++) {
+		struct entry *e = entry_at(m, i);
+
+		if (!e->named && map64_get(m->names, e->raw_id, &refs)) {
+			e->named = true;
+			e->process = refs >> 32;
+			e->stack = (store_ref)refs;
+		} else if (!e->named) {
+			still = MIN(still, i);
+		}
+	}
+	m->unnamed_from = still;
+	map64_clear(m->names);
+}
+
+void moments_end_tick(struct moments *m, uint64_t begin_us, uint64_t end_us)
+{
+	uint64_t *patience = &m->patience[m->ticks++ % PATIENCE_TICKS], least;
+
+	if (m->until_us == 0 || begin_us > m->until_us + GAP_US || end_us <= m->until_us) {
+		m->begin = MAX(m->begin, m->tick_begin);
+		m->since_us = begin_us;
+	}
+	sort_tick(m);
+	/* So that all of them are in order: of two ticks' samples next to each other the times may be some microseconds off. */
+	least = m->tick_begin > m->begin ? entry_at(m, m->tick_begin - 1)->time_us : 0;
+	for (uint64_t i = MAX(m->tick_begin, m->begin); i < m->end && entry_at(m, i)->time_us < least; i++)
+		entry_at(m, i)->time_us = least;
+	give_up(m, *patience);
+	name_entries(m);
+	*patience = m->tick_begin;
+	m->tick_begin = m->end;
+	m->until_us = end_us;
+}
+
+bool moments_range(const struct moments *m, uint64_t *ret_since_us, uint64_t *ret_until_us)
+{
+	*ret_since_us = m->since_us;
+	*ret_until_us = m->until_us;
+	return m->since_us < m->until_us;
+}
+
+int moments_visit(const struct moments *m, uint64_t since_us, uint64_t until_us, moment_fn fn, void *userdata)
+{
+	uint64_t low = m->begin, high = m->tick_begin;
+	int r = 0;
+
+	while (low < high) {
+		uint64_t middle = low + (high - low) / 2;
+
+		if (entry_at(m, middle)->time_us < since_us)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	for (; r == 0 && low < m->tick_begin; low++) {
+		const struct entry *e = entry_at(m, low);
+
+		if (e->time_us >= until_us)
+			break;
+		r = fn(userdata, &(struct moment){ e->time_us, e->named ? e->process : 0, e->named ? e->stack : 0, e->weight_us });
+	}
+	return r;
+}
+
+void moments_get_status(const struct moments *m, struct moments_status *ret)
+{
+	*ret = (struct moments_status){ .used = m->end - m->begin, .max = m->max };
+}

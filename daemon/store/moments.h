@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* When each on-CPU sample of the last minutes was taken: what the store, whose finest step is a tick, does not keep. A ring in memory of
+ * its own, in order of time, which is gone when the daemon ends. Pure, as the store.
+ *
+ *   … | oldest ─▶ of ticks that are over ─▶ | of this tick, not sorted yet
+ *                         └─ the last of them may wait for their names, as what pipeline.c puts off does
+ */
+#pragma once
+
+#include "store.h"
+
+struct moments;
+
+struct moment {
+	uint64_t time_us;         /* realtime */
+	store_ref process, stack; /* 0: that could not be said, or had no room; may be stale */
+	uint32_t weight_us;
+};
+
+/* A ring of so many bytes. */
+int moments_new(struct moments **ret, uint64_t bytes);
+struct moments *moments_free(struct moments *m);
+DEFINE_CLEANUP(struct moments *, moments_free)
+
+/* Within a tick, in any order: what a raw stack is to the store, and that it was met. */
+void moments_name(struct moments *m, uint64_t raw_id, store_ref process, store_ref stack);
+void moments_add(struct moments *m, uint64_t raw_id, uint64_t time_us, uint64_t weight_ns);
+/* The tick, which began and ended then, is over. When there is a gap before it, or the clock was set back, what was before is forgotten. */
+void moments_end_tick(struct moments *m, uint64_t begin_us, uint64_t end_us);
+
+/* What is kept is complete between them. False: nothing is. */
+bool moments_range(const struct moments *m, uint64_t *ret_since_us, uint64_t *ret_until_us);
+/* Calls for each of since_us <= time_us < until_us, the oldest first, until fn gives something else than 0, which it gives then. */
+typedef int (*moment_fn)(void *userdata, const struct moment *moment);
+int moments_visit(const struct moments *m, uint64_t since_us, uint64_t until_us, moment_fn fn, void *userdata);
+
+struct moments_status {
+	uint64_t used, max; /* moments */
+};
+void moments_get_status(const struct moments *m, struct moments_status *ret);
