@@ -8,6 +8,7 @@
 #pragma once
 
 #include "api.h"
+#include "moments.h"
 #include "wire.h"
 
 #define API_PAGE_SIZE (256 * 1024)    /* bytes after which a reply ends when there may be several */
@@ -28,6 +29,7 @@ struct peer {
 struct query {
 	struct store_filter filter; /* the window is filled in, until_us never 0 */
 	bool to_now;                /* no until was given */
+	bool exact;                 /* only samples taken in the window, not whole ticks */
 };
 
 enum produce_result {
@@ -144,6 +146,10 @@ bool parse_limit(struct session *s, const struct json *parameters, uint32_t leas
 bool query_refuse_unknown(struct session *s, const struct query *q);
 /* The parameter "stack" of a call. absent_ok: then filter.stack_id stays 0. */
 bool query_stack(struct session *s, const struct json *parameters, bool absent_ok, struct query *q);
+/* The parameter "exact": then the window is within what is kept of samples' times. After query_parse(). */
+bool query_exact(struct session *s, const struct json *parameters, enum metric metric, struct query *q);
+/* Calls for the moments of the window that match. */
+int query_moments(struct session *s, const struct query *q, moment_fn fn, void *userdata);
 /* With strings of its own, for what outlives the message. */
 int query_copy(const struct query *q, struct query *ret);
 void query_done(struct query *q);
@@ -286,6 +292,7 @@ void method_label_incident(struct session *s, const struct json *parameters);
 void method_get_flame(struct session *s, const struct json *parameters);
 void method_get_top(struct session *s, const struct json *parameters);
 void method_list_stacks(struct session *s, const struct json *parameters);
+void method_get_heat(struct session *s, const struct json *parameters);
 void method_get_series(struct session *s, const struct json *parameters);
 void method_list_missing_debug(struct session *s, const struct json *parameters);
 void method_get_lines(struct session *s, const struct json *parameters);

@@ -166,7 +166,7 @@ void method_get_flame(struct session *s, const struct json *parameters)
 	int r;
 
 	if (!parse_metric(s, parameters, &metric) || !query_parse(s, parameters, DEFAULT_WINDOW_US, &q) ||
-	    !query_stack(s, parameters, true, &q))
+	    !query_stack(s, parameters, true, &q) || !query_exact(s, parameters, metric, &q))
 		return;
 	f = calloc(1, sizeof(*f));
 	if (!f) {

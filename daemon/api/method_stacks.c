@@ -48,7 +48,7 @@ void method_list_stacks(struct session *s, const struct json *parameters)
 	int r;
 
 	if (!parse_metric(s, parameters, &metric) || !parse_limit(s, parameters, 1, DEFAULT_LIMIT, &limit) ||
-	    !query_parse(s, parameters, DEFAULT_WINDOW_US, &q))
+	    !query_parse(s, parameters, DEFAULT_WINDOW_US, &q) || !query_exact(s, parameters, metric, &q))
 		return;
 	l = listing_new(s, &ops);
 	if (!l)

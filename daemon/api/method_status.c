@@ -14,6 +14,7 @@ struct all_status {
 	struct alert_status alert;
 	struct unwind_status unwind;
 	struct clusters_status clusters;
+	struct moments_status moments;
 	struct api_status api;
 };
 
@@ -127,6 +128,7 @@ static void put_limits(struct json_writer *w, const struct all_status *a)
 		{ "stored-slices", "slices", a->store.slices, a->store.slices_max },
 		{ "stored-strings", "strings", a->store.strings, a->store.strings_max },
 		{ "stored-waits", "waits", a->store.runs, a->store.runs_max },
+		{ "moments", "samples", a->moments.used, a->moments.max },
 		{ "scored-units", "units", a->detect.units, a->detect.units_max },
 		{ "stored-anomalies", "anomalies", a->store.anomalies, a->store.anomalies_max },
 		{ "clusters", "clusters", a->clusters.classes, a->clusters.classes_max },
@@ -245,6 +247,8 @@ void method_get_status(struct session *s, const struct json *parameters _unused_
 	alert_get_status(api->views.alert, &a.alert);
 	unwind_get_status(api->views.unwind, &a.unwind);
 	clusters_get_status(api->views.clusters, &a.clusters);
+	if (api->views.moments)
+		moments_get_status(api->views.moments, &a.moments);
 	api_get_status(api, &a.api);
 	w = session_reply_begin(s);
 	json_key(w, "status");

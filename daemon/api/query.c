@@ -195,7 +195,101 @@ bool query_refuse_unknown(struct session *s, const struct query *q)
 	return true;
 }
 
+/* ---- moments ---- */
+
+static void refuse_exact(struct session *s, const char *reason)
+{
+	struct json_writer *w = session_error_begin(s, "org.stackd.NotKept");
+	const struct moments *m = s->api->views.moments;
+	uint64_t since, until;
+
+	json_put_string(w, "reason", reason);
+	if (m && moments_range(m, &since, &until)) {
+		json_put_u64(w, "since_us", since);
+		json_put_u64(w, "until_us", until);
+	}
+	session_error_end(s);
+}
+
+bool query_exact(struct session *s, const struct json *parameters, enum metric metric, struct query *q)
+{
+	const struct moments *m = s->api->views.moments;
+	bool has_since = json_get(json_get(parameters, "filter"), "since_us") != NULL;
+	uint64_t since, until;
+
+	json_get_bool(parameters, "exact", &q->exact);
+	if (!q->exact)
+		return true;
+	if (!m) {
+		refuse_exact(s, "of a recording whole seconds are kept");
+		return false;
+	}
+	if (metric != METRIC_ON_CPU && metric != METRIC_HITS) {
+		refuse_exact(s, "of other metrics than on-cpu whole seconds are kept");
+		return false;
+	}
+	if (!moments_range(m, &since, &until)) {
+		refuse_exact(s, "there is nothing yet");
+		return false;
+	}
+	if (q->to_now)
+		q->filter.until_us = until;
+	if (!has_since)
+		q->filter.since_us = MIN(MAX(q->filter.since_us, since), q->filter.until_us);
+	if (q->filter.since_us < since || q->filter.until_us > until) {
+		refuse_exact(s, "of that window whole seconds are kept, if any");
+		return false;
+	}
+	return true;
+}
+
+struct matching {
+	struct store *store;
+	const struct store_filter *filter;
+	store_ref stack;   /* 0: any */
+	store_ref process; /* of the moment before */
+	bool matches;      /* it did */
+	moment_fn fn;
+	void *userdata;
+};
+
+static int match_moment(void *userdata, const struct moment *m)
+{
+	struct matching *x = userdata;
+
+	if (x->filter->stack_id && (!x->stack || m->stack != x->stack))
+		return 0;
+	if (!x->process || m->process != x->process)
+		x->matches = store_process_matches(x->store, x->filter, m->process);
+	x->process = m->process;
+	return x->matches ? x->fn(x->userdata, m) : 0;
+}
+
+int query_moments(struct session *s, const struct query *q, moment_fn fn, void *userdata)
+{
+	struct store *store = s->api->views.store;
+	struct matching x = {
+		.store = store,
+		.filter = &q->filter,
+		.stack = q->filter.stack_id ? store_find_stack(store, q->filter.stack_id) : 0,
+		.fn = fn,
+		.userdata = userdata,
+	};
+
+	return moments_visit(s->api->views.moments, q->filter.since_us, q->filter.until_us, match_moment, &x);
+}
+
 /* ---- sums ---- */
+
+static uint64_t stack_id_of(const struct store *store, store_ref stack)
+{
+	struct store_frame none;
+	bool truncated;
+	uint64_t id;
+	size_t n;
+
+	return store_get_stack(store, stack, &id, &truncated, &none, 0, &n) < 0 ? 0 : id;
+}
 
 struct adding {
 	struct store *store;
@@ -204,23 +298,35 @@ struct adding {
 	bool by_comm;
 };
 
-static int add_slice(void *userdata, const struct store_slice_sum *sum)
+/* id: of its stack, 0 when that is not kept any more. */
+static int add_sum(struct adding *a, uint64_t id, const struct store_slice_sum *sum)
 {
-	struct adding *a = userdata;
 	struct store_process process;
-	struct store_frame none;
 	const char *comm = "";
-	bool truncated;
-	uint64_t id;
-	size_t n;
 
-	if (metric_value(sum->values, a->metric) == 0 && !a->table->with_values)
-		return 0;
-	if (store_get_stack(a->store, sum->stack, &id, &truncated, &none, 0, &n) < 0)
-		return 0;
 	if (a->by_comm && store_get_process(a->store, sum->process, &process) >= 0)
 		comm = process.comm;
 	return table_add(a->table, id, comm, a->metric, sum->values);
+}
+
+static int add_slice(void *userdata, const struct store_slice_sum *sum)
+{
+	struct adding *a = userdata;
+	uint64_t id = stack_id_of(a->store, sum->stack);
+
+	if (id == 0 || (metric_value(sum->values, a->metric) == 0 && !a->table->with_values))
+		return 0;
+	return add_sum(a, id, sum);
+}
+
+static int add_moment(void *userdata, const struct moment *m)
+{
+	struct store_slice_sum sum = { .process = m->process, .stack = m->stack };
+	struct adding *a = userdata;
+
+	sum.values[METRIC_ON_CPU] = m->weight_us * NSEC_PER_USEC;
+	sum.values[METRIC_HITS] = 1;
+	return add_sum(a, stack_id_of(a->store, m->stack), &sum);
 }
 
 int query_sum(struct session *s, const struct query *q, enum metric metric, bool by_comm, struct table *t)
@@ -229,7 +335,7 @@ int query_sum(struct session *s, const struct query *q, enum metric metric, bool
 	int r;
 
 	t->limit = table_limit(s->api);
-	r = store_visit_slices(a.store, &q->filter, add_slice, &a);
+	r = q->exact ? query_moments(s, q, add_moment, &a) : store_visit_slices(a.store, &q->filter, add_slice, &a);
 	if (r < 0)
 		return r;
 	table_sort(t);

@@ -6,6 +6,7 @@ import time
 
 from lib.daemon import Daemon
 from lib.environment import require_root, tool
+from lib.pulses import check_pulses
 from lib.reference import Perf, self_weights
 from lib.tap import check, note, run, within
 from lib.workload import Workload
@@ -136,6 +137,14 @@ def test_conservation():
     within("conservation of on-cpu under load", ratio, 1.0, absolute=0.1)
 
 
+def test_within_seconds():
+    with Workload("pulses", seconds=6, prefix=["nice", "-n", "-10"]) as workload:
+        workload.go()
+        account = workload.result()
+        whole = daemon.settled_flame("on_cpu", pid=workload.pid)
+    check_pulses(daemon, workload.pid, account, whole)
+
+
 def compare_command(what, command, comm):
     """Runs a foreign load under both profilers and compares by innermost function."""
     since_us = int(time.time() * 1e6)
@@ -185,6 +194,7 @@ run(
         ("on-CPU time is within 5 % of the process's own", test_split_total),
         ("function shares agree with perf record within 5 points", test_split_like_perf),
         ("top by function agrees with perf report, self and children", test_top_like_perf_report),
+        ("a window within a second has what ran in it, and no more", test_within_seconds),
         ("the stacks' sum agrees with the kernel's totals", test_conservation),
         ("stress-ng: function shares agree with perf record", test_stress_ng_like_perf),
         ("sysbench: function shares agree with perf record", test_sysbench_like_perf),

@@ -12,9 +12,11 @@
 #include <sys/un.h>
 
 #include "api.h"
+#include "moments.h"
 #include "lines.h"
 
 #define ARENA_SIZE (64UL << 20)
+#define MOMENTS_SIZE 65536
 #define TICKS 60
 #define NOBODY 65534
 
@@ -258,6 +260,7 @@ static size_t leaks(void *userdata _unused_, pid_t pid, struct api_leak *ret, si
 
 struct data {
 	struct store *store;
+	struct moments *moments;
 	store_ref web, app, tool; /* processes of root, nobody and uid 1000 */
 	store_ref spin, fib, wait, odd;
 	uint64_t first_us, last_us;
@@ -338,6 +341,27 @@ static void fill_tick(struct data *d)
 	store_add_total(d->store, d->app, total);
 }
 
+/* Samples of the second: of web 16 ms each at 100 and 120 ms in spin, 8 ms at 300 ms in fib; of app 4 ms at 500 ms in spin; and 1 ms at
+ * 700 ms of nobody knows what. */
+static void fill_moments(struct data *d, uint64_t begin_us)
+{
+	const struct {
+		store_ref process, stack;
+		uint64_t at_ms, weight_ms;
+	} samples[] = {
+		{ d->app, d->spin, 500, 4 }, { d->web, d->spin, 100, 16 }, { d->web, d->spin, 120, 16 }, { d->web, d->fib, 300, 8 }, { 0, 0, 700, 1 },
+	};
+
+	for (size_t i = 0; i < ELEMENTS_OF(samples); i++) {
+		uint64_t raw_id = (uint64_t)samples[i].process << 32 | samples[i].stack;
+
+		if (raw_id)
+			moments_name(d->moments, raw_id, samples[i].process, samples[i].stack);
+		moments_add(d->moments, raw_id, begin_us + samples[i].at_ms * USEC_PER_MSEC, samples[i].weight_ms * NSEC_PER_SEC / 1000);
+	}
+	moments_end_tick(d->moments, begin_us, begin_us + USEC_PER_SEC);
+}
+
 /* One tick with n stacks of 30 frames, half of them in common. */
 static void fill_many(struct data *d, unsigned n)
 {
@@ -390,6 +414,7 @@ static void fill(struct data *d, unsigned many)
 
 		store_tick_begin(d->store, time_us, NSEC_PER_SEC);
 		fill_tick(d);
+		fill_moments(d, time_us - USEC_PER_SEC);
 		if (i == TICKS && many > 0)
 			fill_many(d, many);
 		commit(d, time_us, i);
@@ -619,7 +644,11 @@ int main(int argc, char **argv)
 	r = store_open(&s.data.store, arena, ARENA_SIZE, &store_config, &reused);
 	if (r < 0)
 		die("store", r);
+	r = moments_new(&s.data.moments, MOMENTS_SIZE);
+	if (r < 0)
+		die("moments", r);
 	fill(&s.data, many);
+	views.moments = s.data.moments;
 	views.store = s.data.store;
 	s.data.now_us = clock_realtime_us();
 	views.clusters = s.data.clusters = make_clusters(s.data.now_us);
@@ -634,6 +663,7 @@ int main(int argc, char **argv)
 	fflush(stdout);
 	ev_run(s.loop, 0);
 	api_free(s.data.api);
+	moments_free(s.data.moments);
 	store_close(s.data.store);
 	clusters_free(views.clusters);
 	remedies_free(remedies);

@@ -235,7 +235,7 @@ def every_parameter_of_a_wrong_type_is_named():
 def ranges_are_checked():
     with Server() as s, Client(s.path) as c:
         invalid = "org.varlink.service.InvalidParameter"
-        for method in ("GetFlame", "GetTop", "GetSeries", "ListStacks", "ListProcesses", "ListAnomalies"):
+        for method in ("GetFlame", "GetTop", "GetSeries", "GetHeat", "ListStacks", "ListProcesses", "ListAnomalies"):
             for field, values in (
                 ("pid", (0, -1, 2**31, 2**63 - 1)),
                 ("since_us", (-1,)),
@@ -270,7 +270,7 @@ def ranges_are_checked():
         ):
             equal(c.call("org.stackd.Subscribe", parameters, more=True), (invalid, {"parameter": field}), parameters)
         for stack in ("", "a1", "0" * 16, "g" * 16, "0" * 17, "0x00000000000000a1"[:16], " 0000000000000a1"):
-            for method in ("GetStack", "GetFlame", "GetSeries"):
+            for method in ("GetStack", "GetFlame", "GetSeries", "GetHeat"):
                 equal(
                     c.call("org.stackd." + method, {"stack": stack}), (invalid, {"parameter": "stack"}), stack
                 )

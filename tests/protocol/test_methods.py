@@ -238,6 +238,87 @@ def series_sums_all_that_matches():
         equal((error, reply), ("org.varlink.service.InvalidParameter", {"parameter": "stack"}))
 
 
+MS = 10**6  # ns
+
+
+def steps(client, **parameters):
+    """{ms within the window's first second: (on_cpu in ms, hits)} of all pages, each second being alike; and the first page."""
+    pages = list(client.call_more("org.stackd.GetHeat", parameters))
+    got = {}
+    for step in (step for page in pages for step in page["steps"]):
+        got.setdefault(step["time_us"] % 10**6 // 1000, []).append((step["on_cpu"] / MS, step["hits"]))
+    for ms, values in got.items():
+        equal(len(set(values)), 1, f"at {ms} ms")
+    return {ms: values[0] for ms, values in got.items()}, {len(values) for values in got.values()}, pages[0]
+
+
+@test
+def heat_is_told_within_seconds():
+    with Server() as s, Client(s.path) as c:
+        got, times, first = steps(c, filter=s.window)
+        equal(got, {100: (16, 1), 120: (16, 1), 300: (8, 1), 500: (4, 1), 700: (1, 1)})
+        equal((times, first["step_us"]), ({TICKS}, 20000))
+        equal((first["since_us"], first["until_us"]), (s.first_us, s.last_us))
+        equal(first["window"], {**s.window, "load_mean": 1.5, "gate_open_s": 30, "lost": 3 * TICKS})
+        got, _, _ = steps(c, filter=s.window, step_us=100000)
+        equal(got, {100: (32, 2), 300: (8, 1), 500: (4, 1), 700: (1, 1)})
+        got, _, _ = steps(c, filter={**s.window, "unit": "web"}, step_us=1000000)
+        equal(got, {0: (40, 3)})
+        got, _, _ = steps(c, filter=s.window, stack=SPIN, step_us=500000)
+        equal(got, {0: (32, 2), 500: (4, 1)})
+        # Windows begin and end where they are told to; what is asked for beyond is not kept.
+        got, times, first = steps(c, filter={"since_us": s.first_us - 10**9, "until_us": s.first_us + 120000}, step_us=500000)
+        equal((got, times, first["since_us"], first["until_us"]), ({0: (16, 1)}, {1}, s.first_us, s.first_us + 120000))
+        got, _, first = steps(c, filter={"since_us": s.last_us})
+        equal((got, "since_us" in first, "until_us" in first), ({}, False, False))
+        for step in (0, 999, 1001, 30000, 2000000, -1):
+            error, reply = c.call("org.stackd.GetHeat", {"step_us": step})
+            equal((error, reply), ("org.varlink.service.InvalidParameter", {"parameter": "step_us"}), step)
+        # All at once, and in pages.
+        error, reply = c.call("org.stackd.GetHeat", {"filter": s.window, "step_us": 1000})
+        equal((error, len(reply["steps"])), (None, 5 * TICKS))
+        limit = next(x for x in c.call("org.stackd.GetStatus")[1]["status"]["limits"] if x["name"] == "moments")
+        equal(limit, {"name": "moments", "unit": "samples", "used": 5 * TICKS, "max": 65536 // 24})
+
+
+@test
+def exact_windows_have_their_samples_alone():
+    with Server() as s, Client(s.path) as c:
+        second = s.first_us + 10 * 10**6
+
+        def within(since_ms, until_ms, **parameters):
+            window = {"since_us": second + since_ms * 1000, "until_us": second + until_ms * 1000}
+            rows, total = flame(c, exact=True, **{**parameters, "filter": {**window, **parameters.get("filter", {})}})
+            equal(sum(rows.values()), total)
+            return {key: value / MS for key, value in rows.items()}
+
+        spin, fib = ("main;work;spin", "web"), ("main;work;fib;fib;fib", "web")
+        equal(within(100, 120), {spin: 16})
+        equal(within(100, 121), {spin: 32})
+        equal(within(101, 301), {spin: 16, fib: 8})
+        equal(within(310, 490), {})
+        equal(within(0, 1000), {spin: 32, fib: 8, ("main;work;spin", "app"): 4, ("[evicted]", ""): 1})
+        equal(within(0, 2000, filter={"pid": 200}), {("main;work;spin", "app"): 8})
+        equal(within(0, 1000, stack=FIB), {fib: 8})
+        equal(within(0, 1000, metric="hits", filter={"comm": "web"}), {spin: 2 / MS, fib: 1 / MS})
+        # Without it a tick counts whole.
+        rows, _ = flame(c, filter={"since_us": second + 310000, "until_us": second + 490000})
+        equal(rows[spin], 8 * UNIT)
+        rows, total = flame(c, exact=True)
+        equal(total, 45 * TICKS * MS, "all that is kept")
+        error, reply = c.call("org.stackd.ListStacks", {"exact": True, "filter": {"since_us": second, "until_us": second + 400000}})
+        equal([(x["stack"], x["values"]) for x in reply["stacks"]], [(SPIN, {"on_cpu": 32 * MS, "hits": 2}), (FIB, {"on_cpu": 8 * MS, "hits": 1})])
+        kept = {"since_us": s.first_us, "until_us": s.last_us}
+        for parameters in (
+            {"metric": "blocked"},
+            {"filter": {"since_us": s.first_us - 1}},
+            {"filter": {"until_us": s.last_us + 1}},
+        ):
+            for method in ("GetFlame", "ListStacks"):
+                error, reply = c.call("org.stackd." + method, {"exact": True, **parameters})
+                equal((error, {k: v for k, v in reply.items() if k != "reason"}), ("org.stackd.NotKept", kept), parameters)
+
+
 @test
 def processes_have_their_totals():
     with Server() as s, Client(s.path) as c:
@@ -459,6 +540,7 @@ def empty_is_not_an_error():
                 ("ListStacks", "stacks"),
                 ("ListProcesses", "processes"),
                 ("GetSeries", "points"),
+                ("GetHeat", "steps"),
                 ("ListAnomalies", "anomalies"),
             ):
                 for filter in (window, {**window, "pid": 100}):
@@ -475,13 +557,13 @@ def empty_is_not_an_error():
 @test
 def what_is_not_there_is_told():
     with Server() as s, Client(s.path) as c:
-        for method in ("GetFlame", "GetTop", "GetSeries", "ListStacks", "ListProcesses", "ListAnomalies"):
+        for method in ("GetFlame", "GetTop", "GetSeries", "GetHeat", "ListStacks", "ListProcesses", "ListAnomalies"):
             equal(
                 c.call("org.stackd." + method, {"filter": {"pid": 4242}}),
                 ("org.stackd.NotFound", {"what": "process 4242"}),
                 method,
             )
-        for method in ("GetStack", "GetFlame", "GetSeries"):
+        for method in ("GetStack", "GetFlame", "GetSeries", "GetHeat"):
             equal(
                 c.call("org.stackd." + method, {"stack": "0123456789abcdef"}),
                 ("org.stackd.NotFound", {"what": "stack 0123456789abcdef"}),

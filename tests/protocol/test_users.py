@@ -7,7 +7,7 @@ from test_methods import lines_of, FIB, ODD, SPIN, TICKS, UNIT, WAIT, flame
 from varlink import Client
 
 GROUP = 4711
-READING = ("ListAnomalies", "Subscribe", "ListIncidents", "ListClusters", "GetFlame", "GetTop", "ListStacks", "GetStack", "GetLines", "GetSeries", "ListProcesses", "GetGate")
+READING = ("ListAnomalies", "Subscribe", "ListIncidents", "ListClusters", "GetFlame", "GetTop", "ListStacks", "GetStack", "GetLines", "GetHeat", "GetSeries", "ListProcesses", "GetGate")
 CHANGING = ("SetGate", "WatchMemory", "UnwatchMemory")
 
 
@@ -38,6 +38,8 @@ def look_around(s):
             ],
             "stack": c.call("org.stackd.GetStack", {"stack": SPIN, **w}),
             "series": {str(p["values"]) for p in c.call("org.stackd.GetSeries", w)[1]["points"]},
+            "heat": {(x["on_cpu"], x["hits"]) for x in c.call("org.stackd.GetHeat", w)[1]["steps"]},
+            "exact": flame(c, exact=True, **w),
             "root's series": c.call("org.stackd.GetSeries", {"filter": {**s.window, "pid": 100}}),
             "root's stack": c.call("org.stackd.GetStack", {"stack": FIB, **w}),
             "root's lines": c.call("org.stackd.GetLines", {"stack": FIB, **w}),
@@ -65,6 +67,8 @@ def others_see_only_their_own():
         spin, wait = 2 * UNIT * TICKS, 16 * UNIT * TICKS
         equal(seen["flame"], ({("main;work;spin", "app"): spin}, spin))
         equal(seen["flame of root"], ({}, 0))
+        equal(seen["heat"], {(4 * 10**6, 1)})
+        equal(seen["exact"], ({("main;work;spin", "app"): 4 * 10**6 * TICKS}, 4 * 10**6 * TICKS))
         equal([(r["comm"], r["value"]) for r in seen["flame of a stack"][1]["stacks"]], [("app", spin)])
         equal(seen["off_cpu"], ({("main;wait_for_it;[libc.so.6+0x2718a]", "app"): wait}, wait))
         equal(seen["top"], [("spin", spin, spin), ("main", 0, spin), ("work", 0, spin)])

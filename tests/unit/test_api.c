@@ -117,6 +117,27 @@ int store_get_stack(const struct store *s _unused_, store_ref stack, uint64_t *r
 	return 0;
 }
 
+bool moments_range(const struct moments *m _unused_, uint64_t *ret_since_us _unused_, uint64_t *ret_until_us _unused_)
+{
+	return false;
+}
+
+int moments_visit(const struct moments *m _unused_, uint64_t since_us _unused_, uint64_t until_us _unused_, moment_fn fn _unused_,
+                  void *userdata _unused_)
+{
+	return 0;
+}
+
+void moments_get_status(const struct moments *m _unused_, struct moments_status *ret)
+{
+	*ret = (struct moments_status){ 0 };
+}
+
+bool store_process_matches(const struct store *s _unused_, const struct store_filter *filter _unused_, store_ref process _unused_)
+{
+	return true;
+}
+
 int store_get_process(const struct store *s _unused_, store_ref process _unused_, struct store_process *ret)
 {
 	*ret = (struct store_process){

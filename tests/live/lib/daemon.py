@@ -222,10 +222,10 @@ class Daemon:
     def status(self):
         return self.call("GetStatus")["status"]
 
-    def flame(self, metric, **filter):
+    def flame(self, metric, exact=False, **filter):
         """Empty when nothing is known, of that process or at all."""
         try:
-            return Flame(metric, self.replies("GetFlame", {"metric": metric, "filter": filter}))
+            return Flame(metric, self.replies("GetFlame", {"metric": metric, "filter": filter, "exact": exact}))
         except varlink.VarlinkError as error:
             if error.name != "org.stackd.NotFound":
                 raise
