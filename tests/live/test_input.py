@@ -186,7 +186,7 @@ def test_oversized():
 
 def test_many_connections():
     with daemon.tick_keeper():
-        sockets, refused = [], 0
+        sockets, refused, before = [], 0, daemon.descriptors()
         for _ in range(CONNECTS):
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             connection.settimeout(2)
@@ -214,7 +214,8 @@ def test_many_connections():
             connection.close()
         time.sleep(1)
         alive()
-        check(daemon.descriptors() < 200, f"{daemon.descriptors()} descriptors are left")
+        # Unwind tables that come meanwhile have descriptors, too.
+        check(daemon.descriptors() < before + 32, f"{daemon.descriptors()} descriptors are left of {before}")
 
 
 def test_never_reads():
