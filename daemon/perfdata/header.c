@@ -57,11 +57,36 @@ static uint8_t reverse_bits(uint8_t b)
 	return reversed;
 }
 
+/* Names as perf gives them, for files that have lost theirs. */
+static const struct {
+	uint32_t type;
+	uint64_t config;
+	const char *name;
+} known_events[] = {
+	{ PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CPU_CLOCK, "cpu-clock" },
+	{ PERF_TYPE_SOFTWARE, PERF_COUNT_SW_TASK_CLOCK, "task-clock" },
+	{ PERF_TYPE_SOFTWARE, PERF_COUNT_SW_PAGE_FAULTS, "page-faults" },
+	{ PERF_TYPE_SOFTWARE, PERF_COUNT_SW_PAGE_FAULTS_MIN, "minor-faults" },
+	{ PERF_TYPE_SOFTWARE, PERF_COUNT_SW_PAGE_FAULTS_MAJ, "major-faults" },
+	{ PERF_TYPE_HARDWARE, PERF_COUNT_HW_CPU_CYCLES, "cycles" },
+	{ PERF_TYPE_HARDWARE, PERF_COUNT_HW_INSTRUCTIONS, "instructions" },
+};
+
+static void name_event(struct perfdata_event *e, const struct perf_event_attr *a, size_t index)
+{
+	snprintf(e->name, sizeof(e->name), "event %zu", index);
+	for (size_t i = 0; i < ELEMENTS_OF(known_events); i++)
+		if (a->type == known_events[i].type && a->config == known_events[i].config)
+			copy_string(e->name, sizeof(e->name), known_events[i].name);
+}
+
 /* What header_add_event() reads of it. Bit-fields begin at a byte's highest bit there, and at its lowest here. */
 static void swap_attributes(struct perf_event_attr *a)
 {
 	uint8_t *flags = (uint8_t *)a + offsetof(struct perf_event_attr, read_format) + sizeof(a->read_format);
 
+	a->type = __builtin_bswap32(a->type);
+	a->config = __builtin_bswap64(a->config);
 	a->sample_freq = __builtin_bswap64(a->sample_freq);
 	a->sample_type = __builtin_bswap64(a->sample_type);
 	a->read_format = __builtin_bswap64(a->read_format);
@@ -91,7 +116,7 @@ int header_add_event(struct perfdata *p, const uint8_t *attr, size_t size, uint6
 		.sample_regs_intr = a.sample_regs_intr,
 		.sample_id_all = a.sample_id_all,
 	};
-	snprintf(e->name, sizeof(e->name), "event %zu", p->n_events);
+	name_event(e, &a, p->n_events);
 	p->n_events++;
 	return 0;
 }
@@ -314,11 +339,12 @@ static bool has_feature(const struct perfdata *p, enum feature feature)
 	return p->features[feature / 64] >> feature % 64 & 1;
 }
 
-/* Behind the data there is a section for each feature, in the order of the bits. A file that is cut off has lost them: what can
- * be known without them still is. */
-static int read_features(struct perfdata *p, struct perfdata_error *error)
+/* Behind the data there is a section for each feature, in the order of the bits. What is damaged there takes names and build IDs
+ * only: the records are given all the same, and the damage is told when they have ended. */
+static int read_features(struct perfdata *p)
 {
 	uint64_t at = p->data_end;
+	off_t end = lseek(p->source->fd, 0, SEEK_END);
 
 	for (unsigned i = 0; i < FEATURES_MAX; i++) {
 		struct cursor c;
@@ -327,18 +353,18 @@ static int read_features(struct perfdata *p, struct perfdata_error *error)
 
 		if (!has_feature(p, i))
 			continue;
-		if (source_seek(p->source, at) < 0 || source_need(p->source, sizeof(s)) < (ssize_t)sizeof(s)) {
-			p->status.unfinished = true;
-			return 0;
-		}
+		if (source_seek(p->source, at) < 0 || source_need(p->source, sizeof(s)) < (ssize_t)sizeof(s))
+			return perfdata_damaged(&p->features_error, at, "the file ends before the place of its feature %u; build IDs may be missing", i);
 		c = cursor_of(p, source_at(p->source), sizeof(s));
 		(void)take_section(&c, &s);
 		at += sizeof(s);
+		if (end >= 0 && (s.offset > (uint64_t)end || s.size > (uint64_t)end - s.offset))
+			return perfdata_damaged(&p->features_error, s.offset, "the file ends before the end of its feature %u; build IDs may be missing", i);
 		if (!is_wanted(i))
 			continue;
 		r = read_feature(p, i, s);
 		if (r == -EBADMSG)
-			return perfdata_damaged(error, s.offset, "the file's feature %u is damaged or cut off", i);
+			return perfdata_damaged(&p->features_error, s.offset, "the file's feature %u is damaged; build IDs may be missing", i);
 		if (r < 0)
 			return r;
 	}
@@ -388,9 +414,9 @@ static int read_file_header(struct perfdata *p, struct perfdata_error *error)
 		p->status.unfinished = true;
 		p->data_end = UINT64_MAX;
 	} else {
-		r = read_features(p, error);
+		r = read_features(p);
 	}
-	if (r < 0)
+	if (r < 0 && r != -EBADMSG)
 		return r;
 	r = source_seek(p->source, p->data_start);
 	return r < 0 ? perfdata_damaged(error, 40, "the records lie outside of the file") : 0;

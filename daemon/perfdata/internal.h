@@ -35,6 +35,7 @@ struct perfdata {
 	bool ended;
 	int failed; /* what reading ended with */
 	struct perfdata_error error, failure; /* of the last part that was read; of the first that failed */
+	struct perfdata_error features_error; /* what is empty: nothing is wrong with them */
 	struct ordered *current; /* what the caller has */
 	uint64_t chain[PERFDATA_CHAIN_MAX];
 	uint8_t unordered[PERFDATA_RECORD_MAX]; /* the caller's record when it didn't wait */

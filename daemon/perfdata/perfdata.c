@@ -329,6 +329,10 @@ int perfdata_next(struct perfdata *p, struct perfdata_record *ret, struct perfda
 		}
 		if (r > 0)
 			return r;
+		if (r == -ENODATA && p->features_error.what[0]) {
+			p->error = p->features_error;
+			r = -EBADMSG;
+		}
 		if (r < 0 && r != -ENODATA && p->failed == 0) {
 			p->failed = r;
 			p->failure = p->error;

@@ -29,7 +29,7 @@ struct perfdata_error {
 };
 
 struct perfdata_event {
-	char name[64]; /* "cpu-clock"; "event 3" when the file doesn't say */
+	char name[64]; /* "cpu-clock"; "event 3" when neither the file says nor its attributes */
 	uint32_t hz; /* samples a second that were asked for; 0: one each so many events */
 	uint64_t sample_type, read_format, branch_sample_type, sample_regs_user, sample_regs_intr;
 	bool sample_id_all;
@@ -97,7 +97,7 @@ struct perfdata_status {
 	uint64_t lost_samples; /* samples of which it only kept the number */
 	uint64_t foreign_stacks; /* samples with a copy of their stack, which is of a machine that is not x86-64 and is left out */
 	uint64_t unordered;    /* records that came later than the queue could hold back */
-	bool unfinished;       /* perf record did not end properly: there are no features */
+	bool unfinished;       /* perf record did not end properly: the file doesn't say where the records end, and has no features */
 };
 
 /* Reads the header and, where the file can be seeked in, the features. The source is borrowed, and at the file's begin. -EBADMSG:
@@ -106,7 +106,8 @@ int perfdata_open(struct perfdata **ret, struct source *source, struct perfdata_
 struct perfdata *perfdata_free(struct perfdata *p);
 DEFINE_CLEANUP(struct perfdata *, perfdata_free)
 
-/* 1: *ret is the next; 0: there are no more; else as perfdata_open(), after everything before the damage was given. */
+/* 1: *ret is the next; 0: there are no more; else as perfdata_open(), after everything before the damage was given. Damaged
+ * features are told after all records. */
 int perfdata_next(struct perfdata *p, struct perfdata_record *ret, struct perfdata_error *ret_error);
 
 size_t perfdata_events(const struct perfdata *p, const struct perfdata_event **ret);

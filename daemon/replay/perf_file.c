@@ -332,7 +332,7 @@ static void tell_missing(const struct reading *r)
 	if (s.lost + s.lost_samples > 0)
 		log_warning("the recording lacks %llu records that the kernel had no room for", (unsigned long long)(s.lost + s.lost_samples));
 	if (s.unfinished)
-		log_warning("the recording has no end: build IDs and names of events are missing");
+		log_warning("the recording has no end: build IDs, and what the machine was, are missing");
 	if (s.foreign_stacks > 0)
 		log_warning("%llu samples carry a stack of a machine that is not x86-64: it can't be walked, and they have their innermost frame only",
 			    (unsigned long long)s.foreign_stacks);

@@ -133,6 +133,7 @@ struct folding {
 	struct folded *folded;
 	size_t n;
 	uint64_t cut;
+	bool any;
 	char line[LINE_SIZE_MAX];
 };
 
@@ -157,6 +158,7 @@ static int fold(void *userdata, const struct stack *stack)
 	struct folding *f = userdata;
 
 	f->n = 0;
+	f->any = true;
 	(void)put_name(f, stack->comm, true);
 	for (size_t i = stack->n; i-- > 0;)
 		if (!put_name(f, stack->frames[i].name, false)) {
@@ -289,6 +291,8 @@ static int replay_folded(struct source *source, const struct options *options)
 	}
 	if (r < 0)
 		tell_stack_error(options->path, r, &error);
+	else if (!f->any)
+		log_warning("%s: there are no samples in it", options->path);
 	return r;
 }
 

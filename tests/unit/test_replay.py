@@ -108,6 +108,8 @@ def test_folded():
     assert done.stdout == f"a_thread;main;in:ner {2 * round(1e9 / HZ)}\n", done
     done = replay("--folded", "--event=page-faults", text=text)
     assert done.stdout == "sh;main 1\n", done
+    done = replay("--folded", text="")
+    assert done.returncode == 0 and done.stdout == "" and "there are no samples in it" in done.stderr, done
 
 
 def test_names_that_are_missing():
