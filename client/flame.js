@@ -4,7 +4,7 @@ const ROW = 17, MARGIN = 10, PADDING = 3, GAP = 0.6, GAP_FROM = 3, THIN = 10;
 const svg = document.getElementById("flame");
 const by = id => document.getElementById(id);
 const total = Number(svg.dataset.total) || 1, rows = Number(svg.dataset.rows), top = Number(svg.dataset.top);
-const query = by("query"), details = by("details"), matched = by("matched"), hits = by("hits");
+const query = by("query"), details = by("details"), matched = by("matched"), hits = by("hits"), head = by("head");
 let icicle = svg.dataset.icicle === "1", width = svg.width.baseVal.value, glyph = 7.23, pattern = null;
 
 const frames = Array.from(svg.getElementsByClassName("f"), g => ({
@@ -79,7 +79,8 @@ function search(text, ignoreCase) {
 		}
 	}
 	if (pattern)
-		message = "Matched " + (100 * sum / total).toFixed(2) + "% in " + found + (found === 1 ? " frame" : " frames");
+		message = "Matched " + (100 * sum / total).toFixed(2) + "% in " + found + (found === 1 ? " frame" : " frames") +
+			(by("left-out") ? " of those shown" : "");
 	(hits || matched).textContent = message;
 	if (query)
 		query.classList.toggle("bad", Boolean(text) && !pattern);
@@ -96,9 +97,15 @@ function ask() {
 		search(text, true);
 }
 
+/* The picture may be taller than the window: what it begins with must be seen. */
+function toRoot() {
+	window.scrollTo(0, icicle ? 0 : document.documentElement.scrollHeight);
+}
+
 function flip() {
 	icicle = !icicle;
 	place();
+	toRoot();
 }
 
 /* A page's picture is as wide as its window. */
@@ -136,6 +143,8 @@ if (query) {
 	by("case").addEventListener("change", again);
 	window.addEventListener("resize", fit);
 }
+if (head)
+	window.addEventListener("scroll", () => head.setAttribute("transform", "translate(0 " + window.scrollY + ")"));
 window.addEventListener("keydown", event => {
 	if (event.key === "Escape") {
 		if (query)
@@ -150,4 +159,5 @@ window.addEventListener("keydown", event => {
 measure();
 svg.classList.add("live");
 fit();
+toRoot();
 })();

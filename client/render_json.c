@@ -58,7 +58,7 @@ static void put_profile(const struct flame *f, const struct flame_meta *m, const
 	put_text(file, name);
 	/* Faults and hits have no unit there. */
 	fprintf(file, ",\"unit\":\"%s\",\"startValue\":0,\"endValue\":%llu,\n\"samples\":[",
-	        streq(m->unit, "ns") ? "nanoseconds" : "none",
+	        streq(m->unit, "ns") ? "nanoseconds" : streq(m->unit, "bytes") ? "bytes" : "none",
 	        (unsigned long long)f->nodes[0].total[side]);
 	flame_each_stack(f, put_sample, &s);
 	fputs("],\n\"weights\":[", file);

@@ -272,6 +272,8 @@ static void put_head(const struct picture *p)
 {
 	double width = p->style->width, y = HEAD + LINE * p->meta->n_notes + 8;
 
+	/* Over the frames: the script keeps it in sight when a tall picture is scrolled. */
+	fprintf(p->file, "<g id=\"head\">\n<rect class=\"background\" width=\"100%%\" height=\"%.0f\"/>\n", p->top - MARGIN / 2);
 	fprintf(p->file, "<text class=\"title\" x=\"%.0f\" y=\"24\">", width / 2);
 	put_label(p, p->meta->title, width, TITLE_GLYPH);
 	fputs("</text>\n", p->file);
@@ -286,7 +288,7 @@ static void put_head(const struct picture *p)
 	        "<text class=\"button\" id=\"reset\" x=\"%.0f\" y=\"%.0f\">Reset zoom</text>\n"
 	        "<text class=\"button\" id=\"flip\" x=\"%.0f\" y=\"%.0f\">Flip</text>\n"
 	        "<text class=\"button right\" id=\"search\" x=\"%.0f\" y=\"%.0f\">Search</text>\n"
-	        "<text class=\"right\" id=\"matched\" x=\"%.0f\" y=\"%.0f\"></text>\n",
+	        "<text class=\"right\" id=\"matched\" x=\"%.0f\" y=\"%.0f\"></text>\n</g>\n",
 	        MARGIN, y, MARGIN + 90, y, width - MARGIN, y, width - MARGIN - SEARCH_WIDTH, y);
 }
 
@@ -319,9 +321,9 @@ static void put_picture(const struct picture *p)
 		fprintf(p->file, "</title>\n<style>\n%s</style>\n", flame_css);
 	}
 	fputs("<rect class=\"background\" width=\"100%\" height=\"100%\"/>\n", p->file);
+	put_frames(p);
 	if (!p->in_page)
 		put_head(p);
-	put_frames(p);
 	fprintf(p->file, "<text id=\"details\" x=\"%.0f\" y=\"%.0f\"></text>\n", MARGIN, bottom + 17);
 	put_legend(p, bottom + 36);
 	if (p->left_out > 0)

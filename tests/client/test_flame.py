@@ -75,6 +75,11 @@ def frames_of(svg):
     ]
 
 
+def head_of(svg):
+    """The title, and the lines below it."""
+    return [t.text for t in svg.find(f"{SVG}g[@id='head']").iter(SVG + "text")]
+
+
 def by_name(svg):
     return {f[0]: f for f in frames_of(svg)}
 
@@ -166,7 +171,7 @@ def options_that_exclude_each_other():
 @test
 def picture_says_what_it_is_of():
     svg = lint(drawn("a.svg", "-u", "backup.service", "-m", "on-cpu"))
-    texts = [t.text for t in svg.iter(SVG + "text")]
+    texts = head_of(svg) + [t.text for t in svg.iter(SVG + "text")]
     assert texts[0] == "on-cpu, backup.service"
     assert texts[1] == "2026-11-23 09:45:00 to 2026-11-23 10:00:00 (15min), load 1.25, gate open 30 s, 12 lost"
     assert texts[2] == "total 700ns"
@@ -176,7 +181,7 @@ def picture_says_what_it_is_of():
     assert tips["all"] == "all: 700ns, 100.00%"
     # A title that is too long is cut to what fits, but not the document's.
     svg = lint(drawn("a.svg", "--title", "<&>" + "é" * 300, "--width", "400"))
-    title, shown = svg.find(SVG + "title").text, next(svg.iter(SVG + "text")).text
+    title, shown = svg.find(SVG + "title").text, head_of(svg)[0]
     assert title == "<&>" + "é" * 300 and shown.startswith("<&>éé") and shown.endswith("é…") and len(shown) < 40, shown
     assert lint(drawn("a.svg", "--title", "A <b> & c")).find(SVG + "title").text == "A <b> & c"
     for text in (drawn("a.svg").decode(), drawn("a.html").decode()):
@@ -272,6 +277,9 @@ def speedscope_takes_it():
     faults["parameters"]["metric"] = "faults_minor"
     f = json.loads(drawn("b.speedscope.json", "-m", "faults-minor", answers={"GetFlame": [faults]}))
     assert f["profiles"][0]["unit"] == "none"
+    faults["parameters"]["metric"] = "brk"
+    f = json.loads(drawn("c.speedscope.json", "-m", "brk", answers={"GetFlame": [faults]}))
+    assert f["profiles"][0]["unit"] == "bytes"
 
 
 @test
@@ -475,7 +483,7 @@ def windows_of_different_length_are_scaled():
     text, _ = by_turns([minute, three], "--diff=5min")
     assert text == "app;main 300 240\n"
     svg, _ = by_turns([minute, three], "--diff=5min", "--format=svg")
-    texts = [t.text for t in lint(svg.encode()).iter(SVG + "text")]
+    texts = head_of(lint(svg.encode()))
     assert texts[1].startswith("before: ") and texts[2].startswith("after: ")
     assert texts[3] == "before is multiplied by 3, for windows of the same length"
 
