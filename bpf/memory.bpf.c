@@ -4,6 +4,45 @@
  * a tick at least: the kernel's frequency mode changes it during a burst, and then gives the burst's end, which its
  * long last period holds, to whoever faults next (a third of the faults of a bursty process, as measured). */
 
+#define FAULT_WINDOW_NS 1000000000ULL
+#define FAULT_RARER_MAX 12
+
+/* Samples of a burst, until the daemon makes them rarer. Leaving one out by chance leaves its weight to the next one, which is as likely
+ * of any who faults. */
+struct fault_burst {
+	u64 window_ns;  /* when it began */
+	u32 walked;     /* since then; less each time that it became rarer */
+	u32 rarer;      /* one of 2^n is walked */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct fault_burst);
+} fault_bursts SEC(".maps");
+
+static __always_inline bool fault_is_walked(void)
+{
+	u32 zero = 0;
+	struct fault_burst *burst = bpf_map_lookup_elem(&fault_bursts, &zero);
+	u64 now = bpf_ktime_get_ns();
+
+	if (!burst)
+		return false;
+	if (now - burst->window_ns > FAULT_WINDOW_NS) {
+		burst->window_ns = now;
+		burst->walked = burst->rarer = 0;
+	}
+	if (bpf_get_prandom_u32() & ((1U << (burst->rarer & 31)) - 1))
+		return false;
+	if (++burst->walked > control.fault_budget && burst->rarer < FAULT_RARER_MAX) {
+		burst->walked -= control.fault_budget / 8;
+		burst->rarer++;
+	}
+	return true;
+}
+
 static long see_mapping(struct task_struct *task __attribute__((unused)), struct vm_area_struct *vma, u32 *of_file)
 {
 	*of_file = vma->vm_file != 0;
@@ -30,7 +69,7 @@ static __always_inline int on_fault(struct bpf_perf_event_data *ctx, u32 metric)
 	u64 *last, n, id;
 	int of_file;
 
-	if (!slot || bpf_perf_prog_read_value(ctx, &value, sizeof value))
+	if (!slot || (metric == STACKD_FAULTS_MINOR && !fault_is_walked()) || bpf_perf_prog_read_value(ctx, &value, sizeof value))
 		return 0;
 	if (metric == STACKD_FAULTS_MINOR && slot->fault_session != control.fault_session) {
 		slot->fault_session = control.fault_session;

@@ -157,6 +157,7 @@ struct stackd_control {
 	__u32 unwind_depth;      /* user frames at which a walk ends; at most STACKD_USER_FRAMES */
 	/* memory */
 	__u32 memory_budget;     /* stacks walked a second and CPU before changes are drawn by their size; 0 = all */
+	__u32 fault_budget;      /* faults walked a second and CPU before half of them are left to those that follow */
 	__u32 fault_session;     /* the events' counts begin anew with each */
 	__u32 memory_session;    /* what was noted of an address space in an earlier session is not continued */
 	__u32 page_size;

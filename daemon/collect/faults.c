@@ -1,28 +1,32 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* When page faults are sampled. An event that samples them costs every fault of the machine 50 to 70 ns, also those that are not sampled
- * (tests/bench/bench_fault_event): 2 to 3 % of one that only maps a fresh page. So with many faults while the gate is closed there is an
- * event for minor ones only for a window of each tick, which begins at random. What is counted there is scaled to the exact number of
- * faults in the tick. */
+/* When page faults are sampled. An event that samples them costs every fault of the machine 50 to 130 ns, also those that are not sampled
+ * (tests/bench/bench_fault_event): 2 to 8 % of one that only maps a fresh page. So with many faults there is an event for minor ones only
+ * for a window of each tick, which begins at random. What is counted there is scaled to the exact number of faults in the tick. */
 #include <sys/random.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "internal.h"
 
-#define SHARE_MAX 0.005     /* of a CPU, for all faults together */
-#define WINDOW_MIN 0.015625 /* of a tick */
+/* Of a CPU, for all faults together; and of a tick. */
+#define SHARE_MAX_FULL 0.01
+#define SHARE_MAX_BASELINE 0.005
+#define WINDOW_MIN_FULL 0.125
+#define WINDOW_MIN_BASELINE 0.015625
 /* What is seen in a window stands for at most so many times what it would if all of the tick were like it. Where it is less than that, the many
  * faults came outside of the window, and those of others within it say nothing of them. */
 #define SCALE_MOST 4
 /* A sampled fault costs about as much as ten others; a burst after quiet is sampled at the least period for a tick. */
 #define MINOR_PERIOD_MIN_FULL 31
 #define MINOR_PERIOD_MIN_BASELINE 255
+/* A burst gives more samples than were asked for until the period follows: from so many seconds' on they are walked at random only. */
+#define FAULT_BUDGET_TICKS 2
 
-double faults_window(double faults_per_sec)
+double faults_window(double faults_per_sec, bool full)
 {
-	double cost = faults_per_sec * FAULT_EVENT_NS / NSEC_PER_SEC;
+	double cost = faults_per_sec * FAULT_EVENT_NS / NSEC_PER_SEC, most = full ? SHARE_MAX_FULL : SHARE_MAX_BASELINE;
 
-	return cost <= SHARE_MAX ? 1 : MAX(SHARE_MAX / cost, WINDOW_MIN);
+	return cost <= most ? 1 : MAX(most / cost, full ? WINDOW_MIN_FULL : WINDOW_MIN_BASELINE);
 }
 
 void faults_scale(uint64_t seen, uint64_t exact, double window, struct fault_scale *ret)
@@ -87,11 +91,12 @@ bool fault_window_sees(const struct fault_window *w, uint64_t now_ns)
 void faults_set_rates(struct faults *f, uint32_t hz, bool full, double minor_rate, double major_rate, uint32_t cpus)
 {
 	uint64_t least = full ? MINOR_PERIOD_MIN_FULL : MINOR_PERIOD_MIN_BASELINE;
-	double window = full ? 1 : faults_window(minor_rate * cpus);
+	double window = faults_window(minor_rate * cpus, full);
 
 	perf_events_set_major_faults(f->events, hz ? perf_events_fault_period(major_rate, hz, 1) : 0);
 	f->window = hz ? window : 1;
 	f->period = perf_events_fault_period(minor_rate * window, hz, least);
+	f->control->fault_budget = FAULT_BUDGET_TICKS * hz;
 	if (!hz || window >= 1) {
 		arm(f, 0);
 		see(f, hz > 0);

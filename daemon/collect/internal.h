@@ -193,8 +193,8 @@ struct fault_scale {
 	uint64_t unseen;           /* faults for which nothing stands */
 };
 
-/* The part of a tick in which so many faults a second of the whole machine are to be seen, up to 1. */
-double faults_window(double faults_per_sec);
+/* The part of a tick in which so many faults a second of the whole machine are to be seen, up to 1. full: the gate is open. */
+double faults_window(double faults_per_sec, bool full);
 /* seen: faults that the tick's samples stand for, of exact that there were, in a window of so much of the tick. */
 void faults_scale(uint64_t seen, uint64_t exact, double window, struct fault_scale *ret);
 void faults_apply_scale(const struct fault_scale *scale, uint64_t values[static METRIC_N]);

@@ -646,7 +646,7 @@ static void follow_fault_rates(struct sampler *s, uint64_t wall_ns)
 	sample_processes_get_status(s->processes, &p);
 	s->minor_rate = (double)p.faults_minor * share;
 	s->major_rate = (double)p.faults_major * share;
-	fault_window_begin(&s->window, faults_window(s->minor_rate * s->online_cpus), clock_monotonic_ns());
+	fault_window_begin(&s->window, faults_window(s->minor_rate * s->online_cpus, false), clock_monotonic_ns());
 	follow_gate(s);
 }
 
