@@ -167,7 +167,8 @@ struct window_sum {
 	double load_mean;
 	uint64_t gate_open_s, lost;
 };
-int window_sum(struct api *a, const struct query *q, struct window_sum *ret);
+/* With what was lost of this metric; METRIC_ALL_N: of all. */
+int window_sum(struct api *a, const struct query *q, enum metric metric, struct window_sum *ret);
 void put_window(struct json_writer *w, const struct window_sum *sum);
 /* "on_cpu": as the interface spells a metric. */
 void put_metric(struct json_writer *w, const char *key, enum metric m);

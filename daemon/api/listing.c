@@ -54,7 +54,7 @@ void listing_start(struct session *s, struct listing *l, const struct query *q, 
 	s->api->rows += l->table.n;
 	l->end = MIN(n, (size_t)limit);
 	if (r >= 0)
-		r = window_sum(s->api, q, &l->window);
+		r = window_sum(s->api, q, l->metric, &l->window);
 	if (r < 0)
 		session_failed(s, r);
 	/* Answered already: nothing is left to produce. */

@@ -178,7 +178,7 @@ void method_get_flame(struct session *s, const struct json *parameters)
 	r = query_sum(s, &q, metric, true, &f->table);
 	s->api->rows += f->table.n;
 	if (r >= 0)
-		r = window_sum(s->api, &q, &f->window);
+		r = window_sum(s->api, &q, metric, &f->window);
 	if (r < 0)
 		session_failed(s, r);
 	/* Answered already: nothing is left to produce. */

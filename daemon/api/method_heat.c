@@ -138,7 +138,7 @@ void method_get_heat(struct session *s, const struct json *parameters)
 	h->step_us = step;
 	r = query_copy(&q, &h->query);
 	if (r >= 0)
-		r = window_sum(s->api, &q, &h->window);
+		r = window_sum(s->api, &q, METRIC_ON_CPU, &h->window);
 	if (r < 0) {
 		/* Answered already: nothing is left to produce. */
 		session_failed(s, r);

@@ -25,7 +25,7 @@ static int write_point(void *userdata, const struct store_point *point)
 	json_put_int(w, "step_s", point->step_s);
 	json_put_bool(w, "gate_open", point->gate_open);
 	json_put_float(w, "load", point->load_milli / 1000.0);
-	json_put_u64(w, "lost", point->lost);
+	json_put_u64(w, "lost", store_lost_of(point, METRIC_ALL_N));
 	put_values(w, "values", point->values);
 	json_close_object(w);
 	p->query->filter.since_us = point->time_us;
@@ -87,7 +87,7 @@ void method_get_series(struct session *s, const struct json *parameters)
 	session_produce(s, series_produce, series, series_free);
 	r = query_copy(&q, &series->query);
 	if (r >= 0)
-		r = window_sum(s->api, &q, &series->window);
+		r = window_sum(s->api, &q, METRIC_ALL_N, &series->window);
 	if (r < 0) {
 		/* Answered already: nothing is left to produce. */
 		session_failed(s, r);

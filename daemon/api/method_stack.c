@@ -97,7 +97,7 @@ static int view_fill(struct session *s, struct view *v, const struct query *q)
 	if (r < 0)
 		return r;
 	table_sort(&v->processes);
-	return window_sum(s->api, q, &v->window);
+	return window_sum(s->api, q, METRIC_ALL_N, &v->window);
 }
 
 void method_get_stack(struct session *s, const struct json *parameters)

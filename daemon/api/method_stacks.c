@@ -53,6 +53,7 @@ void method_list_stacks(struct session *s, const struct json *parameters)
 	l = listing_new(s, &ops);
 	if (!l)
 		return;
+	l->metric = metric;
 	l->table.with_values = true;
 	r = query_sum(s, &q, metric, false, &l->table);
 	listing_start(s, l, &q, r, count_with_any(&l->table), limit);
@@ -96,6 +97,7 @@ void method_list_processes(struct session *s, const struct json *parameters)
 	l = listing_new(s, &ops);
 	if (!l)
 		return;
+	l->metric = METRIC_ALL_N;
 	l->table.limit = table_limit(s->api);
 	l->table.with_values = true;
 	r = store_visit_totals(s->api->views.store, &q.filter, add_process, &l->table);

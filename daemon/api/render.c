@@ -41,6 +41,7 @@ struct window_state {
 	struct window_sum *sum;
 	double load_seconds;
 	uint64_t seconds;
+	enum metric metric;
 };
 
 static int add_point(void *userdata, const struct store_point *point)
@@ -50,11 +51,11 @@ static int add_point(void *userdata, const struct store_point *point)
 	state->load_seconds += point->load_milli / 1000.0 * point->step_s;
 	state->seconds += point->step_s;
 	state->sum->gate_open_s += point->gate_open ? point->step_s : 0;
-	state->sum->lost += point->lost;
+	state->sum->lost += store_lost_of(point, state->metric);
 	return 0;
 }
 
-int window_sum(struct api *a, const struct query *q, struct window_sum *ret)
+int window_sum(struct api *a, const struct query *q, enum metric metric, struct window_sum *ret)
 {
 	/* Only what a tick is as a whole: no series has this id, so that nothing is summed up for it. */
 	const struct store_filter filter = {
@@ -64,7 +65,7 @@ int window_sum(struct api *a, const struct query *q, struct window_sum *ret)
 		.series_id = UINT64_MAX,
 	};
 	struct window_sum sum = { .since_us = q->filter.since_us, .until_us = q->filter.until_us };
-	struct window_state state = { .sum = &sum };
+	struct window_state state = { .sum = &sum, .metric = metric };
 	int r;
 
 	r = store_visit_points(a->views.store, &filter, add_point, &state);

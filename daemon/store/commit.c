@@ -75,7 +75,8 @@ static void step_enter(struct store *s, int tier, const struct block *tick)
 		step->block.begin_us = MIN(step->block.begin_us, tick->begin_us);
 		step->block.end_us = MAX(step->block.end_us, tick->end_us);
 		step->block.duration_ns += tick->duration_ns;
-		step->block.lost += tick->lost;
+		for (size_t i = 0; i < STORE_LOST_N; i++)
+			step->block.lost[i] += tick->lost[i];
 		step->block.gate_open |= tick->gate_open;
 		step->block.online_cpus = tick->online_cpus;
 	}
@@ -141,16 +142,37 @@ static void count_loss(struct store *s, const char *cause, uint64_t n)
 	l->n += n;
 }
 
-static uint64_t count_losses(struct store *s, const struct store_tick *tick)
+static enum store_lost lost_by(const char *cause)
 {
-	uint64_t sum = s->tick_full;
+	static const struct {
+		const char *cause;
+		enum store_lost of;
+	} causes[] = {
+		{ "wait-walk-limit", STORE_LOST_WAITS },    { "wakeup-unseen", STORE_LOST_WAITS },       { "waits-full", STORE_LOST_WAITS },
+		{ "switches-unseen", STORE_LOST_WAITS },    { "waits-undrawn", STORE_LOST_WAITS },       { "waits-forgotten", STORE_LOST_WAITS },
+		{ "switch-not-attached", STORE_LOST_WAITS }, { "known-stack-wrong", STORE_LOST_WAITS },  { "faults-unseen", STORE_LOST_MEMORY },
+		{ "fault-mapping-busy", STORE_LOST_MEMORY }, { "maps-not-attached", STORE_LOST_MEMORY }, { "rss-not-attached", STORE_LOST_MEMORY },
+		{ "units-full", STORE_LOST_NOTHING },       { "incidents-full", STORE_LOST_NOTHING },    { "totals-late", STORE_LOST_NOTHING },
+		{ "exits-full", STORE_LOST_NOTHING },       { "mappings-lost", STORE_LOST_NOTHING },     { "moments-full", STORE_LOST_NOTHING },
+	};
 
+	for (size_t i = 0; i < ELEMENTS_OF(causes); i++)
+		if (streq(cause, causes[i].cause))
+			return causes[i].of;
+	return strncmp(cause, "heap-", 5) == 0 || strncmp(cause, "kernel-", 7) == 0 ? STORE_LOST_MEMORY : STORE_LOST_SAMPLES;
+}
+
+static void count_losses(struct store *s, const struct store_tick *tick, uint64_t sums[static STORE_LOST_N])
+{
+	sums[STORE_LOST_SAMPLES] += s->tick_full;
 	for (size_t i = 0; i < tick->n_losses && i < STORE_LOSS_CAUSES_MAX; i++) {
+		enum store_lost of = lost_by(tick->losses[i].cause);
+
 		count_loss(s, tick->losses[i].cause, tick->losses[i].n);
-		sum += tick->losses[i].n;
+		if (of != STORE_LOST_NOTHING)
+			sums[of] += tick->losses[i].n;
 	}
 	count_loss(s, "store-full", s->tick_full);
-	return sum;
 }
 
 int store_tick_commit(struct store *s, const struct store_tick *tick)
@@ -169,8 +191,8 @@ int store_tick_commit(struct store *s, const struct store_tick *tick)
 		.load_milli = tick->load_milli,
 		.online_cpus = (uint16_t)MIN(tick->online_cpus, (uint32_t)UINT16_MAX),
 		.gate_open = tick->gate_open,
-		.lost = count_losses(s, tick),
 	};
+	count_losses(s, tick, b.lost);
 	for (int t = 1; t < STORE_TIERS; t++)
 		step_add(s, t, &b);
 	write_block(s, 0, &b);

@@ -5,7 +5,7 @@
 
 #include "store.h"
 
-#define STORE_LAYOUT_VERSION 10
+#define STORE_LAYOUT_VERSION 11
 #define STORE_ARENA_MIN (1024 * 1024)
 
 /* Seeds that keep the hashes of different things apart. */
@@ -121,7 +121,7 @@ struct block {
 	uint32_t load_milli;  /* mean */
 	uint64_t begin_us, end_us;
 	uint64_t elapsed_ns, duration_ns; /* the store's own clock at the beginning; length */
-	uint64_t lost;
+	uint64_t lost[STORE_LOST_N];
 	uint32_t sections[SECTIONS]; /* payload bytes of each */
 	uint32_t points;
 	uint16_t online_cpus;

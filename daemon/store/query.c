@@ -446,9 +446,9 @@ int store_visit_points(struct store *s, const struct store_filter *filter, store
 			.step_s = s->layout.config.tiers[tier].step_s,
 			.gate_open = b->gate_open != 0,
 			.load_milli = b->load_milli,
-			.lost = b->lost,
 		};
 
+		memcpy(point.lost, b->lost, sizeof(point.lost));
 		if (any)
 			point_values(s, s->cover[k], point.values);
 		point.values[METRIC_BLOCKED] += s->piece_waits[k];

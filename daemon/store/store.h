@@ -91,6 +91,15 @@ struct store_loss {
 	uint64_t n;
 };
 
+/* What a loss takes something from: what was lost of one metric says nothing of another. */
+enum store_lost {
+	STORE_LOST_SAMPLES, /* all metrics */
+	STORE_LOST_WAITS,
+	STORE_LOST_MEMORY,  /* faults, and all that is counted in bytes */
+	STORE_LOST_N,
+	STORE_LOST_NOTHING = STORE_LOST_N, /* totals, names or alarms, but no sum of stacks */
+};
+
 struct store_tick {
 	uint64_t time_us;      /* realtime at its end */
 	uint64_t duration_ns;
@@ -211,8 +220,20 @@ struct store_point {
 	bool gate_open;        /* at any time within */
 	uint32_t load_milli;   /* mean */
 	uint64_t values[METRIC_N]; /* sums over everything that matches the filter */
-	uint64_t lost;         /* samples lost, all causes */
+	uint64_t lost[STORE_LOST_N];
 };
+/* What of it concerns a metric; METRIC_ALL_N: all. */
+static inline uint64_t store_lost_of(const struct store_point *point, enum metric metric)
+{
+	bool any = metric >= METRIC_ALL_N, waits = metric == METRIC_BLOCKED || metric == METRIC_RUNNABLE || metric == METRIC_OFF_CPU;
+	uint64_t sum = point->lost[STORE_LOST_SAMPLES];
+
+	if (any || waits)
+		sum += point->lost[STORE_LOST_WAITS];
+	if (any || (!waits && metric != METRIC_ON_CPU && metric != METRIC_HITS))
+		sum += point->lost[STORE_LOST_MEMORY];
+	return sum;
+}
 /* Visits every step of the window, oldest first; steps without anything too. */
 typedef int (*store_point_fn)(void *userdata, const struct store_point *point);
 int store_visit_points(struct store *s, const struct store_filter *filter, store_point_fn fn, void *userdata);

@@ -384,8 +384,8 @@ static void commit(struct data *d, uint64_t time_us, unsigned tick)
 	                        .load_milli = 1500,
 	                        .online_cpus = 2,
 	                        .gate_open = tick % 2,
-	                        .n_losses = 1,
-	                        .losses = { { "stacks-full", 3 } } };
+	                        .n_losses = 3,
+	                        .losses = { { "stacks-full", 3 }, { "faults-unseen", 4 }, { "wakeup-unseen", 20 } } };
 	int r = store_tick_commit(d->store, &t);
 
 	if (r < 0)

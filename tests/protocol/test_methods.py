@@ -65,7 +65,7 @@ def status_tells_everything_and_only_numbers():
         # No ratio where there is none; an infinite threshold can't be said and comes as the largest double.
         equal([x["metric"] for x in status["conservation"]], ["on_cpu", "faults_minor"])
         equal(status["score_threshold"], 1.7976931348623157e308)
-        equal(status["losses"], [{"cause": "stacks-full", "count": 3 * TICKS}])
+        equal({x["cause"]: x["count"] // TICKS for x in status["losses"]}, {"stacks-full": 3, "faults-unseen": 4, "wakeup-unseen": 20})
         equal(
             [x for x in status["limits"] if x["name"] == "connections"],
             [{"name": "connections", "unit": "connections", "used": 1, "max": 64}],
@@ -100,6 +100,10 @@ def flame_has_every_stack_once():
         error, reply = c.call("org.stackd.GetFlame", {"filter": s.window})
         equal((error, reply["total"], len(reply["stacks"])), (None, 14 * UNIT * TICKS, 3))
         equal(reply["window"], {**s.window, "load_mean": 1.5, "gate_open_s": 30, "lost": 3 * TICKS})
+        # What faults and waits lack isn't missing in others.
+        for metric, lost in (("blocked", 23), ("off_cpu", 23), ("faults_minor", 7), ("rss", 7), ("hits", 3)):
+            error, reply = c.call("org.stackd.GetFlame", {"filter": s.window, "metric": metric})
+            equal((error, reply["window"]["lost"]), (None, lost * TICKS), metric)
 
 
 @test
@@ -173,7 +177,7 @@ def stacks_and_their_slices():
         equal(len(reply["points"]), TICKS)
         equal(
             {(p["step_s"], p["load"], p["lost"], p["values"]["on_cpu"]) for p in reply["points"]},
-            {(1, 1.5, 3, 10 * UNIT)},
+            {(1, 1.5, 27, 10 * UNIT)},
         )
         # Upper case digits are the same id.
         error, reply = c.call("org.stackd.GetStack", {"stack": SPIN.upper(), "filter": {"pid": 200}})
@@ -230,8 +234,8 @@ def series_sums_all_that_matches():
             equal(error, None)
             equal([p["time_us"] for p in reply["points"]], [s.first_us + (i + 1) * 10**6 for i in range(TICKS)])
             for p in reply["points"]:
-                equal((p["step_s"], p["load"], p["lost"], p["values"]), (1, 1.5, 3, want), more)
-            equal(reply["window"], {**s.window, "load_mean": 1.5, "gate_open_s": 30, "lost": 3 * TICKS})
+                equal((p["step_s"], p["load"], p["lost"], p["values"]), (1, 1.5, 27, want), more)
+            equal(reply["window"], {**s.window, "load_mean": 1.5, "gate_open_s": 30, "lost": 27 * TICKS})
         error, reply = c.call("org.stackd.GetSeries", {"filter": {"pid": 4242}})
         equal((error, reply), ("org.stackd.NotFound", {"what": "process 4242"}))
         error, reply = c.call("org.stackd.GetSeries", {"stack": "none"})
