@@ -75,6 +75,20 @@ static void tell_range(const struct json *parameters)
 	          time_format(until, until_us));
 }
 
+static void tell_not_kept(const struct json *parameters, const char *reason)
+{
+	char since[FORMAT_MAX], until[FORMAT_MAX];
+	uint64_t since_us = 0, until_us = 0;
+
+	json_get_u64(parameters, "since_us", &since_us);
+	json_get_u64(parameters, "until_us", &until_us);
+	if (until_us)
+		log_error("When samples were taken is not kept: %s. It is from %s to %s.", reason, time_format(since, since_us),
+		          time_format(until, until_us));
+	else
+		log_error("When samples were taken is not kept: %s.", reason);
+}
+
 /* Text that came over the socket, made harmless; the caller frees. */
 static char *member(const struct options *o, const struct json *parameters, const char *key)
 {
@@ -114,6 +128,8 @@ static void tell_error(const struct call *c, const char *error, const struct jso
 		tell_not_found(what);
 	else if (streq(error, WIRE_INTERFACE ".InvalidRange"))
 		tell_range(parameters);
+	else if (streq(error, WIRE_INTERFACE ".NotKept"))
+		tell_not_kept(parameters, reason);
 	else if (streq(error, WIRE_INTERFACE ".TooLarge"))
 		log_error("The answer is too large: ask for less with -n, --since or a filter.");
 	else if (streq(error, WIRE_INTERFACE ".PermissionDenied"))

@@ -6,8 +6,8 @@
 /* Samples of the last moments may not have been drained yet. */
 #define SETTLED_US (2 * USEC_PER_SEC)
 
-/* "SINCE/UNTIL" or "SINCE/+SPAN". Zones' names have slashes, too, so any of them may be the one. */
-static int parse_window(const char *s, uint64_t now_us, struct time_window *ret, const char **ret_reason)
+/* Zones' names have slashes, too, so any of them may be the one. */
+int parse_window(const char *s, uint64_t now_us, struct time_window *ret, const char **ret_reason)
 {
 	*ret_reason = "a window is SINCE/UNTIL or SINCE/+SPAN";
 	for (const char *slash = strchr(s, '/'); slash; slash = strchr(slash + 1, '/')) {

@@ -127,6 +127,8 @@ struct json_writer *flame_parameters(const struct options *o)
 	put_filter(w, o);
 	if (o->given & OPTION_STACK)
 		json_put_id(w, "stack", o->stack);
+	if (o->given & OPTION_EXACT)
+		json_put_bool(w, "exact", true);
 	return w;
 }
 
@@ -146,6 +148,7 @@ static bool take_replies(struct intake *in, const struct options *o)
 			return false;
 		if (first)
 			take_provenance(in, reply, &f);
+		in->provenance.exact = o->given & OPTION_EXACT;
 		frames = field_array(&f, reply, "frames");
 		stacks = field_array(&f, reply, "stacks");
 		if (!fields_are_good(&f))
@@ -225,12 +228,13 @@ int flame_set_title(struct flame_meta *meta, const struct options *o, size_t mor
 
 int flame_note_window(struct flame_meta *meta, const char *prefix, const struct provenance *p)
 {
+	char *(*format)(char *, uint64_t) = p->exact ? time_format_exact : time_format;
 	uint64_t length_us = p->until_us > p->since_us ? p->until_us - p->since_us : 0;
 	char since[FORMAT_MAX], until[FORMAT_MAX], span[FORMAT_MAX];
 
-	return flame_meta_note(meta, "%s%s to %s (%s), load %.2f, gate open %lld s, %lld lost", prefix,
-	                       time_format(since, p->since_us), time_format(until, p->until_us),
-	                       format_timespan(span, length_us), p->load, p->gate_open_s, p->lost);
+	return flame_meta_note(meta, "%s%s to %s (%s%s), load %.2f, gate open %lld s, %lld lost", prefix,
+	                       format(since, p->since_us), format(until, p->until_us), format_timespan(span, length_us), p->exact ? ", of samples taken in it alone" : "",
+	                       p->load, p->gate_open_s, p->lost);
 }
 
 /* The total, and what doesn't show. */

@@ -9,6 +9,7 @@
 
 /* Of a reply, how its figures came about. */
 struct provenance {
+	bool exact; /* of samples' times, not of whole ticks */
 	uint64_t since_us, until_us;
 	double load;
 	long long gate_open_s, lost;

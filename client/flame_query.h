@@ -27,6 +27,8 @@ void flame_settle_window(struct options *o);
 struct time_window {
 	uint64_t since_us, until_us;
 };
+/* "SINCE/UNTIL" or "SINCE/+SPAN"; as parse_diff(). */
+int parse_window(const char *s, uint64_t now_us, struct time_window *ret, const char **ret_reason);
 /* -EINVAL with a reason (static string) that completes "Can't take "..." as --diff: ". */
 int parse_diff(const char *s, uint64_t now_us, struct time_window *ret_before, struct time_window *ret_after,
                const char **ret_reason);

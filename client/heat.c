@@ -61,7 +61,7 @@ static void choose_shape(struct heat *h, const struct steps *s, size_t columns_m
 
 	for (size_t i = 0; i < ELEMENTS_OF(cells); i++)
 		for (size_t k = 0; k < ELEMENTS_OF(rows) && is_long_enough(s, cells[i]); k++) {
-			h->cell_s = cells[i];
+			h->cell_us = cells[i] * USEC_PER_SEC;
 			h->rows = rows[k];
 			/* Neither the first nor the last need begin where a column does. */
 			h->columns = span_us / heat_column_span_us(h) + 2;
@@ -69,7 +69,7 @@ static void choose_shape(struct heat *h, const struct steps *s, size_t columns_m
 				return;
 		}
 	/* Longer than anything is kept: its end is not shown. */
-	h->cell_s = cells[ELEMENTS_OF(cells) - 1];
+	h->cell_us = cells[ELEMENTS_OF(cells) - 1] * USEC_PER_SEC;
 	h->rows = rows[ELEMENTS_OF(rows) - 1];
 	h->columns = columns_max;
 }
@@ -88,7 +88,7 @@ static void place(struct heat *h, const struct steps *s)
 
 static void add(struct heat *h, double at_us, double value, double length_s)
 {
-	double i = (at_us - h->begin_us) / (h->cell_s * USEC_PER_SEC);
+	double i = (at_us - h->begin_us) / h->cell_us;
 	struct heat_cell *cell;
 
 	if (!(i >= 0 && i < h->columns * h->rows))
@@ -101,7 +101,7 @@ static void add(struct heat *h, double at_us, double value, double length_s)
 /* To the cell that its middle is in. One that is longer than a cell is spread evenly: no more is known of it. */
 static void add_step(struct heat *h, const struct step *s)
 {
-	size_t parts = MAX(s->length_s / h->cell_s, 1U);
+	size_t parts = MAX(s->length_s * USEC_PER_SEC / h->cell_us, (uint64_t)1);
 	double part_s = (double)s->length_s / parts;
 
 	for (size_t i = 0; i < parts; i++)
@@ -153,6 +153,65 @@ int heat_new(struct heat **ret, const struct json *points, enum metric m, size_t
 	return 0;
 }
 
+/* ---- within seconds ---- */
+
+/* Which cells are kept, at least by half: a sample in a sliver would be more than there ever is. */
+static void cover(struct heat *h, uint64_t since_us, uint64_t until_us)
+{
+	for (size_t i = 0; i < h->columns * h->rows; i++) {
+		uint64_t begin = h->begin_us + i * h->cell_us, from = MAX(begin, since_us), to = MIN(begin + h->cell_us, until_us);
+
+		h->cells[i].covered_s = to > from && 2 * (to - from) >= h->cell_us ? (double)h->cell_us / USEC_PER_SEC : 0;
+	}
+}
+
+static void take_samples(struct heat *h, const struct json *steps, struct fields *f)
+{
+	const char *key = h->metric == METRIC_HITS ? "hits" : "on_cpu";
+
+	for (size_t i = 0; i < json_length(steps); i++) {
+		const struct json *step = json_at(steps, i);
+
+		add(h, field_int(f, step, "time_us") + h->cell_us / 2.0, field_int(f, step, key), 0);
+	}
+}
+
+int heat_new_within(struct heat **ret, const struct json *reply, enum metric m, size_t columns_max, struct fields *f)
+{
+	_cleanup_(heat_freep) struct heat *h = calloc(1, sizeof(*h));
+	const struct json *steps = field_array(f, reply, "steps");
+	uint64_t since_us = 0, until_us = 0, end_us;
+
+	if (!h)
+		return -ENOMEM;
+	h->metric = m;
+	h->within = true;
+	h->cell_us = field_int(f, reply, "step_us");
+	json_get_u64(reply, "since_us", &since_us);
+	json_get_u64(reply, "until_us", &until_us);
+	if (h->cell_us == 0 || USEC_PER_SEC % h->cell_us != 0)
+		f->bad = "step_us";
+	if (f->bad)
+		return -EBADMSG;
+	if (since_us >= until_us)
+		return -ENODATA;
+	h->rows = USEC_PER_SEC / h->cell_us;
+	h->begin_us = since_us / USEC_PER_SEC * USEC_PER_SEC;
+	end_us = (until_us + USEC_PER_SEC - 1) / USEC_PER_SEC * USEC_PER_SEC;
+	h->columns = MIN((end_us - h->begin_us) / USEC_PER_SEC, columns_max);
+	h->begin_us = end_us - h->columns * USEC_PER_SEC;
+	h->cells = calloc(h->columns * h->rows, sizeof(*h->cells));
+	if (!h->cells)
+		return -ENOMEM;
+	cover(h, since_us, until_us);
+	take_samples(h, steps, f);
+	if (f->bad)
+		return -EBADMSG;
+	find_most(h);
+	*ret = TAKE_PTR(h);
+	return 0;
+}
+
 struct heat *heat_free(struct heat *h)
 {
 	if (h)
@@ -168,18 +227,20 @@ double heat_rate(const struct heat *h, size_t column, size_t row)
 	return cell->covered_s > 0 ? cell->sum / cell->covered_s : -1;
 }
 
-double heat_column_rate(const struct heat *h, size_t column)
+double heat_window_rate(const struct heat *h, uint64_t since_us, uint64_t until_us)
 {
-	double covered_s = 0;
+	double sum = 0, covered_s = 0;
 
-	for (size_t r = 0; r < h->rows; r++)
-		covered_s += h->cells[column * h->rows + r].covered_s;
-	return covered_s > 0 ? column_sum(h, column) / covered_s : -1;
+	for (size_t i = (since_us - h->begin_us) / h->cell_us; i < h->columns * h->rows && h->begin_us + i * h->cell_us < until_us; i++) {
+		sum += h->cells[i].sum;
+		covered_s += h->cells[i].covered_s;
+	}
+	return covered_s > 0 ? sum / covered_s : -1;
 }
 
 uint64_t heat_column_span_us(const struct heat *h)
 {
-	return h->cell_s * h->rows * USEC_PER_SEC;
+	return h->cell_us * h->rows;
 }
 
 uint64_t heat_column_us(const struct heat *h, size_t column)
@@ -189,5 +250,5 @@ uint64_t heat_column_us(const struct heat *h, size_t column)
 
 uint64_t heat_margin_us(const struct heat *h)
 {
-	return h->cell_s * USEC_PER_SEC / 10;
+	return h->within ? 0 : h->cell_us / 10;
 }

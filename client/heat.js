@@ -11,7 +11,7 @@
 
 	function pick(from, until) {
 		for (const cell of cells)
-			cell.classList.toggle("picked", Number(cell.dataset.us) >= from && Number(cell.dataset.us) < until);
+			cell.classList.toggle("picked", Number(cell.dataset.us) + length > from && Number(cell.dataset.us) < until);
 		command.textContent = `${picture.dataset.command} --since ${time(from + margin)} --until ${time(until - margin)} -o flame.svg`;
 	}
 

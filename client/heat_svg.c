@@ -52,14 +52,14 @@ static void put_colour(const struct heat *h, FILE *f, double rate)
 
 static void put_cell(const struct heat *h, size_t column, size_t row, FILE *f)
 {
-	uint64_t at_us = heat_column_us(h, column) + row * h->cell_s * USEC_PER_SEC;
+	uint64_t at_us = heat_column_us(h, column) + row * h->cell_us;
 	char at[FORMAT_MAX], text[FORMAT_MAX];
 	double rate = heat_rate(h, column, row);
 
 	fprintf(f, "<rect class=\"c\" data-us=\"%llu\" x=\"%zu\" y=\"%zu\" width=\"%d\" height=\"%d\" fill=\"",
 	        (unsigned long long)at_us, LEFT + column * CELL_WIDTH, TOP + row * CELL_HEIGHT, CELL_WIDTH, CELL_HEIGHT);
 	put_colour(h, f, rate);
-	fprintf(f, "\"><title>%s: %s</title></rect>\n", time_format(at, at_us),
+	fprintf(f, "\"><title>%s: %s</title></rect>\n", time_format_exact(at, h->within ? at_us : at_us / USEC_PER_SEC * USEC_PER_SEC),
 	        rate < 0 ? "not recorded" : format_rate(text, h->metric, rate));
 }
 
@@ -70,7 +70,7 @@ static void put_labels(const struct heat *h, FILE *f)
 
 	for (size_t r = 0; r < h->rows; r += 5)
 		put_text(f, "class=\"note right\"", LEFT - 6, TOP + r * CELL_HEIGHT + 11,
-		         r == 0 ? "0" : format_timespan(buf, r * h->cell_s * USEC_PER_SEC));
+		         r == 0 ? "0" : format_timespan(buf, r * h->cell_us));
 	for (size_t c = 0; c < h->columns; c += TIME_EVERY) {
 		/* "Nov 23 10:00:00": what is above already says the day. */
 		const char *clock = strrchr(time_format_short(buf, heat_column_us(h, c)), ' ');
@@ -87,12 +87,12 @@ static void put_head(const struct heat *h, const char *title, double width, FILE
 	put_text(f, "class=\"title\"", MARGIN, 26, title);
 	snprintf(note, sizeof(note), "%s to %s; a column %s, a row %s of it; white: none, dark: %s, grey: not recorded",
 	         time_format(begin, h->begin_us), time_format(end, heat_column_us(h, h->columns)),
-	         format_timespan(span, heat_column_span_us(h)), format_timespan(step, h->cell_s * USEC_PER_SEC),
+	         format_timespan(span, heat_column_span_us(h)), format_timespan(step, h->cell_us),
 	         format_rate(most, h->metric, h->most));
 	put_text(f, "class=\"note\"", MARGIN, 46, note);
 }
 
-int heat_write_svg(const struct heat *h, const char *title, const char *command, size_t picked, FILE *file)
+int heat_write_svg(const struct heat *h, const char *title, const char *command, uint64_t since_us, uint64_t until_us, FILE *file)
 {
 	double width = MAX(LEFT + h->columns * CELL_WIDTH + MARGIN, (size_t)LEAST_WIDTH), bottom = TOP + h->rows * CELL_HEIGHT;
 
@@ -100,9 +100,8 @@ int heat_write_svg(const struct heat *h, const char *title, const char *command,
 	        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
 	        "<svg xmlns=\"http://www.w3.org/2000/svg\" id=\"heat\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 %.0f %.0f\" "
 	        "data-cell=\"%llu\" data-margin=\"%llu\" data-from=\"%llu\" data-until=\"%llu\" data-command=\"",
-	        width, bottom + BOTTOM, width, bottom + BOTTOM, h->cell_s * USEC_PER_SEC,
-	        (unsigned long long)heat_margin_us(h), (unsigned long long)heat_column_us(h, picked),
-	        (unsigned long long)heat_column_us(h, picked + 1));
+	        width, bottom + BOTTOM, width, bottom + BOTTOM, (unsigned long long)h->cell_us,
+	        (unsigned long long)heat_margin_us(h), (unsigned long long)since_us, (unsigned long long)until_us);
 	put_xml(file, command);
 	fputs("\">\n<title>", file);
 	put_xml(file, title);

@@ -42,7 +42,7 @@ static void print_row(const struct heat *h, const struct term *term, size_t row,
 	enum colour colour = COLOUR_NONE;
 	char offset[FORMAT_MAX];
 
-	format_timespan(offset, row * h->cell_s * USEC_PER_SEC);
+	format_timespan(offset, row * h->cell_us);
 	fprintf(file, "%*s ", LABEL_WIDTH, row == 0 ? "0" : offset);
 	for (size_t c = 0; c < h->columns; c++) {
 		const struct level *l = level_of(h, heat_rate(h, c, row));
@@ -72,16 +72,26 @@ static void print_times(const struct heat *h, FILE *file)
 	fputc('\n', file);
 }
 
-void heat_print(const struct heat *h, const struct options *o, size_t picked, FILE *file)
+static void print_mark(const struct heat *h, const struct term *term, uint64_t since_us, uint64_t until_us, FILE *file)
+{
+	size_t from = (since_us - h->begin_us) / heat_column_span_us(h), to = (until_us - 1 - h->begin_us) / heat_column_span_us(h);
+
+	fprintf(file, "%*s%s", (int)(LABEL_WIDTH + 1 + from), "", term_colour(term, COLOUR_BOLD));
+	for (size_t c = from; c <= MIN(to, h->columns - 1); c++)
+		fputc('^', file);
+	fprintf(file, "%s\n", term_reset(term));
+}
+
+void heat_print(const struct heat *h, const struct options *o, uint64_t since_us, uint64_t until_us, FILE *file)
 {
 	char span[FORMAT_MAX], step[FORMAT_MAX], most[FORMAT_MAX];
 
 	if (!o->no_legend)
 		fprintf(file, "%s, a column %s, a row %s of it; %s is %s\n\n", metric_to_string(h->metric),
-		        format_timespan(span, heat_column_span_us(h)), format_timespan(step, h->cell_s * USEC_PER_SEC),
+		        format_timespan(span, heat_column_span_us(h)), format_timespan(step, h->cell_us),
 		        o->term.utf8 ? "█" : "#", format_rate(most, h->metric, h->most));
 	for (size_t r = 0; r < h->rows; r++)
 		print_row(h, &o->term, r, file);
-	fprintf(file, "%*s%s^%s\n", (int)(LABEL_WIDTH + 1 + picked), "", term_colour(&o->term, COLOUR_BOLD), term_reset(&o->term));
+	print_mark(h, &o->term, since_us, until_us, file);
 	print_times(h, file);
 }

@@ -39,12 +39,16 @@ enum {
 	ARG_REMOVE,
 	ARG_KERNEL,
 	ARG_EVENT,
+	ARG_EXACT,
+	ARG_STEP,
 };
 
 /* stackd's figures change once a second. */
 #define DELAY_DEFAULT_US USEC_PER_SEC
 #define DELAY_LEAST_US (100 * USEC_PER_MSEC)
 #define DELAY_MOST_US (3600 * USEC_PER_SEC)
+
+#define STEP_LEAST_US (5 * USEC_PER_MSEC) /* of a map: 200 rows */
 
 static const struct option long_options[] = {
 	{ "help", no_argument, NULL, 'h' },
@@ -90,6 +94,8 @@ static const struct option long_options[] = {
 	{ "remove", required_argument, NULL, ARG_REMOVE },
 	{ "kernel", no_argument, NULL, ARG_KERNEL },
 	{ "event", required_argument, NULL, ARG_EVENT },
+	{ "exact", no_argument, NULL, ARG_EXACT },
+	{ "step", required_argument, NULL, ARG_STEP },
 	{ NULL },
 };
 
@@ -100,7 +106,7 @@ const char *option_name(uint64_t bits)
 		"--type", "--stack", "--by", "--lines", "--follow", "--for", "--report", "--format",
 		"--output", "--diff", "--anomaly", "--hot-cold", "--icicle", "--width", "--title",
 		"--incident", "--cluster", "--batch", "--delay", "--lines", "--inlines",
-		"--import", "--name", "--remove", "--kernel", "--event",
+		"--import", "--name", "--remove", "--kernel", "--event", "--exact", "--step",
 	};
 	int bit = __builtin_ffsll((long long)bits);
 
@@ -256,6 +262,15 @@ static bool take_delay(const char *value, uint64_t *ret_us)
 	return true;
 }
 
+static bool take_step(const char *value, uint64_t *ret_us)
+{
+	if (parse_timespan(value, ret_us) < 0 || *ret_us < STEP_LEAST_US || *ret_us > USEC_PER_SEC || USEC_PER_SEC % *ret_us != 0) {
+		log_error("Can't take \"%s\" as a step: from 5ms to 500ms, of which there are whole ones in a second, such as 20ms; or 1s.", value);
+		return false;
+	}
+	return true;
+}
+
 static bool take_format(const char *value, enum flame_format *ret)
 {
 	if (format_from_string(value, ret) < 0) {
@@ -403,6 +418,12 @@ static bool take_selection(struct options *o, int c)
 	case ARG_KERNEL:
 		o->given |= OPTION_KERNEL;
 		return true;
+	case ARG_EXACT:
+		o->given |= OPTION_EXACT;
+		return true;
+	case ARG_STEP:
+		o->given |= OPTION_STEP;
+		return take_step(optarg, &o->step_us);
 	case ARG_REPORT:
 		o->given |= OPTION_REPORT;
 		return true;

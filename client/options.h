@@ -44,6 +44,8 @@ enum option_bits {
 	OPTION_REMOVE = 1U << 31,
 	OPTION_KERNEL = 1ULL << 32,
 	OPTION_EVENT = 1ULL << 33,
+	OPTION_EXACT = 1ULL << 34,
+	OPTION_STEP = 1ULL << 35,
 	OPTION_PICTURE = OPTION_FORMAT | OPTION_OUTPUT | OPTION_ICICLE | OPTION_WIDTH | OPTION_TITLE,
 	/* Each asks flame for what changed; together they make no sense. */
 	OPTION_CHANGED = OPTION_DIFF | OPTION_ANOMALY | OPTION_INCIDENT | OPTION_CLUSTER,
@@ -61,7 +63,7 @@ struct options {
 	const char *unit, *cgroup, *comm, *exe;
 	pid_t pid;
 	const char *since, *until; /* as they were given */
-	uint64_t since_us, until_us, for_us, delay_us;
+	uint64_t since_us, until_us, for_us, delay_us, step_us;
 	uint64_t stack;
 	enum metric metric;
 	const char *type; /* as on the wire: "level_shift" */

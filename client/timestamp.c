@@ -512,6 +512,16 @@ char *time_format(char buf[static FORMAT_MAX], uint64_t us)
 	return format_local(buf, us, "%Y-%m-%d %H:%M:%S");
 }
 
+char *time_format_exact(char buf[static FORMAT_MAX], uint64_t us)
+{
+	size_t n = strlen(time_format(buf, us));
+
+	if (us % USEC_PER_SEC)
+		snprintf(buf + n, FORMAT_MAX - n, us % USEC_PER_MSEC ? ".%06llu" : ".%03llu",
+		         (unsigned long long)(us % USEC_PER_SEC / (us % USEC_PER_MSEC ? 1 : USEC_PER_MSEC)));
+	return buf;
+}
+
 char *time_format_short(char buf[static FORMAT_MAX], uint64_t us)
 {
 	return format_local(buf, us, "%b %d %H:%M:%S");

@@ -16,6 +16,7 @@ int time_parse(const char *s, uint64_t now_us, uint64_t *ret_us, const char **re
 
 /* "2026-11-23 10:00:00", in local time: what time_parse() takes back. */
 char *time_format(char buf[static FORMAT_MAX], uint64_t us);
+char *time_format_exact(char buf[static FORMAT_MAX], uint64_t us); /* with what it is beyond the second */
 /* "Nov 23 10:00:00", as journalctl(1) prints it. */
 char *time_format_short(char buf[static FORMAT_MAX], uint64_t us);
 /* The first with the weekday before and the zone's name behind. */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "flame_query.h"
 #include "heat.h"
 #include "output.h"
 #include "show.h"
@@ -6,6 +7,8 @@
 #include "verbs.h"
 
 #define WINDOW_US (600 * USEC_PER_SEC) /* of which the store surely keeps every second */
+#define STEP_TEXT_US (50 * USEC_PER_MSEC) /* 20 lines fit any terminal */
+#define STEP_PICTURE_US (20 * USEC_PER_MSEC)
 
 /* A word as a shell takes it. */
 static void put_word(FILE *file, const char *s)
@@ -34,7 +37,7 @@ static void put_option(FILE *file, const char *option, const char *value)
 }
 
 /* What draws a flame graph of the same, but for its window; escaped, the caller frees. NULL: no memory. */
-static char *flame_command(const struct options *o, enum metric m)
+static char *flame_command(const struct options *o, enum metric m, bool exact)
 {
 	_cleanup_free_ char *text = NULL;
 	size_t size;
@@ -52,42 +55,74 @@ static char *flame_command(const struct options *o, enum metric m)
 	put_option(file, "--import", o->import);
 	if (o->given & OPTION_STACK)
 		fprintf(file, " --stack %016llx", (unsigned long long)o->stack);
+	if (exact)
+		fputs(" --exact", file);
 	return fclose(file) == 0 ? text_escape(text, o->term.utf8) : NULL;
 }
 
 static char *title_of(const struct options *o, enum metric m)
 {
 	const char *command = "stackctl flame --metric ";
-	_cleanup_free_ char *words = flame_command(o, m);
+	_cleanup_free_ char *words = flame_command(o, m, false);
 	char *title;
 
 	/* The options say best what was looked at. */
 	return words && asprintf(&title, "%s over time", words + strlen(command)) >= 0 ? title : NULL;
 }
 
-static bool choose_column(const struct heat *h, const char *time, const struct options *o, size_t *ret)
+/* What is looked into. */
+struct pick {
+	uint64_t since_us, until_us;
+	bool hottest;    /* as nothing was said */
+	uint64_t margin_us;
+};
+
+static bool is_in_map(const struct heat *h, const char *time, uint64_t since_us, uint64_t until_us)
 {
 	char begin[FORMAT_MAX], end[FORMAT_MAX];
-	const char *reason;
-	uint64_t us;
 
-	*ret = h->hottest;
-	if (!time)
+	if (since_us >= h->begin_us && until_us <= heat_column_us(h, h->columns))
 		return true;
-	if (time_parse(time, o->now_us, &us, &reason) < 0) {
-		log_error("Can't take \"%s\" as a time: %s.", time, reason);
-		return false;
-	}
-	if (us < h->begin_us || us >= heat_column_us(h, h->columns)) {
-		log_error("\"%s\" is not in the map, which is from %s to %s.", time, time_format(begin, h->begin_us),
-		          time_format(end, heat_column_us(h, h->columns)));
-		return false;
-	}
-	*ret = (us - h->begin_us) / heat_column_span_us(h);
-	return true;
+	log_error("\"%s\" is not in the map, which is from %s to %s.", time, time_format(begin, h->begin_us),
+	          time_format(end, heat_column_us(h, h->columns)));
+	return false;
 }
 
-static bool draw(const struct heat *h, const struct options *o, const char *command, size_t picked)
+static void pick_column(const struct heat *h, size_t column, struct pick *ret)
+{
+	*ret = (struct pick) { heat_column_us(h, column), heat_column_us(h, column + 1), .margin_us = heat_margin_us(h) };
+}
+
+/* A time, whose column it is, or a window. */
+static bool choose(const struct heat *h, const char *time, const struct options *o, struct pick *ret)
+{
+	const char *reason, *no_window;
+	struct time_window w;
+	uint64_t us;
+
+	if (!time) {
+		pick_column(h, h->hottest, ret);
+		ret->hottest = true;
+		return true;
+	}
+	if (time_parse(time, o->now_us, &us, &reason) >= 0) {
+		if (!is_in_map(h, time, us, us + 1))
+			return false;
+		pick_column(h, (us - h->begin_us) / heat_column_span_us(h), ret);
+		return true;
+	}
+	if (parse_window(time, o->now_us, &w, &no_window) < 0) {
+		if (strchr(time, '/'))
+			log_error("Can't take \"%s\" as a window: %s.", time, no_window);
+		else
+			log_error("Can't take \"%s\" as a time: %s.", time, reason);
+		return false;
+	}
+	*ret = (struct pick) { w.since_us, w.until_us };
+	return is_in_map(h, time, w.since_us, w.until_us);
+}
+
+static bool draw(const struct heat *h, const struct options *o, const char *command, const struct pick *picked)
 {
 	_cleanup_output_ struct output out = {};
 	_cleanup_free_ char *title = title_of(o, h->metric);
@@ -95,62 +130,53 @@ static bool draw(const struct heat *h, const struct options *o, const char *comm
 	if (!title || !output_open(&out, o->output))
 		return false;
 	/* What could not be written is told by output_commit(). */
-	heat_write_svg(h, title, command, picked, out.file);
+	heat_write_svg(h, title, command, picked->since_us, picked->until_us, out.file);
 	return output_commit(&out);
 }
 
-static void print_window(const struct heat *h, const char *command, size_t column, bool hottest)
+static void print_window(const struct heat *h, const char *command, const struct pick *picked)
 {
-	unsigned long long from_us = heat_column_us(h, column), until_us = heat_column_us(h, column + 1);
+	unsigned long long from_us = picked->since_us, until_us = picked->until_us;
+	double per_second = heat_window_rate(h, from_us, until_us);
 	char from[FORMAT_MAX], until[FORMAT_MAX], rate[FORMAT_MAX];
-	double per_second = heat_column_rate(h, column);
 
-	printf("%s from %s to %s, %s:\n", hottest ? "Most is" : "Picked:", time_format(from, from_us), time_format(until, until_us),
+	/* Those of stackd's steps are off by a part of a second that says nothing. */
+	if (h->within) {
+		time_format_exact(from, from_us);
+		time_format_exact(until, until_us);
+	} else {
+		time_format(from, from_us);
+		time_format(until, until_us);
+	}
+	printf("%s from %s to %s, %s:\n", picked->hottest ? "Most is" : "Picked:", from, until,
 	       per_second < 0 ? "not recorded" : format_rate(rate, h->metric, per_second));
-	from_us += heat_margin_us(h);
-	until_us -= heat_margin_us(h);
+	from_us += picked->margin_us;
+	until_us -= picked->margin_us;
 	printf("%s --since @%llu.%06llu --until @%llu.%06llu -o flame.svg\n", command, from_us / USEC_PER_SEC, from_us % USEC_PER_SEC,
 	       until_us / USEC_PER_SEC, until_us % USEC_PER_SEC);
 }
 
 static int show(const struct options *o, const struct heat *h, const char *time)
 {
-	_cleanup_free_ char *command = flame_command(o, h->metric);
-	size_t picked;
+	_cleanup_free_ char *command = flame_command(o, h->metric, h->within);
+	struct pick picked;
 
 	if (!command) {
 		log_error("Out of memory.");
 		return EXIT_FAILURE;
 	}
-	if (!choose_column(h, time, o, &picked))
+	if (!choose(h, time, o, &picked))
 		return EXIT_FAILURE;
 	if (o->output)
-		return draw(h, o, command, picked) ? EXIT_SUCCESS : EXIT_FAILURE;
+		return draw(h, o, command, &picked) ? EXIT_SUCCESS : EXIT_FAILURE;
 	show_begin(o);
-	heat_print(h, o, picked, stdout);
+	heat_print(h, o, picked.since_us, picked.until_us, stdout);
 	putchar('\n');
 	if (time || h->most > 0)
-		print_window(h, command, picked, !time);
+		print_window(h, command, &picked);
 	else
 		puts("There is none of it in that time.");
 	return EXIT_SUCCESS;
-}
-
-static int show_reply(const struct options *o, const struct json *reply, const char *time)
-{
-	_cleanup_(heat_freep) struct heat *h = NULL;
-	enum metric m = o->given & OPTION_METRIC ? o->metric : METRIC_ON_CPU;
-	struct fields f = {};
-	int r;
-
-	r = heat_new(&h, field_array(&f, reply, "points"), m, o->output ? HEAT_COLUMNS_SVG : heat_columns_of(&o->term), &f);
-	if (!fields_are_good(&f))
-		return EXIT_FAILURE;
-	if (r == -ENODATA)
-		log_error("Nothing is recorded of that time.");
-	else if (r < 0)
-		log_error("Can't make the map: %s.", strerror(-r));
-	return r < 0 ? EXIT_FAILURE : show(o, h, time);
 }
 
 static bool options_fit(const struct options *o, const char *time)
@@ -168,25 +194,125 @@ static bool options_fit(const struct options *o, const char *time)
 	return true;
 }
 
-int verb_heat(const struct options *o, char **args)
+static enum metric metric_of(const struct options *o)
 {
-	_cleanup_(json_writer_freep) struct json_writer *parameters = call_parameters();
-	_cleanup_(json_freep) struct json *reply = NULL;
+	return o->given & OPTION_METRIC ? o->metric : METRIC_ON_CPU;
+}
+
+/* Since span_us before its end, when nothing was said. */
+static struct json_writer *parameters_of(const struct options *o, uint64_t span_us)
+{
+	struct json_writer *parameters = call_parameters();
 	struct options asked = *o;
 
-	if (!parameters || !options_fit(o, args[0]))
-		return EXIT_FAILURE;
-	if (!(o->given & OPTION_SINCE) && !o->import) {
+	if (!parameters)
+		return NULL;
+	if (!(o->given & OPTION_SINCE) && span_us > 0) {
 		asked.given |= OPTION_SINCE;
 		asked.since_us = (o->given & OPTION_UNTIL ? o->until_us : o->now_us);
-		asked.since_us -= MIN(asked.since_us, WINDOW_US);
+		asked.since_us -= MIN(asked.since_us, span_us);
 	}
 	put_filter(parameters, &asked);
 	if (o->given & OPTION_STACK)
 		json_put_id(parameters, "stack", o->stack);
-	if (!call_joined(&reply, o, "GetSeries", parameters))
+	return parameters;
+}
+
+static int show_map(const struct options *o, const struct heat *h, int r, const struct fields *f, const char *time)
+{
+	if (!fields_are_good(f))
+		return EXIT_FAILURE;
+	if (r == -ENODATA)
+		log_error("Nothing is recorded of that time.");
+	else if (r < 0)
+		log_error("Can't make the map: %s.", strerror(-r));
+	return r < 0 ? EXIT_FAILURE : show(o, h, time);
+}
+
+/* ---- by the seconds that stackd keeps ---- */
+
+static int heat_by_seconds(const struct options *o, const char *time)
+{
+	_cleanup_(json_writer_freep) struct json_writer *parameters = parameters_of(o, o->import ? 0 : WINDOW_US);
+	_cleanup_(json_freep) struct json *reply = NULL;
+	_cleanup_(heat_freep) struct heat *h = NULL;
+	struct fields f = {};
+	int r;
+
+	if (!parameters || !call_joined(&reply, o, "GetSeries", parameters))
 		return EXIT_FAILURE;
 	if (o->json != JSON_OFF)
 		return show_json(o, reply) ? EXIT_SUCCESS : EXIT_FAILURE;
-	return show_reply(o, reply, args[0]);
+	r = heat_new(&h, field_array(&f, reply, "points"), metric_of(o), o->output ? HEAT_COLUMNS_SVG : heat_columns_of(&o->term), &f);
+	return show_map(o, h, r, &f, time);
+}
+
+/* ---- within seconds ---- */
+
+static bool has_times(const struct options *o)
+{
+	return !o->import && (metric_of(o) == METRIC_ON_CPU || metric_of(o) == METRIC_HITS);
+}
+
+static size_t seconds_most(const struct options *o)
+{
+	return o->output ? HEAT_SECONDS_SVG : heat_columns_of(&o->term);
+}
+
+/* Those of the window that was asked for; 0: none was. */
+static uint64_t seconds_asked(const struct options *o)
+{
+	uint64_t until_us = o->given & OPTION_UNTIL ? o->until_us : o->now_us;
+
+	return o->given & OPTION_SINCE ? (until_us - MIN(until_us, o->since_us) + USEC_PER_SEC - 1) / USEC_PER_SEC : 0;
+}
+
+/* Whether within seconds it is, or will be tried. *ret_must: as it was asked for. False: it can't be. */
+static bool choose_way(const struct options *o, bool *ret_within, bool *ret_must)
+{
+	bool must = o->given & OPTION_STEP && o->step_us < USEC_PER_SEC, fits = seconds_asked(o) <= seconds_most(o);
+
+	*ret_must = must;
+	*ret_within = must || (!(o->given & OPTION_STEP) && has_times(o) && fits);
+	if (must && !has_times(o))
+		log_error(o->import ? "Of an import whole seconds are kept: leave --step out."
+		                    : "Of other metrics than on-cpu and hits whole seconds are kept: leave --step out.");
+	else if (must && !fits)
+		log_error("There is room for %zu seconds only: look at less of the time, or leave --step out.", seconds_most(o));
+	else
+		return true;
+	return false;
+}
+
+static int heat_within(const struct options *o, const char *time, bool must)
+{
+	/* A second that has only begun has a column, too. */
+	uint64_t span_s = (o->output ? HEAT_COLUMNS_SVG : seconds_most(o)) - 1;
+	_cleanup_(json_writer_freep) struct json_writer *parameters = parameters_of(o, span_s * USEC_PER_SEC);
+	_cleanup_(json_freep) struct json *reply = NULL;
+	_cleanup_(heat_freep) struct heat *h = NULL;
+	struct fields f = {};
+	int r;
+
+	if (!parameters)
+		return EXIT_FAILURE;
+	json_put_u64(parameters, "step_us", o->given & OPTION_STEP ? o->step_us : o->output ? STEP_PICTURE_US : STEP_TEXT_US);
+	if (!call_joined(&reply, o, "GetHeat", parameters))
+		return EXIT_FAILURE;
+	if (o->json != JSON_OFF)
+		return show_json(o, reply) ? EXIT_SUCCESS : EXIT_FAILURE;
+	r = heat_new_within(&h, reply, metric_of(o), seconds_most(o), &f);
+	/* What is older stackd still knows by seconds. */
+	if (r == -ENODATA && !must)
+		return heat_by_seconds(o, time);
+	return show_map(o, h, r, &f, time);
+}
+
+int verb_heat(const struct options *o, char **args)
+{
+	bool within, must;
+
+	if (!options_fit(o, args[0]) || !choose_way(o, &within, &must))
+		return EXIT_FAILURE;
+	return within ? heat_within(o, args[0], must) : heat_by_seconds(o, args[0]);
 }

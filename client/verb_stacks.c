@@ -27,6 +27,8 @@ static int list_stacks(const struct options *o)
 	put_metric(parameters, o);
 	put_filter(parameters, o);
 	put_limit(parameters, o);
+	if (o->given & OPTION_EXACT)
+		json_put_bool(parameters, "exact", true);
 	if (!call_joined(&reply, o, "ListStacks", parameters))
 		return EXIT_FAILURE;
 	if (o->json != JSON_OFF)

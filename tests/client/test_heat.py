@@ -21,7 +21,23 @@ def point(seconds, step_s=1, **values):
 
 
 def series(points):
-    return {"GetSeries": [reply(window=WINDOW, points=points)]}
+    """Of a time of which nothing else is known."""
+    return {"GetSeries": [reply(window=WINDOW, points=points)], "GetHeat": [reply(window=WINDOW, step_us=50000, steps=[])]}
+
+
+FIRST = NOW_US - 20 * 10**6  # of what is kept within seconds
+
+
+def within(steps, step_us=50000, since_us=FIRST, until_us=NOW_US - 400_000):
+    """steps: (us after FIRST, on_cpu, hits). In two replies."""
+    steps = [{"time_us": FIRST + at, "on_cpu": on_cpu, "hits": hits} for at, on_cpu, hits in steps]
+    common = {"window": WINDOW, "since_us": since_us, "until_us": until_us, "step_us": step_us}
+    return {"GetHeat": [reply(continues=True, steps=steps[:3], **common), reply(steps=steps[3:], **common)]}
+
+
+def pulses(step_us=50000):
+    """One CPU from 100 to 200 ms of each of 19 seconds, two in the seventh from 150 ms on."""
+    return within([(s * 10**6 + at // step_us * step_us, (2 if (s, at) == (7, 150_000) else 1) * 50 * 10**6, 2) for s in range(19) for at in (100_000, 150_000)], step_us)
 
 
 def busy_each_minute():
@@ -40,11 +56,11 @@ def cells(out):
 
 @test
 def asks_for_the_last_ten_minutes_of_what_was_said():
-    done = good("heat", "--since=@1795428000", "--until=@1795428600", "--unit=a", "--stack=00000000000000bb", answers=series(busy_each_minute()))
+    done = good("heat", "--step=1s", "--since=@1795428000", "--until=@1795428600", "--unit=a", "--stack=00000000000000bb", answers=series(busy_each_minute()))
     (method, parameters, _), = done.calls
     assert method == "GetSeries" and parameters["stack"] == "00000000000000bb", done.calls
     assert parameters["filter"] == {"unit": "a", "since_us": 1795428000 * 10**6, "until_us": 1795428600 * 10**6}
-    done = good("heat", "--until=@1795428600", answers=series(busy_each_minute()))
+    done = good("heat", "--step=1s", "--until=@1795428600", answers=series(busy_each_minute()))
     assert done.calls[0][1]["filter"]["since_us"] == 1795428000 * 10**6
 
 
@@ -176,15 +192,92 @@ def picture_picks_a_window_by_two_clicks():
 
 
 @test
+def within_a_second():
+    done = good("heat", "--unit=a", "--until=@1795428000", answers=pulses())
+    (method, parameters, _), = done.calls
+    assert method == "GetHeat" and parameters["step_us"] == 50000, done.calls
+    assert parameters["filter"] == {"unit": "a", "since_us": NOW_US - 111 * 10**6, "until_us": NOW_US}, parameters
+    lines = done.out.splitlines()
+    assert lines[0] == "on-cpu, a column 1s, a row 50ms of it; █ is 2.00s/s", done.out
+    rows = cells(done.out)
+    assert len(rows) == 20 and {len(row) for row in rows} == {20}, rows
+    for r, row in enumerate(rows):
+        for c, mark in enumerate(row):
+            # What the running second will be is not known.
+            want = " " if c == 19 and r >= 12 else "█" if (c, r) == (7, 3) else "▓" if c < 19 and r in (2, 3) else "·"
+            assert mark == want, (r, c, mark, done.out)
+    assert lines[2].split()[0] == "0" and lines[21].split()[0] == "950ms"
+    assert lines[22] == " " * 15 + "^", done.out
+    assert "Most is from 2026-11-23 09:59:47 to 2026-11-23 09:59:48, 150ms/s:" in done.out, done.out
+    assert lines[-1] == "stackctl flame --metric on-cpu --unit a --exact --since @1795427987.000000 --until @1795427988.000000 -o flame.svg", lines[-1]
+    assert "hits/s" in good("heat", "-m", "hits", answers=pulses()).out
+    # There is room for so many seconds, of which the last are shown.
+    text = in_terminal("heat", "--no-pager", env={"NO_COLOR": "1"}, columns=18, answers=pulses())[0]
+    assert {len(row) for row in cells(text)} == {10}, text
+
+
+@test
+def a_window_within_a_second_is_picked():
+    out = good("heat", "2026-11-23 09:59:50.12/+150ms", answers=pulses()).out
+    assert "Picked: from 2026-11-23 09:59:50.120 to 2026-11-23 09:59:50.270, 500ms/s:" in out, out
+    assert out.splitlines()[22] == " " * 18 + "^", out
+    assert out.splitlines()[-1] == "stackctl flame --metric on-cpu --exact --since @1795427990.120000 --until @1795427990.270000 -o flame.svg", out
+    out = good("heat", "@1795427990.9/@1795427992.1", answers=pulses()).out
+    assert out.splitlines()[22] == " " * 18 + "^^^", out
+    assert "Picked: from 2026-11-23 09:59:51 to" in good("heat", "2026-11-23 09:59:51.5", answers=pulses()).out
+    for wrong in ("2026-11-23 09:59:30/+1s", "2026-11-23 09:59:59/+2s"):
+        assert "not in the map" in bad("heat", wrong, answers=pulses())
+    assert "as a window" in bad("heat", "09:59:50/then", answers=pulses())
+
+
+@test
+def exact_is_handed_on():
+    flame = {"GetFlame": [reply(metric="on_cpu", window={**WINDOW, "since_us": FIRST + 120000, "until_us": FIRST + 270000}, total=5,
+                                frames=[{"name": "f", "object": "a", "kind": "user"}],
+                                stacks=[{"stack": "00000000000000aa", "value": 5, "truncated": False, "comm": "a", "frames": [0]}])]}
+    path = os.path.join(DIRECTORY, "exact.svg")
+    for more in ((), ("-o", path)):
+        done = good("flame", "--exact", "--since", f"@{FIRST + 120000:d}"[:11] + ".12", "-v", *more, answers=flame)
+        assert done.calls[0][1]["exact"] is True, done.calls
+    with open(path) as f:
+        assert "2026-11-23 09:59:40.120 to 2026-11-23 09:59:40.270 (150ms, of samples taken in it alone)" in f.read()
+    done = good("stacks", "--exact", answers={"ListStacks": [reply(window=WINDOW, stacks=[])]})
+    assert done.calls[0][1] == {"exact": True}
+
+
+@test
+def picture_within_a_second():
+    done, root = draw("--comm=x", answers=pulses(20000))
+    found = [c for c in root.iter(SVG + "rect") if c.get("class") == "c"]
+    assert len(found) == 20 * 50 and sum(c.get("fill") == "#d8d8d8" for c in found) == 20
+    assert root.get("data-cell") == "20000" and root.get("data-margin") == "0" and root.get("data-command").endswith("--comm x --exact")
+    assert [c.find(SVG + "title").text for c in found if c.get("fill") == "#b30000"] == ["2026-11-23 09:59:47.140: 5.00s/s"]
+    assert (root.get("data-from"), root.get("data-until")) == (str(FIRST + 7 * 10**6), str(FIRST + 8 * 10**6))
+
+
+@test
 def faults_are_told():
     assert "let the name" in bad("heat", "-o", "x.png") and "--json" in bad("heat", "--json", "-o", "x.svg")
-    assert "No such process" in bad("heat", "--pid=5", answers={"GetSeries": [error("NotFound", what="process 5")]})
+    assert "No such process" in bad("heat", "--pid=5", answers={"GetHeat": [error("NotFound", what="process 5")]})
     broken = point(1)
     del broken["values"]
     assert '"values"' in bad("heat", answers=series([broken]))
     assert '"points"' in bad("heat", answers=series([point(2), point(1)])) and '"points"' in bad("heat", answers=series([point(1, 0)]))
-    assert "does not know GetSeries" in bad("heat", answers={})
-    assert '"points"' in good("heat", "--json", answers=series(busy_each_minute())).out
+    assert "does not know GetHeat" in bad("heat", answers={}) and "does not know GetSeries" in bad("heat", "--step=1s", answers={})
+    assert '"points"' in good("heat", "--json", "-m", "blocked", answers=series(busy_each_minute())).out
+    assert '"steps"' in good("heat", "--json", answers=pulses()).out
+    assert '"step_us"' in bad("heat", answers=within([], step_us=70000)) and '"on_cpu"' in bad("heat", answers={"GetHeat": [
+        reply(window=WINDOW, since_us=FIRST, until_us=NOW_US, step_us=50000, steps=[{"time_us": FIRST}])]})
+    for step in ("30ms", "4ms", "0", "2s", "x"):
+        assert "as a step" in bad("heat", "--step", step), step
+    assert "whole seconds" in bad("heat", "--step=20ms", "-m", "blocked")
+    assert "room for 112 seconds" in bad("heat", "--step=20ms", "--since=-10min")
+    assert "Nothing is recorded" in bad("heat", "--step=20ms", answers=series(busy_each_minute()))
+    assert "--exact" in bad("flame", "--exact", "--hot-cold") and "--exact" in bad("flame", "--exact", "--anomaly=1")
+    kept = error("NotKept", reason="of that window whole seconds are kept, if any", since_us=FIRST, until_us=NOW_US)
+    for verb, method in (("flame", "GetFlame"), ("stacks", "ListStacks")):
+        said = bad(verb, "--exact", "--since=-1h", answers={method: [kept]})
+        assert "not kept: of that window" in said and "from 2026-11-23 09:59:40 to 2026-11-23 10:00:00" in said, said
 
 
 if __name__ == "__main__":
