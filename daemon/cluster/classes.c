@@ -438,6 +438,39 @@ struct class_state *class_of_stack(struct clusters *c, const struct vector *stac
 	return is >= JOIN_MIN ? class : NULL;
 }
 
+/* As if it had not been put in; but what the centre has moved stays. */
+static void leave(struct clusters *c, struct class_state *class, const struct incident_state *s)
+{
+	size_t n = 0;
+
+	for (size_t k = 0; k < class->c.n_members; k++)
+		if (class->c.members[k] != s->i.id)
+			class->c.members[n++] = class->c.members[k];
+	class->c.n_members = n;
+	class->n_recent = class->next_recent = 0;
+	class->votes[s->i.kind] = MAX(class->votes[s->i.kind] - 1, 0.0f);
+	if (--class->c.n_incidents == 0) {
+		remove_class(c, class);
+		return;
+	}
+	class_settle_kind(class);
+}
+
+void class_join_again(struct clusters *c, struct incident_state *s)
+{
+	struct class_state *class = class_get(c, s->i.cluster);
+	struct signature signature = signature_of(&s->evidence);
+	float is;
+
+	if (!class || class->c.n_incidents == 0 || s->i.label != CLUSTER_UNLABELLED)
+		return;
+	if (nearest(c, &(struct incident_view){ &s->stacks, &signature }, NULL, &is) == class && is >= JOIN_MIN)
+		return;
+	leave(c, class, s);
+	s->i.kind = kind_of(&s->evidence);
+	class_join(c, s);
+}
+
 void class_join(struct clusters *c, struct incident_state *s)
 {
 	struct signature signature = signature_of(&s->evidence);

@@ -183,9 +183,11 @@ static void follow(struct clusters *c, struct incident_state *s, uint64_t now_us
 	if (!s->settled)
 		return;
 	if (!s->escalated && s->i.size >= ESCALATION * s->i.opened_size) {
-		struct class_state *class = class_get(c, s->i.cluster);
+		struct class_state *class;
 
 		s->escalated = 1;
+		class_join_again(c, s);
+		class = class_get(c, s->i.cluster);
 		s->i.severity = severity_of(s, class);
 		if (class)
 			class->c.severity = MAX(class->c.severity, s->i.severity);

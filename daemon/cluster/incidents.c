@@ -15,6 +15,7 @@
 #define FAULTS_MAJOR_CPU 1000.0
 #define MEMORY_CPU (double)(2 << 20) /* bytes a second: 7 GiB an hour */
 #define MOVED_MIN 1e-6
+#define OWN_SHARE 0.2 /* of what the workload moves that moves most: others are drawn in */
 /* Another metric of a series that was told counts when it is so many times what is expected, and so much beside the one that was told. */
 #define ALSO_TIMES 3.0
 #define ALSO_SHARE 0.2
@@ -45,6 +46,17 @@ static bool has_workload(const struct incident_state *s, uint64_t id)
 	for (uint32_t k = 0; k < s->i.n_workloads; k++)
 		if (s->workloads[k] == id)
 			return true;
+	return false;
+}
+
+/* Of the workloads that it moves most, not one that is drawn in. */
+static bool is_of(const struct incident_state *s, uint64_t id)
+{
+	const struct cluster_workload *w = s->i.workloads;
+
+	for (size_t k = 0; k < CLUSTER_WORKLOADS_MAX && w[k].id; k++)
+		if (w[k].id == id)
+			return w[k].moved >= OWN_SHARE * w[0].moved;
 	return false;
 }
 
@@ -88,7 +100,7 @@ static bool shares_cause(const struct incident_state *s, const struct cluster_an
 	if (a->metric == METRIC_RUNNABLE)
 		return e->up[METRIC_ON_CPU] + e->up[METRIC_RUNNABLE] > e->up[METRIC_BLOCKED];
 	if (a->metric == METRIC_ON_CPU)
-		return e->up[METRIC_RUNNABLE] > 2 * e->up[METRIC_ON_CPU] && a->since_us <= s->i.opened_us + CAUSE_US;
+		return e->up[METRIC_RUNNABLE] > MAX(2 * e->up[METRIC_ON_CPU], e->up[METRIC_BLOCKED]) && a->since_us <= s->i.opened_us + CAUSE_US;
 	return a->metric == METRIC_BLOCKED && (paths & 1U << PATH_BLOCK_IO) && waits_for_disk(s);
 }
 
@@ -104,8 +116,10 @@ static float affinity(const struct incident_state *s, const struct cluster_anoma
 	if (apart > LATER_US)
 		return 0;
 	alike = vector_cosine(stack, &s->stacks);
-	if (has_workload(s, workload))
+	if (is_of(s, workload) && (a->observed <= a->expected || went_on(s, a)))
 		return apart <= SAME_US ? MAX(0.8f, alike) : alike;
+	if (has_workload(s, workload) && alike >= ALIKE)
+		return alike;
 	if (has_executable(&s->i, a->exe) && alike >= ALIKE)
 		return alike;
 	if (apart > NEAR_US)

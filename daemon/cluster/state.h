@@ -88,6 +88,8 @@ void incident_close(struct clusters *c, struct incident_state *s, enum cluster_e
 void classes_index(struct clusters *c);
 /* Puts a settled incident into its class and sets its .cluster. */
 void class_join(struct clusters *c, struct incident_state *incident);
+/* The same of one that has become so much larger that what it was put in for is the least of it. */
+void class_join_again(struct clusters *c, struct incident_state *incident);
 void class_settle_kind(struct class_state *class);
 /* That which an incident with this stack and these moves would join, or NULL. */
 struct class_state *class_of_stack(struct clusters *c, const struct vector *stack, const struct kind_evidence *moved);

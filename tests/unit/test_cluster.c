@@ -339,6 +339,71 @@ static void what_comes_when_it_is_over_is_no_effect(void **state)
 	world_free(w);
 }
 
+/* In one service, but the first was over, if only just, when the other began. */
+static void what_begins_when_the_first_is_over_is_another(void **state)
+{
+	struct world *w = world_new();
+	struct stack s = stack_of("shop", "clone start_thread serve load_images k:asm_exc_page_fault k:clear_page_erms");
+	struct cluster_anomaly later;
+	uint64_t starves, storm;
+
+	(void)state;
+	starves = tell(w, "shop", "clone start_thread take_burst", METRIC_RUNNABLE, 9 * CPU, 0, false);
+	ticks(w, 4);
+	quiet(w);
+	ticks(w, 7);
+	later = anomaly_of(w, &s, "shop.service", "shop", "clone start_thread serve load_images", METRIC_FAULTS_MINOR, 200000, 100);
+	later.since_us = w->now_us - 3 * SECOND;
+	storm = clusters_add(w->c, &later, on_event, w);
+	assert_int_not_equal(storm, starves);
+	ticks(w, 4);
+	assert_int_equal(class_of(w, storm).kind, CLUSTER_FAULT_STORM);
+	assert_int_equal(class_of(w, starves).kind, CLUSTER_STARVATION);
+	world_free(w);
+}
+
+/* All wait for the CPUs that one takes; a lock that another waits for at that time is another matter. */
+static void who_is_drawn_in_may_have_troubles_of_its_own(void **state)
+{
+	struct world *w = world_new();
+	uint64_t starves = tell(w, "shop", "clone start_thread take_burst", METRIC_RUNNABLE, 9 * CPU, 0, false), waits;
+
+	(void)state;
+	assert_int_equal(tell(w, "mailer", "_start main serve render_mail", METRIC_RUNNABLE, 0.1 * CPU, 0, false), starves);
+	ticks(w, 5);
+	assert_int_equal(tell(w, "mailer", "_start main serve parse_headers", METRIC_RUNNABLE, 0.2 * CPU, 0, false), starves);
+	waits = tell(w, "mailer", "_start main serve pool_get c:__lll_lock_wait k:futex_do_wait", METRIC_BLOCKED, 7 * CPU, 0, false);
+	assert_int_not_equal(waits, starves);
+	ticks(w, 4);
+	assert_int_equal(class_of(w, waits).kind, CLUSTER_LOCK_CONTENTION);
+	world_free(w);
+}
+
+/* An effect was there first, and is of no cluster any more when the cause turns out to be. */
+static void the_cause_decides_the_cluster_though_it_comes_late(void **state)
+{
+	struct world *w = world_new();
+	uint64_t before = tell(w, "shop", "clone start_thread take_burst", METRIC_RUNNABLE, 9 * CPU, 0, false), again, effect;
+	struct clusters_status status;
+
+	(void)state;
+	ticks(w, 4);
+	quiet(w);
+	ticks(w, 400);
+	effect = tell(w, "mailer", "_start main serve render_mail", METRIC_RUNNABLE, 0.01 * CPU, 0, false);
+	ticks(w, 5);
+	assert_int_not_equal(class_of(w, effect).id, class_of(w, before).id);
+	again = tell(w, "shop", "clone start_thread take_burst", METRIC_RUNNABLE, 9 * CPU, 0, false);
+	assert_int_equal(again, effect);
+	ticks(w, 2);
+	assert_int_equal(class_of(w, effect).id, class_of(w, before).id);
+	assert_int_equal(class_of(w, effect).n_incidents, 2);
+	assert_int_equal(class_of(w, effect).members[0], effect);
+	clusters_get_status(w->c, &status);
+	assert_int_equal(status.classes, 1);
+	world_free(w);
+}
+
 /* A series is told by one metric; the others of the same tick say what it is. */
 static void other_metrics_say_what_it_is(void **state)
 {
@@ -1175,6 +1240,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(what_comes_later_is_no_cause),
 		cmocka_unit_test(what_comes_when_it_is_over_is_no_effect),
 		cmocka_unit_test(other_metrics_say_what_it_is),
+		cmocka_unit_test(what_begins_when_the_first_is_over_is_another),
+		cmocka_unit_test(who_is_drawn_in_may_have_troubles_of_its_own),
+		cmocka_unit_test(the_cause_decides_the_cluster_though_it_comes_late),
 		cmocka_unit_test(a_unit_that_starves_does_not_spin),
 		cmocka_unit_test(what_gets_its_cpu_spins_though_its_unit_starves),
 		cmocka_unit_test(a_cluster_is_called_after_who_waits),
