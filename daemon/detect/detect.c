@@ -239,6 +239,7 @@ void detect_tick_begin(struct detect *d, const struct detect_tick *tick)
 	if (!d->scoring)
 		return;
 	g->tick++;
+	d->ticks++;
 	if (g->gate_ticks[tick->gate_open]++ == 0)
 		borrow(g, tick->gate_open);
 	prepare_context(d);
@@ -291,9 +292,9 @@ static bool is_known(const struct detect *d, const struct series_state *s, const
 	       (f->metric == s->told_metric && f->observed > f->expected);
 }
 
-static uint64_t since_us(const struct detect *d, const struct series_state *s)
+static uint64_t since_us(const struct detect *d, const struct series_state *s, const struct finding *f)
 {
-	uint32_t from = s->excursion ? s->excursion : d->g->tick;
+	uint32_t from = MIN(f->since ? f->since : s->excursion ? s->excursion : d->g->tick, d->g->tick);
 	uint64_t before = (uint64_t)((double)(d->g->tick - from) * d->g->tick_s * (double)USEC_PER_SEC) +
 			  d->tick.duration_ns / NSEC_PER_USEC;
 
@@ -342,7 +343,7 @@ void detect_tell(struct detect *d, struct series_state *s, const struct weighed 
 		.margin = log10(needed / w->p),
 		.observed = (double)f->observed,
 		.expected = (double)f->expected,
-		.since_us = since_us(d, s),
+		.since_us = since_us(d, s, f),
 	};
 }
 
@@ -373,6 +374,10 @@ struct weighed detect_weigh(struct detect *d, struct series_state *s)
 					beyond ? (float)t->critical : f->s);
 		if (model_is_over(f))
 			continue;
+		if (f->explained) {
+			d->g->suppressed += beyond;
+			continue;
+		}
 		if (!beyond && (known || !d->evidence || (double)f->s < t->critical_least))
 			continue;
 		w.p = calibrate_p(t, (double)f->s);

@@ -127,7 +127,7 @@ struct candidate {
 static void visit(struct detect *d, struct unit_shares *u, struct candidate *best)
 {
 	const struct total_state *total = total_of(d, u->unit);
-	float rate = move_rate(d, u, total);
+	float a_sample = u->value / u->now / d->context.seconds, rate = move_rate(d, u, total);
 	struct share_news news[SHARE_CHANGE_N];
 	bool told = is_told(d, u, total);
 
@@ -138,7 +138,9 @@ static void visit(struct detect *d, struct unit_shares *u, struct candidate *bes
 		double s = s_of(d, u, total, change, &news[change]);
 		struct candidate c = {
 			.unit = u,
-			.finding = { .family = (uint8_t)family, .metric = metrics[u->of], .s = (float)s, .observed = news[change].share * rate,
+			.finding = { .family = (uint8_t)family, .metric = metrics[u->of], .s = (float)s,
+				     /* What is gone is gone of what there was; what has come may have come on top of it. */
+				     .observed = news[change].share * (change == SHARE_FALLS ? rate : MAX(news[change].a_tick * a_sample, rate)),
 				     .expected = news[change].usual * rate },
 			.series = news[change].function ? news[change].function->series : 0,
 			.since = news[change].since,

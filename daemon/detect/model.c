@@ -550,6 +550,19 @@ static bool score_window(const struct population *p, const struct tick_context *
 	return outside;
 }
 
+/* What is kept up for a window's quarters began with the first of them. */
+static void note_outside(const struct tick_context *c, struct total_window *w, unsigned ch, bool outside, struct findings *f, size_t from)
+{
+	uint32_t window = QUARTERS * quarter_ticks[ch];
+
+	if (!outside)
+		w->outside = 0;
+	else if (!w->outside)
+		w->outside = c->tick > window ? c->tick - window + 1 : 1;
+	for (size_t i = from; i < f->n; i++)
+		f->all[i].since = w->outside;
+}
+
 static void learn_window(struct metric_state *ms, struct total_window *w, const struct tick_context *c, unsigned m,
 			 unsigned ch, uint32_t age)
 {
@@ -644,10 +657,12 @@ void model_visit_total(const struct population *p, const struct tick_context *c,
 			struct total_window *w = &t->windows[m][ch];
 
 			if (end_quarter(w, quarter_ticks[ch], c->tick, x)) {
-				w->outside = score_window(p, c, ms, w, m, ch, age, f);
+				size_t from = f->n;
+
+				note_outside(c, w, ch, score_window(p, c, ms, w, m, ch, age, f), f, from);
 				learn_window(ms, w, c, m, ch, age);
 			}
-			outside |= w->outside;
+			outside |= w->outside != 0;
 		}
 		ms->short_mean += (x - ms->short_mean) / SHORT_TICKS;
 		/* What is far beyond would drag the mean along. */
@@ -655,7 +670,7 @@ void model_visit_total(const struct population *p, const struct tick_context *c,
 		ms->low += ((value > 0) - ms->low) / MIN((float)age, STEADY_TICKS);
 	}
 	for (unsigned ch = 0; ch < MOVED_CHANNELS; ch++)
-		outside |= t->moved_windows[ch].outside;
+		outside |= t->moved_windows[ch].outside != 0;
 	end_visit(c, s, outside);
 }
 
@@ -673,8 +688,10 @@ void model_visit_moved(const struct tick_context *c, struct total_series *t, flo
 			continue;
 		least = MIN(MIN(w->quarters[0], w->quarters[1]), MIN(w->quarters[2], w->quarters[3]));
 		/* That none has moved is a measurement as well. */
-		w->outside = score_kept_up(ms, family_of_total(TOTAL_RISES, METRIC_BLOCKED, ch), METRIC_BLOCKED, ch, least, floor, 0,
-					   TOTAL_SPREAD, MIN(age, TOTAL_AGE), f);
+		note_outside(c, w, ch,
+			     score_kept_up(ms, family_of_total(TOTAL_RISES, METRIC_BLOCKED, ch), METRIC_BLOCKED, ch, least, floor, 0,
+					   TOTAL_SPREAD, MIN(age, TOTAL_AGE), f),
+			     f, 0);
 		learn_window(ms, w, c, METRIC_BLOCKED, ch, (uint32_t)age);
 	}
 	ms->mean += (MIN(moved, FAR * ms->mean + floor) - ms->mean) / MIN(age, MEAN_TICKS);

@@ -162,7 +162,7 @@ struct total_window {
 	float sum; /* of the quarter that is not over */
 	float quarters[QUARTERS];
 	float low;        /* mark of what was kept down to */
-	uint32_t outside; /* 0 or 1: what was kept up or down to is beyond the marks */
+	uint32_t outside; /* tick since which what was kept up or down to is beyond the marks; 0: it is not */
 };
 
 struct total_series {
@@ -217,6 +217,8 @@ struct finding {
 	enum metric metric;
 	float s;
 	float observed, expected;
+	uint32_t since; /* tick; 0: since the series' excursion began */
+	bool explained; /* by what was told of another series: to be learnt, not to be told */
 };
 
 struct findings {

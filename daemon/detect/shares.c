@@ -114,10 +114,12 @@ static float news(struct share_sum *sum, uint32_t ticks)
 	return s;
 }
 
-static void note(struct share_news *ret, float s, const struct share_sum *sum, const struct function_share *f, float usual)
+static void note(struct share_news *ret, uint32_t tick, float s, const struct share_sum *sum, const struct function_share *f, float usual)
 {
 	if (s > ret->s)
-		*ret = (struct share_news){ .s = s, .function = f, .share = sum->part / sum->all, .usual = usual, .since = sum->since };
+		*ret = (struct share_news){
+			.s = s, .function = f, .share = sum->part / sum->all, .usual = usual, .a_tick = sum->all / (float)(tick - sum->since + 1), .since = sum->since,
+		};
 }
 
 static float wandered(float p)
@@ -142,10 +144,10 @@ static void visit(struct unit_shares *u, struct function_share *f, uint32_t tick
 		tests[SHARE_FALLS] += f->share >= SHARE_MISSED;
 		if (f->share <= SHARE_MOST)
 			move(&f->rises, tick, likelihood(f->now, u->now, high, high + (1 - high) / 2), f->now, u->now);
-		note(&ret[SHARE_RISES], news(&f->rises, u->ticks), &f->rises, f, f->share);
+		note(&ret[SHARE_RISES], tick, news(&f->rises, u->ticks), &f->rises, f, f->share);
 		if (f->share >= SHARE_MISSED)
 			move(&f->falls, tick, likelihood(f->now, known, p, p * STOPPED), f->now, known);
-		note(&ret[SHARE_FALLS], news(&f->falls, u->ticks), &f->falls, f, f->share);
+		note(&ret[SHARE_FALLS], tick, news(&f->falls, u->ticks), &f->falls, f, f->share);
 	}
 	f->share += (part - f->share) * MIN(u->now / MIN(MEMORY, learnt + u->now), 1.0f);
 	f->now = 0;
@@ -174,7 +176,7 @@ static void visit_turnover(struct unit_shares *u, uint32_t tick, float memory, s
 	} else {
 		*tests += u->samples >= UNIT_YOUNG;
 		move(&u->turnover, tick, likelihood(part * u->now, u->now, p, p + (1 - p) / 4), part * u->now, u->now);
-		note(ret, news(&u->turnover, u->ticks), &u->turnover, youngest(u), u->young_share);
+		note(ret, tick, news(&u->turnover, u->ticks), &u->turnover, youngest(u), u->young_share);
 		if (u->turnover.now >= TURNED_OVER)
 			shares_forget(u);
 		if (u->samples < UNIT_YOUNG)

@@ -73,6 +73,7 @@ struct share_news {
 	float s; /* 0: none */
 	const struct function_share *function; /* of turnover the young one with most samples */
 	float share, usual; /* of the samples since it began: what it has, and what it had before */
+	float a_tick;       /* these samples, in a tick */
 	uint32_t since;
 };
 

@@ -209,13 +209,16 @@ static void visit(struct detect *d, uint64_t key, struct total_series *total,
 	struct weighed w;
 
 	model_visit_total(&d->g->totals, &d->total_context, total, values, &d->findings);
+	/* Who takes the CPUs from others may have to wait for them as well: what explains that is no reason not to tell the one. */
+	for (size_t i = 0; i < d->findings.n; i++)
+		d->findings.all[i].explained = is_explained(d, s, &d->findings.all[i]);
 	w = detect_weigh(d, s);
 	f = w.finding;
 	if (s != &d->g->machine.state)
 		best->most_waits = MAX(best->most_waits, greatest_rise(d, true));
 	if (!f)
 		return;
-	if (!detect_may_tell(d, s, &w) || is_explained(d, s, f)) {
+	if (!detect_may_tell(d, s, &w)) {
 		d->g->suppressed++;
 		return;
 	}
@@ -256,22 +259,28 @@ bool detect_totals(struct detect *d, uint64_t *ret_key, struct detect_result *re
 	return true;
 }
 
-static double rise_of(const struct metric_state *ms)
+/* Over the last QUARTERS ticks. */
+static double rise_of(const struct total_series *t, enum metric m)
 {
-	return (double)ms->short_mean - (double)ms->mean;
+	const float *quarters = t->windows[m][CHANNEL_TICK].quarters;
+	double sum = 0;
+
+	for (unsigned i = 0; i < QUARTERS; i++)
+		sum += (double)quarters[i];
+	return sum / QUARTERS - (double)t->state.metrics[m].mean;
 }
 
 bool detect_unit_starves(const struct detect *d, uint64_t key)
 {
-	const struct metric_state *metrics;
+	const struct total_series *t;
 	double waits;
 	uint64_t i;
 
 	if (!map64_get(d->unit_by_key, key, &i))
 		return false;
-	metrics = d->g->units[i].series.state.metrics;
-	waits = rise_of(&metrics[METRIC_RUNNABLE]);
-	return waits > STARVES_LEAST && waits > STARVES_TIMES * rise_of(&metrics[METRIC_ON_CPU]);
+	t = &d->g->units[i].series;
+	waits = rise_of(t, METRIC_RUNNABLE);
+	return waits > STARVES_LEAST && waits > STARVES_TIMES * rise_of(t, METRIC_ON_CPU);
 }
 
 /* ---- memory ---- */

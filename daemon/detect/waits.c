@@ -18,6 +18,8 @@
  * a rule: for as long as its mean goes back. */
 #define SETTLED_TICKS 16
 #define OLD_TICKS 64
+/* In its first ticks the daemon finds the waits that go on, some of them twice: after a restart that would be news of each unit. */
+#define FIRST_TICKS 4
 
 double detect_wait_rise(const struct detect *d, const void *state, uint64_t blocked, uint32_t silent_ticks)
 {
@@ -58,10 +60,11 @@ bool detect_moved_waits(struct detect *d, uint64_t *ret_key, struct detect_resul
 	for (size_t i = 0; d->scoring && i < TOTALS_MAX; i++) {
 		struct total_state *u = &d->g->units[i];
 		const struct moved *moved = &d->unit_moved[i];
+		float waits = d->ticks > FIRST_TICKS ? MAX(MIN(moved->more, moved->less), 0.0f) : 0;
 
 		if (!u->key)
 			continue;
-		model_visit_moved(&d->total_context, &u->series, MAX(MIN(moved->more, moved->less), 0.0f), &d->findings);
+		model_visit_moved(&d->total_context, &u->series, waits, &d->findings);
 		w = detect_weigh(d, &u->series.state);
 		if (!w.finding)
 			continue;

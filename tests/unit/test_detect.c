@@ -784,6 +784,24 @@ static void test_threads_that_are_not_missed_elsewhere_have_not_moved(void **sta
 	assert_int_equal(run_waits(m, 100, 9, &ended), 0);
 }
 
+/* A daemon that begins finds the waits that go on, one by one and some twice. What lasts is told all the same. */
+static void test_waits_found_at_a_start_are_no_news(void **state)
+{
+	const struct unit_waits convoy = { .locked = THREADS, .process_s = 1e5 };
+	struct machine *m = *state;
+
+	detect_reconfigure(m->d, &thousand);
+	assert_int_equal(run_waits(m, 90, SIZE_MAX, NULL), 0);
+	reopen(m);
+	detect_reconfigure(m->d, &thousand);
+	assert_int_equal(run_waits(m, 4, 7, &convoy), 0);
+	assert_int_equal(run_waits(m, 20, SIZE_MAX, NULL), 0);
+	reopen(m);
+	detect_reconfigure(m->d, &thousand);
+	assert_in_range(run_waits(m, 12, 9, &convoy), 5, 10);
+	assert_int_equal(m->last_series, 9);
+}
+
 /* A unit that has just been told for the CPU that it takes, and whose threads then come to wait for a lock. */
 static void test_another_trouble_of_a_unit_that_was_told_is_told(void **state)
 {
@@ -839,8 +857,51 @@ static void test_a_unit_that_waits_for_cpus_more_than_it_gets_starves(void **sta
 	run_starving(m, 8, 2, 14);
 	assert_true(detect_unit_starves(m->d, 1));
 	assert_false(detect_unit_starves(m->d, 2));
-	run_starving(m, 60, 0.1, 0.01);
+	/* Over is over. */
+	run_starving(m, 4, 0.1, 0.01);
 	assert_false(detect_unit_starves(m->d, 1));
+}
+
+/* n ticks of thirty units, of which one gets and waits for so much, seconds a second. Gives how many alarms were about it. */
+static unsigned run_busy_units(struct machine *m, unsigned n, size_t odd, double got, double waited)
+{
+	unsigned told = 0;
+
+	while (n-- > 0) {
+		struct detect_result r;
+		uint64_t key;
+
+		for (size_t u = 0; u < 30; u++) {
+			const uint64_t values[METRIC_N] = {
+				[METRIC_ON_CPU] = u == odd ? (uint64_t)(got * 1e9) : 10000000 + rnd(m) % 20000000,
+				[METRIC_RUNNABLE] = u == odd ? (uint64_t)(waited * 1e9) : 1000000 + rnd(m) % 2000000,
+			};
+
+			assert_int_equal(detect_add_total(m->d, u + 1, values), 0);
+		}
+		begin(m);
+		if (detect_totals(m->d, &key, &r) && key == odd + 1) {
+			told++;
+			m->last = r;
+		}
+		detect_tick_end(m->d);
+	}
+	return told;
+}
+
+/* What another unit did explains that this one waits for CPUs, and not that it takes them. */
+static void test_what_explains_a_wait_does_not_hide_work(void **state)
+{
+	struct machine *m = *state;
+
+	detect_reconfigure(m->d, &(struct detect_config){ .false_alarms_per_day = 1e5 });
+	assert_int_equal(run_busy_units(m, 600, SIZE_MAX, 0, 0), 0);
+	assert_int_equal(run_busy_units(m, 8, 3, 30, 0), 1);
+	assert_int_equal(run_busy_units(m, 10, SIZE_MAX, 0, 0), 0);
+	assert_int_equal(run_busy_units(m, 8, 5, 20, 25), 1);
+	assert_int_equal(m->last.metric, METRIC_ON_CPU);
+	assert_int_equal(run_busy_units(m, 10, SIZE_MAX, 0, 0), 0);
+	assert_int_equal(run_busy_units(m, 8, 7, 0.02, 25), 0);
 }
 
 /* A thousand alarms of one trouble are one. */
@@ -893,6 +954,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_threads_that_are_not_missed_elsewhere_have_not_moved, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_another_trouble_of_a_unit_that_was_told_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_unit_that_waits_for_cpus_more_than_it_gets_starves, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_what_explains_a_wait_does_not_hide_work, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_waits_found_at_a_start_are_no_news, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_trouble_of_many_alarms_does_not_silence_others, setup, teardown),
 	};
 
