@@ -340,12 +340,43 @@ void scoring_look_back(struct scoring *s, uint64_t now_us)
 		}
 }
 
-static bool is_noted(const struct scoring *s, const struct awaited *w)
+static struct store_anomaly *find_noted(struct scoring *s, const struct awaited *w)
 {
 	for (size_t i = 0; i < s->n_anomalies; i++)
 		if (s->anomalies[i].series_id == w->series.id && s->anomalies[i].metric == w->result.metric)
-			return true;
-	return false;
+			return &s->anomalies[i];
+	return NULL;
+}
+
+/* One series and metric is one anomaly in a tick: that which says more of it. */
+static void note_greater(struct scoring *s, const struct awaited *w)
+{
+	struct store_anomaly *noted = find_noted(s, w);
+	const struct detect_result *r = &w->result;
+
+	if (!noted) {
+		note_anomaly(s, &w->series, r);
+		return;
+	}
+	if (fabs(r->observed - r->expected) <= fabs(noted->observed - noted->expected))
+		return;
+	noted->type = r->type;
+	noted->observed = r->observed;
+	noted->expected = r->expected;
+	noted->score = r->score;
+	noted->p_value = r->p_value;
+	noted->since_us = MIN(noted->since_us, r->since_us);
+}
+
+/* What is told of a unit's waits is how many have come: in a stack where some waited before they are more than there were. */
+static void add_usual_waits(const struct scoring *s, struct awaited *w)
+{
+	double now = (double)w->series.values[METRIC_BLOCKED] * (double)NSEC_PER_SEC / (double)s->tick.duration_ns, usual = now - (double)w->most;
+
+	if (w->result.metric != METRIC_BLOCKED || w->most == 0 || !(usual > 0))
+		return;
+	w->result.observed += usual;
+	w->result.expected += usual;
 }
 
 static void note_awaited(struct scoring *s)
@@ -358,10 +389,11 @@ static void note_awaited(struct scoring *s)
 		bool there = w.most > 0 || (w.busiest > 0 && w.ticks >= AWAITED_TICKS);
 
 		if (there && s->n_anomalies < ANOMALIES_PER_TICK_MAX) {
+			add_usual_waits(s, &w);
 			if (evidence_of(s, &w.series, w.result.metric, w.result.observed > w.result.expected) > MAX(w.result.margin, 0.0))
 				detect_withhold(s->detect);
-			else if (!is_noted(s, &w))
-				note_anomaly(s, &w.series, &w.result);
+			else
+				note_greater(s, &w);
 		} else if (w.ticks++ < AWAITED_TICKS) {
 			w.most = w.busiest = 0;
 			s->awaited[left++] = w;
