@@ -3,7 +3,7 @@
 
 #include "internal.h"
 
-#define GLOBAL_TAG 0x7364676c00000005ULL /* layout 5 */
+#define GLOBAL_TAG 0x7364676c00000006ULL /* layout 6 */
 
 /* No further alarm of a series so soon, whatever the metric, unless it escalates; nor of a unit, unless it is another trouble. */
 #define REFRACTORY_TICKS 600

@@ -3,32 +3,58 @@
 
 #include <math.h>
 
-static const uint32_t block_ticks[GROWTH_SCALES] = { 16, 64, 256 };
+#define FELL_TICKS 64 /* less is a heap that is collected */
+static const uint32_t block_ticks[GROWTH_SCALES] = { 16, FELL_TICKS, 256 };
 
 #define LEVEL_MAX (1LL << 60)      /* no machine has that much */
-/* Programs that have just started fill their caches: the longer a unit is known, the more it is news, up to here. */
-#define STRETCHES_YOUNG 8.0f
-#define STRETCHES_MAX 512.0f
+#define STRETCHES_MAX 512.0f       /* the longer a unit is known, the more a growth is news, up to here */
+#define OWN_PART (1.0f / 8)        /* of the time that it lasts a growth becomes news by itself */
 #define SLOWED 0.5                 /* what fills itself: the newer part's rate in proportion to the older's */
-#define HIGHER 1.41f
+#define HIGHER 1.1f
 #define GOES_ON_BLOCKS 4
+/* What grows in so large a part of the windows is never done. How much it adds is known this well. */
+#define GROWS_PART 0.75f
+#define GROWS_STRETCHES 8.0f
+#define SPREAD_MIN 0.15f
+#define SPREAD_YOUNG 1.5f
+#define FAR 4.0f                   /* times the usual */
 
 static const struct window_scale {
 	uint32_t ticks, blocks;
 } window_scales[GROWTH_WINDOWS] = { { 32, 8 }, { 64, 4 } };
 
 #define WINDOW_LEARNS 8             /* blocks until what lasts counts for twice as usual */
-#define WINDOW_FADE_TICKS 14400.0   /* what a program needs when it has started is not what it needs later */
+#define WINDOW_FADE_TICKS 7200.0f  /* what a program needs when it has started is not what it needs later */
 #define FADE_BLOCKS (86400.0 / 16) /* a day, in blocks of the shortest row */
 
-static void end_row(struct growth *g, struct growth_row *row)
+static void note(struct growth_news *ret, float *news, float s, int64_t grown, uint32_t ticks, uint32_t begun)
+{
+	if (s <= 0 || s < HIGHER * *news)
+		return;
+	*news = s;
+	if (s <= ret->s)
+		return;
+	ret->s = s;
+	ret->rate = (float)grown / (float)ticks;
+	ret->begun = begun;
+}
+
+static void end_news(struct growth_news *ret, float *news)
+{
+	ret->over = MAX(ret->over, *news);
+	*news = 0;
+}
+
+static void end_row(struct growth *g, struct growth_row *row, struct growth_news *ret)
 {
 	if (row->blocks >= GROWTH_BLOCKS) {
 		g->ended = MAX(g->ended, row->before);
-		g->most = MAX(g->most, row->before - row->from);
+		/* What it needs once it has been started says nothing of how it goes on. */
+		if (row->begun > g->first + GROWTH_BLOCKS)
+			g->most = MAX(g->most, row->before - row->from);
 	}
 	row->blocks = 0;
-	row->news = 0;
+	end_news(ret, &row->news);
 }
 
 static void lengthen(struct growth_row *row, uint32_t tick, uint32_t block)
@@ -52,44 +78,41 @@ static bool is_doubled(const struct growth_row *row)
 	return row->blocks >= GROWTH_BLOCKS / 2 && (row->blocks & (row->blocks - 1)) == 0;
 }
 
-static float score(const struct growth *g, const struct growth_row *row, uint32_t tick, uint32_t block, int64_t little)
+static float rise(int64_t added, int64_t most, int64_t little)
 {
-	int64_t grown = row->least - MAX(row->from, g->ended), most = MAX(MAX(g->most, little), (int64_t)1);
-	float stretches = MIN((float)(tick - g->first) / (float)(GROWTH_BLOCKS * block), STRETCHES_MAX);
-
-	if (row->blocks < GROWTH_BLOCKS || grown <= 0 || !is_steady(row, tick))
-		return 0;
-	return logf(stretches + 1) * (float)grown / (float)most;
+	return added > most ? logf((float)(added + little) / (float)(most + little)) : 0;
 }
 
-static bool end_block(struct growth *g, struct growth_row *row, uint32_t tick, uint32_t block, int64_t little, struct growth_news *ret,
-		      uint32_t *tests)
+static float ln_stretches(float n)
 {
-	bool news;
-	float s;
+	return logf(MIN(n, STRETCHES_MAX) + 1);
+}
 
+static float score(const struct growth *g, const struct growth_row *row, uint32_t tick, uint32_t block, int64_t little)
+{
+	int64_t grown = row->least - MAX(row->from, g->ended);
+	float before = (float)(row->begun - MIN(g->first, row->begun)) + OWN_PART * (float)(tick - row->begun);
+
+	if (row->blocks < GROWTH_BLOCKS || grown <= g->most || !is_steady(row, tick))
+		return 0;
+	return ln_stretches(before / (float)(GROWTH_BLOCKS * block)) * (1 + rise(grown, g->most, little));
+}
+
+static void end_block(struct growth *g, struct growth_row *row, uint32_t tick, uint32_t block, int64_t little, struct growth_news *ret)
+{
 	if (row->least > row->before)
 		lengthen(row, tick, block);
 	else
-		end_row(g, row);
-	(*tests)++;
-	s = score(g, row, tick, block, little);
-	news = s > 0 && s >= HIGHER * row->news;
-	if (news) {
-		row->news = s;
-		*ret = (struct growth_news){
-			.s = s,
-			.rate = (float)(row->least - row->from) / (float)(tick - row->begun),
-			.begun = row->begun,
-		};
-	}
+		end_row(g, row, ret);
+	if (block == FELL_TICKS && row->least < row->before / 2)
+		g->fell = MAX(g->fell, row->before);
+	note(ret, &row->news, score(g, row, tick, block, little), row->least - row->from, tick - row->begun, row->begun);
 	if (is_doubled(row)) {
 		row->middle = row->least;
 		row->halved = tick;
 	}
 	row->before = row->least;
 	row->least = g->level;
-	return news;
 }
 
 static int64_t *back(struct growth_window *w, uint32_t block, uint32_t ago)
@@ -98,49 +121,68 @@ static int64_t *back(struct growth_window *w, uint32_t block, uint32_t ago)
 }
 
 /* What was added in the window, if it grew in each block and the newer half not much more slowly than the older. */
-static int64_t added(const struct growth *g, struct growth_window *w, uint32_t block, uint32_t blocks)
+static int64_t added(struct growth_window *w, uint32_t block, uint32_t blocks)
 {
 	int64_t newest = *back(w, block, 0), middle = *back(w, block, blocks / 2), oldest = *back(w, block, blocks);
 
 	if (w->blocks < blocks || (double)(newest - middle) < SLOWED * (double)(middle - oldest))
 		return 0;
-	return MAX(newest - MAX(oldest, g->ended), (int64_t)0);
+	return newest - oldest;
 }
 
-static bool end_window_block(struct growth *g, struct growth_window *w, uint32_t tick, const struct window_scale *scale, int64_t little,
+static float score_window(const struct growth *g, struct growth_window *w, uint32_t block, uint32_t blocks, int64_t grown, float n,
+			  int64_t little)
+{
+	int64_t beyond = grown - MAX(MAX(g->ended, g->fell) - *back(w, block, blocks), (int64_t)0);
+	int64_t most;
+	float own = rise(w->most, (int64_t)w->usual, little), spread = SPREAD_MIN + SPREAD_YOUNG / (1 + n / GROWS_STRETCHES);
+
+	if (w->grows >= GROWS_PART)
+		return ln_stretches(n) * rise(grown, w->most, little) / MAX(own, spread);
+	most = MAX(w->most, (int64_t)w->moves);
+	return beyond > most ? ln_stretches(n) * (1 + rise(beyond, most, little)) : 0;
+}
+
+static void learn_window(struct growth_window *w, uint32_t ticks, int64_t grown, int64_t moved, float windows, int64_t little)
+{
+	float known = MIN((float)grown, FAR * w->usual + (float)little), memory = MIN(windows + 1, WINDOW_FADE_TICKS / (float)ticks);
+
+	w->moves += (MIN((float)llabs(moved), FAR * w->moves + (float)little) - w->moves) / memory;
+	w->grows += ((float)(grown > 0) - w->grows) / memory;
+	if (grown > 0)
+		w->usual += (known - w->usual) / MIN(windows * w->grows + 1, memory);
+	w->peak = MAX(w->peak, grown);
+	/* What lasts is learnt slowly. */
+	if (grown > w->most)
+		w->most = MIN(grown, w->most + MAX(w->most, little) / WINDOW_LEARNS);
+	w->most -= (int64_t)((float)w->most * (float)ticks / WINDOW_FADE_TICKS);
+}
+
+static void end_window_block(const struct growth *g, struct growth_window *w, uint32_t tick, const struct window_scale *scale, int64_t little,
 			     struct growth_news *ret)
 {
 	uint32_t block = tick / scale->ticks, length = scale->ticks * scale->blocks;
-	float n = logf(MIN((float)(tick - g->first) / (float)length, STRETCHES_MAX) + 1);
-	int64_t grown, most;
+	int64_t grown;
 	float s = 0;
 
 	w->blocks = w->least > *back(w, block, 1) ? w->blocks + 1 : 0;
 	*back(w, block, 0) = w->least;
 	w->least = g->level;
-	grown = added(g, w, block, scale->blocks);
+	grown = added(w, block, scale->blocks);
 	if (!w->blocks) {
 		w->most = MAX(w->most, w->peak);
 		w->peak = 0;
-		w->news = 0;
+		end_news(ret, &w->news);
 	}
-	most = MAX(w->most, little);
 	if (grown > 0)
-		s = n * (float)grown / (float)MAX(most, (int64_t)1);
-	/* What lasts is learnt slowly. */
-	w->peak = MAX(w->peak, grown);
-	if (grown > w->most)
-		w->most = MIN(grown, w->most + most / WINDOW_LEARNS);
-	w->most -= (int64_t)((double)w->most * scale->ticks / WINDOW_FADE_TICKS);
-	if (s <= 0 || s < HIGHER * w->news)
-		return false;
-	w->news = s;
-	*ret = (struct growth_news){ .s = s, .rate = (float)grown / (float)length, .begun = tick - length };
-	return true;
+		s = score_window(g, w, block, scale->blocks, grown, (float)(tick - g->first) / (float)length, little);
+	learn_window(w, scale->ticks, grown, *back(w, block, 0) - *back(w, block, scale->blocks), (float)(tick - g->first) / (float)scale->ticks, little);
+	note(ret, &w->news, s, grown, length, tick - length);
 }
 
 static void fade(struct growth *g)
 {
+	g->fell -= (int64_t)((double)MAX(g->fell - g->level, (int64_t)0) / FADE_BLOCKS);
 	g->ended -= (int64_t)((double)MAX(g->ended - g->level, (int64_t)0) / FADE_BLOCKS);
 	g->most -= (int64_t)((double)g->most / FADE_BLOCKS);
 }
@@ -151,12 +193,13 @@ void growth_move(struct growth *g, int64_t change)
 	g->level = MAX(MIN(g->level + change, (int64_t)LEVEL_MAX), (int64_t)-LEVEL_MAX);
 }
 
-bool growth_tick(struct growth *g, uint32_t tick, int64_t little, struct growth_news *ret, uint32_t *tests)
+void growth_tick(struct growth *g, uint32_t tick, int64_t little, struct growth_news *ret, uint32_t *tests)
 {
-	bool news = false;
-
-	if (!g->first) {
+	*ret = (struct growth_news){ 0 };
+	if (!g->first)
 		g->first = tick;
+	if (!g->begun) {
+		g->begun = tick;
 		for (unsigned i = 0; i < GROWTH_SCALES; i++)
 			g->rows[i].least = g->rows[i].before = g->level;
 		for (unsigned i = 0; i < GROWTH_WINDOWS; i++) {
@@ -171,30 +214,27 @@ bool growth_tick(struct growth *g, uint32_t tick, int64_t little, struct growth_
 		struct growth_row *row = &g->rows[i];
 
 		row->least = MIN(row->least, g->level);
-		if (tick % block_ticks[i] == 0)
-			news |= end_block(g, row, tick, block_ticks[i], little, ret, tests);
+		if (tick % block_ticks[i] != 0)
+			continue;
+		end_block(g, row, tick, block_ticks[i], little, ret);
+		(*tests)++;
 	}
 	for (unsigned i = 0; i < GROWTH_WINDOWS; i++) {
 		struct growth_window *w = &g->windows[i];
-		struct growth_news of_window;
 
 		w->least = MIN(w->least, g->level);
 		if (tick % window_scales[i].ticks != 0)
 			continue;
+		end_window_block(g, w, tick, &window_scales[i], little, ret);
 		(*tests)++;
-		if (end_window_block(g, w, tick, &window_scales[i], little, &of_window) && (!news || of_window.s > ret->s)) {
-			*ret = of_window;
-			news = true;
-		}
 	}
 	if (tick % block_ticks[0] == 0)
 		fade(g);
-	return news;
 }
 
 float growth_rate(const struct growth *g, uint32_t tick)
 {
-	if (!g->first || tick - g->first < GOES_ON_BLOCKS * block_ticks[0])
+	if (!g->begun || tick - g->begun < GOES_ON_BLOCKS * block_ticks[0])
 		return -1;
 	for (unsigned i = GROWTH_SCALES; i-- > 0;) {
 		const struct growth_row *row = &g->rows[i];
@@ -212,7 +252,7 @@ static bool in_range(int64_t level)
 
 bool growth_valid(const struct growth *g, uint32_t tick)
 {
-	if (!in_range(g->level) || !in_range(g->ended) || !in_range(g->most) || g->first > tick)
+	if (!in_range(g->level) || !in_range(g->ended) || !in_range(g->most) || !in_range(g->fell) || g->first > tick || g->begun > tick || (g->begun && !g->first))
 		return false;
 	for (unsigned i = 0; i < GROWTH_SCALES; i++) {
 		const struct growth_row *row = &g->rows[i];
@@ -227,7 +267,7 @@ bool growth_valid(const struct growth *g, uint32_t tick)
 		for (unsigned k = 0; k <= GROWTH_WINDOW_BLOCKS; k++)
 			if (!in_range(w->leasts[k]))
 				return false;
-		if (!in_range(w->least) || !in_range(w->most) || !in_range(w->peak) || !isfinite(w->news))
+		if (!in_range(w->least) || !in_range(w->most) || !in_range(w->peak) || !isfinite(w->news + w->usual + w->grows + w->moves))
 			return false;
 	}
 	return true;
@@ -235,9 +275,13 @@ bool growth_valid(const struct growth *g, uint32_t tick)
 
 void growth_forget_level(struct growth *g)
 {
-	struct growth new = { .ended = g->ended, .most = g->most };
+	struct growth new = { .ended = g->ended, .most = g->most, .fell = g->fell, .first = g->first };
 
-	for (unsigned i = 0; i < GROWTH_WINDOWS; i++)
+	for (unsigned i = 0; i < GROWTH_WINDOWS; i++) {
 		new.windows[i].most = g->windows[i].most;
+		new.windows[i].usual = g->windows[i].usual;
+		new.windows[i].grows = g->windows[i].grows;
+		new.windows[i].moves = g->windows[i].moves;
+	}
 	*g = new;
 }

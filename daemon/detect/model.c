@@ -388,7 +388,10 @@ bool model_new_height(struct series_state *s, const struct finding *f)
 	/* A silence is one event, as long as it has got. */
 	if (f->family == FAMILY_UNIT_SILENT)
 		return model_is_over(f);
-	if (family_is_birth_or_death(f->family) || f->family == FAMILY_GROWTH)
+	/* When it is over. */
+	if (f->family == FAMILY_GROWTH)
+		return false;
+	if (family_is_birth_or_death(f->family))
 		return true;
 	level = f->s < S_PLAIN ? 1 : 1 + (unsigned)MIN(2 * log2f(f->s / S_PLAIN) + 1, 14.0f);
 	old = *learnt >> (4 * channel) & 15;

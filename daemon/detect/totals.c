@@ -12,8 +12,8 @@
 #define LITTLE_MAJOR_FAULTS 3.0f
 
 /* Of the machine's memory; where that is not known, of 16 GiB. */
-#define LITTLE_MEMORY_PART 4096
-#define LITTLE_MEMORY (4LL << 20)
+#define LITTLE_MEMORY_PART 16384
+#define LITTLE_MEMORY (1LL << 20)
 
 #define COMMON_UNITS_MIN 5 /* fewer have no common mode */
 #define COMMON_AGE_MIN 16  /* ticks */
@@ -296,10 +296,14 @@ static void move_levels(struct detect *d)
 /* Fills *ret when there is something to be told of the unit. */
 static bool visit_growth(struct detect *d, struct total_state *u, int64_t little, struct growth_news *news, struct weighed *ret)
 {
+	const struct tail *t = &d->tails[FAMILY_GROWTH];
 	struct findings *f = &d->findings;
 
 	f->n = 0;
-	if (!growth_tick(&u->growth, d->g->tick, little, news, &f->tests[FAMILY_GROWTH]))
+	growth_tick(&u->growth, d->g->tick, little, news, &f->tests[FAMILY_GROWTH]);
+	if (news->over > 0)
+		calibrate_learn(&d->g->families[FAMILY_GROWTH], false, t, true, (float)MIN((double)news->over, t->critical));
+	if (news->s <= 0)
 		return false;
 	f->all[f->n++] = (struct finding){
 		.family = FAMILY_GROWTH, .metric = METRIC_RSS, .s = news->s, .observed = news->rate / (float)MAX(d->g->tick_s, 1e-3),

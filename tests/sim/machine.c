@@ -878,6 +878,8 @@ int machine_copy(struct machine **ret, const struct machine *m)
 	r = detect_new(&copy->detect, &detect_config, copy->global);
 	if (r < 0)
 		return r;
+	/* It goes on, as if it had not been started anew. */
+	memcpy(copy->global, m->global, detect_global_state_size());
 	*ret = TAKE_PTR(copy);
 	return 0;
 }

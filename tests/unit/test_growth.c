@@ -11,7 +11,7 @@
 #include "growth.h"
 
 #define MIB (1LL << 20)
-#define LITTLE (4 * MIB)
+#define LITTLE MIB
 #define T0 1700000000000000ULL
 
 /* ---- one level ---- */
@@ -23,11 +23,13 @@ struct level {
 	unsigned news;
 	struct growth_news first; /* since forget() */
 	uint32_t first_tick;
+	float most, over; /* the highest s; the highest of a growth that is over */
 };
 
 static void forget(struct level *l)
 {
 	l->news = 0;
+	l->most = l->over = 0;
 	l->first = (struct growth_news){ 0 };
 }
 
@@ -38,7 +40,10 @@ static void set(struct level *l, double bytes)
 
 	growth_move(&l->g, now - l->told);
 	l->told = now;
-	if (growth_tick(&l->g, ++l->tick, LITTLE, &news, &l->tests) && l->news++ == 0) {
+	growth_tick(&l->g, ++l->tick, LITTLE, &news, &l->tests);
+	l->most = fmaxf(l->most, news.s);
+	l->over = fmaxf(l->over, news.over);
+	if (news.s > 0 && l->news++ == 0) {
 		l->first = news;
 		l->first_tick = l->tick;
 	}
@@ -56,7 +61,7 @@ static void test_steady_growth_is_news(void **state)
 	uint32_t from;
 
 	(void)state;
-	hold(&l, 100 * MIB, 1000);
+	hold(&l, 100 * MIB, 3000);
 	assert_int_equal(l.news, 0);
 	from = l.tick;
 	for (unsigned i = 0; i < 400; i++)
@@ -64,14 +69,15 @@ static void test_steady_growth_is_news(void **state)
 	assert_true(l.news > 0);
 	/* sixteen blocks after the one in which it began */
 	assert_true(l.first_tick - from <= 18 * 16);
-	assert_true(l.first.s > 10);
+	assert_true(l.first.s > 12);
 	assert_true(fabs((double)l.first.rate / (0.5 * MIB) - 1) < 0.1);
 	assert_true(l.first.begun >= from - 16 && l.first.begun <= from + 32);
-	/* Each time it is half an octave more, so it is seldom. */
-	assert_true(l.news < 8);
+	/* Each time it is a tenth more, so it is seldom; and an experience only when it is over. */
+	assert_true(l.news < 8 && l.over == 0);
 	assert_true(growth_rate(&l.g, l.tick) > 0.4 * MIB);
 	hold(&l, 300 * MIB, 6 * 256);
 	assert_true(growth_rate(&l.g, l.tick) == 0);
+	assert_true(l.over == l.most);
 }
 
 static void test_little_growth_is_little_news(void **state)
@@ -82,7 +88,7 @@ static void test_little_growth_is_little_news(void **state)
 	hold(&l, 100 * MIB, 5000);
 	for (unsigned i = 0; i < 3600; i++)
 		set(&l, 100 * MIB + 1024.0 * i);
-	assert_true(l.first.s < 2);
+	assert_true(l.most < 10);
 }
 
 static void test_full_cache_is_known(void **state)
@@ -106,6 +112,20 @@ static void test_full_cache_is_known(void **state)
 	assert_true(l.news > 0);
 }
 
+/* In less time than a row has. */
+static void test_quickly_full_cache_is_known(void **state)
+{
+	struct level l = { 0 };
+
+	(void)state;
+	for (unsigned run = 0; run < 8; run++) {
+		hold(&l, 0, 7);
+		for (unsigned i = 0; i < 8000; i++)
+			set(&l, 200 * MIB + 500 * MIB * fmin(i / 190.0, 1) + i % 3 * 0.1 * MIB);
+		assert_true(l.most < 8);
+	}
+}
+
 static void test_what_slows_down_fills_itself(void **state)
 {
 	struct level l = { 0 };
@@ -115,6 +135,39 @@ static void test_what_slows_down_fills_itself(void **state)
 	for (unsigned i = 0; i < 5000; i++)
 		set(&l, 10 * MIB + 500 * MIB * (1 - exp(-(double)i / 100)));
 	assert_int_equal(l.news, 0);
+}
+
+/* What has grown since it was seen first has nothing to be compared with: only when it goes on for very long it is news. */
+static void test_filling_from_the_start_is_no_leak_yet(void **state)
+{
+	struct level l = { 0 };
+
+	(void)state;
+	for (unsigned i = 0; i < 5400; i++)
+		set(&l, 10 * MIB + 0.2 * MIB * i);
+	assert_true(l.most < 12);
+	for (unsigned i = 5400; i < 86400; i++)
+		set(&l, 10 * MIB + 0.2 * MIB * i);
+	assert_true(l.most > 25);
+}
+
+/* A heap that is collected every hour grows faster: long before it is above where it has been. */
+static void test_steeper_sawtooth_is_news(void **state)
+{
+	struct level l = { 0 };
+	uint32_t from;
+	double level = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < 86400; i++)
+		set(&l, level = i % 3700 ? level + 0.5 * MIB * (1 + 0.1 * sin(i / 700.0)) : 100 * MIB);
+	assert_true(l.most < 12);
+	forget(&l);
+	from = l.tick;
+	for (unsigned i = 0; i < 320; i++)
+		set(&l, level += 1.3 * MIB);
+	assert_true(l.most > 15 && l.first_tick - from <= 300);
+	assert_true(level < 1900 * MIB);
 }
 
 /* It grows all the time, ever more slowly: one row without end. What it begins to add is news as soon as it is much for 256 ticks. */
@@ -162,11 +215,11 @@ static void test_aimless_wandering_is_no_news(void **state)
 		random = random * 6364136223846793005ULL + 1442695040888963407ULL;
 		level = fmax(level + MIB * ((double)(random >> 33) / (1u << 30) - 1), 0);
 		set(&l, level);
-		most = fmax(most, (double)l.first.s);
+		most = fmax(most, (double)l.most);
 		forget(&l);
 	}
-	/* a steady leak of one of its steps a tick has 300 after a day */
-	assert_true(most < 40);
+	/* a steady leak of one of its steps a tick has 25 after a day */
+	assert_true(most < 15);
 }
 
 static void test_what_cant_be_is_not_taken(void **state)
@@ -313,7 +366,10 @@ int main(void)
 		cmocka_unit_test(test_steady_growth_is_news),
 		cmocka_unit_test(test_little_growth_is_little_news),
 		cmocka_unit_test(test_full_cache_is_known),
+		cmocka_unit_test(test_quickly_full_cache_is_known),
 		cmocka_unit_test(test_what_slows_down_fills_itself),
+		cmocka_unit_test(test_filling_from_the_start_is_no_leak_yet),
+		cmocka_unit_test(test_steeper_sawtooth_is_news),
 		cmocka_unit_test(test_leak_in_what_creeps),
 		cmocka_unit_test(test_leak_below_a_sawtooth),
 		cmocka_unit_test(test_aimless_wandering_is_no_news),
