@@ -198,6 +198,21 @@ bool drain_is_tight(const struct drain *d)
 	return map64_size(d->last_seen) + d->n_counts + SWEEP_KEYS > d->max_stacks / 2;
 }
 
+/* Those that are gone already end a batch. */
+static void delete_stacks(int fd, const uint64_t *ids, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t count = n - i;
+
+		if (bpf_map_delete_batch(fd, ids + i, &count, NULL) == 0)
+			return;
+		if (errno == ENOENT)
+			i += count;
+		else
+			bpf_map_delete_elem(fd, &ids[i]);
+	}
+}
+
 /* last_seen has room for every stack that the kernel's map can hold, and for as many that were counted on but not kept. */
 void drain_evict(struct drain *d, int stacks_fd, const struct threads *t, const struct map64 *held)
 {
@@ -227,8 +242,7 @@ void drain_evict(struct drain *d, int stacks_fd, const struct threads *t, const 
 		    !(held && map64_get(held, id, NULL)))
 			d->evictions[n++] = id;
 	}
-	for (uint32_t i = 0; i < n; i++) {
-		bpf_map_delete_elem(stacks_fd, &d->evictions[i]);
+	delete_stacks(stacks_fd, d->evictions, n);
+	for (uint32_t i = 0; i < n; i++)
 		map64_remove(d->last_seen, d->evictions[i]);
-	}
 }
