@@ -35,7 +35,7 @@ static __always_inline u64 bounded_weight(u64 elapsed)
 }
 
 /* Beside the counts, so that they can be told apart within a tick. */
-static __always_inline void note_moment(struct stackd_guard *guard, u32 half, u64 id, u64 weight)
+static __always_inline void note_moment(struct stackd_guard *guard, u32 half, u64 id, struct task_struct *task, u64 weight)
 {
 	u32 cpu = bpf_get_smp_processor_id() & (STACKD_CPUS_MAX - 1), n = guard->moments[half], index;
 	struct stackd_moment *moment = 0;
@@ -51,6 +51,8 @@ static __always_inline void note_moment(struct stackd_guard *guard, u32 half, u6
 	moment->id = id;
 	moment->time_ns = bpf_ktime_get_ns();
 	moment->weight_ns = weight;
+	moment->tid = task->pid;
+	bpf_probe_read_kernel(moment->comm, sizeof moment->comm, task->comm);
 }
 
 static __always_inline void count_on_cpu(struct stackd_guard *guard, u64 id, struct task_struct *task, u64 weight)
@@ -62,7 +64,7 @@ static __always_inline void count_on_cpu(struct stackd_guard *guard, u64 id, str
 		return;
 	__sync_fetch_and_add(&count->values[STACKD_ON_CPU], weight);
 	__sync_fetch_and_add(&count->values[STACKD_HITS], 1);
-	note_moment(guard, half, id, weight);
+	note_moment(guard, half, id, task, weight);
 }
 
 /* How often this CPU has left idle; 0 while its run queue isn't known. */

@@ -176,8 +176,11 @@ struct stackd_moment {
 	__u64 id;        /* raw id of its stack */
 	__u64 time_ns;   /* CLOCK_MONOTONIC */
 	__u64 weight_ns;
+	__u32 tid;
+	__u32 pad;
+	char comm[16];   /* the thread's */
 };
-_Static_assert(sizeof(struct stackd_moment) == 24, "shared with the daemon");
+_Static_assert(sizeof(struct stackd_moment) == 48, "shared with the daemon");
 
 /* One a CPU: waits that began, and what the known stacks did for them. */
 struct stackd_known {

@@ -544,7 +544,7 @@ static void sink_moment(void *userdata, const struct collect_moment *moment)
 	struct pipeline *p = userdata;
 
 	if (p->rooms.moments)
-		moments_add(p->rooms.moments, moment->raw_id, moment->time_us, moment->weight_ns);
+		moments_add(p->rooms.moments, moment->raw_id, moment->time_us, moment->weight_ns, moment->tid, moment->comm);
 }
 
 static const struct collect_sink sink = {

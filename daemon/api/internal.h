@@ -30,6 +30,8 @@ struct query {
 	struct store_filter filter; /* the window is filled in, until_us never 0 */
 	bool to_now;                /* no until was given */
 	bool exact;                 /* only samples taken in the window, not whole ticks */
+	bool threads;               /* exact, told apart by thread */
+	uint32_t tid;               /* exact, of this thread only; 0: of all */
 };
 
 enum produce_result {
@@ -146,6 +148,8 @@ bool parse_limit(struct session *s, const struct json *parameters, uint32_t leas
 bool query_refuse_unknown(struct session *s, const struct query *q);
 /* The parameter "stack" of a call. absent_ok: then filter.stack_id stays 0. */
 bool query_stack(struct session *s, const struct json *parameters, bool absent_ok, struct query *q);
+/* The parameters "threads" and "tid", each of which makes a query exact. */
+bool query_threads(struct session *s, const struct json *parameters, struct query *q);
 /* The parameter "exact": then the window is within what is kept of samples' times. After query_parse(). */
 bool query_exact(struct session *s, const struct json *parameters, enum metric metric, struct query *q);
 /* Calls for the moments of the window that match. */
@@ -205,6 +209,7 @@ void put_frames(struct json_writer *w, const char *key, const struct stack *stac
 struct row {
 	uint64_t key;    /* what is summed by: a stack's id, a process' ref */
 	char comm[16];   /* second part of the key; "" when only the first one counts */
+	uint32_t tid;    /* third; 0: threads are not told apart */
 	int64_t total;
 	size_t values;   /* index into the table's values */
 };
@@ -222,7 +227,7 @@ struct table {
 };
 void table_done(struct table *t);
 /* Adds to the row of key. -ENOMEM. */
-int table_add(struct table *t, uint64_t key, const char *comm, enum metric metric,
+int table_add(struct table *t, uint64_t key, const char *comm, uint32_t tid, enum metric metric,
               const uint64_t values[static METRIC_N]);
 /* The largest total first, whatever its sign, equal ones in order of key. Ends adding: the index is freed. */
 void table_sort(struct table *t);

@@ -74,6 +74,8 @@ static int write_row(struct flame *f, struct json_writer *w, const struct row *r
 	json_put_int(w, "value", row->total);
 	json_put_bool(w, "truncated", f->stack.truncated);
 	json_put_string(w, "comm", row->comm);
+	if (row->tid)
+		json_put_int(w, "tid", row->tid);
 	json_key(w, "frames");
 	json_open_array(w);
 	for (size_t i = f->stack.n; i-- > 0;) {
@@ -166,7 +168,7 @@ void method_get_flame(struct session *s, const struct json *parameters)
 	int r;
 
 	if (!parse_metric(s, parameters, &metric) || !query_parse(s, parameters, DEFAULT_WINDOW_US, &q) ||
-	    !query_stack(s, parameters, true, &q) || !query_exact(s, parameters, metric, &q))
+	    !query_stack(s, parameters, true, &q) || !query_threads(s, parameters, &q) || !query_exact(s, parameters, metric, &q))
 		return;
 	f = calloc(1, sizeof(*f));
 	if (!f) {

@@ -29,7 +29,7 @@ static int add_slice(void *userdata, const struct store_slice_sum *sum)
 
 	for (enum metric m = 0; m < METRIC_N; m++)
 		v->values[m] += sum->values[m];
-	return table_add(&v->processes, sum->process, "", METRIC_ON_CPU, sum->values);
+	return table_add(&v->processes, sum->process, "", 0, METRIC_ON_CPU, sum->values);
 }
 
 static void put_stack(struct view *v, struct json_writer *w)

@@ -80,7 +80,7 @@ static void write_process(struct session *s, struct listing *l, struct json_writ
 
 static int add_process(void *userdata, const struct store_slice_sum *sum)
 {
-	return table_add(userdata, sum->process, "", METRIC_ON_CPU, sum->values);
+	return table_add(userdata, sum->process, "", 0, METRIC_ON_CPU, sum->values);
 }
 
 void method_list_processes(struct session *s, const struct json *parameters)

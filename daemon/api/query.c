@@ -218,14 +218,15 @@ bool query_exact(struct session *s, const struct json *parameters, enum metric m
 	uint64_t since, until;
 
 	json_get_bool(parameters, "exact", &q->exact);
+	q->exact |= q->threads || q->tid;
 	if (!q->exact)
 		return true;
 	if (!m) {
-		refuse_exact(s, "of a recording whole seconds are kept");
+		refuse_exact(s, "of a recording whole seconds of processes are kept");
 		return false;
 	}
 	if (metric != METRIC_ON_CPU && metric != METRIC_HITS) {
-		refuse_exact(s, "of other metrics than on-cpu whole seconds are kept");
+		refuse_exact(s, "of other metrics than on-cpu whole seconds of processes are kept");
 		return false;
 	}
 	if (!moments_range(m, &since, &until)) {
@@ -237,9 +238,22 @@ bool query_exact(struct session *s, const struct json *parameters, enum metric m
 	if (!has_since)
 		q->filter.since_us = MIN(MAX(q->filter.since_us, since), q->filter.until_us);
 	if (q->filter.since_us < since || q->filter.until_us > until) {
-		refuse_exact(s, "of that window whole seconds are kept, if any");
+		refuse_exact(s, "of that window whole seconds of processes are kept, if any");
 		return false;
 	}
+	return true;
+}
+
+bool query_threads(struct session *s, const struct json *parameters, struct query *q)
+{
+	int64_t tid = 0;
+
+	json_get_bool(parameters, "threads", &q->threads);
+	if (json_get_int(parameters, "tid", &tid) > 0 && (tid < 1 || tid > INT32_MAX)) {
+		session_invalid_parameter(s, "tid");
+		return false;
+	}
+	q->tid = (uint32_t)tid;
 	return true;
 }
 
@@ -247,6 +261,7 @@ struct matching {
 	struct store *store;
 	const struct store_filter *filter;
 	store_ref stack;   /* 0: any */
+	uint32_t tid;      /* 0: any */
 	store_ref process; /* of the moment before */
 	bool matches;      /* it did */
 	moment_fn fn;
@@ -258,6 +273,8 @@ static int match_moment(void *userdata, const struct moment *m)
 	struct matching *x = userdata;
 
 	if (x->filter->stack_id && (!x->stack || m->stack != x->stack))
+		return 0;
+	if (x->tid && m->tid != x->tid)
 		return 0;
 	if (!x->process || m->process != x->process)
 		x->matches = store_process_matches(x->store, x->filter, m->process);
@@ -271,6 +288,7 @@ int query_moments(struct session *s, const struct query *q, moment_fn fn, void *
 	struct matching x = {
 		.store = store,
 		.filter = &q->filter,
+		.tid = q->tid,
 		.stack = q->filter.stack_id ? store_find_stack(store, q->filter.stack_id) : 0,
 		.fn = fn,
 		.userdata = userdata,
@@ -296,17 +314,18 @@ struct adding {
 	struct table *table;
 	enum metric metric;
 	bool by_comm;
+	const struct moments *threads; /* NULL: they aren't told apart */
 };
 
 /* id: of its stack, 0 when that is not kept any more. */
-static int add_sum(struct adding *a, uint64_t id, const struct store_slice_sum *sum)
+static int add_sum(struct adding *a, uint64_t id, uint32_t tid, const struct store_slice_sum *sum)
 {
 	struct store_process process;
-	const char *comm = "";
+	const char *comm = a->threads ? moments_thread(a->threads, tid) : "";
 
-	if (a->by_comm && store_get_process(a->store, sum->process, &process) >= 0)
+	if (a->by_comm && !comm[0] && store_get_process(a->store, sum->process, &process) >= 0)
 		comm = process.comm;
-	return table_add(a->table, id, comm, a->metric, sum->values);
+	return table_add(a->table, id, comm, a->threads ? tid : 0, a->metric, sum->values);
 }
 
 static int add_slice(void *userdata, const struct store_slice_sum *sum)
@@ -316,7 +335,7 @@ static int add_slice(void *userdata, const struct store_slice_sum *sum)
 
 	if (id == 0 || (metric_value(sum->values, a->metric) == 0 && !a->table->with_values))
 		return 0;
-	return add_sum(a, id, sum);
+	return add_sum(a, id, 0, sum);
 }
 
 static int add_moment(void *userdata, const struct moment *m)
@@ -326,12 +345,18 @@ static int add_moment(void *userdata, const struct moment *m)
 
 	sum.values[METRIC_ON_CPU] = m->weight_us * NSEC_PER_USEC;
 	sum.values[METRIC_HITS] = 1;
-	return add_sum(a, stack_id_of(a->store, m->stack), &sum);
+	return add_sum(a, stack_id_of(a->store, m->stack), m->tid, &sum);
 }
 
 int query_sum(struct session *s, const struct query *q, enum metric metric, bool by_comm, struct table *t)
 {
-	struct adding a = { .store = s->api->views.store, .table = t, .metric = metric, .by_comm = by_comm };
+	struct adding a = {
+		.store = s->api->views.store,
+		.table = t,
+		.metric = metric,
+		.by_comm = by_comm,
+		.threads = q->threads ? s->api->views.moments : NULL,
+	};
 	int r;
 
 	t->limit = table_limit(s->api);

@@ -77,14 +77,14 @@ static int table_grow(struct table *t)
 }
 
 /* The row of key, made if need be; its number is in *ret. 0: there is no more room. */
-static int find_row(struct table *t, uint64_t key, const char *comm, size_t *ret)
+static int find_row(struct table *t, uint64_t key, const char *comm, uint32_t tid, size_t *ret)
 {
-	uint64_t slot = comm[0] ? hash64_string(comm, key) : key, at;
+	uint64_t slot = comm[0] || tid ? hash64_string(comm, key ^ tid) : key, at;
 	int r;
 
 	/* Should two keys have one hash, the second takes the next slot that is free. */
 	for (; t->index && map64_get(t->index, slot, &at); slot++)
-		if (t->rows[at].key == key && streq(t->rows[at].comm, comm)) {
+		if (t->rows[at].key == key && t->rows[at].tid == tid && streq(t->rows[at].comm, comm)) {
 			*ret = at;
 			return 1;
 		}
@@ -98,7 +98,7 @@ static int find_row(struct table *t, uint64_t key, const char *comm, size_t *ret
 	r = map_put(&t->index, t->limit, slot, t->n);
 	if (r < 0)
 		return r;
-	t->rows[t->n] = (struct row){ .key = key, .values = t->n };
+	t->rows[t->n] = (struct row){ .key = key, .tid = tid, .values = t->n };
 	copy_string(t->rows[t->n].comm, sizeof(t->rows[t->n].comm), comm);
 	if (t->with_values)
 		memset(t->values[t->n], 0, sizeof(t->values[t->n]));
@@ -106,14 +106,14 @@ static int find_row(struct table *t, uint64_t key, const char *comm, size_t *ret
 	return 1;
 }
 
-int table_add(struct table *t, uint64_t key, const char *comm, enum metric metric,
+int table_add(struct table *t, uint64_t key, const char *comm, uint32_t tid, enum metric metric,
               const uint64_t values[static METRIC_N])
 {
 	int64_t value = (int64_t)metric_value(values, metric);
 	size_t at;
 	int r;
 
-	r = find_row(t, key, comm, &at);
+	r = find_row(t, key, comm, tid, &at);
 	if (r < 0)
 		return r;
 	t->total += value;
@@ -137,6 +137,8 @@ static int compare_rows(const void *a, const void *b)
 		return more > less ? -1 : 1;
 	if (x->key != y->key)
 		return x->key < y->key ? -1 : 1;
+	if (x->tid != y->tid)
+		return x->tid < y->tid ? -1 : 1;
 	return strcmp(x->comm, y->comm);
 }
 

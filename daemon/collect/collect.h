@@ -100,6 +100,8 @@ struct collect_moment {
 	uint64_t raw_id;
 	uint64_t time_us;   /* realtime */
 	uint64_t weight_ns;
+	uint32_t tid;
+	const char *comm;   /* the thread's, of 16 bytes at most; "": not known */
 };
 
 /* A thread entered (+1) or left (-1) a wait that lasts across ticks on this stack. While it is in,

@@ -56,8 +56,12 @@ void moment_table_report(struct moment_table *t, const struct collect_sink *sink
 		const struct stackd_moment *m = t->moments + (size_t)(half * t->cpus + cpu) * t->per_cpu;
 		uint32_t n = MIN(t->halves->guards[cpu].moments[half], t->per_cpu);
 
-		for (uint32_t i = 0; sink->moment && i < n; i++)
-			sink->moment(userdata, &(struct collect_moment){ m[i].id, clock_us + m[i].time_ns / NSEC_PER_USEC, m[i].weight_ns });
+		for (uint32_t i = 0; sink->moment && i < n; i++) {
+			char comm[sizeof(m[i].comm)];
+
+			copy_string(comm, sizeof(comm), m[i].comm);
+			sink->moment(userdata, &(struct collect_moment){ m[i].id, clock_us + m[i].time_ns / NSEC_PER_USEC, m[i].weight_ns, m[i].tid, comm });
+		}
 		t->halves->guards[cpu].moments[half] = 0;
 	}
 }

@@ -36,6 +36,7 @@ struct count {
 
 struct moment {
 	uint64_t raw_id, time_ns, weight_ns;
+	uint32_t tid;
 };
 
 /* Who has a CPU, and since when; 0: nobody knows. */
@@ -197,7 +198,7 @@ static void take_sample(void *userdata, uint32_t cpu, enum sample_event event, c
 	if (s->n_moments == s->max_moments)
 		s->moments_full++;
 	else
-		s->moments[s->n_moments++] = (struct moment){ c->raw_id, r->time, weight };
+		s->moments[s->n_moments++] = (struct moment){ c->raw_id, r->time, weight, r->tid };
 }
 
 static void take_turn(void *userdata, const struct sample_turn *t)
@@ -599,7 +600,7 @@ static void report_moments(struct sampler *s, const struct collect_sink *sink, v
 	for (uint32_t i = 0; sink->moment && i < s->n_moments; i++) {
 		const struct moment *m = &s->moments[i];
 
-		sink->moment(userdata, &(struct collect_moment){ m->raw_id, clock_us + m->time_ns / NSEC_PER_USEC, m->weight_ns });
+		sink->moment(userdata, &(struct collect_moment){ m->raw_id, clock_us + m->time_ns / NSEC_PER_USEC, m->weight_ns, m->tid, "" });
 	}
 	s->n_moments = 0;
 }

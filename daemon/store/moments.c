@@ -8,10 +8,13 @@
 /* Ticks follow each other at once, but clocks drift and are adjusted. */
 #define GAP_US (100 * USEC_PER_MSEC)
 
+/* Threads' names: each has one place, which it may lose to another one. */
+#define THREADS_MAX 4096
+
 struct entry {
 	uint64_t time_us;
-	uint32_t weight_us;
-	bool named;
+	uint32_t weight_us : 31, named : 1;
+	uint32_t tid;
 	union {
 		struct {
 			store_ref process, stack;
@@ -28,6 +31,10 @@ struct moments {
 	uint64_t patience[PATIENCE_TICKS]; /* tick_begin of the last ticks */
 	uint64_t ticks;
 	uint64_t since_us, until_us;
+	struct {
+		uint32_t tid;
+		char comm[16];
+	} threads[THREADS_MAX]; /* by tid modulo THREADS_MAX */
 	struct map64 *names;   /* raw id -> process and stack, of this tick */
 	uint64_t max;
 	struct entry entries[];
@@ -67,8 +74,10 @@ void moments_name(struct moments *m, uint64_t raw_id, store_ref process, store_r
 	map64_put(m->names, raw_id, (uint64_t)process << 32 | stack);
 }
 
-void moments_add(struct moments *m, uint64_t raw_id, uint64_t time_us, uint64_t weight_ns)
+void moments_add(struct moments *m, uint64_t raw_id, uint64_t time_us, uint64_t weight_ns, uint32_t tid, const char *comm)
 {
+	m->threads[tid % THREADS_MAX].tid = tid;
+	copy_string(m->threads[tid % THREADS_MAX].comm, sizeof(m->threads[0].comm), comm);
 	/* The oldest goes; of a tick that is larger than all of it, the first. */
 	if (m->end - m->begin == m->max) {
 		m->since_us = MAX(m->since_us, entry_at(m, m->begin)->time_us + 1);
@@ -76,7 +85,8 @@ void moments_add(struct moments *m, uint64_t raw_id, uint64_t time_us, uint64_t 
 	}
 	*entry_at(m, m->end++) = (struct entry){
 		.time_us = time_us,
-		.weight_us = MIN((weight_ns + NSEC_PER_USEC / 2) / NSEC_PER_USEC, (uint64_t)UINT32_MAX),
+		.weight_us = MIN((weight_ns + NSEC_PER_USEC / 2) / NSEC_PER_USEC, (uint64_t)INT32_MAX),
+		.tid = tid,
 		.raw_id = raw_id,
 	};
 }
@@ -174,9 +184,14 @@ int moments_visit(const struct moments *m, uint64_t since_us, uint64_t until_us,
 
 		if (e->time_us >= until_us)
 			break;
-		r = fn(userdata, &(struct moment){ e->time_us, e->named ? e->process : 0, e->named ? e->stack : 0, e->weight_us });
+		r = fn(userdata, &(struct moment){ e->time_us, e->named ? e->process : 0, e->named ? e->stack : 0, e->weight_us, e->tid });
 	}
 	return r;
+}
+
+const char *moments_thread(const struct moments *m, uint32_t tid)
+{
+	return m->threads[tid % THREADS_MAX].tid == tid ? m->threads[tid % THREADS_MAX].comm : "";
 }
 
 void moments_get_status(const struct moments *m, struct moments_status *ret)

@@ -15,6 +15,7 @@ struct moment {
 	uint64_t time_us;         /* realtime */
 	store_ref process, stack; /* 0: that could not be said, or had no room; may be stale */
 	uint32_t weight_us;
+	uint32_t tid;
 };
 
 /* A ring of so many bytes. */
@@ -24,7 +25,7 @@ DEFINE_CLEANUP(struct moments *, moments_free)
 
 /* Within a tick, in any order: what a raw stack is to the store, and that it was met. */
 void moments_name(struct moments *m, uint64_t raw_id, store_ref process, store_ref stack);
-void moments_add(struct moments *m, uint64_t raw_id, uint64_t time_us, uint64_t weight_ns);
+void moments_add(struct moments *m, uint64_t raw_id, uint64_t time_us, uint64_t weight_ns, uint32_t tid, const char *comm);
 /* The tick, which began and ended then, is over. When there is a gap before it, or the clock was set back, what was before is forgotten. */
 void moments_end_tick(struct moments *m, uint64_t begin_us, uint64_t end_us);
 
@@ -33,6 +34,9 @@ bool moments_range(const struct moments *m, uint64_t *ret_since_us, uint64_t *re
 /* Calls for each of since_us <= time_us < until_us, the oldest first, until fn gives something else than 0, which it gives then. */
 typedef int (*moment_fn)(void *userdata, const struct moment *moment);
 int moments_visit(const struct moments *m, uint64_t since_us, uint64_t until_us, moment_fn fn, void *userdata);
+
+/* What a thread was called when it was met last; "": that is not known, or of so many threads not kept. */
+const char *moments_thread(const struct moments *m, uint32_t tid);
 
 struct moments_status {
 	uint64_t used, max; /* moments */

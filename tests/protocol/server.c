@@ -348,8 +348,11 @@ static void fill_moments(struct data *d, uint64_t begin_us)
 	const struct {
 		store_ref process, stack;
 		uint64_t at_ms, weight_ms;
+		uint32_t tid;
+		const char *comm;
 	} samples[] = {
-		{ d->app, d->spin, 500, 4 }, { d->web, d->spin, 100, 16 }, { d->web, d->spin, 120, 16 }, { d->web, d->fib, 300, 8 }, { 0, 0, 700, 1 },
+		{ d->app, d->spin, 500, 4, 200, "" },        { d->web, d->spin, 100, 16, 101, "worker" }, { d->web, d->spin, 120, 16, 102, "worker" },
+		{ d->web, d->fib, 300, 8, 101, "worker" }, { 0, 0, 700, 1, 999, "gone" },
 	};
 
 	for (size_t i = 0; i < ELEMENTS_OF(samples); i++) {
@@ -357,7 +360,8 @@ static void fill_moments(struct data *d, uint64_t begin_us)
 
 		if (raw_id)
 			moments_name(d->moments, raw_id, samples[i].process, samples[i].stack);
-		moments_add(d->moments, raw_id, begin_us + samples[i].at_ms * USEC_PER_MSEC, samples[i].weight_ms * NSEC_PER_SEC / 1000);
+		moments_add(d->moments, raw_id, begin_us + samples[i].at_ms * USEC_PER_MSEC, samples[i].weight_ms * NSEC_PER_SEC / 1000, samples[i].tid,
+		            samples[i].comm);
 	}
 	moments_end_tick(d->moments, begin_us, begin_us + USEC_PER_SEC);
 }

@@ -257,6 +257,36 @@ def steps(client, **parameters):
 
 
 @test
+def threads_are_told_apart():
+    def by_thread(**parameters):
+        found = {}
+        error, reply = c.call("org.stackd.GetFlame", {"filter": s.window, **parameters})
+        equal(error, None)
+        for row in reply["stacks"]:
+            key = (row["comm"], row.get("tid"), reply["frames"][row["frames"][-1]]["name"])
+            equal(key in found, False, key)
+            found[key] = row["value"] // (MS * TICKS)
+        return found
+
+    with Server() as s, Client(s.path) as c:
+        worker = {("worker", 101, "spin"): 16, ("worker", 101, "fib"): 8}
+        web = {**worker, ("worker", 102, "spin"): 16}
+        equal(by_thread(threads=True, filter={**s.window, "unit": "web"}), web)
+        everything = {**web, ("app", 200, "spin"): 4, ("gone", 999, "[evicted]"): 1}
+        equal(by_thread(threads=True), everything)
+        equal(by_thread(threads=True, tid=101), worker)
+        equal(by_thread(tid=102), {("web", None, "spin"): 16})
+        equal(by_thread(tid=4242), {})
+        for metric in ("blocked", "faults_minor"):
+            for more in ({"threads": True}, {"tid": 101}):
+                error, reply = c.call("org.stackd.GetFlame", {"metric": metric, **more})
+                equal((error, "on-cpu" in reply["reason"]), ("org.stackd.NotKept", True))
+        for tid in (0, -1, 2**31):
+            error, reply = c.call("org.stackd.GetFlame", {"tid": tid})
+            equal((error, reply), ("org.varlink.service.InvalidParameter", {"parameter": "tid"}), tid)
+
+
+@test
 def heat_is_told_within_seconds():
     with Server() as s, Client(s.path) as c:
         got, times, first = steps(c, filter=s.window)

@@ -122,6 +122,11 @@ bool moments_range(const struct moments *m _unused_, uint64_t *ret_since_us _unu
 	return false;
 }
 
+const char *moments_thread(const struct moments *m _unused_, uint32_t tid _unused_)
+{
+	return "";
+}
+
 int moments_visit(const struct moments *m _unused_, uint64_t since_us _unused_, uint64_t until_us _unused_, moment_fn fn _unused_,
                   void *userdata _unused_)
 {
@@ -314,7 +319,7 @@ static void tables_are_bounded(void **state _unused_)
 		for (unsigned i = 0; i < 1000; i++) {
 			values[METRIC_BLOCKED] = i;
 			values[METRIC_RUNNABLE] = 1;
-			assert_int_equal(table_add(&t, i, i % 2 ? "a" : "", METRIC_OFF_CPU, values), 0);
+			assert_int_equal(table_add(&t, i, i % 2 ? "a" : "", 0, METRIC_OFF_CPU, values), 0);
 		}
 	assert_int_equal(t.n, 300);
 	table_sort(&t);
@@ -339,7 +344,7 @@ static void signed_rows_go_by_size(void **state _unused_)
 	for (unsigned i = 0; i < ELEMENTS_OF(changes); i++) {
 		uint64_t values[METRIC_N] = { [METRIC_MMAP] = (uint64_t)changes[i] };
 
-		assert_int_equal(table_add(&t, i, "", METRIC_MMAP, values), 0);
+		assert_int_equal(table_add(&t, i, "", 0, METRIC_MMAP, values), 0);
 	}
 	table_sort(&t);
 	for (unsigned i = 0; i < ELEMENTS_OF(sorted); i++)

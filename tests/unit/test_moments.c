@@ -60,9 +60,9 @@ static void test_window_is_exact(void **state _unused_)
 	moments_name(m, 22, 2, 202);
 	/* As two CPUs have them: each in order. */
 	for (uint64_t ms = 0; ms < 1000; ms += 100)
-		moments_add(m, 11, T0 + ms * USEC_PER_MSEC, 20000 * NSEC_PER_USEC);
+		moments_add(m, 11, T0 + ms * USEC_PER_MSEC, 20000 * NSEC_PER_USEC, 0, "");
 	for (uint64_t ms = 50; ms < 1000; ms += 100)
-		moments_add(m, 22, T0 + ms * USEC_PER_MSEC, 1499);
+		moments_add(m, 22, T0 + ms * USEC_PER_MSEC, 1499, 0, "");
 	assert_int_equal(visit(m, 0, UINT64_MAX)->n, 0); /* the tick goes on */
 	end_second(m, 0);
 	assert_true(moments_range(m, &since, &until));
@@ -87,7 +87,7 @@ static void test_visit_stops(void **state _unused_)
 	struct seen seen = { .stop_after = 2 };
 
 	for (uint64_t i = 0; i < 5; i++)
-		moments_add(m, 1, T0 + i, 1000);
+		moments_add(m, 1, T0 + i, 1000, 0, "");
 	end_second(m, 0);
 	assert_int_equal(moments_visit(m, 0, UINT64_MAX, see, &seen), 7);
 	assert_int_equal(seen.n, 2);
@@ -100,8 +100,8 @@ static void test_late_names(void **state _unused_)
 	struct moments_status status;
 	struct seen *s;
 
-	moments_add(m, 11, T0 + 1, 1000);
-	moments_add(m, 22, T0 + 2, 1000);
+	moments_add(m, 11, T0 + 1, 1000, 0, "");
+	moments_add(m, 22, T0 + 2, 1000, 0, "");
 	end_second(m, 0);
 	s = visit(m, 0, UINT64_MAX);
 	assert_int_equal(s->n, 2);
@@ -134,7 +134,7 @@ static void test_oldest_give_way(void **state _unused_)
 	for (uint64_t t = 0; t < 4; t++) {
 		moments_name(m, 5, 1, 1);
 		for (uint64_t i = 0; i < 4; i++)
-			moments_add(m, 5, T0 + t * USEC_PER_SEC + i, 1000);
+			moments_add(m, 5, T0 + t * USEC_PER_SEC + i, 1000, 0, "");
 		end_second(m, t);
 	}
 	s = visit(m, 0, UINT64_MAX);
@@ -145,7 +145,7 @@ static void test_oldest_give_way(void **state _unused_)
 	assert_int_equal(since, T0 + USEC_PER_SEC + 2);
 	/* A tick with more than there is room for. */
 	for (uint64_t i = 0; i < 25; i++)
-		moments_add(m, 5, T0 + 4 * USEC_PER_SEC + 25 - i, 1000);
+		moments_add(m, 5, T0 + 4 * USEC_PER_SEC + 25 - i, 1000, 0, "");
 	end_second(m, 4);
 	assert_int_equal(visit(m, 0, UINT64_MAX)->n, 10);
 }
@@ -156,23 +156,23 @@ static void test_gaps_and_clocks(void **state _unused_)
 	uint64_t since, until;
 
 	for (uint64_t t = 0; t < 3; t++) {
-		moments_add(m, 5, T0 + t * USEC_PER_SEC + 500, 1000);
+		moments_add(m, 5, T0 + t * USEC_PER_SEC + 500, 1000, 0, "");
 		end_second(m, t);
 	}
 	/* A few milliseconds off are none. */
-	moments_add(m, 5, T0 + 3 * USEC_PER_SEC - 300, 1000);
+	moments_add(m, 5, T0 + 3 * USEC_PER_SEC - 300, 1000, 0, "");
 	moments_end_tick(m, T0 + 3 * USEC_PER_SEC + 20 * USEC_PER_MSEC, T0 + 4 * USEC_PER_SEC);
 	assert_true(moments_range(m, &since, &until));
 	assert_int_equal(since, T0);
 	assert_int_equal(visit(m, 0, UINT64_MAX)->n, 4);
 	/* Suspended for a minute. */
-	moments_add(m, 5, T0 + 64 * USEC_PER_SEC, 1000);
+	moments_add(m, 5, T0 + 64 * USEC_PER_SEC, 1000, 0, "");
 	end_second(m, 63);
 	assert_true(moments_range(m, &since, &until));
 	assert_int_equal(since, T0 + 63 * USEC_PER_SEC);
 	assert_int_equal(visit(m, 0, UINT64_MAX)->n, 1);
 	/* The clock is set back. */
-	moments_add(m, 5, T0 + 10 * USEC_PER_SEC + 1, 1000);
+	moments_add(m, 5, T0 + 10 * USEC_PER_SEC + 1, 1000, 0, "");
 	end_second(m, 10);
 	assert_true(moments_range(m, &since, &until));
 	assert_int_equal(since, T0 + 10 * USEC_PER_SEC);
@@ -198,7 +198,7 @@ static void test_random(void **state _unused_)
 				at += 1 + (x >> 40) % 15000;
 				all[n++] = (struct moment){ .time_us = at, .stack = 1 + n % 50 };
 				moments_name(m, n % 50 + 1000, 1, all[n - 1].stack);
-				moments_add(m, n % 50 + 1000, at, 1000);
+				moments_add(m, n % 50 + 1000, at, 1000, 0, "");
 			}
 			x = x * 6364136223846793005ULL + 1442695040888963407ULL;
 		}
@@ -215,11 +215,34 @@ static void test_random(void **state _unused_)
 	}
 }
 
+static void test_threads(void **state _unused_)
+{
+	_cleanup_(moments_freep) struct moments *m = make(100);
+	struct seen *s;
+
+	moments_name(m, 11, 1, 101);
+	moments_add(m, 11, T0 + 1, 1000, 7, "worker");
+	moments_add(m, 11, T0 + 2, 1000, 8, "main");
+	moments_add(m, 11, T0 + 3, 1000, 7, "renamed");
+	end_second(m, 0);
+	s = visit(m, 0, UINT64_MAX);
+	assert_int_equal(s->n, 3);
+	assert_int_equal(s->all[0].tid, 7);
+	assert_int_equal(s->all[1].tid, 8);
+	assert_string_equal(moments_thread(m, 7), "renamed");
+	assert_string_equal(moments_thread(m, 8), "main");
+	assert_string_equal(moments_thread(m, 9), "");
+	/* Of two that have one place it is the later one's; the other one has no name rather than a wrong one. */
+	moments_add(m, 11, T0 + USEC_PER_SEC + 1, 1000, 7 + 4096, "other");
+	assert_string_equal(moments_thread(m, 7 + 4096), "other");
+	assert_string_equal(moments_thread(m, 7), "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_window_is_exact), cmocka_unit_test(test_visit_stops), cmocka_unit_test(test_late_names),
-		cmocka_unit_test(test_oldest_give_way), cmocka_unit_test(test_gaps_and_clocks), cmocka_unit_test(test_random),
+		cmocka_unit_test(test_oldest_give_way), cmocka_unit_test(test_gaps_and_clocks), cmocka_unit_test(test_random), cmocka_unit_test(test_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

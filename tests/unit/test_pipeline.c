@@ -99,7 +99,7 @@ int collect_tick(struct collect *c _unused_, const struct collect_sink *s, void 
 	}
 	for (size_t i = 0; i < n_script; i++)
 		if (script[i].kind == SAMPLE)
-			s->moment(userdata, &(struct collect_moment) { script[i].raw_id, now_us - USEC_PER_SEC / 2 + script[i].raw_id, script[i].on_cpu });
+			s->moment(userdata, &(struct collect_moment) { script[i].raw_id, now_us - USEC_PER_SEC / 2 + script[i].raw_id, script[i].on_cpu, 0, "" });
 	n_script = 0;
 	return 0;
 }
