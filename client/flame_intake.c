@@ -67,20 +67,22 @@ static int take_stack(struct intake *in, const struct json *row)
 {
 	const struct json *frames = json_get(row, "frames");
 	uint32_t path[FLAME_DEPTH_MAX + 1];
-	const char *comm = "";
+	_cleanup_free_ char *name = NULL;
 	bool truncated = false;
 	int64_t value = 0;
 	uint64_t id = 0;
 	size_t n = 1;
 	int r;
 
-	json_get_string(row, "comm", &comm);
 	json_get_bool(row, "truncated", &truncated);
 	if (json_get_int(row, "value", &value) != 1 || json_kind(frames) != JSON_ARRAY)
 		return -EBADMSG;
 	if (value <= 0)
 		return 0;
-	r = intern(in, comm, "", FLAME_PROCESS, &path[0]);
+	name = folded_row_name(row);
+	if (!name)
+		return -ENOMEM;
+	r = intern(in, name, "", FLAME_PROCESS, &path[0]);
 	if (r >= 0 && in->state == FLAME_ON_CPU)
 		r = flame_intern(in->flame, "[on-CPU]", "", FLAME_ON_CPU, &path[n++]);
 	if (r >= 0 && in->state == FLAME_OFF_CPU)
@@ -129,6 +131,10 @@ struct json_writer *flame_parameters(const struct options *o)
 		json_put_id(w, "stack", o->stack);
 	if (o->given & OPTION_EXACT)
 		json_put_bool(w, "exact", true);
+	if (o->given & OPTION_THREADS)
+		json_put_bool(w, "threads", true);
+	if (o->given & OPTION_TID)
+		json_put_int(w, "tid", o->tid);
 	return w;
 }
 
@@ -148,7 +154,7 @@ static bool take_replies(struct intake *in, const struct options *o)
 			return false;
 		if (first)
 			take_provenance(in, reply, &f);
-		in->provenance.exact = o->given & OPTION_EXACT;
+		in->provenance.exact = o->given & OPTION_SAMPLES;
 		frames = field_array(&f, reply, "frames");
 		stacks = field_array(&f, reply, "stacks");
 		if (!fields_are_good(&f))
@@ -197,6 +203,10 @@ static char *filter_text(const struct options *o)
 		fprintf(file, ", %s", o->comm);
 	if (o->given & OPTION_PID)
 		fprintf(file, ", pid %d", o->pid);
+	if (o->given & OPTION_TID)
+		fprintf(file, ", thread %d", o->tid);
+	if (o->given & OPTION_THREADS)
+		fputs(", by thread", file);
 	if (o->given & OPTION_STACK)
 		fprintf(file, ", stack %016llx", (unsigned long long)o->stack);
 	if (fclose(file) != 0) {

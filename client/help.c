@@ -67,6 +67,8 @@ static void filters(const struct options *o)
 	     "     --stack=ID       flame, heat: only this stack\n"
 	     "     --exact          flame, stacks: only samples taken in the window, not whole seconds;\n"
 	     "                      on-cpu, of the last minutes\n"
+	     "     --threads        flame: by thread, of such samples\n"
+	     "     --tid=TID        flame: only this thread, of such samples\n"
 	     "     --step=TIME      heat: of a row (50ms, in a picture 20ms), or 1s\n"
 	     "     --by=WHAT        top: function (the default), stack\n"
 	     "  -n --lines=N        At most N: the newest, or the largest; or \"all\"\n"

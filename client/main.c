@@ -24,7 +24,7 @@ static const struct verb {
 	{ "label", 0, 3, verb_label },
 	{ "check", 0, 0, verb_check },
 	{ "flame",
-	  OPTION_FILTER | OPTION_METRIC | OPTION_STACK | OPTION_EXACT | OPTION_PICTURE | OPTION_CHANGED | OPTION_HOT_COLD | OPTION_INLINES | OPTION_IMPORT,
+	  OPTION_FILTER | OPTION_METRIC | OPTION_STACK | OPTION_SAMPLES | OPTION_PICTURE | OPTION_CHANGED | OPTION_HOT_COLD | OPTION_INLINES | OPTION_IMPORT,
 	  1, verb_flame },
 	{ "heat", OPTION_FILTER | OPTION_METRIC | OPTION_STACK | OPTION_STEP | OPTION_OUTPUT | OPTION_IMPORT, 1, verb_heat },
 	{ "top", OPTION_FILTER | OPTION_METRIC | OPTION_BY | OPTION_LINES | OPTION_BATCH | OPTION_DELAY | OPTION_IMPORT, 0, verb_top },
@@ -60,7 +60,7 @@ static const char *guess_verb(const char *name)
 /* Only the machine itself has more to come, or knows where the functions are. */
 static bool import_fits(const struct options *o)
 {
-	const uint64_t of_machine = OPTION_FOLLOW | OPTION_SOURCES | OPTION_INLINES | OPTION_EXACT | OPTION_STEP;
+	const uint64_t of_machine = OPTION_FOLLOW | OPTION_SOURCES | OPTION_INLINES | OPTION_SAMPLES | OPTION_STEP;
 
 	if (!(o->given & of_machine))
 		return true;

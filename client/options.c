@@ -41,6 +41,8 @@ enum {
 	ARG_EVENT,
 	ARG_EXACT,
 	ARG_STEP,
+	ARG_THREADS,
+	ARG_TID,
 };
 
 /* stackd's figures change once a second. */
@@ -96,6 +98,8 @@ static const struct option long_options[] = {
 	{ "event", required_argument, NULL, ARG_EVENT },
 	{ "exact", no_argument, NULL, ARG_EXACT },
 	{ "step", required_argument, NULL, ARG_STEP },
+	{ "threads", no_argument, NULL, ARG_THREADS },
+	{ "tid", required_argument, NULL, ARG_TID },
 	{ NULL },
 };
 
@@ -106,7 +110,7 @@ const char *option_name(uint64_t bits)
 		"--type", "--stack", "--by", "--lines", "--follow", "--for", "--report", "--format",
 		"--output", "--diff", "--anomaly", "--hot-cold", "--icicle", "--width", "--title",
 		"--incident", "--cluster", "--batch", "--delay", "--lines", "--inlines",
-		"--import", "--name", "--remove", "--kernel", "--event", "--exact", "--step",
+		"--import", "--name", "--remove", "--kernel", "--event", "--exact", "--step", "--threads", "--tid",
 	};
 	int bit = __builtin_ffsll((long long)bits);
 
@@ -124,12 +128,12 @@ static bool take_time(struct options *o, const char *option, const char *value, 
 	return true;
 }
 
-static bool take_pid(const char *value, pid_t *ret)
+static bool take_pid(const char *value, const char *what, pid_t *ret)
 {
 	uint64_t pid;
 
 	if (parse_u64(value, &pid) < 0 || pid == 0 || pid > PID_LIMIT) {
-		log_error("\"%s\" is no process id: a number from 1 to %d.", value, PID_LIMIT);
+		log_error("\"%s\" is no %s id: a number from 1 to %d.", value, what, PID_LIMIT);
 		return false;
 	}
 	*ret = pid;
@@ -381,7 +385,7 @@ static bool take_selection(struct options *o, int c)
 		return true;
 	case 'p':
 		o->given |= OPTION_PID;
-		return take_pid(optarg, &o->pid);
+		return take_pid(optarg, "process", &o->pid);
 	case 'u':
 		o->given |= OPTION_UNIT;
 		return take_name("--unit", optarg, &o->unit);
@@ -421,6 +425,12 @@ static bool take_selection(struct options *o, int c)
 	case ARG_EXACT:
 		o->given |= OPTION_EXACT;
 		return true;
+	case ARG_THREADS:
+		o->given |= OPTION_THREADS;
+		return true;
+	case ARG_TID:
+		o->given |= OPTION_TID;
+		return take_pid(optarg, "thread", &o->tid);
 	case ARG_STEP:
 		o->given |= OPTION_STEP;
 		return take_step(optarg, &o->step_us);

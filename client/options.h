@@ -46,6 +46,10 @@ enum option_bits {
 	OPTION_EVENT = 1ULL << 33,
 	OPTION_EXACT = 1ULL << 34,
 	OPTION_STEP = 1ULL << 35,
+	OPTION_THREADS = 1ULL << 36,
+	OPTION_TID = 1ULL << 37,
+	/* Each asks for what samples taken in the window say. */
+	OPTION_SAMPLES = OPTION_EXACT | OPTION_THREADS | OPTION_TID,
 	OPTION_PICTURE = OPTION_FORMAT | OPTION_OUTPUT | OPTION_ICICLE | OPTION_WIDTH | OPTION_TITLE,
 	/* Each asks flame for what changed; together they make no sense. */
 	OPTION_CHANGED = OPTION_DIFF | OPTION_ANOMALY | OPTION_INCIDENT | OPTION_CLUSTER,
@@ -61,7 +65,7 @@ struct options {
 	enum json_mode json;
 	const char *socket;
 	const char *unit, *cgroup, *comm, *exe;
-	pid_t pid;
+	pid_t pid, tid;
 	const char *since, *until; /* as they were given */
 	uint64_t since_us, until_us, for_us, delay_us, step_us;
 	uint64_t stack;

@@ -51,6 +51,18 @@ char *folded_name(const char *name, const char *suffix)
 	return folded;
 }
 
+char *folded_row_name(const struct json *row)
+{
+	const char *comm = "";
+	int64_t tid = 0;
+	char *name;
+
+	json_get_string(row, "comm", &comm);
+	if (json_get_int(row, "tid", &tid) <= 0)
+		return strdup(comm);
+	return asprintf(&name, "%s/%lld", comm, (long long)tid) < 0 ? NULL : name;
+}
+
 int folded_add_frames(struct folded *f, const struct json *frames)
 {
 	size_t n = json_length(frames);
@@ -85,12 +97,10 @@ int folded_add_frames(struct folded *f, const struct json *frames)
 int folded_print(struct folded *f, const struct json *row, FILE *file)
 {
 	const struct json *frames = json_get(row, "frames");
-	_cleanup_free_ char *comm = NULL;
-	const char *name = "";
+	_cleanup_free_ char *comm = NULL, *name = NULL;
 	bool truncated = false;
 	int64_t value = 0;
 
-	json_get_string(row, "comm", &name);
 	json_get_bool(row, "truncated", &truncated);
 	if (json_get_int(row, "value", &value) != 1 || json_kind(frames) != JSON_ARRAY)
 		return -EBADMSG;
@@ -103,7 +113,8 @@ int folded_print(struct folded *f, const struct json *row, FILE *file)
 		if (json_as_int(json_at(frames, i), &index) < 0 || index < 0 || (uint64_t)index >= f->n)
 			return -EBADMSG;
 	}
-	comm = folded_name(name, "");
+	name = folded_row_name(row);
+	comm = name ? folded_name(name, "") : NULL;
 	if (!comm)
 		return -ENOMEM;
 	fputs(comm, file);

@@ -10,6 +10,8 @@ int folded_new(struct folded **ret);
 struct folded *folded_free(struct folded *f);
 DEFINE_CLEANUP(struct folded *, folded_free)
 
+/* What a StackRow is of: the process, or "thread/tid". The caller frees; NULL when there is no memory. */
+char *folded_row_name(const struct json *row);
 /* Takes the frames of a reply, to which its and later replies' stacks point by index. -E2BIG: a million. */
 int folded_add_frames(struct folded *f, const struct json *frames);
 /* -EBADMSG: an index points to no frame. */

@@ -183,7 +183,7 @@ static bool exclude(const struct options *o, uint64_t a, uint64_t b)
 
 static bool options_fit(const struct options *o, const char *file)
 {
-	static const uint64_t from_stackd = OPTION_FILTER | OPTION_EXACT | OPTION_METRIC | OPTION_STACK | (OPTION_CHANGED & ~OPTION_DIFF) | OPTION_HOT_COLD | OPTION_INLINES | OPTION_IMPORT;
+	static const uint64_t from_stackd = OPTION_FILTER | OPTION_SAMPLES | OPTION_METRIC | OPTION_STACK | (OPTION_CHANGED & ~OPTION_DIFF) | OPTION_HOT_COLD | OPTION_INLINES | OPTION_IMPORT;
 	static const uint64_t drawn = OPTION_PICTURE | OPTION_CHANGED | OPTION_HOT_COLD | OPTION_INLINES;
 
 	pid_t pids[2];
@@ -204,7 +204,7 @@ static bool options_fit(const struct options *o, const char *file)
 	       exclude(o, OPTION_INCIDENT, OPTION_CLUSTER) &&
 	       exclude(o, OPTION_CHANGED, between_processes ? OPTION_PID | OPTION_HOT_COLD : OPTION_RANGE | OPTION_HOT_COLD) &&
 	       exclude(o, OPTION_INLINES, OPTION_CHANGED | OPTION_HOT_COLD) &&
-	       exclude(o, OPTION_EXACT, (OPTION_CHANGED & ~OPTION_DIFF) | OPTION_HOT_COLD) &&
+	       exclude(o, OPTION_SAMPLES, (OPTION_CHANGED & ~OPTION_DIFF) | OPTION_HOT_COLD) &&
 	       exclude(o, OPTION_HOT_COLD, OPTION_METRIC | OPTION_STACK);
 }
 

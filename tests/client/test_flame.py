@@ -382,6 +382,27 @@ def pprof_takes_it():
 
 
 @test
+def threads_are_told_apart():
+    answer = flame_of(("worker", [0], 300), ("worker", [1], 200), ("main", [0], 100))
+    for row, tid in zip(answer["parameters"]["stacks"], (101, 101, 102)):
+        row["tid"] = tid
+    done = good("flame", "--threads", answers={"GetFlame": [answer]})
+    assert done.calls[0][1]["threads"] is True and done.out.splitlines()[0].startswith("worker/101;"), done.out
+    svg = lint(drawn("a.svg", "--threads", answers={"GetFlame": [answer]}))
+    frames = by_name(svg)
+    assert (frames["worker/101"][2], frames["main/102"][2]) == (500, 100), frames
+    assert head_of(svg)[0] == "on-cpu, by thread" and "of samples taken in it alone" in head_of(svg)[1]
+    samples = list(samples_of(profile_of(drawn("a.pb.gz", "--threads", answers={"GetFlame": [answer]}))))
+    assert {s[0] for s in samples} == {"worker/101", "main/102"}
+    done = good("flame", "--tid=101", "--pid=7")
+    assert done.calls[0][1]["tid"] == 101 and done.calls[0][1]["filter"]["pid"] == 7
+    assert head_of(lint(drawn("a.svg", "--tid", "101")))[0] == "on-cpu, thread 101"
+    assert "no thread id" in bad("flame", "--tid=0", server=False)
+    assert "--hot-cold" in bad("flame", "--threads", "--hot-cold", server=False)
+    assert "--threads" in bad("top", "--threads", server=False)
+
+
+@test
 def differences_of_files():
     a, b = write("a.folded", BEFORE), write("b.folded", AFTER)
 
