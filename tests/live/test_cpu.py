@@ -64,6 +64,11 @@ def record_split():
             pid=workload.pid,
             perf=perf,
             flame=flame,
+            threads=[
+                row
+                for reply in daemon.replies("GetFlame", {"threads": True, "filter": {"pid": workload.pid}})
+                for row in reply["stacks"]
+            ],
             conservation={c["metric"]: c["ratio"] for c in daemon.status()["conservation"]},
             top=daemon.call(
                 "GetTop",
@@ -99,6 +104,18 @@ def test_split_like_perf():
     samples = [s for s in split["perf"].samples if s.pid == split["pid"]]
     check(len(samples) > 300, f"perf has only {len(samples)} samples")
     compare_with_perf("spin_split", split["flame"].self_weights(), self_weights(samples))
+
+
+def test_split_by_thread_like_perf():
+    stackd, perf = collections.Counter(), collections.Counter()
+    for row in split["threads"]:
+        stackd[row["tid"]] += row["value"]
+    perf.update(s.tid for s in split["perf"].samples if s.pid == split["pid"])
+    within("on-CPU ns of its threads", stackd.total(), split["flame"].total, relative=0.02)
+    for tid, n in perf.items():
+        within(f"share of thread {tid}", stackd[tid] / stackd.total(), n / perf.total(), absolute=SHARE_POINTS)
+    check({row["comm"] for row in split["threads"]} == {"wl_spin_split"}, "threads' names")
+    check(sum(share > 0.3 for share in (n / stackd.total() for n in stackd.values())) == 2, f"two threads: {stackd}")
 
 
 def perf_self_and_children(samples):
@@ -193,6 +210,7 @@ run(
         ("a 70/30 split is seen as such within 3 points", test_split_shares),
         ("on-CPU time is within 5 % of the process's own", test_split_total),
         ("function shares agree with perf record within 5 points", test_split_like_perf),
+        ("threads' shares agree with perf record within 5 points", test_split_by_thread_like_perf),
         ("top by function agrees with perf report, self and children", test_top_like_perf_report),
         ("a window within a second has what ran in it, and no more", test_within_seconds),
         ("the stacks' sum agrees with the kernel's totals", test_conservation),

@@ -12,7 +12,7 @@ import time
 
 from .environment import tool
 
-Sample = collections.namedtuple("Sample", "comm pid weight frames")  # frames: (name, object), innermost first
+Sample = collections.namedtuple("Sample", "comm pid weight frames tid", defaults=[None])  # frames: (name, object), innermost first
 
 
 def _interrupt(process):
@@ -55,7 +55,7 @@ class Perf:
     def __exit__(self, kind, *_):
         _interrupt(self.process)
         if kind is None:
-            command = [tool("perf"), "script", "--no-inline", "-i", self.data, "-F", "comm,pid,ip,sym,dso"]
+            command = [tool("perf"), "script", "--no-inline", "-i", self.data, "-F", "comm,pid,tid,ip,sym,dso"]
             script = subprocess.run(command, check=True, capture_output=True, text=True, errors="replace")
             self.samples = parse_perf_script(script.stdout)
         self.dir.cleanup()
@@ -63,19 +63,19 @@ class Perf:
 
 def parse_perf_script(text):
     samples = []
-    comm, pid, frames = None, None, []
+    comm, pid, tid, frames = None, None, None, []
     for line in text.splitlines() + [""]:
         if not line.strip():
             if comm is not None and frames:
-                samples.append(Sample(comm, pid, 1, frames))
+                samples.append(Sample(comm, pid, 1, frames, tid))
             comm, frames = None, []
         elif line[0].isspace() and comm is not None:
             match = re.match(r"\s+[0-9a-f]+ (.*) \(([^()]*(?:\([^()]*\))?[^()]*)\)$", line)
             if match:
                 frames.append((match[1], os.path.basename(match[2])))
         else:
-            match = re.match(r"\s*(.+?)\s+(\d+)\s*$", line)
-            comm, pid = (match[1], int(match[2])) if match else (None, None)
+            match = re.match(r"\s*(.+?)\s+(\d+)/(\d+)\s*$", line)
+            comm, pid, tid = (match[1], int(match[2]), int(match[3])) if match else (None, None, None)
     return samples
 
 
