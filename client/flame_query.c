@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "flame_query.h"
 
+#include <sys/stat.h>
+
 #include "flame_intake.h"
 #include "read_folded.h"
 
 #define DEFAULT_WINDOW_US (15 * 60 * USEC_PER_SEC) /* stackd's own */
 #define SETTLED_US (2 * USEC_PER_SEC)              /* the last moments may not have been drained yet */
 #define PROCESSES_MOST 10000                       /* as many as stackd gives */
+#define PROGRESS_NS (100 * NSEC_PER_USEC * USEC_PER_MSEC)
+#define WATCHED_BUFFER (64 * 1024)
 
 /* ---- one window ---- */
 
@@ -125,9 +129,57 @@ bool flame_of_hot_cold(struct flame **ret, struct flame_meta *meta, const struct
 
 /* ---- a file ---- */
 
+/* A file that takes long tells how far it is, on a terminal. */
+struct watched {
+	FILE *file;
+	uint64_t size, at, told_ns;
+	bool shown;
+};
+
+static ssize_t read_watched(void *userdata, char *bytes, size_t n)
+{
+	struct watched *w = userdata;
+	uint64_t now_ns = clock_monotonic_ns();
+	ssize_t r = read(fileno(w->file), bytes, n);
+
+	w->at += r > 0 ? (uint64_t)r : 0;
+	if (now_ns - w->told_ns >= PROGRESS_NS) {
+		w->told_ns = now_ns;
+		w->shown = true;
+		/* Whatever is printed next takes its place. */
+		fprintf(stderr, "Reading: %3.0f%%\r", 100.0 * (double)MIN(w->at, w->size) / (double)w->size);
+	}
+	return r;
+}
+
+static int close_watched(void *userdata)
+{
+	struct watched *w = userdata;
+
+	if (w->shown)
+		fputs("              \r", stderr);
+	return fclose(w->file);
+}
+
+static FILE *open_watched(struct watched *w, const char *path)
+{
+	const cookie_io_functions_t functions = { .read = read_watched, .close = close_watched };
+	FILE *file = fopen(path, "re"), *watched;
+	struct stat st;
+
+	if (!file || !isatty(STDERR_FILENO) || fstat(fileno(file), &st) < 0 || !S_ISREG(st.st_mode) || st.st_size == 0)
+		return file;
+	*w = (struct watched) { .file = file, .size = (uint64_t)st.st_size, .told_ns = clock_monotonic_ns() };
+	watched = fopencookie(w, "r", functions);
+	if (watched)
+		setvbuf(watched, NULL, _IOFBF, WATCHED_BUFFER);
+	return watched ? watched : file;
+}
+
 bool flame_read_file(struct flame *f, const char *path, enum flame_side side, bool one_value)
 {
-	_cleanup_fclose_ FILE *file = fopen(path, "re");
+	struct watched watched;
+	_cleanup_fclose_ FILE *file = open_watched(&watched, path);
 	struct folded_error error = {};
 	int r;
 

@@ -497,12 +497,23 @@ int time_parse(const char *s, uint64_t now_us, uint64_t *ret_us, const char **re
 
 /* ---- writing ---- */
 
+/* No machine has run for so long, nor is any clock of the day so far back. */
+#define OWN_CLOCK_US (3650ULL * 24 * 3600 * USEC_PER_SEC)
+
+/* Of a recording's own clock, which began when its machine did: shown as perf script prints it. */
+static bool is_own_clock(uint64_t us)
+{
+	return us > 0 && us < OWN_CLOCK_US;
+}
+
 static char *format_local(char buf[static FORMAT_MAX], uint64_t us, const char *format)
 {
 	time_t t = us / USEC_PER_SEC;
 	struct tm tm;
 
-	if (us == 0 || !localtime_r(&t, &tm) || strftime(buf, FORMAT_MAX, format, &tm) == 0)
+	if (is_own_clock(us))
+		snprintf(buf, FORMAT_MAX, "%llu.%06llu", (unsigned long long)(us / USEC_PER_SEC), (unsigned long long)(us % USEC_PER_SEC));
+	else if (us == 0 || !localtime_r(&t, &tm) || strftime(buf, FORMAT_MAX, format, &tm) == 0)
 		snprintf(buf, FORMAT_MAX, "n/a");
 	return buf;
 }
@@ -516,7 +527,7 @@ char *time_format_exact(char buf[static FORMAT_MAX], uint64_t us)
 {
 	size_t n = strlen(time_format(buf, us));
 
-	if (us % USEC_PER_SEC)
+	if (us % USEC_PER_SEC && !is_own_clock(us))
 		snprintf(buf + n, FORMAT_MAX - n, us % USEC_PER_MSEC ? ".%06llu" : ".%03llu",
 		         (unsigned long long)(us % USEC_PER_SEC / (us % USEC_PER_MSEC ? 1 : USEC_PER_MSEC)));
 	return buf;

@@ -730,6 +730,15 @@ def faulty_files_are_told():
 
 
 @test
+def long_files_tell_how_far_they_are():
+    file = write("long", "a;b;c;d;e;f 1\n" * 10**6)
+    out, status = in_terminal("flame", file, "-o", path("long.svg"))
+    assert status == 0 and re.search(r"Reading: +\d+%\r", out), out[:200]
+    assert by_name(lint(read("long.svg")))["f"][2] == 10**6
+    assert run("flame", file, "-o", path("long.svg"), server=False).stderr == b""
+
+
+@test
 def endless_lines_take_no_memory():
     # Only the second of these three ever ends.
     for source, why in [("/dev/zero", "not text"), (write("long", "x" * (2**20 + 1)), "longer than 1 MiB")]:

@@ -164,7 +164,7 @@ def the_usual_verbs_in_the_usual_shapes():
 
 @test
 def times_are_of_the_recording():
-    good("flame", "--import=trouble")
+    assert good("flame", "--import=trouble", "-v").err.startswith(f"on-cpu from {BEGIN}.000000 to {BEGIN + SECONDS}.000000,")
     last = folded(good("flame", "--import=trouble", "--since=60s", "--metric=hits").out)
     near(last["web;main;retry_forever"], 2 * HZ * (SECONDS - TROUBLE))
     assert "web;main;retry_forever" not in folded(good("flame", "--import=trouble", f"--until=@{BEGIN + TROUBLE}").out)
