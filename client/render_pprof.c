@@ -183,16 +183,38 @@ static int write_sample(void *userdata, const struct flame *f, const uint32_t *p
 	return p->error;
 }
 
+static void write_mapping(struct pprof *p, size_t object)
+{
+	put_number(&p->message, MAPPING_ID, object);
+	put_number(&p->message, MAPPING_FILENAME, p->objects + object);
+	put_number(&p->message, MAPPING_HAS_FUNCTIONS, 1);
+	write_message(p, PROFILE_MAPPING);
+}
+
+/* What is shown as the file that was profiled: the widest frame's of a program. 0: there is none. */
+static uint32_t main_object(const struct flame *f)
+{
+	uint64_t most = 0;
+	uint32_t found = 0;
+
+	for (size_t i = 1; i < f->n_nodes; i++)
+		if (flame_frame_of(f, i)->kind == FLAME_PROGRAM && flame_frame_of(f, i)->object && f->nodes[i].width > most) {
+			most = f->nodes[i].width;
+			found = flame_frame_of(f, i)->object;
+		}
+	return found;
+}
+
 static void write_frames(struct pprof *p)
 {
 	const struct flame *f = p->flame;
+	uint32_t first = main_object(f);
 
-	for (size_t i = 1; i < f->n_objects; i++) {
-		put_number(&p->message, MAPPING_ID, i);
-		put_number(&p->message, MAPPING_FILENAME, p->objects + i);
-		put_number(&p->message, MAPPING_HAS_FUNCTIONS, 1);
-		write_message(p, PROFILE_MAPPING);
-	}
+	if (first)
+		write_mapping(p, first);
+	for (size_t i = 1; i < f->n_objects; i++)
+		if (i != first)
+			write_mapping(p, i);
 	for (size_t i = 0; i < f->n_frames; i++) {
 		put_number(&p->message, LOCATION_ID, i + 1);
 		if (f->frames[i].object)

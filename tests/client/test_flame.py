@@ -371,6 +371,11 @@ def pprof_takes_it():
         ("gzip", ["read", "do work(int)", "[truncated]"], ["libc.so.6", "prog", ""], [200]),
         ("my prog", ["vfs_read", "do work(int)", "main"], ["[kernel]", "prog", "prog"], [500]),
     ]
+    # The first is what pprof calls the file: the program, not whichever object came first.
+    libc_first = flame_of(("a", [0, 1], 900), ("b", [1, 2], 100))
+    libc_first["parameters"]["frames"] = [frame("start", "libc.so.6"), frame("main"), frame("work")]
+    odd = profile_of(drawn("d.pb.gz", answers={"GetFlame": [libc_first]}))
+    assert [odd["string_table"][m["filename"][0]] for m in odd["mapping"]] == ["prog", "libc.so.6"]
     assert profile["time_nanos"] == [WINDOW["since_us"] * 1000]
     assert profile["duration_nanos"] == [(WINDOW["until_us"] - WINDOW["since_us"]) * 1000]
     assert strings[profile["comment"][0]] == "on-cpu, all processes"
