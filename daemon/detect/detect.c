@@ -277,6 +277,9 @@ static bool is_other(const struct detect *d, const struct series_state *s, const
 	/* Waits are judged after the excursion has been noted, so it may begin a tick later. */
 	if (!s->excursion || s->excursion > s->told + 1)
 		return true;
+	/* What was told has been back, though it is remembered. Not waits, which move back after any trouble. */
+	if (!s->held && f->since > s->told && f->metric != METRIC_BLOCKED)
+		return true;
 	return f->metric < SCORED_METRICS && s->told_metric < SCORED_METRICS &&
 	       f->observed / little[f->metric] > OTHER_LEVEL * s->told_level / little[s->told_metric];
 }
@@ -334,6 +337,8 @@ void detect_tell(struct detect *d, struct series_state *s, const struct weighed 
 	g->families[f->family].told++;
 	s->told = g->tick;
 	s->told_metric = (uint8_t)f->metric;
+	if (family_is_total(f->family))
+		s->held = 1;
 	s->told_level = MAX(f->observed, f->expected);
 	*ret = (struct detect_result){
 		.type = finding_type(f),

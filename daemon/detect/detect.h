@@ -89,8 +89,8 @@ void detect_add_wait(struct detect *d, uint64_t key, const void *state, double r
 bool detect_moved_waits(struct detect *d, uint64_t *ret_key, struct detect_result *ret);
 /* How fast the memory of a unit grows now, bytes a second; 0: it does not. */
 double detect_growth_rate(const struct detect *d, uint64_t key);
-/* Whether the unit waits for CPUs by more than twice as much more than usual as it gets more of them, over the last 4 ticks, and by a fifth of a CPU
- * at least. */
+/* Whether the unit waits for CPUs by more than twice as much more than usual as it gets more of them, or twice what is waited for them on this machine
+ * as a rule, over the last 4 ticks, and by a fifth of a CPU at least. */
 bool detect_unit_starves(const struct detect *d, uint64_t key);
 /* What was told last turned out to be part of a trouble that was told before: it makes no other need to be less probable. */
 void detect_same_trouble(struct detect *d);

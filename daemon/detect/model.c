@@ -53,6 +53,10 @@ static const unsigned quarter_ticks[CHANNELS_UP] = { 1, 4, 16 };
 #define STEADY_AGE 256
 #define STEADY_FLOOR 0.3f
 #define FAR 4.0f /* times the mean */
+#define RISEN 4.0f /* times the mean, or more: what rose */
+#define BACK_TICKS 3u
+/* What the detector finds in its first ticks was there before, and is not new. */
+#define START_TICKS 16u
 /* What is blocked is no more than what is left of the threads' time. Its place has what a unit wants of the CPUs, got or
  * not: one that gets less of what it wants does not do less by itself. */
 #define METRIC_WANTED METRIC_BLOCKED
@@ -631,6 +635,19 @@ static void note_activity(const struct tick_context *c, struct total_series *t, 
 	s->silence_stage = 0;
 }
 
+/* Whether what was told is back, by its last ticks. Of what fell, and of what is judged elsewhere, that is not known. */
+static bool is_back(const struct tick_context *c, const struct total_series *t)
+{
+	const struct series_state *s = &t->state;
+	unsigned m = MIN(s->told_metric, SCORED_METRICS - 1u);
+	const float *quarters = m == METRIC_BLOCKED ? t->moved_windows[CHANNEL_TICK].quarters : t->windows[m][CHANNEL_TICK].quarters;
+	float most = 0;
+
+	for (uint32_t i = 0; i < BACK_TICKS; i++)
+		most = MAX(most, quarters[(c->tick - i) % QUARTERS]);
+	return m == s->told_metric && s->told_level > RISEN * s->metrics[m].mean && most < s->told_level / RISEN;
+}
+
 /* Nothing is a value like any other. */
 void model_visit_total(const struct population *p, const struct tick_context *c, struct total_series *t,
 		       const uint64_t values[static METRIC_N], struct findings *f)
@@ -674,6 +691,7 @@ void model_visit_total(const struct population *p, const struct tick_context *c,
 	}
 	for (unsigned ch = 0; ch < MOVED_CHANNELS; ch++)
 		outside |= t->moved_windows[ch].outside != 0;
+	s->held &= !is_back(c, t);
 	end_visit(c, s, outside);
 }
 
@@ -705,6 +723,15 @@ uint32_t model_age(const struct tick_context *c, const struct series_state *s)
 	return s->tag == SERIES_TAG && s->born <= c->tick ? c->tick - s->born : 0;
 }
 
+/* The part of the window for which a stack has been watched that was there when the detector began; of others all, in which they had nothing at
+ * first. */
+static float watched_part(const struct tick_context *c, const struct series_state *s)
+{
+	uint32_t age = c->tick - s->born;
+
+	return s->born <= START_TICKS && age > 0 && age < 4 * (uint32_t)LONG_TICKS ? 1 - expf(-(float)age / LONG_TICKS) : 1;
+}
+
 float model_wait_rise(const struct tick_context *c, const struct series_state *s, uint64_t blocked, uint32_t silent_ticks)
 {
 	const struct metric_state *ms = &s->metrics[METRIC_BLOCKED];
@@ -712,7 +739,10 @@ float model_wait_rise(const struct tick_context *c, const struct series_state *s
 
 	/* A wait that goes on unchanged is not visited, and is not nothing. */
 	if (s->tag == SERIES_TAG && ms->active)
-		usual = s->held ? ms->long_mean : ms->long_mean * expf(-(float)silent_ticks / LONG_TICKS);
+		usual = (s->held ? ms->long_mean : ms->long_mean * expf(-(float)silent_ticks / LONG_TICKS)) / watched_part(c, s);
+	/* Nor does its mean over the window move then. */
+	if (s->held && s->born <= START_TICKS)
+		usual = MAX(usual, ms->mean);
 	return isfinite(usual) ? now - usual : 0;
 }
 

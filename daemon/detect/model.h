@@ -127,7 +127,7 @@ struct series_state {
 	uint8_t told_metric;
 	uint8_t birth_stage;   /* next birth milestone */
 	uint8_t silence_stage; /* next milestone of this silence */
-	uint8_t held;          /* the last visit left a wait that may go on */
+	uint8_t held;          /* the last visit left a wait that may go on; of a total: what was told has not been back yet */
 	struct metric_state metrics[SCORED_METRICS];
 };
 _Static_assert(sizeof(struct series_state) == 232, "the store keeps one for each series");

@@ -270,6 +270,15 @@ static double rise_of(const struct total_series *t, enum metric m)
 	return sum / QUARTERS - (double)t->state.metrics[m].mean;
 }
 
+/* How long is waited for a CPU on this machine as a rule, for a second that is got of it. */
+static double usual_wait(const struct detect *d)
+{
+	const struct metric_state *metrics = d->g->machine.state.metrics;
+	double got = (double)metrics[METRIC_ON_CPU].mean, waited = (double)metrics[METRIC_RUNNABLE].mean;
+
+	return got > 0 ? waited / got : 0;
+}
+
 bool detect_unit_starves(const struct detect *d, uint64_t key)
 {
 	const struct total_series *t;
@@ -280,7 +289,7 @@ bool detect_unit_starves(const struct detect *d, uint64_t key)
 		return false;
 	t = &d->g->units[i].series;
 	waits = rise_of(t, METRIC_RUNNABLE);
-	return waits > STARVES_LEAST && waits > STARVES_TIMES * rise_of(t, METRIC_ON_CPU);
+	return waits > STARVES_LEAST && waits > STARVES_TIMES * MAX(usual_wait(d), 1.0) * rise_of(t, METRIC_ON_CPU);
 }
 
 /* ---- memory ---- */

@@ -830,6 +830,52 @@ static void test_another_trouble_of_a_unit_that_was_told_is_told(void **state)
 	assert_int_equal(run_waits(m, 10, 11, &busy_few), 0);
 }
 
+/* n ticks of thirty units, of which one works, waits for CPUs, and takes pages. */
+static unsigned run_faults(struct machine *m, unsigned n, size_t odd, double waited, uint64_t faults)
+{
+	unsigned told = 0;
+
+	while (n-- > 0) {
+		struct detect_result r;
+		uint64_t key;
+
+		for (size_t u = 0; u < 30; u++) {
+			const uint64_t values[METRIC_N] = {
+				[METRIC_ON_CPU] = u == odd ? NSEC_PER_SEC : 10000000 + rnd(m) % 20000000,
+				[METRIC_RUNNABLE] = u == odd ? (uint64_t)(waited * 1e9) : 1000000 + rnd(m) % 2000000,
+				[METRIC_FAULTS_MINOR] = u == odd ? faults : rnd(m) % 100,
+			};
+
+			assert_int_equal(detect_add_total(m->d, u + 1, values), 0);
+		}
+		begin(m);
+		if (detect_totals(m->d, &key, &r) && key == odd + 1) {
+			told++;
+			m->last = r;
+		}
+		detect_tick_end(m->d);
+	}
+	return told;
+}
+
+/* Some seconds later: what is remembered of the first does not go on. */
+static void test_a_smaller_trouble_after_another_is_told(void **state)
+{
+	struct machine *m = *state;
+
+	detect_reconfigure(m->d, &(struct detect_config){ .false_alarms_per_day = 1e5 });
+	assert_int_equal(run_faults(m, 600, SIZE_MAX, 0, 0), 0);
+	assert_int_equal(run_faults(m, 8, 3, 500, 50), 1);
+	assert_int_equal(m->last.metric, METRIC_RUNNABLE);
+	assert_int_equal(run_faults(m, 4, 3, 0, 50), 0);
+	assert_int_equal(run_faults(m, 8, 3, 0, 20000000), 1);
+	assert_int_equal(m->last.metric, METRIC_FAULTS_MINOR);
+	assert_in_range(m->last.since_us, T0 + 611 * USEC_PER_SEC, T0 + 613 * USEC_PER_SEC);
+	/* What comes while it goes on, and is no larger, is a part of it. */
+	assert_int_equal(run_faults(m, 8, 5, 500, 50), 1);
+	assert_int_equal(run_faults(m, 8, 5, 500, 20000000), 0);
+}
+
 /* What a unit got of the CPUs and waited for them for n ticks, seconds a second. */
 static void run_starving(struct machine *m, unsigned n, double got, double waited)
 {
@@ -860,6 +906,25 @@ static void test_a_unit_that_waits_for_cpus_more_than_it_gets_starves(void **sta
 	/* Over is over. */
 	run_starving(m, 4, 0.1, 0.01);
 	assert_false(detect_unit_starves(m->d, 1));
+}
+
+/* Where three wait for each CPU, who begins to compute waits for it as all do. */
+static void test_a_unit_of_a_busy_machine_waits_as_others_do(void **state)
+{
+	const uint64_t others[METRIC_N] = { [METRIC_ON_CPU] = 2000000000, [METRIC_RUNNABLE] = 6000000000 };
+	struct machine *m = *state;
+
+	for (unsigned tick = 0; tick < 100; tick++) {
+		assert_int_equal(detect_add_total(m->d, 2, others), 0);
+		run_starving(m, 1, 0.001, 0.001);
+	}
+	for (unsigned tick = 0; tick < 4; tick++) {
+		assert_int_equal(detect_add_total(m->d, 2, others), 0);
+		run_starving(m, 1, 0.4, 1.6);
+	}
+	assert_false(detect_unit_starves(m->d, 1));
+	run_starving(m, 4, 0.4, 6);
+	assert_true(detect_unit_starves(m->d, 1));
 }
 
 /* n ticks of thirty units, of which one gets and waits for so much, seconds a second. Gives how many alarms were about it. */
@@ -954,6 +1019,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_threads_that_are_not_missed_elsewhere_have_not_moved, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_another_trouble_of_a_unit_that_was_told_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_unit_that_waits_for_cpus_more_than_it_gets_starves, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_unit_of_a_busy_machine_waits_as_others_do, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_smaller_trouble_after_another_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_what_explains_a_wait_does_not_hide_work, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_waits_found_at_a_start_are_no_news, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_trouble_of_many_alarms_does_not_silence_others, setup, teardown),
