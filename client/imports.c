@@ -12,7 +12,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
-#define MAGIC "stackd import 1\n"
+#define MAGIC "stackd import 2\n"
 #define LINE_MAX_SIZE (64U << 10)
 #define HEAD_MAX (sizeof(MAGIC) + LINE_MAX_SIZE)
 #define EXIT_NOT_FOUND 127 /* as of a shell */

@@ -60,7 +60,7 @@ static const char *guess_verb(const char *name)
 /* Only the machine itself has more to come, or knows where the functions are. */
 static bool import_fits(const struct options *o)
 {
-	const uint64_t of_machine = OPTION_FOLLOW | OPTION_SOURCES | OPTION_INLINES | OPTION_SAMPLES | OPTION_STEP;
+	const uint64_t of_machine = OPTION_FOLLOW | OPTION_SOURCES | OPTION_INLINES | OPTION_THREADS | OPTION_TID;
 
 	if (!(o->given & of_machine))
 		return true;

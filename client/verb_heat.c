@@ -251,7 +251,7 @@ static int heat_by_seconds(const struct options *o, const char *time)
 
 static bool has_times(const struct options *o)
 {
-	return !o->import && (metric_of(o) == METRIC_ON_CPU || metric_of(o) == METRIC_HITS);
+	return (!o->import || o->recorded_timed) && (metric_of(o) == METRIC_ON_CPU || metric_of(o) == METRIC_HITS);
 }
 
 static size_t seconds_most(const struct options *o)
@@ -259,12 +259,13 @@ static size_t seconds_most(const struct options *o)
 	return o->output ? HEAT_SECONDS_SVG : heat_columns_of(&o->term);
 }
 
-/* Those of the window that was asked for; 0: none was. */
+/* Those of the window that was asked for, or of all of the import; 0: as many as there is room for. */
 static uint64_t seconds_asked(const struct options *o)
 {
 	uint64_t until_us = o->given & OPTION_UNTIL ? o->until_us : o->now_us;
+	uint64_t since_us = o->given & OPTION_SINCE ? o->since_us : o->import ? o->recorded_since_us : until_us;
 
-	return o->given & OPTION_SINCE ? (until_us - MIN(until_us, o->since_us) + USEC_PER_SEC - 1) / USEC_PER_SEC : 0;
+	return (until_us - MIN(until_us, since_us) + USEC_PER_SEC - 1) / USEC_PER_SEC;
 }
 
 /* Whether within seconds it is, or will be tried. *ret_must: as it was asked for. False: it can't be. */
@@ -275,8 +276,8 @@ static bool choose_way(const struct options *o, bool *ret_within, bool *ret_must
 	*ret_must = must;
 	*ret_within = must || (!(o->given & OPTION_STEP) && has_times(o) && fits);
 	if (must && !has_times(o))
-		log_error(o->import ? "Of an import whole seconds are kept: leave --step out."
-		                    : "Of other metrics than on-cpu and hits whole seconds are kept: leave --step out.");
+		log_error(o->import && !o->recorded_timed ? "The samples of this import have no times."
+		                                          : "Of other metrics than on-cpu and hits whole seconds are kept: leave --step out.");
 	else if (must && !fits)
 		log_error("There is room for %zu seconds only: look at less of the time, or leave --step out.", seconds_most(o));
 	else
@@ -288,7 +289,7 @@ static int heat_within(const struct options *o, const char *time, bool must)
 {
 	/* A second that has only begun has a column, too. */
 	uint64_t span_s = (o->output ? HEAT_COLUMNS_SVG : seconds_most(o)) - 1;
-	_cleanup_(json_writer_freep) struct json_writer *parameters = parameters_of(o, span_s * USEC_PER_SEC);
+	_cleanup_(json_writer_freep) struct json_writer *parameters = parameters_of(o, o->import ? 0 : span_s * USEC_PER_SEC);
 	_cleanup_(json_freep) struct json *reply = NULL;
 	_cleanup_(heat_freep) struct heat *h = NULL;
 	struct fields f = {};

@@ -96,7 +96,7 @@ static int listen_here(struct server *s)
 		.since_us = s->since_us,
 		.until_us = s->until_us,
 	};
-	const struct api_views views = { .store = s->store, .detect = s->detect, .clusters = incidents_clusters(s->incidents) };
+	const struct api_views views = { .store = s->store, .moments = s->import.moments, .detect = s->detect, .clusters = incidents_clusters(s->incidents) };
 	const struct api_actions actions = { .status = fill_status, .remedies = get_remedies, .userdata = s };
 	int fd, r;
 

@@ -78,7 +78,7 @@ static const struct method methods[] = {
 	{ "org.stackd", "GetTop", ACCESS_READ, method_get_top },
 	{ "org.stackd", "ListStacks", ACCESS_READ, method_list_stacks },
 	{ "org.stackd", "GetStack", ACCESS_READ, method_get_stack },
-	{ "org.stackd", "GetHeat", ACCESS_READ, method_get_heat, true },
+	{ "org.stackd", "GetHeat", ACCESS_READ, method_get_heat },
 	{ "org.stackd", "GetSeries", ACCESS_READ, method_get_series },
 	{ "org.stackd", "GetLines", ACCESS_READ, method_get_lines, true },
 	{ "org.stackd", "ListMissingDebug", ACCESS_ROOT, method_list_missing_debug, true },

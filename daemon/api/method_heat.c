@@ -18,6 +18,7 @@ struct heat {
 	bool any;            /* of the window is kept */
 	uint64_t since_us, until_us, step_us;
 	uint64_t second_us;  /* that the steps are of */
+	bool any_in_second;
 	struct heat_step steps[USEC_PER_SEC / STEP_LEAST_US];
 };
 
@@ -36,6 +37,7 @@ static int add_moment(void *userdata, const struct moment *m)
 
 	step->on_cpu_us += m->weight_us;
 	step->hits++;
+	h->any_in_second = true;
 	return 0;
 }
 
@@ -48,8 +50,9 @@ static int write_second(struct session *s, struct heat *h, struct json_writer *w
 	h->second_us = second.filter.since_us / USEC_PER_SEC * USEC_PER_SEC;
 	second.filter.until_us = MIN(h->second_us + USEC_PER_SEC, h->until_us);
 	memset(h->steps, 0, USEC_PER_SEC / h->step_us * sizeof(h->steps[0]));
+	h->any_in_second = false;
 	r = query_moments(s, &second, add_moment, h);
-	for (size_t i = 0; r >= 0 && i < USEC_PER_SEC / h->step_us; i++) {
+	for (size_t i = 0; r >= 0 && h->any_in_second && i < USEC_PER_SEC / h->step_us; i++) {
 		if (h->steps[i].hits == 0)
 			continue;
 		json_open_object(w);

@@ -222,7 +222,7 @@ bool query_exact(struct session *s, const struct json *parameters, enum metric m
 	if (!q->exact)
 		return true;
 	if (!m) {
-		refuse_exact(s, "of a recording whole seconds of processes are kept");
+		refuse_exact(s, "this recording has whole seconds only");
 		return false;
 	}
 	if (metric != METRIC_ON_CPU && metric != METRIC_HITS) {

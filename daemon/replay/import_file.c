@@ -19,6 +19,13 @@ struct head {
 	uint64_t keep_s[STORE_TIERS], step_s[STORE_TIERS];
 	uint64_t series_state_size, global_state_size, slices_per_series;
 	uint64_t max_clusters, max_incidents;
+	uint64_t n_moments, moments_since_us, moments_until_us;
+};
+
+/* As it is in the file. */
+struct packed_moment {
+	uint64_t time_us;
+	uint32_t process, stack, weight_us, tid;
 };
 
 /* ---- writing ---- */
@@ -108,6 +115,37 @@ static int pack_pages(struct packer *p, const struct import_rooms *rooms)
 	return r < 0 ? r : pack(p, &end, sizeof(end), ZSTD_e_end);
 }
 
+struct packing {
+	struct packer *packer; /* NULL: they are only counted */
+	uint64_t n;
+};
+
+static int pack_moment(void *userdata, const struct moment *m)
+{
+	const struct packed_moment packed = { m->time_us, m->process, m->stack, m->weight_us, m->tid };
+	struct packing *p = userdata;
+
+	p->n++;
+	return p->packer ? pack(p->packer, &packed, sizeof(packed), ZSTD_e_continue) : 0;
+}
+
+static int pack_moments(struct packer *p, const struct import_rooms *rooms)
+{
+	struct packing packing = { .packer = p };
+
+	return rooms->moments ? moments_visit(rooms->moments, 0, UINT64_MAX, pack_moment, &packing) : 0;
+}
+
+static void count_moments(const struct import_rooms *rooms, struct head *h)
+{
+	struct packing packing = {};
+
+	if (!rooms->moments || !moments_range(rooms->moments, &h->moments_since_us, &h->moments_until_us))
+		return;
+	(void)moments_visit(rooms->moments, 0, UINT64_MAX, pack_moment, &packing);
+	h->n_moments = packing.n;
+}
+
 static struct head make_head(const char *line, const struct import_rooms *rooms, size_t image_size)
 {
 	struct head h = {
@@ -125,6 +163,7 @@ static struct head make_head(const char *line, const struct import_rooms *rooms,
 		h.keep_s[i] = rooms->layout.tiers[i].keep_s;
 		h.step_s[i] = rooms->layout.tiers[i].step_s;
 	}
+	count_moments(rooms, &h);
 	return h;
 }
 
@@ -151,6 +190,8 @@ int import_write(FILE *file, const char *line, const struct import_rooms *rooms)
 	r = pack(p, &head, sizeof(head), ZSTD_e_continue);
 	if (r >= 0)
 		r = pack(p, image, image_size, ZSTD_e_continue);
+	if (r >= 0)
+		r = pack_moments(p, rooms);
 	if (r >= 0)
 		r = pack_pages(p, rooms);
 	if (r < 0)
@@ -256,7 +297,9 @@ static bool is_possible(const struct head *h)
 	return h->size > 0 && h->size <= IMPORT_ARENA_MAX && h->size % 8 == 0 && h->image_size > 0 &&
 		h->image_size <= IMPORT_CLUSTERS_SIZE_MAX && h->series_state_size <= UINT32_MAX && h->global_state_size <= UINT32_MAX &&
 		h->slices_per_series <= UINT32_MAX && h->max_clusters >= 8 && h->max_clusters <= 4096 && h->max_incidents >= 16 &&
-		h->max_incidents <= 65536;
+		h->max_incidents <= 65536 && h->n_moments <= IMPORT_MOMENTS_MAX &&
+		(h->n_moments == 0 || (h->moments_since_us < h->moments_until_us &&
+		                       h->moments_until_us - h->moments_since_us <= IMPORT_MOMENTS_SPAN_MAX));
 }
 
 static int take_head(struct import *i, const struct head *h)
@@ -281,6 +324,22 @@ static int take_head(struct import *i, const struct head *h)
 	else
 		(void)madvise(i->arena, i->size, MADV_NOHUGEPAGE); /* as report.c */
 	return i->image && i->arena ? 0 : -ENOMEM;
+}
+
+static int unpack_moments(struct unpacker *u, struct import *i, const struct head *h)
+{
+	int r = h->n_moments > 0 ? moments_new(&i->moments, h->n_moments * sizeof(struct packed_moment)) : 0;
+
+	for (uint64_t n = 0; r >= 0 && n < h->n_moments; n++) {
+		struct packed_moment m;
+
+		r = unpack(u, &m, sizeof(m));
+		if (r >= 0)
+			moments_add_named(i->moments, &(struct moment){ m.time_us, m.process, m.stack, m.weight_us, m.tid });
+	}
+	if (r >= 0 && i->moments)
+		moments_end_tick(i->moments, h->moments_since_us, h->moments_until_us);
+	return r;
 }
 
 static int read_lines(struct source *source, struct import *i)
@@ -321,6 +380,8 @@ static int read_all(struct source *source, struct import *i)
 	if (r >= 0)
 		r = unpack(u, i->image, i->image_size);
 	if (r >= 0)
+		r = unpack_moments(u, i, &head);
+	if (r >= 0)
 		r = unpack_pages(u, i);
 	/* Before anything is allocated by what it claims to be. */
 	return r < 0 || store_is_of(i->arena, i->size, &i->layout) ? r : -EPROTO;
@@ -348,6 +409,7 @@ void import_done(struct import *i)
 {
 	if (i->arena)
 		munmap(i->arena, i->size);
+	moments_free(i->moments);
 	free(i->image);
 	free(i->line);
 	*i = (struct import){};

@@ -5,6 +5,7 @@
 
 #include "detect.h"
 #include "incidents.h"
+#include "moments.h"
 #include "report_text.h"
 #include "scoring.h"
 #include "store.h"
@@ -16,6 +17,7 @@
 /* Of what is to be looked at later. */
 #define KEPT_SIZE (512U << 20)
 #define KEPT_SLICES_PER_SERIES 1024
+#define KEPT_MOMENTS_SIZE (64U << 20) /* 2.8 million samples */
 #define UNTIMED_TICK 1
 #define INCIDENTS_MAX 256
 #define CLUSTERS_MAX 128
@@ -28,6 +30,7 @@ struct report {
 	uint32_t cpus;
 	void *arena;
 	struct store *store;
+	struct moments *moments; /* with keep */
 	struct detect *detect;
 	struct incidents *incidents;
 	struct scoring *scoring;
@@ -84,6 +87,8 @@ int report_new(struct report **ret, const struct report_config *config)
 		e = detect_new(&r->detect, &detect, store_global_state(r->store));
 	if (e >= 0)
 		e = incidents_new(&r->incidents, &incidents, r->store, NULL);
+	if (e >= 0 && config->keep)
+		e = moments_new(&r->moments, KEPT_MOMENTS_SIZE);
 	if (e >= 0)
 		e = scoring_new(&r->scoring, r->store, r->detect, r->incidents);
 	if (e < 0)
@@ -99,6 +104,7 @@ struct report *report_free(struct report *r)
 	scoring_free(r->scoring);
 	incidents_free(r->incidents);
 	detect_free(r->detect);
+	moments_free(r->moments);
 	store_close(r->store);
 	if (r->arena)
 		munmap(r->arena, r->size);
@@ -118,6 +124,9 @@ static int end_tick(struct report *r)
 	};
 	struct store_anomaly *anomalies;
 	size_t n = scoring_tick(r->scoring, &tick, 0, &anomalies);
+
+	if (r->moments)
+		moments_end_tick(r->moments, tick.time_us - USEC_PER_SEC, tick.time_us);
 
 	for (size_t i = 0; i < n; i++)
 		if (store_add_anomaly(r->store, &anomalies[i]) >= 0 && !incidents_add(r->incidents, &anomalies[i]))
@@ -262,6 +271,13 @@ int report_add(void *userdata, const struct stack *stack)
 		e = store_add_total(r->store, process_ref, values);
 	if (e < 0 && e != -ENOSPC)
 		return e;
+	if (e >= 0 && r->moments && metric == METRIC_ON_CPU && stack->time_ns > 0)
+		moments_add_named(r->moments, &(struct moment){
+			.time_us = stack->time_ns / NSEC_PER_USEC,
+			.process = process_ref,
+			.stack = stack_ref,
+			.weight_us = (uint32_t)MIN(values[METRIC_ON_CPU] / NSEC_PER_USEC, (uint64_t)UINT32_MAX),
+		});
 	if (e >= 0 && scoring_add_total(r->scoring, process_ref, values) < 0)
 		r->units_full++;
 	r->busy_ns += values[METRIC_ON_CPU];
@@ -322,6 +338,7 @@ struct import_rooms report_rooms(struct report *r)
 		.max_clusters = CLUSTERS_MAX,
 		.max_incidents = INCIDENTS_MAX,
 		.store = r->store,
+		.moments = r->moments,
 		.clusters = incidents_clusters(r->incidents),
 	};
 }

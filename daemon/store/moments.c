@@ -74,20 +74,37 @@ void moments_name(struct moments *m, uint64_t raw_id, store_ref process, store_r
 	map64_put(m->names, raw_id, (uint64_t)process << 32 | stack);
 }
 
-void moments_add(struct moments *m, uint64_t raw_id, uint64_t time_us, uint64_t weight_ns, uint32_t tid, const char *comm)
+static struct entry *make_entry(struct moments *m)
 {
-	m->threads[tid % THREADS_MAX].tid = tid;
-	copy_string(m->threads[tid % THREADS_MAX].comm, sizeof(m->threads[0].comm), comm);
 	/* The oldest goes; of a tick that is larger than all of it, the first. */
 	if (m->end - m->begin == m->max) {
 		m->since_us = MAX(m->since_us, entry_at(m, m->begin)->time_us + 1);
 		m->begin++;
 	}
-	*entry_at(m, m->end++) = (struct entry){
+	return entry_at(m, m->end++);
+}
+
+void moments_add(struct moments *m, uint64_t raw_id, uint64_t time_us, uint64_t weight_ns, uint32_t tid, const char *comm)
+{
+	m->threads[tid % THREADS_MAX].tid = tid;
+	copy_string(m->threads[tid % THREADS_MAX].comm, sizeof(m->threads[0].comm), comm);
+	*make_entry(m) = (struct entry){
 		.time_us = time_us,
 		.weight_us = MIN((weight_ns + NSEC_PER_USEC / 2) / NSEC_PER_USEC, (uint64_t)INT32_MAX),
 		.tid = tid,
 		.raw_id = raw_id,
+	};
+}
+
+void moments_add_named(struct moments *m, const struct moment *moment)
+{
+	*make_entry(m) = (struct entry){
+		.time_us = moment->time_us,
+		.weight_us = MIN(moment->weight_us, (uint32_t)INT32_MAX),
+		.tid = moment->tid,
+		.named = true,
+		.process = moment->process,
+		.stack = moment->stack,
 	};
 }
 

@@ -26,6 +26,8 @@ DEFINE_CLEANUP(struct moments *, moments_free)
 /* Within a tick, in any order: what a raw stack is to the store, and that it was met. */
 void moments_name(struct moments *m, uint64_t raw_id, store_ref process, store_ref stack);
 void moments_add(struct moments *m, uint64_t raw_id, uint64_t time_us, uint64_t weight_ns, uint32_t tid, const char *comm);
+/* The same of one whose stack is known, and of a thread without a name. */
+void moments_add_named(struct moments *m, const struct moment *moment);
 /* The tick, which began and ended then, is over. When there is a gap before it, or the clock was set back, what was before is forgotten. */
 void moments_end_tick(struct moments *m, uint64_t begin_us, uint64_t end_us);
 

@@ -156,6 +156,18 @@ def the_usual_verbs_in_the_usual_shapes():
     assert f"stackctl flame --import trouble --cluster {cluster['id']}" in shown, shown
     assert "db server" in good("processes", "--import=trouble").out
     assert re.search(r"flame --metric on-cpu --import trouble --since @5\d{3}\.", good("heat", "--import=trouble").out)
+    within = good("heat", "--import=trouble", f"--since=@{BEGIN + 10}", f"--until=@{BEGIN + 40}", f"@{BEGIN + 20}/+250ms").out
+    assert "a column 1s, a row 50ms of it" in within, within
+    offered = within.splitlines()[-1].removesuffix(" -o flame.svg").split()[1:]
+    assert "--exact" in offered, offered
+    expected = {}
+    for stack, hits in USUAL.items():
+        hits += hits < HZ and (20 * 7 + hits) % 5 == 0
+        expected[stack[-1]] = sum((i + 0.5) / (2 * HZ + 2) < 0.25 for i in range(hits))
+    got = collections.Counter()
+    for stack, hits in folded(good(*offered, "--metric=hits").out).items():
+        got[stack.split(";")[-1]] += hits
+    assert +got == +collections.Counter(expected) and sum(got.values()) > 2, (got, expected)
     svg = good("flame", "--import=trouble", f"--cluster={cluster['id']}", "-o", os.path.join(DIRECTORY, "x.svg"))
     assert svg.out == "" and b"retry_forever" in open(os.path.join(DIRECTORY, "x.svg"), "rb").read()
     for form in ("svg", "html", "speedscope", "pprof", "d3"):
@@ -352,7 +364,7 @@ def what_is_damaged_is_refused():
         refused(whole[:at] + b"7" + whole[at + 1 :], "damaged")
     refused(whole + b"x", "damaged")
     refused(b"", "damaged")
-    refused(whole.replace(b"import 1\n", b"import 2\n", 1), "another version")
+    refused(whole.replace(b"import 2\n", b"import 3\n", 1), "another version")
     refused(whole[: head - 1], "damaged")
     assert "bad" in good("import").out
     os.chmod(path, 0o666)

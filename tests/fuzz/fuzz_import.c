@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define ARENA (1U << 20) /* the least */
 #define INSIDE_MAX (1U << 20)
-#define HEAD_SIZE (16 * sizeof(uint64_t)) /* and a little */
+#define HEAD_SIZE (19 * sizeof(uint64_t)) /* and a little */
 #define LINE "{}"
 
 static struct source source;
@@ -75,7 +75,11 @@ static void make_whole(void)
 	assert(file && store_open(&rooms.store, arena, sizeof(arena), &rooms.layout, &reused) >= 0);
 	assert(clusters_new(&rooms.clusters, &clusters_config) >= 0);
 	write_ticks(rooms.store);
+	assert(moments_new(&rooms.moments, 4096) >= 0);
+	moments_add_named(rooms.moments, &(struct moment){ 1700000000000000, 1, 1, 20000 });
+	moments_end_tick(rooms.moments, 1699999999000000, 1700000002000000);
 	assert(import_write(file, LINE, &rooms) == 0 && fclose(file) == 0);
+	moments_free(rooms.moments);
 	unpack_whole(bytes, size);
 	free(bytes);
 	clusters_free(rooms.clusters);
@@ -83,6 +87,14 @@ static void make_whole(void)
 }
 
 /* ---- reading ---- */
+
+static int read_moment(void *userdata, const struct moment *m)
+{
+	struct store_process process;
+
+	sum += m->weight_us + (store_get_process(userdata, m->process, &process) >= 0) + (store_keep_stack(userdata, m->stack) > 0);
+	return 0;
+}
 
 static void open_rooms(const struct import *i)
 {
@@ -93,6 +105,8 @@ static void open_rooms(const struct import *i)
 
 	if (store_open(&s, i->arena, i->size, &i->layout, &reused) >= 0 && reused && clusters_new(&c, &config) >= 0)
 		sum += clusters_load(c, i->image, i->image_size) >= 0;
+	if (s && i->moments)
+		moments_visit(i->moments, 0, UINT64_MAX, read_moment, s);
 	store_close(s);
 }
 
