@@ -31,3 +31,27 @@ double visible_rate(double x, double mean, double shape, double more)
 {
 	return density((x - more) / mean, shape) - density(x / mean, shape);
 }
+
+double visible_times(double x, double mean, double shape, double times, double more)
+{
+	return density((x - more) / (mean * times), shape) - log(times) - density(x / mean, shape);
+}
+
+/* ln of the probability of n samples, whose mean is gamma distributed. */
+static double mixed(double n, double mean, double shape)
+{
+	if (mean <= 0)
+		return n > 0 ? -INFINITY : 0;
+	return lgamma(n + shape) - lgamma(n + 1) - lgamma(shape) + shape * log(shape / (shape + mean)) + n * log(mean / (shape + mean));
+}
+
+double visible_samples(double n, double mean, double shape, double times, double more)
+{
+	double with = 0;
+
+	if (more <= 0)
+		return mixed(n, mean * times, shape) - mixed(n, mean, shape);
+	for (double k = 0; k <= n; k++)
+		with += exp(mixed(k, mean * times, shape) + (n - k) * log(more) - more - lgamma(n - k + 1));
+	return log(fmax(with, 1e-300)) - mixed(n, mean, shape);
+}

@@ -11,3 +11,7 @@ double visible_needed(unsigned series, double false_alarms_per_day);
 double visible_counts(double n, double without, double with);
 /* The same of a rate that is mean times gamma noise of a shape, and plus `more` with the trouble. */
 double visible_rate(double x, double mean, double shape, double more);
+/* The same of a rate that is so many times as much with the trouble, plus more. */
+double visible_times(double x, double mean, double shape, double times, double more);
+/* The same of samples of such a rate: n of them, of which there are `mean` as a rule, with the trouble so many times as many, plus more. */
+double visible_samples(double n, double mean, double shape, double times, double more);

@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "random.h"
+#include "visible.h"
 #include "world.h"
 
 #define CPUS 32
@@ -14,6 +15,11 @@
 /* Series that exist only as a fault. */
 #define FAULTS_MAX 64
 #define NEVER UINT64_MAX
+#define UNITS_MAX 200u
+#define UNIT_SERIES 50u
+#define STARVING_TASKS 60 /* a CPU */
+#define DAILY 0.8 /* by so much what series do goes up and down with the hours */
+#define SETTLED 1e6 /* s that lasting programs have been there for */
 
 enum kind {
 	KIND_SPARSE,
@@ -47,6 +53,14 @@ struct source {
 	bool on, state_used;
 	bool vanished;        /* by a fault */
 	uint64_t last_active; /* tick; NEVER before the first */
+	uint64_t made;        /* tick */
+	bool any;             /* it has values in this tick */
+};
+
+/* What a unit really does, which samples say something of: seconds, and faults, a second. */
+struct unit {
+	double sparse; /* CPU time of its sparse series */
+	double cpu, delay, faults;
 };
 
 struct world {
@@ -56,10 +70,13 @@ struct world {
 	uint8_t *states;
 	size_t state_size;
 	struct source *sources;
+	uint64_t (*values)[METRIC_N];
+	struct unit units[UNITS_MAX];
+	uint32_t n_units;
 	uint32_t n, scored; /* scored: the series that the detector is at */
 	world_evidence_fn evidence;
 	void *evidence_userdata;
-	struct random random;
+	struct random random, unit_random;
 	uint64_t tick;
 	double load, surge;
 	double daily, queueing; /* of this tick: what the hour and the load make of what series do */
@@ -80,7 +97,7 @@ const char *fault_to_string(enum fault_kind k)
 static void make_source(struct world *w, struct source *s, enum kind kind)
 {
 	*s = (struct source){
-		.kind = kind, .level = 1, .noise = random_log_uniform(&w->random, 2, 60), .last_active = NEVER
+		.kind = kind, .level = 1, .noise = random_log_uniform(&w->random, 2, 60), .last_active = NEVER, .made = w->tick,
 	};
 	switch (kind) {
 	case KIND_SPARSE:
@@ -163,10 +180,10 @@ static uint64_t sampled(struct world *w, double per_second, double weight)
 	return (uint64_t)((double)random_poisson(&w->random, per_second / weight) * weight);
 }
 
-static const struct fault *fault_of(const struct world *w, uint32_t series, enum fault_kind kind)
+static struct fault *fault_of(const struct world *w, uint32_t series, enum fault_kind kind)
 {
 	for (size_t i = 0; i < MIN(w->n_faults, (size_t)FAULTS_MAX); i++) {
-		const struct fault *f = w->faults[i];
+		struct fault *f = w->faults[i];
 
 		if (f->kind == kind && (f->series == series || kind == FAULT_STARVATION) &&
 		    w->tick >= f->from && w->tick < f->until)
@@ -181,10 +198,108 @@ static void sparse_next(struct world *w, struct source *s)
 	s->next = w->tick + 1 + (uint64_t)random_exponential(&w->random, 1 / (s->rate * sample_hz(w)));
 }
 
+static struct unit *unit_of(struct world *w, uint32_t series)
+{
+	return &w->units[series % w->n_units];
+}
+
+static uint64_t unit_key(const struct world *w, uint32_t series)
+{
+	return 1 + series % w->n_units;
+}
+
+/* A stack that is there for the fault only. */
+static bool is_culprit(const struct world *w, uint32_t series)
+{
+	const struct fault *f = fault_of(w, series, FAULT_STARVATION);
+
+	return (f && f->series == series) || fault_of(w, series, FAULT_NEW_SPIN);
+}
+
+/* What it really does, CPUs, threads, and faults a second. */
+struct activity {
+	double cpu, wait, delay, faults;
+};
+
+static void suffer(struct world *w, uint32_t i, struct activity *a)
+{
+	const struct fault *f = fault_of(w, i, FAULT_STARVATION);
+
+	if (fault_of(w, i, FAULT_SPIN))
+		a->cpu += 1;
+	if (is_culprit(w, i)) {
+		a->cpu = CPUS;
+		a->delay = f ? STARVING_TASKS * CPUS : 0;
+	} else if (f)
+		a->delay += 150 * a->cpu; /* slices of 3 ms */
+	if (fault_of(w, i, FAULT_BLOCKED))
+		a->wait = 20 * a->wait + 2;
+	if (fault_of(w, i, FAULT_STORM))
+		a->faults += 200000;
+	if (fault_of(w, i, FAULT_SHIFT)) {
+		a->cpu *= 5;
+		a->wait *= 5;
+	}
+	if (fault_of(w, i, FAULT_VANISHED))
+		*a = (struct activity){ 0 };
+}
+
+/* How much better another hour explains what there is than this one does. */
+static double other_hours(const struct world *w, const struct source *s, double samples, double n, double wait)
+{
+	double best = 0;
+
+	for (double hour = 1 - DAILY; w->config.daily && hour < 1 + 1.01 * DAILY; hour += DAILY / 4)
+		best = MAX(best, samples > 0 ? visible_samples(n, s->rate * w->daily * samples, s->noise, hour / w->daily, 0)
+					     : visible_times(wait, s->wait * w->daily, s->noise, hour / w->daily, 0));
+	return best;
+}
+
+/* What one could tell of a fault from what its series has in this tick who knows how it does what it does, but not that it is not the hour for more.
+ * Of waits only those of some threads for whole ticks: of others the daemon sees little with the gate closed. */
+static void look(struct world *w, struct fault *f, const struct source *s, const uint64_t values[static METRIC_N], double kept)
+{
+	double samples = sample_hz(w) * kept, usual = s->rate * w->daily * samples, n = (double)values[METRIC_HITS];
+	double wait = (double)values[METRIC_BLOCKED] / 1e9 / kept;
+
+	switch (f->kind) {
+	case FAULT_SPIN:
+		f->evidence += visible_samples(n, usual, s->noise, 1, samples) - other_hours(w, s, samples, n, 0);
+		break;
+	case FAULT_SHIFT:
+		f->evidence += visible_samples(n, usual, s->noise, 5, 0) - other_hours(w, s, samples, n, 0);
+		break;
+	case FAULT_VANISHED:
+		f->evidence += visible_samples(n, usual, s->noise, 0, 0) - other_hours(w, s, samples, n, 0);
+		break;
+	case FAULT_BLOCKED:
+		f->evidence += visible_times(wait, s->wait * w->daily, s->noise, 20, 2) - other_hours(w, s, 0, 0, wait);
+		break;
+	default:
+		/* By far more than ever before. */
+		f->evidence = INFINITY;
+	}
+	f->evidence = MAX(f->evidence, 0);
+	if (f->evidence >= visible_needed(w->config.n_series, w->config.false_alarms_per_day))
+		f->visible = w->tick;
+}
+
+static void look_at_faults(struct world *w, uint32_t series, const uint64_t values[static METRIC_N], double kept)
+{
+	for (enum fault_kind k = 0; k < FAULT_N; k++) {
+		struct fault *f = fault_of(w, series, k);
+
+		if (f && f->series == series && !f->visible)
+			look(w, f, &w->sources[series], values, kept);
+	}
+}
+
 static void produce(struct world *w, uint32_t i, uint64_t values[static METRIC_N], double lost)
 {
 	struct source *s = &w->sources[i];
-	double hz = sample_hz(w), cpu, wait, faults, delay, a, daily;
+	double hz = sample_hz(w), a, daily;
+	struct activity now;
+	struct unit *u = unit_of(w, i);
 
 	memset(values, 0, METRIC_N * sizeof(*values));
 	if (s->kind == KIND_SPARSE) {
@@ -199,37 +314,24 @@ static void produce(struct world *w, uint32_t i, uint64_t values[static METRIC_N
 	if (a <= 0 && !w->n_faults)
 		return;
 	daily = s->kind != KIND_CRON ? w->daily : 1;
-	cpu = s->rate * a * daily;
-	wait = s->wait * a * daily;
-	faults = s->faults * a * daily;
+	now = (struct activity){ .cpu = s->rate * a * daily, .wait = s->wait * a * daily, .faults = s->faults * a * daily };
 	/* the busier the machine, the longer the wait for a CPU */
-	delay = cpu > 0 ? cpu * w->queueing * random_gamma(&w->random, 3) : 0;
-	if (w->n_faults) {
-		if (fault_of(w, i, FAULT_SPIN))
-			cpu += 1;
-		if (fault_of(w, i, FAULT_NEW_SPIN))
-			cpu = CPUS;
-		if (fault_of(w, i, FAULT_BLOCKED))
-			wait = 20 * wait + 2;
-		if (fault_of(w, i, FAULT_STARVATION))
-			delay += 150 * cpu; /* some 60 more tasks on each CPU, slices of 3 ms */
-		if (fault_of(w, i, FAULT_STORM))
-			faults += 200000;
-		if (fault_of(w, i, FAULT_SHIFT)) {
-			cpu *= 5;
-			wait *= 5;
-		}
-		if (fault_of(w, i, FAULT_VANISHED))
-			cpu = wait = faults = delay = 0;
-	}
-	if (cpu > 0) {
-		values[METRIC_HITS] = random_poisson(&w->random, cpu * hz * (1 - lost));
+	now.delay = now.cpu > 0 ? now.cpu * w->queueing * random_gamma(&w->random, 3) : 0;
+	if (w->n_faults)
+		suffer(w, i, &now);
+	if (now.cpu > 0) {
+		values[METRIC_HITS] = random_poisson(&w->random, now.cpu * hz * (1 - lost));
 		values[METRIC_ON_CPU] = (uint64_t)((double)values[METRIC_HITS] * 1e9 / hz);
 	}
-	values[METRIC_BLOCKED] = (uint64_t)(wait * 1e9 * (1 - lost));
-	values[METRIC_RUNNABLE] = (uint64_t)(delay * 1e9 * (1 - lost));
-	if (faults > 0)
-		values[METRIC_FAULTS_MINOR] = sampled(w, faults * (1 - lost), w->gate_open ? 20 : 400);
+	values[METRIC_BLOCKED] = (uint64_t)(now.wait * 1e9 * (1 - lost));
+	values[METRIC_RUNNABLE] = (uint64_t)(now.delay * 1e9 * (1 - lost));
+	if (now.faults > 0)
+		values[METRIC_FAULTS_MINOR] = sampled(w, now.faults * (1 - lost), w->gate_open ? 20 : 400);
+	u->cpu += now.cpu;
+	u->delay += now.delay;
+	u->faults += now.faults;
+	if (w->n_faults)
+		look_at_faults(w, i, values, 1 - lost);
 }
 
 /* ---- the machine ---- */
@@ -251,7 +353,7 @@ static void move_load(struct world *w)
 	w->load += (base + w->surge - w->load) * 0.3 + 0.1 * random_normal(&w->random);
 	w->load = MAX(w->load, 0.1);
 	w->queueing = 0.05 * pow(w->load, 1.5);
-	w->daily = w->config.daily ? 1 + 0.8 * sin(2 * M_PI * (double)(w->tick % DAY) / DAY) : 1;
+	w->daily = w->config.daily ? 1 + DAILY * sin(2 * M_PI * (double)(w->tick % DAY) / DAY) : 1;
 	open = w->gate_open ? w->load > 4 || w->tick < w->gate_until : w->load > 5;
 	if (open != w->gate_open) {
 		w->gate_open = open;
@@ -282,6 +384,93 @@ static void move_transients(struct world *w)
 	}
 }
 
+static void produce_all(struct world *w, double lost)
+{
+	for (uint32_t i = 0; i < w->n_units; i++) {
+		struct unit *u = &w->units[i];
+
+		u->cpu = u->sparse > 0 && w->config.units ? u->sparse * random_gamma(&w->unit_random, 10) : 0;
+		u->delay = u->cpu * w->queueing;
+		u->faults = 0;
+	}
+	for (uint32_t i = 0; i < w->n; i++) {
+		struct source *s = &w->sources[i];
+		uint64_t any = 0;
+
+		s->any = false;
+		/* the last ones are for stacks never seen before a fault */
+		if (i >= w->config.n_series && !s->state_used && !is_culprit(w, i))
+			continue;
+		produce(w, i, w->values[i], lost);
+		for (unsigned m = 0; m < METRIC_N; m++)
+			any |= w->values[i][m];
+		s->any = any;
+	}
+}
+
+static void add_totals(struct world *w)
+{
+	for (uint32_t i = 0; i < w->n_units; i++) {
+		const struct unit *u = &w->units[i];
+		/* the kernel's accounts are read while time goes on */
+		double jitter = 1e9 * (1 + 0.01 * random_normal(&w->unit_random));
+		const uint64_t values[METRIC_N] = {
+			[METRIC_ON_CPU] = (uint64_t)(u->cpu * jitter),
+			[METRIC_RUNNABLE] = (uint64_t)(u->delay * jitter),
+			[METRIC_FAULTS_MINOR] = (uint64_t)u->faults,
+		};
+
+		(void)detect_add_total(w->detect, unit_key(w, i), values);
+	}
+}
+
+static void tell_totals(struct world *w, scored_fn fn, void *userdata)
+{
+	struct scored scored = { .tick = w->tick, .series = WORLD_TOTAL };
+
+	if (detect_totals(w->detect, &scored.unit, &scored.result))
+		fn(userdata, &scored);
+}
+
+static void tell_waits(struct world *w, scored_fn fn, void *userdata)
+{
+	struct scored scored = { .tick = w->tick, .series = WORLD_TOTAL };
+
+	if (detect_moved_waits(w->detect, &scored.unit, &scored.result))
+		fn(userdata, &scored);
+}
+
+static void add_wait(struct world *w, uint32_t i, uint32_t silent)
+{
+	const struct source *s = &w->sources[i];
+	void *state = w->states + i * w->state_size;
+	double rise = detect_wait_rise(w->detect, state, w->values[i][METRIC_BLOCKED], silent);
+
+	detect_add_wait(w->detect, unit_key(w, i), state, rise, i < w->config.n_series ? SETTLED : (double)(w->tick - s->made));
+}
+
+static void observe(struct world *w, uint32_t i, scored_fn fn, void *userdata)
+{
+	static const uint64_t nothing[METRIC_N];
+	struct source *s = &w->sources[i];
+	struct scored scored = { .tick = w->tick, .series = i };
+	uint32_t silent = 0;
+
+	if (!s->any && w->tick - s->last_active > WORLD_LIVE_TICKS)
+		return;
+	if (s->any && s->last_active != NEVER && w->tick - s->last_active > WORLD_LIVE_TICKS + 1)
+		silent = (uint32_t)(w->tick - s->last_active - WORLD_LIVE_TICKS - 1);
+	if (s->any)
+		s->last_active = w->tick;
+	else
+		memcpy(w->values[i], nothing, sizeof(nothing));
+	w->scored = i;
+	if (w->config.units)
+		add_wait(w, i, silent);
+	if (detect_series(w->detect, w->states + i * w->state_size, w->values[i], silent, &scored.result))
+		fn(userdata, &scored);
+}
+
 void world_tick(struct world *w, scored_fn fn, void *userdata)
 {
 	struct detect_tick tick = {
@@ -296,29 +485,17 @@ void world_tick(struct world *w, scored_fn fn, void *userdata)
 	tick.gate_open = w->gate_open;
 	if (w->config.lossy && random_uniform(&w->random) < 0.01)
 		tick.lost_fraction = 0.9 * random_uniform(&w->random);
+	produce_all(w, tick.lost_fraction);
+	if (w->config.units)
+		add_totals(w);
 	detect_tick_begin(w->detect, &tick);
-	for (uint32_t i = 0; i < w->n; i++) {
-		struct source *s = &w->sources[i];
-		uint64_t values[METRIC_N], any = 0;
-		struct scored scored = { .tick = w->tick, .series = i };
-		uint32_t silent = 0;
-
-		/* the last ones are for stacks never seen before a fault */
-		if (i >= w->config.n_series && !s->state_used && !fault_of(w, i, FAULT_NEW_SPIN))
-			continue;
-		produce(w, i, values, tick.lost_fraction);
-		for (unsigned m = 0; m < METRIC_N; m++)
-			any |= values[m];
-		if (!any && (s->last_active == NEVER || w->tick - s->last_active > WORLD_LIVE_TICKS))
-			continue;
-		if (any && s->last_active != NEVER && w->tick - s->last_active > WORLD_LIVE_TICKS + 1)
-			silent = (uint32_t)(w->tick - s->last_active - WORLD_LIVE_TICKS - 1);
-		if (any)
-			s->last_active = w->tick;
-		w->scored = i;
-		if (detect_series(w->detect, w->states + i * w->state_size, values, silent, &scored.result))
-			fn(userdata, &scored);
-	}
+	if (w->config.units)
+		tell_totals(w, fn, userdata);
+	for (uint32_t i = 0; i < w->n; i++)
+		if (w->sources[i].any || w->sources[i].last_active != NEVER)
+			observe(w, i, fn, userdata);
+	if (w->config.units)
+		tell_waits(w, fn, userdata);
 	detect_tick_end(w->detect);
 	w->tick++;
 }
@@ -334,12 +511,15 @@ int world_new(struct world **ret, const struct world_config *config)
 		return -ENOMEM;
 	w->config = *config;
 	w->random.state = config->seed;
+	w->unit_random.state = ~config->seed;
+	w->n_units = MIN(config->n_series / UNIT_SERIES + 1, UNITS_MAX);
 	w->n = config->n_series + TRANSIENTS + FAULTS_MAX;
 	w->state_size = detect_series_state_size();
 	w->sources = calloc(w->n, sizeof(*w->sources));
 	w->states = calloc(w->n, w->state_size);
+	w->values = calloc(w->n, sizeof(*w->values));
 	w->global = calloc(1, detect_global_state_size());
-	if (!w->sources || !w->states || !w->global ||
+	if (!w->sources || !w->states || !w->values || !w->global ||
 	    detect_new(&w->detect, &detect_config, w->global) < 0) {
 		world_free(w);
 		return -ENOMEM;
@@ -350,8 +530,10 @@ int world_new(struct world **ret, const struct world_config *config)
 		while (at >= shares[kind])
 			at -= shares[kind++];
 		make_source(w, &w->sources[i], kind);
-		if (kind == KIND_SPARSE)
+		if (kind == KIND_SPARSE) {
 			sparse_next(w, &w->sources[i]);
+			unit_of(w, i)->sparse += w->sources[i].rate;
+		}
 	}
 	for (uint32_t i = config->n_series; i < w->n; i++)
 		make_source(w, &w->sources[i], KIND_TRANSIENT);
@@ -366,6 +548,7 @@ struct world *world_free(struct world *w)
 	detect_free(w->detect);
 	free(w->global);
 	free(w->states);
+	free(w->values);
 	free(w->sources);
 	free(w);
 	return NULL;
@@ -389,8 +572,9 @@ void world_add_fault(struct world *w, struct fault *fault)
 {
 	enum kind kind = fault->kind == FAULT_BLOCKED ? KIND_BLOCKING : KIND_STEADY;
 
-	fault->found = 0;
-	if (fault->kind == FAULT_NEW_SPIN) {
+	fault->found = fault->visible = 0;
+	fault->evidence = 0;
+	if (fault->kind == FAULT_NEW_SPIN || fault->kind == FAULT_STARVATION) {
 		fault->series = w->n - FAULTS_MAX + (uint32_t)(w->n_faults % FAULTS_MAX);
 		memset(w->states + fault->series * w->state_size, 0, w->state_size);
 		w->sources[fault->series].last_active = NEVER;
@@ -401,6 +585,15 @@ void world_add_fault(struct world *w, struct fault *fault)
 			fault->series = (uint32_t)(random_u64(&w->random) % w->config.n_series);
 		while (w->sources[fault->series].kind != kind || w->sources[fault->series].rate > 0.3);
 	w->faults[w->n_faults++ % FAULTS_MAX] = fault;
+}
+
+bool world_explains(const struct world *w, const struct fault *f, const struct scored *s)
+{
+	if (f->until == 0 || s->tick < f->from || s->tick > f->until + WORLD_LIVE_TICKS)
+		return false;
+	if (f->kind == FAULT_STARVATION && s->result.metric == METRIC_RUNNABLE)
+		return true;
+	return s->series == WORLD_TOTAL ? s->unit == unit_key(w, f->series) || s->unit == 0 : s->series == f->series;
 }
 
 uint64_t world_now(const struct world *w)
@@ -420,7 +613,7 @@ const struct detect *world_detect(const struct world *w)
 
 const char *world_series_kind(const struct world *w, uint32_t series)
 {
-	return kind_names[w->sources[series].kind];
+	return series == WORLD_TOTAL ? "unit's" : kind_names[w->sources[series].kind];
 }
 
 void world_restart_detector(struct world *w)

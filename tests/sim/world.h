@@ -10,7 +10,7 @@
 enum fault_kind {
 	FAULT_SPIN,         /* one series burns a CPU */
 	FAULT_BLOCKED,      /* one series' threads wait far longer */
-	FAULT_STARVATION,   /* all series wait for a CPU */
+	FAULT_STARVATION,   /* all series wait for a CPU, since a stack never seen has 60 tasks a CPU */
 	FAULT_STORM,        /* one series takes page faults by the ten thousand */
 	FAULT_VANISHED,     /* one regular series falls silent */
 	FAULT_SHIFT,        /* one series does five times as much from now on */
@@ -24,6 +24,8 @@ struct fault {
 	uint32_t series;    /* which one it hits; chosen by the world */
 	uint64_t from, until; /* ticks */
 	uint64_t found;     /* tick of the first alarm that it explains; 0 = none */
+	uint64_t visible;   /* tick from which on it could be seen (visible.h); 0 = not yet */
+	double evidence;    /* -ln of the odds that there is none */
 };
 
 struct world_config {
@@ -32,13 +34,17 @@ struct world_config {
 	double surge_every; /* mean ticks between surges of load, which open the gate; 0 = none */
 	bool daily;         /* load goes up and down with the hours */
 	bool lossy;         /* some ticks lose samples */
+	bool units;         /* the detector is told of units, 50 or more series each, their exact totals and waits; not of functions: a program's
+	                     * have its load in common, and series here don't */
 	double false_alarms_per_day;
 };
 
 /* What detect said of one series in one tick. */
+#define WORLD_TOTAL UINT32_MAX
 struct scored {
 	uint64_t tick;
-	uint32_t series;
+	uint32_t series;  /* WORLD_TOTAL: it is of a unit, or of the machine */
+	uint64_t unit;    /* 0: of the machine */
 	struct detect_result result;
 };
 typedef void (*scored_fn)(void *userdata, const struct scored *scored);
@@ -53,6 +59,8 @@ typedef double (*world_evidence_fn)(void *userdata, uint32_t series, enum metric
 void world_set_evidence(struct world *w, world_evidence_fn fn, void *userdata);
 /* Only for faults that a series of the kind concerned can have: picks it. Of more than 64 the oldest are over. */
 void world_add_fault(struct world *w, struct fault *fault);
+/* Whether an alarm is about the fault. */
+bool world_explains(const struct world *w, const struct fault *f, const struct scored *s);
 /* Runs one tick; fn is called for each alarm. */
 void world_tick(struct world *w, scored_fn fn, void *userdata);
 uint64_t world_now(const struct world *w);
