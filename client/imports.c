@@ -107,7 +107,7 @@ static void read_about(int fd, struct import_entry *e)
 		return;
 	head[n] = '\0';
 	if (strncmp(head, MAGIC, magic) != 0) {
-		if (strncmp(head, MAGIC, strcspn(MAGIC, "1")) == 0)
+		if (strncmp(head, MAGIC, strcspn(MAGIC, "0123456789")) == 0)
 			e->fault = "of another version";
 		return;
 	}
