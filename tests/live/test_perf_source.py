@@ -75,10 +75,12 @@ def test_totals():
     with Workload("spin_split", seconds=6, prefix=["nice", "-n", "-10"]) as load:
         account = load.go().result()
         flame = daemon.settled_flame("on_cpu", pid=load.pid)
+        exact = daemon.flame("on_cpu", exact=True, pid=load.pid)
         rows = daemon.call("ListProcesses", {"filter": {"pid": load.pid}})["processes"]
     check(len(rows) == 1, f"{len(rows)} processes of that pid: {rows}")
     within("its total", rows[0]["values"]["on_cpu"], account["process_cpu_ns"], relative=0.05)
     within("its stacks", flame.total, rows[0]["values"]["on_cpu"], relative=0.1)
+    within("its samples by their times", exact.total, flame.total, relative=0.01)
 
 
 def test_faults():
