@@ -8,6 +8,7 @@ static const uint32_t block_ticks[GROWTH_SCALES] = { 16, FELL_TICKS, 256 };
 
 #define LEVEL_MAX (1LL << 60)      /* no machine has that much */
 #define STRETCHES_MAX 512.0f       /* the longer a unit is known, the more a growth is news, up to here */
+#define STRETCHES_MIN 8.0f         /* but of what has just been seen first some growth is news, to a large budget */
 #define OWN_PART (1.0f / 8)        /* of the time that it lasts a growth becomes news by itself */
 #define SLOWED 0.5                 /* what fills itself: the newer part's rate in proportion to the older's */
 #define HIGHER 1.1f
@@ -85,7 +86,7 @@ static float rise(int64_t added, int64_t most, int64_t little)
 
 static float ln_stretches(float n)
 {
-	return logf(MIN(n, STRETCHES_MAX) + 1);
+	return logf(MAX(MIN(n, STRETCHES_MAX), STRETCHES_MIN) + 1);
 }
 
 static float score(const struct growth *g, const struct growth_row *row, uint32_t tick, uint32_t block, int64_t little)

@@ -11,7 +11,7 @@
  *     s = ln(1 + n) * (1 + ln((added + little) / (most + little)))
  *
  * little: to the machine. n: stretches of as many ticks for which the unit had been seen before, of which the most is. What has grown since
- * it was seen first has nothing before it: programs that have just started fill their caches.
+ * it was seen first has nothing before it, since programs that have just started fill their caches; but n is taken for 8 at least.
  * And only as long as the newer part of the growth is not much slower than the older: what fills itself slows down.
  *
  * Memory that grows most of the time, as a heap does until it is collected, is never done growing. By how much it does in 256 ticks is

@@ -145,7 +145,7 @@ static void test_filling_from_the_start_is_no_leak_yet(void **state)
 	(void)state;
 	for (unsigned i = 0; i < 5400; i++)
 		set(&l, 10 * MIB + 0.2 * MIB * i);
-	assert_true(l.most < 12);
+	assert_true(l.most < 20);
 	for (unsigned i = 5400; i < 86400; i++)
 		set(&l, 10 * MIB + 0.2 * MIB * i);
 	assert_true(l.most > 25);
@@ -159,8 +159,11 @@ static void test_steeper_sawtooth_is_news(void **state)
 	double level = 0;
 
 	(void)state;
-	for (unsigned i = 0; i < 86400; i++)
+	for (unsigned i = 0; i < 86400; i++) {
+		if (i == 3700)
+			forget(&l);
 		set(&l, level = i % 3700 ? level + 0.5 * MIB * (1 + 0.1 * sin(i / 700.0)) : 100 * MIB);
+	}
 	assert_true(l.most < 12);
 	forget(&l);
 	from = l.tick;
