@@ -784,6 +784,17 @@ static void test_threads_that_are_not_missed_elsewhere_have_not_moved(void **sta
 	assert_int_equal(run_waits(m, 100, 9, &ended), 0);
 }
 
+/* Those that wait on since the detector began have not come from where some have ended. */
+static void test_waits_that_were_there_at_the_beginning_do_not_grow(void **state)
+{
+	const struct unit_waits both = { .idle = THREADS, .locked = 20, .process_s = 1e5 }, one = { .idle = THREADS, .process_s = 1e5 };
+	struct machine *m = *state;
+
+	detect_reconfigure(m->d, &(struct detect_config){ .false_alarms_per_day = 1e5 });
+	assert_int_equal(run_waits(m, 90, 7, &both), 0);
+	assert_int_equal(run_waits(m, 30, 7, &one), 0);
+}
+
 /* A daemon that begins finds the waits that go on, one by one and some twice. What lasts is told all the same. */
 static void test_waits_found_at_a_start_are_no_news(void **state)
 {
@@ -1022,6 +1033,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_unit_of_a_busy_machine_waits_as_others_do, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_smaller_trouble_after_another_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_what_explains_a_wait_does_not_hide_work, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_waits_that_were_there_at_the_beginning_do_not_grow, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_waits_found_at_a_start_are_no_news, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_trouble_of_many_alarms_does_not_silence_others, setup, teardown),
 	};
