@@ -56,7 +56,7 @@ const struct conf_key conf_keys[] = {
 	KEY("Store", "MomentsSize", CONF_SIZE, moments_size, "4M", RANGE(MEGABYTE, GIGABYTE), RESTART),
 	KEY("Store", "SaveOnStop", CONF_YES_NO, save_on_stop, "yes"),
 
-	KEY("Detect", "FalseAlarmsPerDay", CONF_NUMBER, false_alarms_per_day, "1", RANGE(0.01, 1000)),
+	KEY("Detect", "FalseAlarmsPerDay", CONF_NUMBER, false_alarms_per_day, "1", RANGE(0.01, 10000)),
 
 	KEY("Cluster", "MaxClusters", CONF_COUNT, max_clusters, "128", RANGE(8, 4096), RESTART),
 	KEY("Cluster", "MaxIncidents", CONF_COUNT, max_incidents, "256", RANGE(16, 65536), RESTART),

@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Heaps that are watched by unit, by control group, or as the configuration says: of processes that come and go."""
 import contextlib
-import os
-import pathlib
-import signal
 import subprocess
-import sys
 import tempfile
 import time
 
 from lib.daemon import Daemon
 from lib.environment import program, require_root
+from lib.groups import ROOT, enter, group
 from lib.tap import check, note, run
 from lib.varlink import VarlinkError
 from lib.workload import Workload
@@ -21,49 +18,7 @@ ALL = {"Collect": {"HeapSampleBytes": 0, "HeapBudget": 100}}
 AGAIN = "read -r line; exec /bin/bash -c 'read -r line; sleep 60'"
 # Waits for a line, then has a child that it does not execute.
 FORKS = "exec 3<&0; read -r line; (read -r line <&3; :) & wait"
-
-
-def hierarchy():
-    for place in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
-        if os.path.exists(f"{place}/cgroup.procs") and os.access(place, os.W_OK):
-            return pathlib.Path(place)
-    print("1..0 # SKIP cgroup v2 is not there, or can't be written")
-    sys.exit(0)
-
-
-ROOT = hierarchy()
-TOP = ROOT / "system.slice"
-MADE = not TOP.exists()
 daemon = Daemon(ALL)
-
-
-@contextlib.contextmanager
-def group(name):
-    """A control group below system.slice; its processes end with it."""
-    path = TOP / name
-    TOP.mkdir(exist_ok=True)
-    path.mkdir()
-    try:
-        yield path
-    finally:
-        empty(path)
-        path.rmdir()
-        if MADE:
-            with contextlib.suppress(OSError):  # another is in it
-                TOP.rmdir()
-
-
-def empty(path):
-    deadline = time.monotonic() + 10
-    while (pids := (path / "cgroup.procs").read_text().split()) and time.monotonic() < deadline:
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
-        time.sleep(0.05)
-
-
-def enter(path, pid):
-    (path / "cgroup.procs").write_text(str(pid))
 
 
 @contextlib.contextmanager
