@@ -76,7 +76,7 @@ static void make_whole(void)
 	assert(clusters_new(&rooms.clusters, &clusters_config) >= 0);
 	write_ticks(rooms.store);
 	assert(moments_new(&rooms.moments, 4096) >= 0);
-	moments_add_named(rooms.moments, &(struct moment){ 1700000000000000, 1, 1, 20000 });
+	moments_add_named(rooms.moments, &(struct moment){ .time_us = 1700000000000000, .process = 1, .stack = 1, .weight_us = 20000 });
 	moments_end_tick(rooms.moments, 1699999999000000, 1700000002000000);
 	assert(import_write(file, LINE, &rooms) == 0 && fclose(file) == 0);
 	moments_free(rooms.moments);
