@@ -12,7 +12,7 @@ from lib.workload import Workload
 
 require_root()
 # So many false alarms a day are a small part of one in these minutes, and let the detector learn fast.
-daemon = Daemon({"Collect": {"HeapSampleBytes": 0}, "Detect": {"FalseAlarmsPerDay": 100}})
+daemon = Daemon({"Collect": {"HeapSampleBytes": 0}, "Detect": {"FalseAlarmsPerDay": 1000}})
 directory = tempfile.TemporaryDirectory()
 unwatched = None
 
