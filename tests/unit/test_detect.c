@@ -842,7 +842,7 @@ static void test_another_trouble_of_a_unit_that_was_told_is_told(void **state)
 }
 
 /* n ticks of thirty units, of which one works, waits for CPUs, and takes pages. */
-static unsigned run_faults(struct machine *m, unsigned n, size_t odd, double waited, uint64_t faults)
+static unsigned run_busy_units(struct machine *m, unsigned n, size_t odd, double got, double waited, uint64_t faults)
 {
 	unsigned told = 0;
 
@@ -852,7 +852,7 @@ static unsigned run_faults(struct machine *m, unsigned n, size_t odd, double wai
 
 		for (size_t u = 0; u < 30; u++) {
 			const uint64_t values[METRIC_N] = {
-				[METRIC_ON_CPU] = u == odd ? NSEC_PER_SEC : 10000000 + rnd(m) % 20000000,
+				[METRIC_ON_CPU] = u == odd ? (uint64_t)(got * 1e9) : 10000000 + rnd(m) % 20000000,
 				[METRIC_RUNNABLE] = u == odd ? (uint64_t)(waited * 1e9) : 1000000 + rnd(m) % 2000000,
 				[METRIC_FAULTS_MINOR] = u == odd ? faults : rnd(m) % 100,
 			};
@@ -875,16 +875,16 @@ static void test_a_smaller_trouble_after_another_is_told(void **state)
 	struct machine *m = *state;
 
 	detect_reconfigure(m->d, &(struct detect_config){ .false_alarms_per_day = 1e5 });
-	assert_int_equal(run_faults(m, 600, SIZE_MAX, 0, 0), 0);
-	assert_int_equal(run_faults(m, 8, 3, 500, 50), 1);
+	assert_int_equal(run_busy_units(m, 600, SIZE_MAX, 1, 0, 0), 0);
+	assert_int_equal(run_busy_units(m, 8, 3, 1, 500, 50), 1);
 	assert_int_equal(m->last.metric, METRIC_RUNNABLE);
-	assert_int_equal(run_faults(m, 4, 3, 0, 50), 0);
-	assert_int_equal(run_faults(m, 8, 3, 0, 20000000), 1);
+	assert_int_equal(run_busy_units(m, 4, 3, 1, 0, 50), 0);
+	assert_int_equal(run_busy_units(m, 8, 3, 1, 0, 20000000), 1);
 	assert_int_equal(m->last.metric, METRIC_FAULTS_MINOR);
 	assert_in_range(m->last.since_us, T0 + 611 * USEC_PER_SEC, T0 + 613 * USEC_PER_SEC);
 	/* What comes while it goes on, and is no larger, is a part of it. */
-	assert_int_equal(run_faults(m, 8, 5, 500, 50), 1);
-	assert_int_equal(run_faults(m, 8, 5, 500, 20000000), 0);
+	assert_int_equal(run_busy_units(m, 8, 5, 1, 500, 50), 1);
+	assert_int_equal(run_busy_units(m, 8, 5, 1, 500, 20000000), 0);
 }
 
 /* What a unit got of the CPUs and waited for them for n ticks, seconds a second. */
@@ -938,46 +938,19 @@ static void test_a_unit_of_a_busy_machine_waits_as_others_do(void **state)
 	assert_true(detect_unit_starves(m->d, 1));
 }
 
-/* n ticks of thirty units, of which one gets and waits for so much, seconds a second. Gives how many alarms were about it. */
-static unsigned run_busy_units(struct machine *m, unsigned n, size_t odd, double got, double waited)
-{
-	unsigned told = 0;
-
-	while (n-- > 0) {
-		struct detect_result r;
-		uint64_t key;
-
-		for (size_t u = 0; u < 30; u++) {
-			const uint64_t values[METRIC_N] = {
-				[METRIC_ON_CPU] = u == odd ? (uint64_t)(got * 1e9) : 10000000 + rnd(m) % 20000000,
-				[METRIC_RUNNABLE] = u == odd ? (uint64_t)(waited * 1e9) : 1000000 + rnd(m) % 2000000,
-			};
-
-			assert_int_equal(detect_add_total(m->d, u + 1, values), 0);
-		}
-		begin(m);
-		if (detect_totals(m->d, &key, &r) && key == odd + 1) {
-			told++;
-			m->last = r;
-		}
-		detect_tick_end(m->d);
-	}
-	return told;
-}
-
 /* What another unit did explains that this one waits for CPUs, and not that it takes them. */
 static void test_what_explains_a_wait_does_not_hide_work(void **state)
 {
 	struct machine *m = *state;
 
 	detect_reconfigure(m->d, &(struct detect_config){ .false_alarms_per_day = 1e5 });
-	assert_int_equal(run_busy_units(m, 600, SIZE_MAX, 0, 0), 0);
-	assert_int_equal(run_busy_units(m, 8, 3, 30, 0), 1);
-	assert_int_equal(run_busy_units(m, 10, SIZE_MAX, 0, 0), 0);
-	assert_int_equal(run_busy_units(m, 8, 5, 20, 25), 1);
+	assert_int_equal(run_busy_units(m, 600, SIZE_MAX, 0, 0, 0), 0);
+	assert_int_equal(run_busy_units(m, 8, 3, 30, 0, 0), 1);
+	assert_int_equal(run_busy_units(m, 10, SIZE_MAX, 0, 0, 0), 0);
+	assert_int_equal(run_busy_units(m, 8, 5, 20, 25, 0), 1);
 	assert_int_equal(m->last.metric, METRIC_ON_CPU);
-	assert_int_equal(run_busy_units(m, 10, SIZE_MAX, 0, 0), 0);
-	assert_int_equal(run_busy_units(m, 8, 7, 0.02, 25), 0);
+	assert_int_equal(run_busy_units(m, 10, SIZE_MAX, 0, 0, 0), 0);
+	assert_int_equal(run_busy_units(m, 8, 7, 0.02, 25, 0), 0);
 }
 
 /* A thousand alarms of one trouble are one. */
