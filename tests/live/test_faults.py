@@ -59,10 +59,11 @@ def unseen():
     return next((loss["count"] for loss in daemon.status()["losses"] if loss["cause"] == "faults-unseen"), 0)
 
 
-def test_windows():
-    """With many faults minor ones are seen only part of the time, since that costs each of them; the sums are right all the same."""
-    daemon.set_gate("closed")
-    n = 4000000
+def test_windows(gate="closed", n=4000000):
+    """With many faults minor ones are seen only part of the time, since that costs each of them; the sums are right all the same, and so they are in
+    the first tick, of which more is sampled than is walked."""
+    daemon.set_gate(gate)
+    daemon.wait_ticks(2)
     before = unseen()
     with Workload("fixed_work", mode="faults", n=n, linger=False) as load:
         load.go()
@@ -88,6 +89,7 @@ run(
         ("and while the address space is busy", test_busy),
         ("and while the gate is closed", test_closed),
         ("many faults are seen part of the time while it is closed", test_windows),
+        ("and while it is open", lambda: test_windows("open", 3000000)),
     ],
     setup=daemon.start,
     cleanup=daemon.remove,
