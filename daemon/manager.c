@@ -432,7 +432,7 @@ static const struct remedies *get_remedies(void *userdata)
 
 static size_t find_variants(void *userdata, uint64_t stack_id, struct api_variant ret[static API_VARIANTS_MAX], double *ret_weight)
 {
-	struct pipeline_addresses found[API_VARIANTS_MAX];
+	struct stack_address found[API_VARIANTS_MAX];
 	struct manager *m = userdata;
 	size_t n = pipeline_addresses(m->pipeline, stack_id, found, ELEMENTS_OF(found), ret_weight), kept = 0;
 

@@ -2,13 +2,11 @@
 #include "pipeline.h"
 
 #include "balance.h"
-#include "idcache.h"
 #include "moments.h"
 #include "open_waits.h"
 #include "pending.h"
 #include "scoring.h"
-
-#include <math.h>
+#include "stack_ids.h"
 
 /* Stacks whose objects the parser is still reading, and processes not looked at yet: a start on a busy machine has a few
  * hundred, two thousand new processes a second a few thousand. */
@@ -16,17 +14,7 @@
 /* Pending stacks looked at each time that the parser answers: a fraction of a millisecond. */
 #define ASK_AGAIN_MAX 64
 #define TOTAL_SEED 0x746f74616c /* keeps the keys of totals apart from raw stack ids */
-#define TRUNCATED_SEED 0x7472756e63
 #define COST_TICKS 60 /* over which the worst tick is told */
-/* Stacks with code that was made at run time and has no name are looked up again when they are met, as a perf-map may have come: about so many in
- * a tick, which takes a millisecond; where there are more, in turns. */
-#define UNNAMED_MAX 128
-
-/* What a raw stack is to the store, as a value of the cache. */
-struct known {
-	store_ref ref; /* may be stale */
-	float weight;  /* all that it did since it is known, in the units of its metrics; with a sign: a name may come later */
-};
 
 struct pipeline {
 	struct pipeline_rooms rooms;
@@ -34,14 +22,13 @@ struct pipeline {
 	struct live_source live;
 	struct tick_source source;
 
-	struct idcache stacks; /* raw stack id -> struct known */
+	struct stack_ids stacks;
 	struct pending_table *pending;
 	uint32_t ask_cursor; /* into pending */
 	struct waits *waits;
 	struct scoring *scoring;
 
 	struct store_tick tick;
-	uint32_t unnamed, unnamed_turns; /* met in this tick; how many ticks it takes to look them all up */
 	uint64_t samples, lost; /* of this tick; one event each, as losses are counted */
 	uint64_t moments_until_us;
 	struct balance balance;
@@ -60,11 +47,9 @@ int pipeline_new(struct pipeline **ret, const struct pipeline_rooms *rooms, cons
 		return -ENOMEM;
 	p->rooms = *rooms;
 	p->config = *config;
-	p->unnamed_turns = 1;
 	p->live = (struct live_source) { rooms->collect, rooms->symbols, rooms->unwind };
 	p->source = config->source ? *config->source : live_source(&p->live);
-	/* Twice what the kernel holds: a stack must be known here at least as long as its frames are not sent again. */
-	if ((r = idcache_init(&p->stacks, 4 * (size_t) config->max_stacks)) < 0 ||
+	if ((r = stack_ids_init(&p->stacks, rooms->store, rooms->incidents, &p->source, config->max_stacks)) < 0 ||
 	    (r = pending_new(&p->pending, PENDING_MAX)) < 0 || (r = waits_new(&p->waits, config->max_stacks)) < 0 ||
 	    (r = scoring_new(&p->scoring, rooms->store, rooms->detect, rooms->incidents)) < 0)
 		return r;
@@ -80,7 +65,7 @@ struct pipeline *pipeline_free(struct pipeline *p)
 {
 	if (!p)
 		return NULL;
-	idcache_done(&p->stacks);
+	stack_ids_done(&p->stacks);
 	scoring_free(p->scoring);
 	waits_free(p->waits);
 	pending_free(p->pending);
@@ -157,107 +142,6 @@ static int find_process(struct pipeline *p, const struct collect_process *proces
 	                            ret);
 }
 
-/* From the frames that the kernel keeps to the store's stack. *ret_unnamed: a frame lies in code that has no name yet. -EAGAIN: names are on
- * their way. */
-static int resolve_stack(struct pipeline *p, uint64_t raw_id, uint64_t *ret_stack_id, store_ref *ret, bool *ret_unnamed)
-{
-	struct symbols_frame frames[SYMBOLS_FRAMES_MAX];
-	struct store_frame stored[SYMBOLS_FRAMES_MAX];
-	uint64_t stack_id;
-	bool is_new, truncated;
-	size_t n;
-	int r;
-
-	r = p->source.stack(p->source.userdata, raw_id, frames, &n, &stack_id, &truncated);
-	if (r < 0)
-		return r;
-	/* The same frames may be all that there are, or all that were found. */
-	if (truncated)
-		stack_id = hash64(&stack_id, sizeof(stack_id), TRUNCATED_SEED);
-	*ret_unnamed = false;
-	for (size_t i = 0; i < n; i++) {
-		*ret_unnamed |= frames[i].kind == FRAME_JIT && !*frames[i].function;
-		stored[i] = (struct store_frame) {
-			.id = frames[i].id,
-			.display = frames[i].display,
-			.object = frames[i].object,
-			.kind = frames[i].kind,
-		};
-	}
-	is_new = !store_find_stack(p->rooms.store, stack_id);
-	r = store_intern_stack(p->rooms.store, stack_id, stored, n, truncated, ret);
-	if (r < 0)
-		return r;
-	if (is_new)
-		incidents_learn_stack(p->rooms.incidents, stored, n);
-	*ret_stack_id = stack_id;
-	return 0;
-}
-
-static struct known known_of(uint64_t value)
-{
-	struct known k;
-
-	_Static_assert(sizeof(k) == sizeof(value), "the cache's values hold it");
-	memcpy(&k, &value, sizeof(k));
-	return k;
-}
-
-static uint64_t value_of(struct known k)
-{
-	uint64_t value;
-
-	memcpy(&value, &k, sizeof(value));
-	return value;
-}
-
-/* values: what it did now, or NULL. */
-static float weigh(const uint64_t *values)
-{
-	float weight = 0;
-
-	for (enum metric m = 0; values && m < METRIC_N; m++)
-		weight += m == METRIC_HITS || m == METRIC_FAULTS_FILE ? 0 : (float)metric_magnitude(m, values[m]);
-	return weight;
-}
-
-static bool is_due(struct pipeline *p, uint64_t raw_id, const struct known *k)
-{
-	if (!signbit(k->weight))
-		return false;
-	p->unnamed++;
-	return (raw_id + p->ticks) % p->unnamed_turns == 0;
-}
-
-static int find_stack(struct pipeline *p, uint64_t raw_id, const uint64_t *values, uint64_t *ret_stack_id, store_ref *ret)
-{
-	uint64_t *value = idcache_find(&p->stacks, raw_id), known_id = 0;
-	struct known k = {};
-	bool unnamed;
-	int r;
-
-	if (value) {
-		k = known_of(*value);
-		*ret = k.ref;
-		known_id = *ret_stack_id = store_keep_stack(p->rooms.store, *ret);
-		k.weight = copysignf(fabsf(k.weight) + weigh(values), k.weight);
-		*value = value_of(k);
-		if (known_id && !is_due(p, raw_id, &k))
-			return 0;
-	}
-	r = resolve_stack(p, raw_id, ret_stack_id, ret, &unnamed);
-	if (r < 0 && known_id) {
-		*ret = k.ref;
-		*ret_stack_id = known_id;
-		return 0;
-	}
-	if (r < 0)
-		return r;
-	k.weight = known_id ? fabsf(k.weight) : weigh(values);
-	idcache_put(&p->stacks, raw_id, value_of((struct known) { .ref = *ret, .weight = unnamed ? -k.weight : k.weight }));
-	return 0;
-}
-
 /* ---- waits ---- */
 
 static void begin_wait(struct pipeline *p, uint64_t raw_id, const struct collect_process *process, store_ref process_ref,
@@ -314,7 +198,7 @@ static int account(struct pipeline *p, uint64_t raw_id, const struct collect_pro
 
 	r = find_process(p, process, &process_ref);
 	if (r >= 0)
-		r = find_stack(p, raw_id, values, &stack_id, &stack_ref);
+		r = stack_ids_find(&p->stacks, raw_id, values, &stack_id, &stack_ref);
 	if (r >= 0 && values)
 		r = store_add(p->rooms.store, process_ref, stack_ref, values);
 	if (r >= 0 && values && values[METRIC_ON_CPU] > 0 && p->rooms.moments)
@@ -336,7 +220,7 @@ int pipeline_stack_id(struct pipeline *p, uint64_t raw_id, uint64_t *ret)
 {
 	store_ref stack_ref;
 
-	return find_stack(p, raw_id, NULL, ret, &stack_ref);
+	return stack_ids_find(&p->stacks, raw_id, NULL, ret, &stack_ref);
 }
 
 static int account_total(struct pipeline *p, const struct collect_process *process, const uint64_t *values)
@@ -435,8 +319,7 @@ static void sink_begin(void *userdata, const struct collect_tick_info *info)
 	};
 	p->moments_until_us = info->time_us - info->drain_ns / NSEC_PER_USEC;
 	p->samples = p->lost = 0;
-	p->unnamed_turns = 1 + p->unnamed / UNNAMED_MAX;
-	p->unnamed = 0;
+	stack_ids_begin_tick(&p->stacks);
 	balance_begin_tick(&p->balance, info->gate_open);
 	store_tick_begin(p->rooms.store, info->time_us, info->duration_ns);
 	retry_pending(p);
@@ -488,7 +371,7 @@ static void sink_soon(void *userdata, uint64_t raw_id)
 {
 	struct pipeline *p = userdata;
 
-	idcache_prefetch(&p->stacks, raw_id);
+	stack_ids_prefetch(&p->stacks, raw_id);
 }
 
 static void sink_wait(void *userdata, const struct collect_wait *wait)
@@ -565,43 +448,9 @@ void pipeline_take_mappings(struct pipeline *p)
 	collect_mappings_dispatch(p->rooms.collect, &sink, p);
 }
 
-/* ---- addresses ---- */
-
-struct address_search {
-	store_ref ref;
-	struct pipeline_addresses *found;
-	size_t n, max;
-	double weight;
-};
-
-/* The heaviest first. */
-static void consider(void *userdata, uint64_t raw_id, uint64_t value)
+size_t pipeline_addresses(struct pipeline *p, uint64_t stack_id, struct stack_address *ret, size_t max, double *ret_weight)
 {
-	struct address_search *s = userdata;
-	struct known k = known_of(value);
-	size_t at = s->n;
-
-	if (k.ref != s->ref)
-		return;
-	k.weight = fabsf(k.weight);
-	s->weight += k.weight;
-	while (at > 0 && s->found[at - 1].weight < k.weight)
-		at--;
-	if (at == s->max)
-		return;
-	s->n = MIN(s->n + 1, s->max);
-	memmove(s->found + at + 1, s->found + at, (s->n - at - 1) * sizeof(*s->found));
-	s->found[at] = (struct pipeline_addresses) { .raw_id = raw_id, .weight = k.weight };
-}
-
-size_t pipeline_addresses(struct pipeline *p, uint64_t stack_id, struct pipeline_addresses *ret, size_t max, double *ret_weight)
-{
-	struct address_search s = { .ref = store_find_stack(p->rooms.store, stack_id), .found = ret, .max = max };
-
-	if (s.ref)
-		idcache_visit(&p->stacks, consider, &s);
-	*ret_weight = s.weight;
-	return s.n;
+	return stack_ids_addresses(&p->stacks, stack_id, ret, max, ret_weight);
 }
 
 /* ---- the tick ---- */
@@ -660,7 +509,7 @@ void pipeline_get_status(const struct pipeline *p, struct pipeline_status *ret)
 		.cost_ns = p->cost_ns,
 		.pending = pending_count(p->pending),
 		.pending_max = PENDING_MAX,
-		.cached_stacks = idcache_size(&p->stacks),
+		.cached_stacks = stack_ids_size(&p->stacks),
 		.cached_stacks_max = 4 * p->config.max_stacks,
 		.waits = waits_count(p->waits),
 		.waits_max = waits_max(p->waits),

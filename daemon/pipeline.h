@@ -8,6 +8,7 @@
 #include "detect.h"
 #include "incidents.h"
 #include "scoring.h"
+#include "stack_ids.h"
 #include "store.h"
 #include "symbol.h"
 #include "recording.h"
@@ -62,14 +63,8 @@ void pipeline_names_arrived(struct pipeline *p);
 /* The store's id of a raw stack. -EAGAIN: its names are not known yet. */
 int pipeline_stack_id(struct pipeline *p, uint64_t raw_id, uint64_t *ret);
 
-/* One way in which a stack was met: a raw stack, whose addresses collect_frames() gives as long as the kernel map has them. */
-struct pipeline_addresses {
-	uint64_t raw_id;
-	float weight; /* all that it did since it is known, in the units of its metrics */
-};
-
 /* Of a stack of the store, the heaviest first, at most max. ret_weight: of all, beyond max as well. */
-size_t pipeline_addresses(struct pipeline *p, uint64_t stack_id, struct pipeline_addresses *ret, size_t max, double *ret_weight);
+size_t pipeline_addresses(struct pipeline *p, uint64_t stack_id, struct stack_address *ret, size_t max, double *ret_weight);
 
 struct pipeline_status {
 	uint64_t ticks, ticks_missed;

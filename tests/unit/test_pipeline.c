@@ -3,6 +3,7 @@
 #include "balance.c"
 #include "live_source.c"
 #include "pipeline.c"
+#include "stack_ids.c"
 #include "growers.c"
 #include "scoring.c"
 #include "open_waits.c"
@@ -492,7 +493,7 @@ static void test_moments_get_their_names_later(void **state)
 static void test_code_gets_its_name_later(void **state)
 {
 	struct fixture *f = *state;
-	struct pipeline_addresses found[2];
+	struct stack_address found[2];
 	double weight;
 
 	code_is_unnamed = true;
@@ -858,7 +859,7 @@ static void test_missed_ticks_and_conservation(void **state)
 static void test_stack_knows_its_addresses(void **state)
 {
 	struct fixture *f = *state;
-	struct pipeline_addresses found[4];
+	struct stack_address found[4];
 	double weight;
 
 	say((struct event) { SAMPLE, 5, PID_A, 30 });
