@@ -1,19 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "manager.h"
+#include "manager_state.h"
 
-#include <ev.h>
-#include <grp.h>
 #include <malloc.h>
-#include <math.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/utsname.h>
 #include <systemd/sd-daemon.h>
-#include <time.h>
 
-#include "api.h"
-#include "arena.h"
-#include "conf.h"
 #include "helper.h"
 #include "leaks.h"
 #include "lines.h"
@@ -22,193 +13,11 @@
 #include "pipeline.h"
 #include "pressure.h"
 #include "privileges.h"
-#include "recorder.h"
 #include "unwind.h"
-#include "version.h"
 #include "watches.h"
 
 #define TICK_S 1.0
 #define REFRESH_TICKS 60
-#define GROUP_NAME "stackd"
-
-struct manager {
-	const struct manager_options *options;
-	struct conf conf;
-	struct utsname kernel;
-	uint64_t started_us;
-	int exit_error;
-	bool owns_socket; /* bound here, not passed */
-
-	struct helper *helper, *lines_helper;
-	struct arena arena;
-	struct store *store;
-	struct moments *moments;
-	struct detect *detect;
-	struct alert *alert;
-	struct incidents *incidents;
-	struct collect *collect;
-	struct symbols *symbols;
-	struct lines *lines;
-	struct unwind *unwind;
-	struct pressure *pressure;
-	struct pipeline *pipeline;
-	struct live_source live;
-	struct recorder *recorder; /* NULL: nothing is recorded */
-	struct watches *watches;
-	struct leaks *leaks;
-	struct api *api;
-
-	struct ev_loop *loop;
-	ev_timer tick, record_end;
-	ev_io gate, mappings, parser, lines_parser, pressures;
-	ev_signal terminate, interrupt, hangup;
-};
-
-/* ---- configuration to rooms ---- */
-
-static struct collect_config collect_config(const struct conf *c)
-{
-	static const enum collect_source sources[] = {
-		[CONF_SOURCE_AUTO] = COLLECT_AUTO, [CONF_SOURCE_BPF] = COLLECT_BPF, [CONF_SOURCE_PERF] = COLLECT_PERF
-	};
-
-	return (struct collect_config) {
-		.source = sources[c->source],
-		.copy_bytes = c->stack_copy,
-		.oncpu_source = c->update_rq_clock ? ONCPU_UPDATE_RQ_CLOCK : ONCPU_PERF_EVENT,
-		.sample_hz = c->sample_hz,
-		.baseline_hz = c->baseline_hz,
-		.fault_hz = c->fault_hz,
-		.fault_baseline_hz = c->fault_baseline_hz,
-		.offcpu_stacks_per_sec = c->offcpu_stacks,
-		.known_stacks = c->known_stacks,
-		.memory_stacks_per_sec = c->memory_stacks,
-		.memory_baseline_stacks_per_sec = c->memory_baseline_stacks,
-		.cpu_budget_closed = c->cpu_budget_closed / 100,
-		.cpu_budget_open = c->cpu_budget_open / 100,
-		.heap_sample_bytes = c->heap_sample_bytes,
-		.max_heap_blocks = c->max_heap_blocks,
-		.open_above = c->open_above,
-		.close_below = c->close_below,
-		.close_after_us = c->close_after_us,
-		.cooldown_us = c->cooldown_us,
-		.max_stacks = c->max_stacks,
-		.max_counts = c->max_counts,
-		.max_processes = c->max_processes,
-		.unwind_depth = c->unwind_depth,
-	};
-}
-
-static struct recording_config recording_config(const struct manager *m)
-{
-	struct recording_config c = {
-		.store_size = m->arena.size,
-		.keep_us = { m->conf.keep_1s_us, m->conf.keep_10s_us, m->conf.keep_1min_us },
-		.slices_per_series = m->conf.slices_per_series,
-		.max_stacks = m->conf.max_stacks,
-		.max_clusters = m->conf.max_clusters,
-		.max_incidents = m->conf.max_incidents,
-		.memory_bytes = scoring_machine_memory(),
-		.false_alarms_per_day = m->conf.false_alarms_per_day,
-		.version = STACKD_VERSION,
-	};
-
-	copy_string(c.kernel, sizeof(c.kernel), m->kernel.release);
-	copy_string(c.machine, sizeof(c.machine), m->kernel.machine);
-	return c;
-}
-
-static struct store_config store_config(const struct conf *c)
-{
-	return (struct store_config) {
-		.tiers = {
-			{ 1, c->keep_1s_us / USEC_PER_SEC },
-			{ 10, c->keep_10s_us / USEC_PER_SEC },
-			{ 60, c->keep_1min_us / USEC_PER_SEC },
-		},
-		.series_state_size = detect_series_state_size(),
-		.global_state_size = detect_global_state_size(),
-		.slices_per_series = c->slices_per_series,
-	};
-}
-
-static struct api_config api_config(const struct conf *c)
-{
-	struct group *group = getgrnam(GROUP_NAME);
-
-	return (struct api_config) {
-		.max_connections = c->max_connections,
-		.max_connections_uid = c->max_connections_uid,
-		.subscriber_queue = c->subscriber_queue,
-		.request_timeout_us = c->request_timeout_us,
-		.users_see_own = c->users_see_own,
-		.group = group ? group->gr_gid : (gid_t) -1,
-	};
-}
-
-static struct detect_config detect_config(const struct conf *c)
-{
-	return (struct detect_config) { .false_alarms_per_day = c->false_alarms_per_day };
-}
-
-static struct alert_config alert_config(const struct conf *c)
-{
-	return (struct alert_config) { .burst = c->alert_burst, .interval_us = c->alert_interval_us };
-}
-
-/* ---- self-accounting ---- */
-
-static uint64_t resident_bytes(void)
-{
-	_cleanup_free_ char *text = NULL;
-	unsigned long long size, resident;
-
-	if (read_small_file(-1, "/proc/self/statm", 256, &text, NULL) < 0 || sscanf(text, "%llu %llu", &size, &resident) != 2)
-		return 0;
-	return resident * sysconf(_SC_PAGESIZE);
-}
-
-static void fill_status(void *userdata, struct api_daemon_status *ret)
-{
-	struct manager *m = userdata;
-	struct pipeline_status p;
-	struct lines_status lines;
-
-	pipeline_get_status(m->pipeline, &p);
-	*ret = (struct api_daemon_status) {
-		.version = STACKD_VERSION,
-		.kernel = m->kernel.release,
-		.config_path = m->options->config_path,
-		.pid = getpid(),
-		.opener_pid = helper_opener_pid(m->helper),
-		.parser_pid = helper_parser_pid(m->helper),
-		.parser_restarts = helper_parser_restarts(m->helper) + helper_parser_restarts(m->lines_helper),
-		.started_us = m->started_us,
-		.ticks = p.ticks,
-		.ticks_missed = p.ticks_missed,
-		.last_tick_us = p.last_tick_us,
-		.tick_cost_ns = p.cost_ns,
-		.tick_cost_max_ns = p.cost_max_ns,
-		.resident_bytes = resident_bytes(),
-		.pending = p.pending,
-		.pending_max = p.pending_max,
-		.cached_stacks = p.cached_stacks,
-		.cached_stacks_max = p.cached_stacks_max,
-		.waits = p.waits,
-		.waits_max = p.waits_max,
-		.open_above = m->conf.open_above,
-		.close_below = m->conf.close_below,
-		.false_alarms_per_day = m->conf.false_alarms_per_day,
-	};
-	lines_get_status(m->lines, &lines);
-	ret->lines_parser_pid = lines.parser_pid;
-	ret->lines_used = lines.used;
-	ret->lines_max = lines.max;
-	ret->holders = leaks_count(m->leaks, &ret->holders_max);
-	ret->cpu_ns = process_cpu_ns(getpid()) + process_cpu_ns(ret->opener_pid) + process_cpu_ns(ret->parser_pid) +
-	              (lines.parser_pid > 0 ? process_cpu_ns(lines.parser_pid) : 0);
-	memcpy(ret->conservation, p.conservation, sizeof(ret->conservation));
-}
 
 /* ---- events ---- */
 
@@ -350,66 +159,6 @@ static void on_terminate(struct ev_loop *loop, ev_signal *w, int events _unused_
 	ev_break(m->loop ? m->loop : loop, EVBREAK_ALL);
 }
 
-static int set_gate(void *userdata, enum collect_gate_mode mode, uint64_t until_us, uint32_t by_uid)
-{
-	static const char *const modes[] = { [GATE_AUTO] = "automatic", [GATE_FORCED_OPEN] = "open", [GATE_FORCED_CLOSED] = "closed" };
-	struct manager *m = userdata;
-	int r = collect_gate_set(m->collect, mode, until_us);
-
-	if (r >= 0)
-		log_notice("gate set to %s by uid %u", modes[mode], by_uid);
-	return r;
-}
-
-static int watch_memory(void *userdata, pid_t pid, uint64_t until_us, uint32_t by_uid, uint32_t *ret_id)
-{
-	struct manager *m = userdata;
-
-	return watches_begin(m->watches, pid, until_us, by_uid, ret_id);
-}
-
-static int unwatch_memory(void *userdata, pid_t pid, uint32_t by_uid)
-{
-	struct manager *m = userdata;
-
-	return watches_end(m->watches, pid, by_uid);
-}
-
-static const struct api_memory_watch *memory_watch_at(void *userdata, size_t i)
-{
-	struct manager *m = userdata;
-
-	return watches_at(m->watches, i);
-}
-
-static int watch_memory_group(void *userdata, const char *name, uint64_t until_us, uint32_t by_uid, uint32_t *ret_id)
-{
-	struct manager *m = userdata;
-
-	return watches_begin_group(m->watches, name, until_us, by_uid, ret_id);
-}
-
-static int unwatch_memory_group(void *userdata, const char *name, uint32_t by_uid)
-{
-	struct manager *m = userdata;
-
-	return watches_end_group(m->watches, name, by_uid);
-}
-
-static const struct api_memory_group *memory_group_at(void *userdata, size_t i)
-{
-	struct manager *m = userdata;
-
-	return watches_group_at(m->watches, i);
-}
-
-static size_t list_leaks(void *userdata, pid_t pid, struct api_leak *ret, size_t max, struct api_leaks *ret_all)
-{
-	struct manager *m = userdata;
-
-	return leaks_list(m->leaks, pid, ret, max, ret_all);
-}
-
 static void on_watches_changed(void *userdata)
 {
 	struct manager *m = userdata;
@@ -423,31 +172,12 @@ static void take_allocators(void *userdata, const struct parser_reply *reply)
 	watches_take(userdata, reply);
 }
 
-static const struct remedies *get_remedies(void *userdata)
-{
-	struct manager *m = userdata;
-
-	return incidents_remedies(m->incidents);
-}
-
-static size_t find_variants(void *userdata, uint64_t stack_id, struct api_variant ret[static API_VARIANTS_MAX], double *ret_weight)
-{
-	struct stack_address found[API_VARIANTS_MAX];
-	struct manager *m = userdata;
-	size_t n = pipeline_addresses(m->pipeline, stack_id, found, ELEMENTS_OF(found), ret_weight), kept = 0;
-
-	for (size_t i = 0; i < n; i++)
-		if (collect_frames(m->collect, found[i].raw_id, &ret[kept].frames) >= 0)
-			ret[kept++].weight = found[i].weight;
-	return kept;
-}
-
 static void apply(struct manager *m, const struct conf *c)
 {
-	struct collect_config collect = collect_config(c);
-	struct detect_config detect = detect_config(c);
-	struct alert_config alert = alert_config(c);
-	struct api_config api = api_config(c);
+	struct collect_config collect = config_for_collect(c);
+	struct detect_config detect = config_for_detect(c);
+	struct alert_config alert = config_for_alert(c);
+	struct api_config api = config_for_api(c);
 	int r = collect_reconfigure(m->collect, &collect);
 
 	if (r < 0)
@@ -498,8 +228,8 @@ static int fail(int r, const char *what)
 
 static int open_store(struct manager *m, int kept_fd)
 {
-	struct store_config config = store_config(&m->conf);
-	struct detect_config detect = detect_config(&m->conf);
+	struct store_config config = config_for_store(&m->conf);
+	struct detect_config detect = config_for_detect(&m->conf);
 	bool reused;
 	int r;
 
@@ -544,8 +274,8 @@ static int open_collectors(struct manager *m)
 		.mapping_log_size = m->conf.mapping_log_size,
 	};
 	const struct unwind_config unwind = { .table_size = m->conf.unwind_table_size };
-	struct collect_config collect = collect_config(&m->conf);
-	struct alert_config alert = alert_config(&m->conf);
+	struct collect_config collect = config_for_collect(&m->conf);
+	struct alert_config alert = config_for_alert(&m->conf);
 	int r;
 
 	r = symbols_new(&m->symbols, &symbols, m->helper);
@@ -587,7 +317,7 @@ static int open_pipeline(struct manager *m)
 	int r;
 
 	if (m->options->record_fd >= 0) {
-		const struct recording_config recording = recording_config(m);
+		const struct recording_config recording = config_for_recording(m);
 
 		r = recorder_new(&m->recorder, m->options->record_fd, &recording);
 		if (r < 0)
@@ -616,12 +346,8 @@ static int open_api(struct manager *m, int socket_fd)
 	const struct api_views views = {
 		m->collect, m->store, m->symbols, m->detect, m->alert, m->unwind, incidents_clusters(m->incidents), m->lines, m->moments,
 	};
-	const struct api_actions actions = { .status = fill_status, .gate_set = set_gate, .remedies = get_remedies, .variants = find_variants,
-	                                     .memory_watch = watch_memory, .memory_unwatch = unwatch_memory, .memory_watch_at = memory_watch_at,
-	                                     .memory_watch_group = watch_memory_group, .memory_unwatch_group = unwatch_memory_group,
-	                                     .memory_group_at = memory_group_at, .leaks = list_leaks,
-	                                     .userdata = m };
-	struct api_config config = api_config(&m->conf);
+	const struct api_actions actions = manager_answers(m);
+	struct api_config config = config_for_api(&m->conf);
 	int r;
 
 	if (socket_fd < 0) {
