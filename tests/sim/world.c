@@ -15,6 +15,8 @@
 /* Series that exist only as a fault. */
 #define FAULTS_MAX 64
 #define NEVER UINT64_MAX
+#define ASLEEP UINT32_MAX
+#define AHEAD 8u /* states that are fetched before they are visited */
 #define UNITS_MAX 200u
 #define UNIT_SERIES 50u
 #define STARVING_TASKS 60 /* a CPU */
@@ -71,6 +73,9 @@ struct world {
 	size_t state_size;
 	struct source *sources;
 	uint64_t (*values)[METRIC_N];
+	uint32_t *wake;  /* tick at which a series is looked at next */
+	uint32_t *awake; /* those of this tick, n_awake */
+	size_t n_awake;
 	struct unit units[UNITS_MAX];
 	uint32_t n_units;
 	uint32_t n, scored; /* scored: the series that the detector is at */
@@ -85,6 +90,9 @@ struct world {
 	uint64_t gate_until;
 	struct fault *faults[FAULTS_MAX];
 	size_t n_faults;
+	const struct fault *starvation; /* of this tick; NULL: none */
+	struct fault *now[FAULTS_MAX];  /* those of this tick, n_now */
+	size_t n_now;
 };
 
 const char *fault_to_string(enum fault_kind k)
@@ -182,14 +190,28 @@ static uint64_t sampled(struct world *w, double per_second, double weight)
 
 static struct fault *fault_of(const struct world *w, uint32_t series, enum fault_kind kind)
 {
+	for (size_t i = 0; i < w->n_now; i++)
+		if (w->now[i]->series == series && w->now[i]->kind == kind)
+			return w->now[i];
+	return NULL;
+}
+
+static void choose_faults(struct world *w)
+{
+	w->n_now = 0;
+	w->starvation = NULL;
 	for (size_t i = 0; i < MIN(w->n_faults, (size_t)FAULTS_MAX); i++) {
 		struct fault *f = w->faults[i];
 
-		if (f->kind == kind && (f->series == series || kind == FAULT_STARVATION) &&
-		    w->tick >= f->from && w->tick < f->until)
-			return f;
+		/* the same memory may have been used again */
+		if (w->tick < f->from || w->tick >= f->until || fault_of(w, f->series, f->kind))
+			continue;
+		w->now[w->n_now++] = f;
+		if (f->kind == FAULT_STARVATION)
+			w->starvation = f;
+		/* What is there for the fault only has nothing else to wake it. */
+		w->wake[f->series] = (uint32_t)w->tick;
 	}
-	return NULL;
 }
 
 static void sparse_next(struct world *w, struct source *s)
@@ -211,9 +233,7 @@ static uint64_t unit_key(const struct world *w, uint32_t series)
 /* A stack that is there for the fault only. */
 static bool is_culprit(const struct world *w, uint32_t series)
 {
-	const struct fault *f = fault_of(w, series, FAULT_STARVATION);
-
-	return (f && f->series == series) || fault_of(w, series, FAULT_NEW_SPIN);
+	return fault_of(w, series, FAULT_STARVATION) || fault_of(w, series, FAULT_NEW_SPIN);
 }
 
 /* What it really does, CPUs, threads, and faults a second. */
@@ -223,14 +243,12 @@ struct activity {
 
 static void suffer(struct world *w, uint32_t i, struct activity *a)
 {
-	const struct fault *f = fault_of(w, i, FAULT_STARVATION);
-
 	if (fault_of(w, i, FAULT_SPIN))
 		a->cpu += 1;
 	if (is_culprit(w, i)) {
 		a->cpu = CPUS;
-		a->delay = f ? STARVING_TASKS * CPUS : 0;
-	} else if (f)
+		a->delay = w->starvation ? STARVING_TASKS * CPUS : 0;
+	} else if (w->starvation)
 		a->delay += 150 * a->cpu; /* slices of 3 ms */
 	if (fault_of(w, i, FAULT_BLOCKED))
 		a->wait = 20 * a->wait + 2;
@@ -286,12 +304,9 @@ static void look(struct world *w, struct fault *f, const struct source *s, const
 
 static void look_at_faults(struct world *w, uint32_t series, const uint64_t values[static METRIC_N], double kept)
 {
-	for (enum fault_kind k = 0; k < FAULT_N; k++) {
-		struct fault *f = fault_of(w, series, k);
-
-		if (f && f->series == series && !f->visible)
-			look(w, f, &w->sources[series], values, kept);
-	}
+	for (size_t i = 0; i < w->n_now; i++)
+		if (w->now[i]->series == series && !w->now[i]->visible)
+			look(w, w->now[i], &w->sources[series], values, kept);
 }
 
 static void produce(struct world *w, uint32_t i, uint64_t values[static METRIC_N], double lost)
@@ -311,13 +326,13 @@ static void produce(struct world *w, uint32_t i, uint64_t values[static METRIC_N
 		return;
 	}
 	a = activity(w, s);
-	if (a <= 0 && !w->n_faults)
+	if (a <= 0 && w->n_now == 0)
 		return;
 	daily = s->kind != KIND_CRON ? w->daily : 1;
 	now = (struct activity){ .cpu = s->rate * a * daily, .wait = s->wait * a * daily, .faults = s->faults * a * daily };
 	/* the busier the machine, the longer the wait for a CPU */
 	now.delay = now.cpu > 0 ? now.cpu * w->queueing * random_gamma(&w->random, 3) : 0;
-	if (w->n_faults)
+	if (w->n_now > 0)
 		suffer(w, i, &now);
 	if (now.cpu > 0) {
 		values[METRIC_HITS] = random_poisson(&w->random, now.cpu * hz * (1 - lost));
@@ -330,7 +345,7 @@ static void produce(struct world *w, uint32_t i, uint64_t values[static METRIC_N
 	u->cpu += now.cpu;
 	u->delay += now.delay;
 	u->faults += now.faults;
-	if (w->n_faults)
+	if (w->n_now > 0)
 		look_at_faults(w, i, values, 1 - lost);
 }
 
@@ -359,8 +374,12 @@ static void move_load(struct world *w)
 		w->gate_open = open;
 		w->gate_until = w->tick + 10;
 		for (uint32_t i = 0; i < w->n; i++)
-			if (w->sources[i].kind == KIND_SPARSE)
+			if (w->sources[i].kind == KIND_SPARSE) {
 				sparse_next(w, &w->sources[i]);
+				/* one that is watched is so still */
+				if (w->wake[i] > w->tick)
+					w->wake[i] = (uint32_t)w->sources[i].next;
+			}
 	}
 }
 
@@ -380,8 +399,51 @@ static void move_transients(struct world *w)
 		memset(w->states + i * w->state_size, 0, w->state_size);
 		s->state_used = true;
 		s->last_active = w->tick;
+		w->wake[i] = (uint32_t)w->tick;
 		return;
 	}
+}
+
+/* The next tick in which the source may do something. */
+static uint32_t next_sign(const struct world *w, const struct source *s)
+{
+	uint64_t next = w->tick + 1, at;
+
+	switch (s->kind) {
+	case KIND_SPARSE:
+		return (uint32_t)MIN(s->next, (uint64_t)ASLEEP);
+	case KIND_BURSTY:
+		return (uint32_t)(s->on ? next : MAX(s->on_until, next));
+	case KIND_PERIODIC:
+	case KIND_CRON:
+		at = (next + s->phase) % s->period;
+		return (uint32_t)(at < s->busy ? next : next + s->period - at);
+	case KIND_TRANSIENT:
+		return next < s->on_until ? (uint32_t)next : ASLEEP;
+	default:
+		return (uint32_t)next;
+	}
+}
+
+static void find_awake(struct world *w)
+{
+	const uint32_t *wake = w->wake, now = (uint32_t)w->tick, series = w->n;
+	uint32_t *awake = w->awake;
+	size_t n = 0;
+
+	for (uint32_t i = 0; i < series; i++) {
+		awake[n] = i;
+		n += wake[i] <= now;
+	}
+	w->n_awake = n;
+}
+
+static void fetch(const struct world *w, size_t k)
+{
+	const uint8_t *state = w->states + w->awake[MIN(k, w->n_awake - 1)] * w->state_size;
+
+	for (size_t at = 0; at < w->state_size; at += 64)
+		__builtin_prefetch(state + at);
 }
 
 static void produce_all(struct world *w, double lost)
@@ -393,7 +455,9 @@ static void produce_all(struct world *w, double lost)
 		u->delay = u->cpu * w->queueing;
 		u->faults = 0;
 	}
-	for (uint32_t i = 0; i < w->n; i++) {
+	find_awake(w);
+	for (size_t k = 0; k < w->n_awake; k++) {
+		uint32_t i = w->awake[k];
 		struct source *s = &w->sources[i];
 		uint64_t any = 0;
 
@@ -471,6 +535,12 @@ static void observe(struct world *w, uint32_t i, scored_fn fn, void *userdata)
 		fn(userdata, &scored);
 }
 
+/* Whether it is to be visited in the next tick, whatever it does. */
+static bool is_watched(const struct world *w, const struct source *s)
+{
+	return s->last_active != NEVER && w->tick - s->last_active < WORLD_LIVE_TICKS;
+}
+
 void world_tick(struct world *w, scored_fn fn, void *userdata)
 {
 	struct detect_tick tick = {
@@ -481,6 +551,7 @@ void world_tick(struct world *w, scored_fn fn, void *userdata)
 
 	move_load(w);
 	move_transients(w);
+	choose_faults(w);
 	tick.load = w->load;
 	tick.gate_open = w->gate_open;
 	if (w->config.lossy && random_uniform(&w->random) < 0.01)
@@ -491,9 +562,15 @@ void world_tick(struct world *w, scored_fn fn, void *userdata)
 	detect_tick_begin(w->detect, &tick);
 	if (w->config.units)
 		tell_totals(w, fn, userdata);
-	for (uint32_t i = 0; i < w->n; i++)
-		if (w->sources[i].any || w->sources[i].last_active != NEVER)
+	for (size_t k = 0; k < w->n_awake; k++) {
+		uint32_t i = w->awake[k];
+		struct source *s = &w->sources[i];
+
+		fetch(w, k + AHEAD);
+		if (s->any || s->last_active != NEVER)
 			observe(w, i, fn, userdata);
+		w->wake[i] = is_watched(w, s) ? (uint32_t)w->tick + 1 : next_sign(w, s);
+	}
 	if (w->config.units)
 		tell_waits(w, fn, userdata);
 	detect_tick_end(w->detect);
@@ -518,8 +595,10 @@ int world_new(struct world **ret, const struct world_config *config)
 	w->sources = calloc(w->n, sizeof(*w->sources));
 	w->states = calloc(w->n, w->state_size);
 	w->values = calloc(w->n, sizeof(*w->values));
+	w->wake = calloc(w->n, sizeof(*w->wake));
+	w->awake = calloc(w->n, sizeof(*w->awake));
 	w->global = calloc(1, detect_global_state_size());
-	if (!w->sources || !w->states || !w->values || !w->global ||
+	if (!w->sources || !w->states || !w->values || !w->wake || !w->awake || !w->global ||
 	    detect_new(&w->detect, &detect_config, w->global) < 0) {
 		world_free(w);
 		return -ENOMEM;
@@ -548,6 +627,8 @@ struct world *world_free(struct world *w)
 	detect_free(w->detect);
 	free(w->global);
 	free(w->states);
+	free(w->awake);
+	free(w->wake);
 	free(w->values);
 	free(w->sources);
 	free(w);
