@@ -56,6 +56,16 @@ static void signature_mix(struct signature *a, float part_a, const struct signat
 		a->of[k] /= sqrtf(square);
 }
 
+/* ---- which is kept ---- */
+
+/* log2 of the incidents that it counts for, which halve as time passes, at a moment that is the same for all. */
+static double keeps(const struct class_state *class)
+{
+	double incidents = class->c.n_incidents + 8.0 * (class->c.n_real + class->c.n_false) + (class->c.muted_until_us > class->c.last_us ? 8 : 0);
+
+	return log2(MAX(incidents, 0.5)) + (double)class->c.last_us / HALF_LIFE_US;
+}
+
 /* ---- the index: from features to the classes that they lead to ---- */
 
 static size_t heaviest(const struct vector *v, uint32_t ret[static INDEXED])
@@ -75,35 +85,92 @@ static size_t heaviest(const struct vector *v, uint32_t ret[static INDEXED])
 	return n;
 }
 
-/* Of too many classes that share a feature the latest are led to: such a feature tells little. Gives -ENOSPC when the index is full. */
-static int index_one(struct clusters *c, uint32_t number)
+/* By number + 1. */
+static bool leads_to(const struct clusters *c, uint32_t feature, uint64_t entry)
+{
+	const struct vector *v = entry && entry <= c->state->n_classes ? &c->classes[entry - 1].centre : NULL;
+
+	for (uint32_t k = 0; v && k < v->n; k++)
+		if (v->feature[k] == feature)
+			return true;
+	return false;
+}
+
+/* Of too many classes that share a feature the latest are led to: such a feature tells little. What led to a class that has moved on goes. */
+static uint64_t add_entry(const struct clusters *c, uint32_t feature, uint64_t packed, uint64_t entry)
+{
+	uint64_t added = entry;
+	unsigned n = 1;
+
+	for (; packed; packed >>= 16) {
+		uint64_t other = packed & 0xffff;
+
+		if (other != entry && n < PER_FEATURE && leads_to(c, feature, other))
+			added |= other << 16 * n++;
+	}
+	return added;
+}
+
+/* Gives -ENOSPC when the index is full. */
+static int index_features(struct clusters *c, uint32_t number)
 {
 	uint32_t features[INDEXED];
 	size_t n = heaviest(&c->classes[number].centre, features);
 
 	for (size_t k = 0; k < n; k++) {
 		uint64_t packed = 0;
-		bool in = false;
 
 		map64_get(c->index, features[k], &packed);
-		for (unsigned at = 0; at < PER_FEATURE; at++)
-			in |= (packed >> (16 * at) & 0xffff) == number + 1;
-		if (!in && map64_put(c->index, features[k], packed << 16 | (number + 1)) < 0)
+		if (map64_put(c->index, features[k], add_entry(c, features[k], packed, number + 1)) < 0)
 			return -ENOSPC;
 	}
 	return 0;
 }
 
+/* The winner is the one that is kept least. */
+static void compete(struct clusters *c, uint32_t number)
+{
+	for (uint32_t k = (c->n_leaves + number) / 2; k > 0; k /= 2) {
+		uint32_t a = c->least[2 * k], b = c->least[2 * k + 1];
+
+		c->least[k] = c->keeps[b] < c->keeps[a] ? b : a;
+	}
+}
+
+void class_weigh(struct clusters *c, const struct class_state *class)
+{
+	uint32_t number = (uint32_t)(class - c->classes);
+
+	c->keeps[number] = number < c->state->n_classes ? keeps(class) : INFINITY;
+	compete(c, number);
+}
+
 void classes_index(struct clusters *c)
 {
 	map64_clear(c->index);
-	for (uint32_t k = 0; k < c->state->n_classes; k++)
-		index_one(c, k);
+	map64_clear(c->by_id);
+	c->labelled = false;
+	for (uint32_t k = 0; k < c->n_leaves; k++) {
+		c->keeps[k] = k < c->state->n_classes ? keeps(&c->classes[k]) : INFINITY;
+		c->least[c->n_leaves + k] = k;
+	}
+	for (uint32_t k = 0; k < c->n_leaves; k++)
+		compete(c, k);
+	for (uint32_t k = 0; k < c->state->n_classes; k++) {
+		index_features(c, k);
+		map64_put(c->by_id, c->classes[k].c.id, k);
+		c->labelled |= c->classes[k].c.evidence_us > 0;
+	}
 }
 
-static void index_again(struct clusters *c, uint32_t number)
+/* Of a class that is new, has moved, or has learnt. */
+static void index_again(struct clusters *c, const struct class_state *class)
 {
-	if (index_one(c, number) < 0)
+	uint32_t number = (uint32_t)(class - c->classes);
+
+	map64_put(c->by_id, class->c.id, number);
+	class_weigh(c, class);
+	if (index_features(c, number) < 0)
 		classes_index(c);
 }
 
@@ -189,12 +256,15 @@ static void sort_names(struct class_state *class)
 		for (size_t k = i; k > 0 && class->name_weights[k] > class->name_weights[k - 1]; k--) {
 			char name[CLUSTER_FRAME_NAME_MAX];
 			float weight = class->name_weights[k];
+			uint32_t feature = class->name_features[k];
 
 			memcpy(name, class->c.common[k], sizeof(name));
 			memcpy(class->c.common[k], class->c.common[k - 1], sizeof(name));
 			memcpy(class->c.common[k - 1], name, sizeof(name));
 			class->name_weights[k] = class->name_weights[k - 1];
 			class->name_weights[k - 1] = weight;
+			class->name_features[k] = class->name_features[k - 1];
+			class->name_features[k - 1] = feature;
 		}
 }
 
@@ -211,7 +281,7 @@ static void add_names(struct class_state *class, const struct incident_state *s)
 		float weight = s->name_weights[k] / sum;
 		size_t at = 0;
 
-		while (at < class->c.n_common && !streq(class->c.common[at], s->names[k]))
+		while (at < class->c.n_common && class->name_features[at] != s->name_features[k])
 			at++;
 		if (at == class->c.n_common) {
 			if (at == CLUSTER_COMMON_MAX)
@@ -223,6 +293,7 @@ static void add_names(struct class_state *class, const struct incident_state *s)
 					continue;
 			}
 			memcpy(class->c.common[at], s->names[k], sizeof(class->c.common[at]));
+			class->name_features[at] = s->name_features[k];
 			class->name_weights[at] = 0;
 		}
 		class->name_weights[at] += weight;
@@ -230,47 +301,37 @@ static void add_names(struct class_state *class, const struct incident_state *s)
 	}
 }
 
-/* From the kind and the most telling names: the same trouble gets the same id wherever it is first seen. */
+/* From the kind and the most telling function and its object: the same trouble gets the same id wherever it is first seen. */
 static uint64_t name_id(const struct class_state *class)
 {
 	uint64_t id = hash64_string(cluster_kind_to_string(class->c.kind), 0);
 
-	for (size_t k = 0; k < MIN(class->c.n_common, (size_t)1); k++)
-		id = hash64_string(class->c.common[k], id);
+	if (class->c.n_common > 0)
+		id = hash64(&class->name_features[0], sizeof(class->name_features[0]), id);
 	return id ? id : 1;
 }
 
 /* ---- joining ---- */
 
-static double worth(const struct class_state *class, uint64_t now_us)
-{
-	double age = now_us > class->c.last_us ? (double)(now_us - class->c.last_us) : 0;
-
-	return (class->c.n_incidents + 8.0 * (class->c.n_real + class->c.n_false) + (class->c.muted_until_us > now_us ? 8 : 0)) *
-	       exp2(-age / HALF_LIFE_US);
-}
-
-/* The last one moves into the gap, so the index is made anew. */
+/* The last one moves into the gap. What led to either leads astray now, which costs a look. */
 static void remove_class(struct clusters *c, struct class_state *class)
 {
 	struct class_state *last = &c->classes[--c->state->n_classes];
 
-	if (class != last)
+	map64_remove(c->by_id, class->c.id);
+	if (class != last) {
 		*class = *last;
+		index_again(c, class);
+	}
 	*last = (struct class_state){};
-	classes_index(c);
+	class_weigh(c, last);
 }
 
-static struct class_state *make_room(struct clusters *c, uint64_t now_us)
+static struct class_state *make_room(struct clusters *c)
 {
 	if (c->state->n_classes == c->state->max_classes) {
-		struct class_state *least = c->classes;
-
-		for (uint32_t k = 1; k < c->state->n_classes; k++)
-			if (worth(&c->classes[k], now_us) < worth(least, now_us))
-				least = &c->classes[k];
 		c->state->forgotten++;
-		remove_class(c, least);
+		remove_class(c, &c->classes[c->least[1]]);
 	}
 	c->classes[c->state->n_classes] = (struct class_state){};
 	return &c->classes[c->state->n_classes++];
@@ -353,6 +414,7 @@ static void merge(struct clusters *c, struct class_state *a, struct class_state 
 	rename_members(c, from->c.id, into->c.id);
 	add_alias(c, from->c.id, into->c.id);
 	c->state->merged++;
+	index_again(c, into);
 	remove_class(c, from);
 }
 
@@ -400,7 +462,7 @@ static void split(struct clusters *c, struct class_state *class, unsigned with)
 	}
 	if (c->state->n_classes == c->state->max_classes)
 		return;
-	new = make_room(c, class->c.last_us);
+	new = make_room(c);
 	for (unsigned k = 0; k < 2; k++) {
 		struct incident_state *s = incident_get(c, class->recent_ids[leaves[k]]);
 		struct signature signature;
@@ -418,7 +480,7 @@ static void split(struct clusters *c, struct class_state *class, unsigned with)
 	memcpy(new->c.evidence, class->c.evidence, sizeof(new->c.evidence));
 	new->c.evidence_us = class->c.evidence_us;
 	new->c.id = name_id(new);
-	if (new->c.id == id || class_get(c, new->c.id) != new)
+	if (new->c.id == id || class_get(c, new->c.id))
 		new->c.id = hash64(&new->c.id, sizeof(new->c.id), new->c.first_us);
 	for (size_t k = 0; k < new->c.n_members; k++)
 		incident_get(c, new->c.members[k])->i.cluster = new->c.id;
@@ -426,7 +488,8 @@ static void split(struct clusters *c, struct class_state *class, unsigned with)
 	class->centre = stays;
 	class->n_recent = class->next_recent = 0;
 	c->state->split++;
-	classes_index(c);
+	index_again(c, new);
+	index_again(c, class);
 }
 
 struct class_state *class_of_stack(struct clusters *c, const struct vector *stack, const struct kind_evidence *moved)
@@ -454,6 +517,7 @@ static void leave(struct clusters *c, struct class_state *class, const struct in
 		return;
 	}
 	class_settle_kind(class);
+	class_weigh(c, class);
 }
 
 void class_join_again(struct clusters *c, struct incident_state *s)
@@ -480,24 +544,23 @@ void class_join(struct clusters *c, struct incident_state *s)
 	unsigned with;
 
 	if (!class || is < JOIN_MIN) {
-		class = make_room(c, s->i.opened_us);
-		learn(class, s, &signature);
-		class->c.id = name_id(class);
-		other = class_get(c, class->c.id);
-		if (other != class) {
-			/* Known by the same names: the stacks around them have changed. */
-			c->state->n_classes--;
-			*class = (struct class_state){};
-			class = other;
+		struct class_state new = {};
+
+		learn(&new, s, &signature);
+		new.c.id = name_id(&new);
+		class = class_get(c, new.c.id);
+		if (!class)
+			*(class = make_room(c)) = new;
+		else
+			/* Known by the same name: the stacks around it have changed. */
 			learn(class, s, &signature);
-		}
 	} else
 		learn(class, s, &signature);
 	class->c.severity = MAX(class->c.severity, s->i.severity);
 	s->i.cluster = class->c.id;
 	if (class->kind_given)
 		s->i.kind = class->c.kind;
-	index_again(c, (uint32_t)(class - c->classes));
+	index_again(c, class);
 
 	view = (struct incident_view){ &class->centre, &class->signature };
 	other = nearest(c, &view, class, &is);

@@ -14,7 +14,7 @@
 #define SIZE_CRITICAL 2.0
 
 #define MAX_CLASSES_MIN 8U
-#define MAX_CLASSES_MAX 4096U /* the index has 16 bits */
+#define MAX_CLASSES_MAX 16384U /* the index has 16 bits */
 #define MAX_INCIDENTS_MIN 16U
 #define MAX_INCIDENTS_MAX 65536U
 
@@ -31,7 +31,7 @@ static void empty(struct clusters *c)
 	c->state->size_mark = sizeof(struct state) + sizeof(struct class_state) * 7 + sizeof(struct incident_state) * 31;
 	c->state->max_classes = c->config.max_clusters;
 	c->state->max_incidents = c->config.max_incidents;
-	map64_clear(c->index);
+	classes_index(c);
 }
 
 int clusters_new(struct clusters **ret, const struct cluster_config *config)
@@ -48,11 +48,17 @@ int clusters_new(struct clusters **ret, const struct cluster_config *config)
 	c->size = state_size(config);
 	c->state = malloc(c->size);
 	c->order = calloc(config->max_clusters, sizeof(*c->order));
-	if (!c->state || !c->order)
+	for (c->n_leaves = 2; c->n_leaves < config->max_clusters;)
+		c->n_leaves *= 2;
+	c->keeps = calloc(c->n_leaves, sizeof(*c->keeps));
+	c->least = calloc(2 * (size_t)c->n_leaves, sizeof(*c->least));
+	if (!c->state || !c->order || !c->keeps || !c->least)
 		return -ENOMEM;
 	c->classes = (struct class_state *)(c->state + 1);
 	c->incidents = (struct incident_state *)(c->classes + config->max_clusters);
 	r = map64_new(&c->index, 32 * (size_t)config->max_clusters);
+	if (r >= 0)
+		r = map64_new(&c->by_id, config->max_clusters);
 	if (r < 0)
 		return r;
 	empty(c);
@@ -65,8 +71,11 @@ struct clusters *clusters_free(struct clusters *c)
 	if (!c)
 		return NULL;
 	map64_free(c->index);
+	map64_free(c->by_id);
 	free(c->state);
 	free(c->order);
+	free(c->keeps);
+	free(c->least);
 	free(c);
 	return NULL;
 }
@@ -226,13 +235,12 @@ struct incident_state *incident_get(const struct clusters *c, uint64_t id)
 
 struct class_state *class_get(const struct clusters *c, uint64_t id)
 {
+	uint64_t number;
+
 	for (uint32_t k = 0; k < c->state->n_aliases; k++)
 		if (c->state->aliases[k].from == id)
 			id = c->state->aliases[k].to;
-	for (uint32_t k = 0; k < c->state->n_classes; k++)
-		if (c->classes[k].c.id == id)
-			return &c->classes[k];
-	return NULL;
+	return map64_get(c->by_id, id, &number) ? &c->classes[number] : NULL;
 }
 
 int clusters_visit_incidents(const struct clusters *c, cluster_incident_fn fn, void *userdata)
@@ -249,22 +257,23 @@ int clusters_visit_incidents(const struct clusters *c, cluster_incident_fn fn, v
 	return 0;
 }
 
-static bool goes_before(const struct cluster_class *a, const struct cluster_class *b)
+static int compare_classes(const void *a, const void *b, void *userdata)
 {
-	return a->n_incidents != b->n_incidents ? a->n_incidents > b->n_incidents : a->last_us > b->last_us;
+	const struct class_state *classes = userdata;
+	const struct cluster_class *x = &classes[*(const uint32_t *)a].c, *y = &classes[*(const uint32_t *)b].c;
+
+	if (x->n_incidents != y->n_incidents)
+		return x->n_incidents < y->n_incidents ? 1 : -1;
+	return (x->last_us < y->last_us) - (x->last_us > y->last_us);
 }
 
 int clusters_visit_classes(const struct clusters *c, cluster_class_fn fn, void *userdata)
 {
 	uint32_t n = c->state->n_classes;
 
-	for (uint32_t i = 0; i < n; i++) {
-		uint32_t k = i;
-
-		for (; k > 0 && goes_before(&c->classes[i].c, &c->classes[c->order[k - 1]].c); k--)
-			c->order[k] = c->order[k - 1];
-		c->order[k] = i;
-	}
+	for (uint32_t i = 0; i < n; i++)
+		c->order[i] = i;
+	qsort_r(c->order, n, sizeof(*c->order), compare_classes, c->classes);
 	for (uint32_t i = 0; i < n; i++) {
 		int r = fn(userdata, &c->classes[c->order[i]].c);
 
@@ -301,6 +310,7 @@ int clusters_mute(struct clusters *c, uint64_t class_id, uint64_t until_us)
 	if (!class)
 		return -ENOENT;
 	class->c.muted_until_us = until_us;
+	class_weigh(c, class);
 	return 0;
 }
 

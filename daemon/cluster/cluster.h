@@ -59,7 +59,7 @@ enum cluster_severity { CLUSTER_NOTICE, CLUSTER_WARNING, CLUSTER_CRITICAL, CLUST
 const char *cluster_severity_to_string(enum cluster_severity severity); /* "notice", "warning", "critical" */
 
 struct cluster_config {
-	uint32_t max_clusters;  /* 8..4096 */
+	uint32_t max_clusters;  /* 8..16384 */
 	uint32_t max_incidents; /* 16..65536, the open ones among them */
 };
 

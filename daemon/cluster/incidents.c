@@ -234,17 +234,18 @@ static double add_series(struct cluster_incident *i, const struct cluster_anomal
 	return moved;
 }
 
-static void add_name(struct incident_state *s, const char *name, float weight)
+static void add_name(struct incident_state *s, const struct cluster_frame *frame, float weight)
 {
-	uint32_t least = 0;
+	uint32_t feature = vector_frame_feature(frame), least = 0;
+	char name[CLUSTER_FRAME_NAME_MAX];
 
 	/* What is everywhere tells nothing, and what has no name little. */
 	if (!(weight > 0))
 		return;
-	if (name[0] == '[')
+	if (vector_frame_name(name, frame)[0] == '[')
 		weight *= NAMELESS_SHARE;
 	for (uint32_t k = 0; k < s->n_names; k++) {
-		if (streq(s->names[k], name)) {
+		if (s->name_features[k] == feature) {
 			s->name_weights[k] += weight;
 			return;
 		}
@@ -256,6 +257,7 @@ static void add_name(struct incident_state *s, const char *name, float weight)
 	else if (s->name_weights[least] >= weight)
 		return;
 	copy_string(s->names[least], sizeof(s->names[least]), name);
+	s->name_features[least] = feature;
 	s->name_weights[least] = weight;
 }
 
@@ -333,7 +335,6 @@ struct incident_state *incident_join(struct clusters *c, const struct cluster_an
 	uint64_t workload = workload_id(a);
 	struct incident_state *best = NULL;
 	float best_affinity = JOIN_MIN, mass;
-	char name[CLUSTER_FRAME_NAME_MAX];
 	struct vector stack;
 	double moved;
 
@@ -363,7 +364,7 @@ struct incident_state *incident_join(struct clusters *c, const struct cluster_an
 	vector_mix(&best->stacks, &best->stacks, best->mass / (best->mass + mass), &stack, mass / (best->mass + mass));
 	best->mass += mass;
 	for (size_t k = 0; k < a->n_frames; k++)
-		add_name(best, vector_frame_name(name, &a->frames[k]), mass * vector_frame_weight(&c->state->rarity, &a->frames[k], k, a->n_frames));
+		add_name(best, &a->frames[k], mass * vector_frame_weight(&c->state->rarity, &a->frames[k], k, a->n_frames));
 	decide_kind(c, best);
 	return best;
 }

@@ -76,6 +76,8 @@ int clusters_label(struct clusters *c, uint64_t incident_id, enum cluster_label 
 	if (class) {
 		count(&class->c, s->i.label, label);
 		move_evidence(class, s, step_of(s, label, threshold), now_us);
+		c->labelled = true;
+		class_weigh(c, class);
 		if (kind) {
 			class->kind_given = (uint8_t)(*kind + 1);
 			class_settle_kind(class);
@@ -92,11 +94,8 @@ double clusters_evidence(struct clusters *c, const struct cluster_frame *frames,
 	const struct class_state *class;
 	struct kind_evidence moved = {};
 	struct vector stack;
-	bool any = false;
 
-	for (uint32_t k = 0; k < c->state->n_classes && !any; k++)
-		any = c->classes[k].c.evidence_us > 0;
-	if (!any)
+	if (!c->labelled)
 		return 0;
 	vector_of_stack(&stack, &c->state->rarity, frames, n);
 	(rises ? moved.up : moved.down)[cluster_axis(metric)] = 1;

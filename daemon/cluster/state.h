@@ -6,7 +6,7 @@
 #include "vector.h"
 
 #define STATE_MAGIC 0x726574736c636b73ULL
-#define STATE_VERSION 8U
+#define STATE_VERSION 9U
 #define ALIASES_MAX 128 /* ids of clusters that were merged into others */
 #define RECENT_MAX 4    /* incidents of a cluster by which it is seen to come apart */
 #define SIGNATURE_N (2 * CLUSTER_METRICS)
@@ -23,6 +23,7 @@ struct incident_state {
 	uint64_t workloads[CLUSTER_WORKLOADS_TOLD_APART]; /* ids */
 	uint32_t n_names;
 	char names[CLUSTER_COMMON_MAX][CLUSTER_FRAME_NAME_MAX]; /* the frames that weigh most */
+	uint32_t name_features[CLUSTER_COMMON_MAX]; /* of object and function */
 	float name_weights[CLUSTER_COMMON_MAX];
 	uint8_t settled, escalated, told;
 	uint8_t quiet_ticks; /* in which all series were back */
@@ -34,6 +35,7 @@ struct class_state {
 	struct vector centre;
 	struct signature signature;
 	float mass;
+	uint32_t name_features[CLUSTER_COMMON_MAX];
 	float name_weights[CLUSTER_COMMON_MAX];
 	float votes[CLUSTER_KIND_N]; /* fading */
 	uint8_t kind_given;          /* by a label: 1 + enum cluster_kind, which then decides; 0: none */
@@ -65,8 +67,14 @@ struct clusters {
 	size_t size;
 	struct class_state *classes;
 	struct incident_state *incidents;
-	struct map64 *index;  /* feature -> up to four classes, 16 bits each, by number + 1 */
+	struct map64 *index;  /* feature -> up to four classes, 16 bits each, by number + 1; what has moved on meanwhile may still lead there */
+	struct map64 *by_id;  /* id -> number of the class */
 	uint32_t *order;      /* for visits */
+	/* Which is the first to be forgotten: a tree of pairwise winners, whose leaves are the classes by number. */
+	double *keeps;        /* by number: its worth, in a measure that does not change as time passes */
+	uint32_t *least;      /* [1]: of all; [2 * k] and [2 * k + 1] compete for [k] */
+	uint32_t n_leaves;
+	bool labelled;        /* any class was ever */
 };
 
 /* NULL when it is not kept (any more). */
@@ -85,7 +93,10 @@ void incident_grow(struct clusters *c, struct incident_state *s, struct cluster_
 void incident_close(struct clusters *c, struct incident_state *s, enum cluster_end end, uint64_t now_us, cluster_event_fn fn, void *userdata);
 
 /* classes.c */
+/* Everything that leads to classes, anew. */
 void classes_index(struct clusters *c);
+/* What its keeping is worth has changed. */
+void class_weigh(struct clusters *c, const struct class_state *class);
 /* Puts a settled incident into its class and sets its .cluster. */
 void class_join(struct clusters *c, struct incident_state *incident);
 /* The same of one that has become so much larger that what it was put in for is the least of it. */

@@ -766,6 +766,22 @@ static void ids_come_from_names(void **state)
 	world_free(b);
 }
 
+/* Functions of one name in two programs. */
+static void programs_tell_names_apart(void **state)
+{
+	struct world *w = world_new();
+	uint64_t shop, mailer;
+
+	(void)state;
+	shop = tell(w, "shop", "_start main serve handle run_job", METRIC_ON_CPU, CPU, 0, true);
+	ticks(w, 60);
+	mailer = tell(w, "mailer", "_start main serve handle run_job", METRIC_ON_CPU, CPU, 0, true);
+	ticks(w, 60);
+	assert_string_equal(class_of(w, shop).name, class_of(w, mailer).name);
+	assert_int_not_equal(class_of(w, shop).id, class_of(w, mailer).id);
+	world_free(w);
+}
+
 /* An incident in two places of a program, so much of it in each. */
 static uint64_t occur_in(struct world *w, double first, double second)
 {
@@ -822,6 +838,58 @@ static void classes_that_come_apart_are_split(void **state)
 	assert_true(class_of(w, first).id != class_of(w, second).id);
 	clusters_get_status(w->c, &status);
 	assert_int_equal(status.classes, 2);
+	world_free(w);
+}
+
+/* In a program of its own. */
+static uint64_t occur_alone(struct world *w, unsigned number)
+{
+	char service[32], path[64];
+	uint64_t incident;
+
+	snprintf(service, sizeof(service), "service%u", number);
+	snprintf(path, sizeof(path), "main%u serve%u burn%u", number, number, number);
+	incident = tell(w, service, path, METRIC_ON_CPU, 2 * CPU, 0, true);
+	ticks(w, 4);
+	quiet(w);
+	ticks(w, 11);
+	return class_of(w, incident).id;
+}
+
+/* Of many clusters: not those that came often, that people cared about, or that came of late. */
+static void the_smallest_and_oldest_is_forgotten(void **state)
+{
+	struct world *w = world_new();
+	uint64_t often, labelled, muted, early, late;
+	struct clusters_status status;
+	struct cluster_class class;
+
+	(void)state;
+	often = occur_alone(w, 0);
+	occur_alone(w, 0);
+	labelled = occur_alone(w, 1);
+	clusters_label(w->c, w->last_opened.id, CLUSTER_REAL, NULL, 7, w->now_us);
+	muted = occur_alone(w, 2);
+	clusters_mute(w->c, muted, UINT64_MAX);
+	early = occur_alone(w, 3);
+	for (unsigned k = 4; k < config.max_clusters; k++)
+		late = occur_alone(w, k);
+	clusters_get_status(w->c, &status);
+	assert_int_equal(status.forgotten, 0);
+	occur_alone(w, 1000);
+	assert_int_equal(clusters_get_class(w->c, early, &class), -ENOENT);
+	for (unsigned k = 1001; k < 1000 + config.max_clusters - 3; k++)
+		occur_alone(w, k);
+	clusters_get_status(w->c, &status);
+	assert_int_equal(status.classes, config.max_clusters);
+	assert_int_equal(status.forgotten, config.max_clusters - 3);
+	assert_int_equal(clusters_get_class(w->c, late, &class), -ENOENT);
+	assert_int_equal(clusters_get_class(w->c, often, &class), 0);
+	assert_int_equal(clusters_get_class(w->c, labelled, &class), 0);
+	assert_int_equal(clusters_get_class(w->c, muted, &class), 0);
+	/* Wherever it lies now. */
+	assert_int_equal(occur_alone(w, 0), often);
+	assert_int_equal(occur_alone(w, 1), labelled);
 	world_free(w);
 }
 
@@ -1113,6 +1181,15 @@ static void shipped_remedies_cover_every_kind(void **state)
 	}
 }
 
+static int is_found(void *userdata, const struct cluster_class *class)
+{
+	struct cluster_class found;
+
+	assert_int_equal(clusters_get_class(userdata, class->id, &found), 0);
+	assert_memory_equal(&found, class, sizeof(found));
+	return 0;
+}
+
 /* Whatever comes, however much. */
 static void floods_stay_in_bounds(void **state)
 {
@@ -1139,6 +1216,7 @@ static void floods_stay_in_bounds(void **state)
 	assert_true(status.classes <= config.max_clusters && status.incidents <= config.max_incidents && status.open <= CLUSTER_OPEN_MAX);
 	assert_int_equal(status.anomalies, 20000);
 	assert_true(status.forgotten > 0);
+	clusters_visit_classes(w->c, is_found, w->c);
 	world_free(w);
 }
 
@@ -1254,6 +1332,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_cluster_is_named_by_what_has_a_name),
 		cmocka_unit_test(faults_of_known_cause_are_told_apart),
 		cmocka_unit_test(ids_come_from_names),
+		cmocka_unit_test(programs_tell_names_apart),
+		cmocka_unit_test(the_smallest_and_oldest_is_forgotten),
 		cmocka_unit_test(classes_that_come_together_are_merged),
 		cmocka_unit_test(classes_that_come_apart_are_split),
 		cmocka_unit_test(muted_ones_are_counted_and_not_told),
