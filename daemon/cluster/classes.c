@@ -7,6 +7,7 @@
 #define STACKS_SHARE 0.75f /* of likeness; the signature has the rest */
 #define JOIN_MIN 0.4f
 #define STACKS_MIN 0.3f    /* however alike the signatures are */
+#define SIGNATURES_MIN 0.1f /* however alike the stacks are: who waits for a CPU where others wait for a lock, or is called no more, is in another trouble */
 #define MERGE_MIN 0.75f
 #define MASS_MAX 16.0f     /* incidents that a centre remembers */
 #define INDEXED 12         /* the heaviest features of a centre lead to it */
@@ -181,11 +182,12 @@ struct incident_view {
 
 static float likeness(const struct class_state *class, const struct incident_view *with)
 {
-	float stacks = vector_cosine(&class->centre, with->stacks);
+	float stacks = vector_cosine(&class->centre, with->stacks), signatures;
 
 	if (stacks < STACKS_MIN)
 		return 0;
-	return STACKS_SHARE * stacks + (1 - STACKS_SHARE) * signature_cosine(&class->signature, with->signature);
+	signatures = signature_cosine(&class->signature, with->signature);
+	return signatures < SIGNATURES_MIN ? 0 : STACKS_SHARE * stacks + (1 - STACKS_SHARE) * signatures;
 }
 
 /* The most alike of the classes that the heaviest features lead to; except is left out. */

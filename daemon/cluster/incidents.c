@@ -76,6 +76,15 @@ static bool has_series(const struct cluster_incident *i, uint64_t series_id)
 	return false;
 }
 
+/* What was told as fallen does more than ever: whatever that is, it is not what it had stopped for. */
+static bool rises_again(const struct cluster_incident *i, const struct cluster_anomaly *a)
+{
+	for (size_t k = 0; k < CLUSTER_SERIES_MAX; k++)
+		if (i->series[k].id == a->series_id && i->series[k].metric == a->metric)
+			return i->series[k].worst < i->series[k].expected && a->observed > a->expected;
+	return false;
+}
+
 static bool waits_for_disk(const struct incident_state *s)
 {
 	const struct kind_evidence *e = &s->evidence;
@@ -111,6 +120,8 @@ static float affinity(const struct incident_state *s, const struct cluster_anoma
 	uint64_t apart = a->time_us > s->i.last_us ? a->time_us - s->i.last_us : 0;
 	float alike;
 
+	if (rises_again(&s->i, a))
+		return 0;
 	if (has_series(&s->i, a->series_id))
 		return 1;
 	if (apart > LATER_US)

@@ -782,6 +782,39 @@ static void programs_tell_names_apart(void **state)
 	world_free(w);
 }
 
+/* In the same stack, even. */
+static void what_moves_otherwise_is_another_trouble(void **state)
+{
+	const char *waits = "clone start_thread serve take_connection k:do_syscall_64 k:do_futex k:__futex_wait k:futex_do_wait";
+	struct world *w = world_new();
+	uint64_t convoy, wakes, spin, gone, again;
+
+	(void)state;
+	convoy = tell(w, "shop", waits, METRIC_BLOCKED, 7 * CPU, 0.4 * CPU, false);
+	ticks(w, 400);
+	quiet(w);
+	ticks(w, 400);
+	/* The CPUs are taken by others. */
+	wakes = tell(w, "shop", waits, METRIC_RUNNABLE, 0.04 * CPU, 0, false);
+	ticks(w, 400);
+	assert_int_not_equal(class_of(w, wakes).id, class_of(w, convoy).id);
+	quiet(w);
+	spin = tell(w, "shop", "clone start_thread serve rebuild_index", METRIC_ON_CPU, 2 * CPU, 0, true);
+	ticks(w, 4);
+	quiet(w);
+	ticks(w, 400);
+	gone = tell(w, "shop", "clone start_thread serve rebuild_index", METRIC_ON_CPU, 0, 0.2 * CPU, false);
+	ticks(w, 4);
+	assert_int_not_equal(class_of(w, gone).id, class_of(w, spin).id);
+	assert_int_equal(class_of(w, gone).kind, CLUSTER_STOPPED_WORK);
+	assert_int_equal(class_of(w, spin).kind, CLUSTER_CPU_SPIN);
+	ticks(w, 400);
+	again = tell(w, "shop", "clone start_thread serve rebuild_index", METRIC_ON_CPU, CPU, 0, false);
+	ticks(w, 4);
+	assert_int_equal(class_of(w, again).id, class_of(w, spin).id);
+	world_free(w);
+}
+
 /* An incident in two places of a program, so much of it in each. */
 static uint64_t occur_in(struct world *w, double first, double second)
 {
@@ -1333,6 +1366,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(faults_of_known_cause_are_told_apart),
 		cmocka_unit_test(ids_come_from_names),
 		cmocka_unit_test(programs_tell_names_apart),
+		cmocka_unit_test(what_moves_otherwise_is_another_trouble),
 		cmocka_unit_test(the_smallest_and_oldest_is_forgotten),
 		cmocka_unit_test(classes_that_come_together_are_merged),
 		cmocka_unit_test(classes_that_come_apart_are_split),
