@@ -52,11 +52,10 @@ int flame_new(struct flame **ret, enum flame_shape shape)
 	f->objects = calloc(1, sizeof(*f->objects));
 	if (!f->objects)
 		return -ENOMEM;
-	f->objects_allocated = 1;
-	f->objects[0] = strdup("");
-	if (!f->objects[0])
+	f->objects_allocated = f->n_objects = 1;
+	f->objects[0] = (struct flame_object) { strdup(""), strdup("") };
+	if (!f->objects[0].name || !f->objects[0].build_id)
 		return -ENOMEM;
-	f->n_objects = 1;
 	r = flame_intern(f, "all", "", FLAME_PROCESS, &all);
 	if (r < 0)
 		return r;
@@ -70,8 +69,10 @@ struct flame *flame_free(struct flame *f)
 		return NULL;
 	for (size_t i = 0; i < f->n_frames; i++)
 		free(f->frames[i].name);
-	for (size_t i = 0; i < f->n_objects; i++)
-		free(f->objects[i]);
+	for (size_t i = 0; i < f->n_objects; i++) {
+		free(f->objects[i].name);
+		free(f->objects[i].build_id);
+	}
 	free(f->frames);
 	free(f->objects);
 	map64_free(f->ids);
@@ -141,9 +142,10 @@ static int keep_name(struct flame *f, const char *name, char **ret)
 	return 0;
 }
 
-static int intern_object(struct flame *f, const char *object, uint32_t *ret)
+static int intern_object(struct flame *f, const char *object, const char *build_id, uint32_t *ret)
 {
-	uint64_t key = hash64_string(object, SEED_OBJECT), known;
+	uint64_t key = hash64_string(object, *build_id ? hash64_string(build_id, SEED_OBJECT) : SEED_OBJECT), known;
+	struct flame_object new = {};
 	int r;
 
 	if (!*object) {
@@ -156,26 +158,39 @@ static int intern_object(struct flame *f, const char *object, uint32_t *ret)
 	}
 	r = RESERVE(f->objects, f->objects_allocated, f->n_objects, 1, FLAME_FRAMES_MAX);
 	if (r >= 0)
-		r = keep_name(f, object, &f->objects[f->n_objects]);
-	if (r < 0)
+		r = keep_name(f, object, &new.name);
+	if (r >= 0)
+		r = keep_name(f, build_id, &new.build_id);
+	if (r < 0) {
+		free(new.name);
 		return r;
+	}
+	f->objects[f->n_objects] = new;
 	*ret = f->n_objects++;
 	return remember(f, key, *ret);
 }
 
 int flame_intern(struct flame *f, const char *name, const char *object, enum flame_kind kind, uint32_t *ret)
 {
-	struct flame_frame frame = { .kind = kind };
+	return flame_intern_at(f, name, object, "", 0, kind, ret);
+}
+
+int flame_intern_at(struct flame *f, const char *name, const char *object, const char *build_id, uint64_t address, enum flame_kind kind,
+                    uint32_t *ret)
+{
+	struct flame_frame frame = { .kind = kind, .address = address };
 	uint64_t key, known;
 	int r;
 
 	if (!*name)
 		name = "[unknown]";
-	r = intern_object(f, object, &frame.object);
+	r = intern_object(f, object, build_id, &frame.object);
 	if (r < 0)
 		return r;
 	/* 64 bits tell names apart, as they tell stacks apart in stackd. */
 	key = hash64_string(name, SEED_FRAME + ((uint64_t)frame.object << 8 | kind << 4));
+	if (address)
+		key = hash64(&address, sizeof(address), key);
 	if (map64_get(f->ids, key, &known)) {
 		*ret = known;
 		return 0;
@@ -237,7 +252,11 @@ static int compare_frames(const void *a, const void *b, void *userdata)
 
 	if (c == 0 && x->kind != y->kind)
 		c = x->kind < y->kind ? -1 : 1;
-	return c ? c : strcmp(f->objects[x->object], f->objects[y->object]);
+	if (c == 0)
+		c = strcmp(f->objects[x->object].name, f->objects[y->object].name);
+	if (c == 0)
+		c = strcmp(f->objects[x->object].build_id, f->objects[y->object].build_id);
+	return c ? c : (x->address > y->address) - (x->address < y->address);
 }
 
 static int compare_stacks(const void *a, const void *b, void *userdata)

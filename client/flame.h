@@ -46,6 +46,11 @@ struct flame_frame {
 	char *name;      /* made harmless by text_escape() */
 	uint32_t object; /* of objects; 0 is none */
 	enum flame_kind kind;
+	uint64_t address; /* in the object; 0: not known */
+};
+
+struct flame_object {
+	char *name, *build_id; /* build_id: "" when it isn't known */
 };
 
 struct flame_stack {
@@ -67,7 +72,7 @@ struct flame {
 	enum flame_shape shape;
 	struct flame_frame *frames;
 	size_t n_frames, frames_allocated;
-	char **objects;
+	struct flame_object *objects;
 	size_t n_objects, objects_allocated;
 	size_t name_bytes; /* of frames and objects */
 	struct map64 *ids; /* hash of a frame or of an object -> its index */
@@ -88,6 +93,9 @@ DEFINE_CLEANUP(struct flame *, flame_free)
 /* The number of a frame. Frames of the same name, object and kind are one. object: "" for none. -E2BIG:
  * FLAME_FRAMES_MAX or FLAME_NAMES_MAX. */
 int flame_intern(struct flame *f, const char *name, const char *object, enum flame_kind kind, uint32_t *ret);
+/* The same with what tells its object and itself from others of that name. */
+int flame_intern_at(struct flame *f, const char *name, const char *object, const char *build_id, uint64_t address, enum flame_kind kind,
+                    uint32_t *ret);
 /* frames: outermost first. The same stack may come again: values add up. -E2BIG: FLAME_REFS_MAX or
  * FLAME_STACKS_MAX. */
 int flame_add(struct flame *f, const uint32_t *frames, size_t n, enum flame_side side, uint64_t value);

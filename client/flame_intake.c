@@ -29,10 +29,25 @@ static int intern_saved(struct intake *in, const char *name, bool is_kernel, boo
 	return flame_intern(in->flame, saved, "", kind, ret);
 }
 
-static int intern(struct intake *in, const char *name, const char *object, enum flame_kind kind, uint32_t *ret)
+static int intern(struct intake *in, const char *name, enum flame_kind kind, uint32_t *ret)
 {
 	return in->as_saved ? intern_saved(in, name, kind == FLAME_KERNEL, kind == FLAME_PROCESS, ret)
-			    : flame_intern(in->flame, name, object, kind, ret);
+			    : flame_intern(in->flame, name, "", kind, ret);
+}
+
+static int take_frame(struct intake *in, const struct json *frame, uint32_t *ret)
+{
+	const char *name = "", *object = "", *kind = "", *build_id = "";
+	enum flame_kind k;
+	int64_t address = 0;
+
+	json_get_string(frame, "name", &name);
+	json_get_string(frame, "object", &object);
+	json_get_string(frame, "kind", &kind);
+	json_get_string(frame, "build_id", &build_id);
+	json_get_int(frame, "address", &address);
+	k = flame_kind_of(kind, object);
+	return in->as_saved ? intern(in, name, k, ret) : flame_intern_at(in->flame, name, object, build_id, (uint64_t)address, k, ret);
 }
 
 static int take_frames(struct intake *in, const struct json *frames)
@@ -51,15 +66,8 @@ static int take_frames(struct intake *in, const struct json *frames)
 		in->ids = ids;
 		in->ids_allocated = want;
 	}
-	for (size_t i = 0; r >= 0 && i < n; i++) {
-		const struct json *frame = json_at(frames, i);
-		const char *name = "", *object = "", *kind = "";
-
-		json_get_string(frame, "name", &name);
-		json_get_string(frame, "object", &object);
-		json_get_string(frame, "kind", &kind);
-		r = intern(in, name, object, flame_kind_of(kind, object), &in->ids[in->n_ids++]);
-	}
+	for (size_t i = 0; r >= 0 && i < n; i++)
+		r = take_frame(in, json_at(frames, i), &in->ids[in->n_ids++]);
 	return r;
 }
 
@@ -82,13 +90,13 @@ static int take_stack(struct intake *in, const struct json *row)
 	name = folded_row_name(row);
 	if (!name)
 		return -ENOMEM;
-	r = intern(in, name, "", FLAME_PROCESS, &path[0]);
+	r = intern(in, name, FLAME_PROCESS, &path[0]);
 	if (r >= 0 && in->state == FLAME_ON_CPU)
 		r = flame_intern(in->flame, "[on-CPU]", "", FLAME_ON_CPU, &path[n++]);
 	if (r >= 0 && in->state == FLAME_OFF_CPU)
 		r = flame_intern(in->flame, "[off-CPU]", "", FLAME_OFF_CPU, &path[n++]);
 	if (r >= 0 && truncated)
-		r = intern(in, "[truncated]", "", FLAME_UNKNOWN, &path[n++]);
+		r = intern(in, "[truncated]", FLAME_UNKNOWN, &path[n++]);
 	if (r >= 0 && in->lines) {
 		if (json_get_id(row, "stack", &id) <= 0)
 			return -EBADMSG;
@@ -129,6 +137,8 @@ struct json_writer *flame_parameters(const struct options *o)
 	put_filter(w, o);
 	if (o->given & OPTION_STACK)
 		json_put_id(w, "stack", o->stack);
+	if (o->given & OPTION_FORMAT && o->format == FORMAT_PPROF)
+		json_put_bool(w, "objects", true);
 	if (o->given & OPTION_EXACT)
 		json_put_bool(w, "exact", true);
 	if (o->given & OPTION_THREADS)

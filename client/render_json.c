@@ -78,7 +78,7 @@ int write_speedscope(const struct flame *f, const struct flame_meta *m, FILE *fi
 		put_text(file, f->frames[i].name);
 		if (f->frames[i].object) {
 			fputs(",\"file\":", file);
-			put_text(file, f->objects[f->frames[i].object]);
+			put_text(file, f->objects[f->frames[i].object].name);
 		}
 		fputc('}', file);
 	}
@@ -108,7 +108,7 @@ static void put_d3_node(const struct flame *f, size_t i, FILE *file)
 		fprintf(file, ",\"kind\":\"%s\"", flame_kind_to_string(frame->kind));
 	if (frame->object) {
 		fputs(",\"object\":", file);
-		put_text(file, f->objects[frame->object]);
+		put_text(file, f->objects[frame->object].name);
 	}
 	if (f->shape == FLAME_HOT_COLD && i > 0)
 		fprintf(file, ",\"cold\":%s", n->cold ? "true" : "false");

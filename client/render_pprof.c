@@ -24,12 +24,12 @@ enum profile_field {
 enum value_type_field { VALUE_TYPE_TYPE = 1, VALUE_TYPE_UNIT = 2 };
 enum sample_field { SAMPLE_LOCATIONS = 1, SAMPLE_VALUES = 2, SAMPLE_LABEL = 3 };
 enum label_field { LABEL_KEY = 1, LABEL_STR = 2 };
-enum mapping_field { MAPPING_ID = 1, MAPPING_FILENAME = 5, MAPPING_HAS_FUNCTIONS = 7 };
-enum location_field { LOCATION_ID = 1, LOCATION_MAPPING = 2, LOCATION_LINE = 4 };
+enum mapping_field { MAPPING_ID = 1, MAPPING_LIMIT = 3, MAPPING_FILENAME = 5, MAPPING_BUILD_ID = 6, MAPPING_HAS_FUNCTIONS = 7 };
+enum location_field { LOCATION_ID = 1, LOCATION_MAPPING = 2, LOCATION_ADDRESS = 3, LOCATION_LINE = 4 };
 enum line_field { LINE_FUNCTION = 1 };
 enum function_field { FUNCTION_ID = 1, FUNCTION_NAME = 2, FUNCTION_SYSTEM_NAME = 3, FUNCTION_FILENAME = 4 };
 
-/* The string table: these, then the notes, the frames' names, the objects. */
+/* The string table: these, then the notes, the frames' names, the objects, their build IDs. */
 enum string { STRING_EMPTY, STRING_TYPE, STRING_UNIT, STRING_BEFORE, STRING_AFTER, STRING_PROCESS, STRING_TITLE, STRINGS };
 
 /* A message being made; what doesn't fit is seen when it is written. */
@@ -186,7 +186,11 @@ static int write_sample(void *userdata, const struct flame *f, const uint32_t *p
 static void write_mapping(struct pprof *p, size_t object)
 {
 	put_number(&p->message, MAPPING_ID, object);
+	/* From 0 to there: addresses are those that the file has, wherever it was mapped. */
+	if (*p->flame->objects[object].build_id)
+		put_number(&p->message, MAPPING_LIMIT, UINT64_MAX);
 	put_number(&p->message, MAPPING_FILENAME, p->objects + object);
+	put_number(&p->message, MAPPING_BUILD_ID, p->objects + p->flame->n_objects + object);
 	put_number(&p->message, MAPPING_HAS_FUNCTIONS, 1);
 	write_message(p, PROFILE_MAPPING);
 }
@@ -219,6 +223,8 @@ static void write_frames(struct pprof *p)
 		put_number(&p->message, LOCATION_ID, i + 1);
 		if (f->frames[i].object)
 			put_number(&p->message, LOCATION_MAPPING, f->frames[i].object);
+		if (f->frames[i].address)
+			put_number(&p->message, LOCATION_ADDRESS, f->frames[i].address);
 		put_number(&p->inner, LINE_FUNCTION, i + 1);
 		put_inner(&p->message, LOCATION_LINE, &p->inner);
 		write_message(p, PROFILE_LOCATION);
@@ -257,7 +263,9 @@ static void write_strings(struct pprof *p)
 	for (size_t i = 0; i < f->n_frames; i++)
 		write_text(p, f->frames[i].name);
 	for (size_t i = 0; i < f->n_objects; i++)
-		write_text(p, f->objects[i]);
+		write_text(p, f->objects[i].name);
+	for (size_t i = 0; i < f->n_objects; i++)
+		write_text(p, f->objects[i].build_id);
 }
 
 static void write_profile(struct pprof *p)

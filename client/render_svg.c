@@ -134,7 +134,7 @@ static void put_tip(const struct picture *p, size_t i)
 	put_xml(p->file, frame->name);
 	if (frame->object) {
 		fputs(" (", p->file);
-		put_xml(p->file, f->objects[frame->object]);
+		put_xml(p->file, f->objects[frame->object].name);
 		fputc(')', p->file);
 	}
 	flame_format(after, p->meta, n->total[FLAME_AFTER]);

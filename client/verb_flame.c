@@ -126,13 +126,18 @@ static int write_flame(const struct flame *f, const struct flame_meta *meta, con
 	}
 }
 
-static int draw(const struct options *o, enum flame_format format, const char *file)
+static int draw(const struct options *given, enum flame_format format, const char *file)
 {
 	_cleanup_(flame_freep) struct flame *f = NULL;
 	_cleanup_(flame_meta_done) struct flame_meta meta = {};
 	_cleanup_output_ struct output out = {};
+	struct options options = *given;
+	const struct options *o = &options;
 	int r;
 
+	/* What there is to ask for depends on it. */
+	options.given |= OPTION_FORMAT;
+	options.format = format;
 	if (!read_flame(&f, &meta, o, file))
 		return EXIT_FAILURE;
 	if (f->nodes[0].width == 0) {

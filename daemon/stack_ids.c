@@ -68,6 +68,8 @@ static int resolve_stack(struct stack_ids *s, uint64_t raw_id, uint64_t *ret_sta
 			.display = frames[i].display,
 			.object = frames[i].object,
 			.kind = frames[i].kind,
+			.build_id = frames[i].build_id,
+			.address = frames[i].symbol,
 		};
 	}
 	is_new = !store_find_stack(s->store, stack_id);

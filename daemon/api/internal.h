@@ -182,6 +182,8 @@ void put_finite(struct json_writer *w, const char *key, double v);
 /* "kernel": as the interface spells an enum frame_kind. */
 const char *frame_kind_name(unsigned kind);
 void write_frame(struct json_writer *w, const struct store_frame *frame);
+/* Its members alone. */
+void put_frame(struct json_writer *w, const struct store_frame *frame);
 /* before_us: a process that seems to have started later than that is of an earlier boot. */
 void put_process(struct json_writer *w, const char *key, const struct store_process *process);
 void put_gate(struct api *a, struct json_writer *w, const char *key);

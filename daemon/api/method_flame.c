@@ -6,10 +6,12 @@
 #define DEFAULT_WINDOW_US (15 * 60 * USEC_PER_SEC)
 #define FRAMES_MAX (256 * 1024)  /* different frames in one answer; the rest is "[truncated]" */
 #define FRAME_OVERHEAD 64        /* bytes of a frame in a reply besides its names */
+#define OBJECT_OVERHEAD 128      /* of its build ID and address besides that */
 #define TRUNCATED_KEY 0
 
 struct flame {
 	enum metric metric;
+	bool objects;             /* frames come with what is known of theirs */
 	struct window_sum window;
 	struct table table;
 	size_t next;              /* row to be sent; n is the overflow row */
@@ -46,7 +48,7 @@ static int introduce(struct flame *f, const struct store_frame *frame)
 		f->fresh_size = MAX(f->fresh_size * 2, (size_t)256);
 	}
 	f->fresh[f->n_fresh++] = *frame;
-	f->fresh_bytes += json_string_size(frame->display) + json_string_size(frame->object) + FRAME_OVERHEAD;
+	f->fresh_bytes += json_string_size(frame->display) + json_string_size(frame->object) + FRAME_OVERHEAD + (f->objects ? OBJECT_OVERHEAD : 0);
 	return 0;
 }
 
@@ -62,6 +64,17 @@ static int number_of(struct flame *f, const struct store_frame *frame, uint64_t 
 		r = numbers_add(&f->numbers, TRUNCATED_KEY, ret);
 	}
 	return r > 0 ? introduce(f, frame) : r;
+}
+
+static void write_fresh(const struct flame *f, struct json_writer *w, const struct store_frame *frame)
+{
+	json_open_object(w);
+	put_frame(w, frame);
+	if (f->objects && frame->build_id && *frame->build_id)
+		json_put_string(w, "build_id", frame->build_id);
+	if (f->objects && frame->address > 0 && frame->address <= INT64_MAX)
+		json_put_u64(w, "address", frame->address);
+	json_close_object(w);
 }
 
 static int write_row(struct flame *f, struct json_writer *w, const struct row *row)
@@ -154,7 +167,7 @@ static enum produce_result flame_produce(struct session *s)
 	json_key(w, "frames");
 	json_open_array(w);
 	for (size_t i = 0; i < f->n_fresh; i++)
-		write_frame(w, &f->fresh[i]);
+		write_fresh(f, w, &f->fresh[i]);
 	json_close_array(w);
 	more = f->next < f->table.n + (f->table.overflow != 0);
 	return session_reply_end(s, more) && more ? PRODUCE_MORE : PRODUCE_DONE;
@@ -177,6 +190,7 @@ void method_get_flame(struct session *s, const struct json *parameters)
 	}
 	session_produce(s, flame_produce, f, flame_free);
 	f->metric = metric;
+	json_get_bool(parameters, "objects", &f->objects);
 	r = query_sum(s, &q, metric, true, &f->table);
 	s->api->rows += f->table.n;
 	if (r >= 0)

@@ -137,12 +137,17 @@ const char *frame_kind_name(unsigned kind)
 	return kinds[MIN(kind, (unsigned)FRAME_UNKNOWN)];
 }
 
-void write_frame(struct json_writer *w, const struct store_frame *frame)
+void put_frame(struct json_writer *w, const struct store_frame *frame)
 {
-	json_open_object(w);
 	json_put_string(w, "name", frame->display);
 	json_put_string(w, "object", frame->object);
 	json_put_string(w, "kind", frame_kind_name(frame->kind));
+}
+
+void write_frame(struct json_writer *w, const struct store_frame *frame)
+{
+	json_open_object(w);
+	put_frame(w, frame);
 	json_close_object(w);
 }
 

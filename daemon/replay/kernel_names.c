@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "kernel_names.h"
 
-#include <elf.h>
-#include <fcntl.h>
 #include <sys/utsname.h>
 
 #include "kernel.h"
 
 #define KERNEL "[kernel.kallsyms]"
-#define NOTES_MAX (64U << 10)
 
 struct kernel_names {
 	struct kernel_symbols *symbols;
@@ -24,31 +21,12 @@ struct kernel_names *kernel_names_free(struct kernel_names *k)
 	return NULL;
 }
 
-/* Notes are a header, the name and the content, each of the latter filled up to four bytes (elf(5)). */
 static struct perfdata_build_id running_build_id(void)
 {
-	struct perfdata_build_id id = {};
-	_cleanup_free_ char *notes = NULL;
-	size_t size, at = 0;
+	uint8_t bytes[PARSER_BUILD_ID_MAX] = {};
+	struct perfdata_build_id id = { .size = MIN(kernel_build_id(bytes), sizeof(id.bytes)) };
 
-	if (read_small_file(AT_FDCWD, "/sys/kernel/notes", NOTES_MAX, &notes, &size) < 0)
-		return id;
-	while (size - at >= sizeof(Elf64_Nhdr)) {
-		Elf64_Nhdr h;
-		uint64_t name, content;
-
-		memcpy(&h, notes + at, sizeof(h));
-		name = at + sizeof(h);
-		content = name + (h.n_namesz + 3ULL) / 4 * 4;
-		if (content + h.n_descsz > size)
-			break;
-		if (h.n_type == NT_GNU_BUILD_ID && h.n_namesz == 4 && memcmp(notes + name, "GNU", 4) == 0) {
-			id.size = MIN((size_t)h.n_descsz, sizeof(id.bytes));
-			memcpy(id.bytes, notes + content, id.size);
-			break;
-		}
-		at = MIN(content + (h.n_descsz + 3ULL) / 4 * 4, size);
-	}
+	memcpy(id.bytes, bytes, id.size);
 	return id;
 }
 

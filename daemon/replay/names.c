@@ -24,6 +24,7 @@ struct file {
 	char *base;    /* name */
 	char *unnamed; /* "[base name]" */
 	struct perfdata_build_id build_id;
+	char build_id_text[2 * PERFDATA_BUILD_ID_MAX + 1]; /* in hexadecimal */
 	enum place place;
 	uint64_t object; /* objects.h; 0 = not opened there yet */
 };
@@ -114,6 +115,7 @@ uint64_t names_add_file(struct names *n, const char *path, struct perfdata_build
 		.place = is_file(path) || streq(path, "[vdso]") ? PLACE_PATH : PLACE_NONE,
 	};
 	file->unnamed = make_unnamed(file->base);
+	format_build_id(file->build_id_text, id.bytes, id.size);
 	if (!file->path || !file->unnamed || map64_put(n->index, key, n->n_files) < 0) {
 		free(file->path);
 		free(file->unnamed);
@@ -139,12 +141,11 @@ static int open_regular(const char *path)
 /* Below a directory laid out like /usr/lib/debug/.build-id: "ab/cdef..." and what comes behind. */
 static int open_by_build_id(const char *directory, const struct perfdata_build_id *id, const char *behind)
 {
-	char hex[2 * PERFDATA_BUILD_ID_MAX + 1] = "", path[PATH_SIZE_MAX];
+	char hex[2 * PARSER_BUILD_ID_MAX + 1], path[PATH_SIZE_MAX];
 
 	if (id->size < 2)
 		return -ENOENT;
-	for (size_t i = 0; i < id->size; i++)
-		snprintf(hex + 2 * i, 3, "%02x", id->bytes[i]);
+	format_build_id(hex, id->bytes, id->size);
 	if (snprintf(path, sizeof(path), "%s/.build-id/%.2s/%s%s", directory, hex, hex + 2, behind) >= (int)sizeof(path))
 		return -ENAMETOOLONG;
 	return open_regular(path);
@@ -227,11 +228,17 @@ static bool name_frame(struct names *n, struct names_frame *frame)
 	}
 	frame->name = file->unnamed; /* until there is a better one */
 	frame->object = file->base;
+	frame->build_id = file->build_id_text;
+	frame->symbol = 0;
 	object = file_object(n, file, false);
 	f = object && object->identified ? object_find(object, frame->offset) : NULL;
 	if (!object || f) {
-		if (f && f->name)
+		if (f && f->name) {
 			frame->name = f->name;
+			frame->symbol = f->start;
+		}
+		if (object && object->build_id_size > 0)
+			frame->build_id = object->build_id_text;
 		return true;
 	}
 	object = file_object(n, file, true);

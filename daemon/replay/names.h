@@ -24,6 +24,10 @@ struct names_frame {
 	uint64_t file, offset; /* as names_add_file() gave, and bytes into it */
 	const char *name;      /* the function's; "[file]" when none covers the offset; "[unknown]". Good until the next call */
 	const char *object;    /* base name of the file, "[kernel]", "" when it isn't known; the caller's when is_named */
+	/* Filled in too, unless is_named: the object's build ID in hexadecimal, NULL: not known; and by its program headers where the
+	 * function begins, 0: none covers the offset. */
+	const char *build_id;
+	uint64_t symbol;
 };
 
 /* Opens the file, when it is there and is the one that was recorded, for which it may have to be asked for a name at offset; the caller

@@ -183,6 +183,8 @@ static int intern_stack(struct report *r, const struct stack *stack, store_ref *
 			.display = f->name,
 			.object = f->object,
 			.kind = streq(f->object, "[kernel]") ? FRAME_KERNEL : f->object[0] ? FRAME_USER : FRAME_UNKNOWN,
+			.build_id = f->build_id,
+			.address = f->symbol,
 		};
 	}
 	id = hash64(ids, stack->n * sizeof(*ids), 0);

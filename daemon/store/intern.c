@@ -111,40 +111,45 @@ void store_frame_unref(struct store *s, uint32_t i)
 	store_dict_remove(s, DICT_FRAMES, i);
 	store_string_unref(s, r->display);
 	store_string_unref(s, r->object);
+	store_string_unref(s, r->build_id);
 }
 
 uint32_t store_frame_check(const struct store *s, const struct frame_record *r)
 {
-	uint64_t parts[4] = { r->entry.hash, hash64_string(store_string_text(s, r->display), SEED_STRING),
-	                      hash64_string(store_string_text(s, r->object), SEED_STRING), r->kind };
+	uint64_t parts[] = { r->entry.hash, hash64_string(store_string_text(s, r->display), SEED_STRING),
+	                     hash64_string(store_string_text(s, r->object), SEED_STRING),
+	                     hash64_string(store_string_text(s, r->build_id), SEED_STRING), r->kind, r->address };
 
 	return (uint32_t)hash64(parts, sizeof(parts), SEED_FRAME);
 }
 
 static int intern_frame(struct store *s, const struct store_frame *frame, uint32_t *ret)
 {
-	uint32_t i = store_dict_find(s, DICT_FRAMES, frame->id, NULL, NULL), display, object;
+	uint32_t i = store_dict_find(s, DICT_FRAMES, frame->id, NULL, NULL), display = 0, object = 0, build_id = 0;
 	struct frame_record *r;
 	int k;
 
 	if (!i) {
 		k = store_intern_string(s, frame->display, &display);
-		if (k < 0)
-			return k;
-		k = store_intern_string(s, frame->object, &object);
+		if (k >= 0)
+			k = store_intern_string(s, frame->object, &object);
+		if (k >= 0)
+			k = store_intern_string(s, frame->build_id, &build_id);
+		if (k >= 0) {
+			i = dict_take(s, DICT_FRAMES, frame->id);
+			k = i ? 0 : -ENOSPC;
+		}
 		if (k < 0) {
 			store_string_unref(s, display);
-			return k;
-		}
-		i = dict_take(s, DICT_FRAMES, frame->id);
-		if (!i) {
-			store_string_unref(s, display);
 			store_string_unref(s, object);
-			return -ENOSPC;
+			store_string_unref(s, build_id);
+			return k;
 		}
 		r = store_frame_at(s, i);
 		r->display = display;
 		r->object = object;
+		r->build_id = build_id;
+		r->address = frame->address;
 		r->kind = frame->kind;
 		r->check = store_frame_check(s, r);
 		store_dict_publish(s, DICT_FRAMES, i);
@@ -278,6 +283,8 @@ int store_get_stack(const struct store *s, store_ref stack, uint64_t *ret_stack_
 			.display = store_string_text(s, f->display),
 			.object = store_string_text(s, f->object),
 			.kind = (uint8_t)f->kind,
+			.build_id = store_string_text(s, f->build_id),
+			.address = f->address,
 		};
 	}
 	*ret_stack_id = r->entry.hash;

@@ -5,7 +5,7 @@
 
 #include "store.h"
 
-#define STORE_LAYOUT_VERSION 11
+#define STORE_LAYOUT_VERSION 12
 #define STORE_ARENA_MIN (1024 * 1024)
 
 /* Seeds that keep the hashes of different things apart. */
@@ -42,9 +42,10 @@ struct string_record {
 
 struct frame_record {
 	struct entry entry; /* hash is the frame's id */
-	uint32_t display, object;
+	uint32_t display, object, build_id;
 	uint32_t kind;
-	uint32_t check; /* of all that makes a frame */
+	uint32_t check, reserved; /* of all that makes a frame */
+	uint64_t address;
 };
 
 struct stack_record {

@@ -89,10 +89,11 @@ static bool keep_frame(struct store *s, uint32_t i)
 {
 	const struct frame_record *r = store_frame_at(s, i);
 
-	if (!has_string(s, r->display) || !has_string(s, r->object) || r->check != store_frame_check(s, r))
+	if (!has_string(s, r->display) || !has_string(s, r->object) || !has_string(s, r->build_id) || r->check != store_frame_check(s, r))
 		return false;
 	take_string(s, r->display);
 	take_string(s, r->object);
+	take_string(s, r->build_id);
 	return true;
 }
 

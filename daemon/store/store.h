@@ -62,6 +62,10 @@ struct store_frame {
 	const char *display;  /* "main", "[libc.so.6+0x2718a]" */
 	const char *object;   /* "libc.so.6", "[kernel]" */
 	uint8_t kind;         /* enum frame_kind of symbol/ */
+	/* Of its object, where they are known. They go with the id: what a frame is interned with first stays. */
+	const char *build_id; /* in hexadecimal; "" (NULL, when it is interned): not known */
+	uint64_t address;     /* by the object's program headers: where the function begins, or the call is when none has a name;
+	                         0: not known */
 };
 
 struct store_process {

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "kernel.h"
 
+#include <elf.h>
+#include <fcntl.h>
+
 #define SYMBOLS_MAX (1U << 20)
 #define MODULES_MAX 4096
 #define NAMES_MAX (64U << 20)
 #define NAMELESS UINT32_MAX /* here begins what is not a function */
 #define PAGE 4096
+#define NOTES_MAX (64U << 10)
 
 struct entry {
 	uint64_t address;
@@ -326,4 +330,32 @@ bool kernel_symbol_is_plumbing(const char *name)
 		if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0)
 			return true;
 	return false;
+}
+
+/* Notes are a header, the name and the content, each of the latter filled up to four bytes (elf(5)). */
+size_t kernel_build_id(uint8_t ret[static PARSER_BUILD_ID_MAX])
+{
+	_cleanup_free_ char *notes = NULL;
+	size_t size, at = 0;
+
+	if (read_small_file(AT_FDCWD, "/sys/kernel/notes", NOTES_MAX, &notes, &size) < 0)
+		return 0;
+	while (size - at >= sizeof(Elf64_Nhdr)) {
+		Elf64_Nhdr h;
+		uint64_t name, content;
+
+		memcpy(&h, notes + at, sizeof(h));
+		name = at + sizeof(h);
+		content = name + (h.n_namesz + 3ULL) / 4 * 4;
+		if (content + h.n_descsz > size)
+			break;
+		if (h.n_type == NT_GNU_BUILD_ID && h.n_namesz == 4 && memcmp(notes + name, "GNU", 4) == 0) {
+			size_t n = MIN((size_t)h.n_descsz, (size_t)PARSER_BUILD_ID_MAX);
+
+			memcpy(ret, notes + content, n);
+			return n;
+		}
+		at = MIN(content + (h.n_descsz + 3ULL) / 4 * 4, size);
+	}
+	return 0;
 }

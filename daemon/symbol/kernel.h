@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base.h"
+#include "helper.h"
 
 struct kernel_symbols;
 
@@ -20,6 +21,9 @@ uint32_t kernel_symbols_count(const struct kernel_symbols *k);
 size_t kernel_symbols_bytes(const struct kernel_symbols *k);
 /* The strings live as long as the table. */
 bool kernel_symbols_find(const struct kernel_symbols *k, uint64_t address, struct kernel_symbol *ret);
+
+/* Of the running kernel; gives how many bytes, 0: it is not known. */
+size_t kernel_build_id(uint8_t ret[static PARSER_BUILD_ID_MAX]);
 
 /* Code of the scheduler and of locks, which the kernel leaves out when it walks the stack of a task that
  * sleeps. */

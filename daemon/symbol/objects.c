@@ -418,12 +418,20 @@ uint64_t objects_id_of_build_id(const uint8_t *build_id, size_t size)
 	return hash64(build_id, size, SEED_BUILD_ID);
 }
 
+void format_build_id(char *buf, const uint8_t *build_id, size_t size)
+{
+	buf[0] = '\0';
+	for (size_t i = 0; i < MIN(size, (size_t)PARSER_BUILD_ID_MAX); i++)
+		snprintf(buf + 2 * i, 3, "%02x", build_id[i]);
+}
+
 static void identify(struct object *object, const struct parser_reply *reply)
 {
 	if (object->identified)
 		return;
 	memcpy(object->build_id, reply->build_id, sizeof(object->build_id));
 	object->build_id_size = reply->build_id_size;
+	format_build_id(object->build_id_text, object->build_id, object->build_id_size);
 	if (reply->build_id_size > 0)
 		object->id = objects_id_of_build_id(reply->build_id, reply->build_id_size);
 	else if (reply->content_hash != 0)

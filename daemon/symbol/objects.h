@@ -44,6 +44,7 @@ struct object {
 	int debug_fd;
 	uint8_t build_id[PARSER_BUILD_ID_MAX];
 	size_t build_id_size;
+	char build_id_text[2 * PARSER_BUILD_ID_MAX + 1]; /* in hexadecimal */
 	char debug_link[PARSER_LINK_MAX];
 	struct function *functions;
 	size_t n_functions, max_functions;
@@ -90,6 +91,9 @@ void objects_get_status(const struct objects *o, struct objects_status *ret);
 
 /* What the id of an object with this build ID is. */
 uint64_t objects_id_of_build_id(const uint8_t *build_id, size_t size);
+
+/* In hexadecimal; buf has room for 2 * PARSER_BUILD_ID_MAX + 1. */
+void format_build_id(char *buf, const uint8_t *build_id, size_t size);
 
 /* Replaces what would break a line of folded output: control characters and ";". */
 void sanitize_name(char *name);

@@ -74,6 +74,10 @@ struct symbols_frame {
 	const char *object;   /* base name of the file, "[kernel]", a module's "[name]", "[vdso]", "[jit]" (code
 				 that a perf-map names), "[anon]", "[unknown]" */
 	const char *display;  /* what folded output prints */
+	/* What its identity is made of, where its object has such: the build ID in hexadecimal ("" or NULL: none is known), and by the
+	 * program headers the address where the function begins, or the call is; 0: not known. */
+	const char *build_id;
+	uint64_t symbol;
 	/* Where it was: an address in the call, and where that lies: stable key of the file, 0 when it is in none, and the
 	 * offset. No part of its identity. */
 	uint64_t address, file, offset;

@@ -48,6 +48,7 @@ struct symbols {
 	struct processes *processes;
 	struct objects *objects;
 	struct kernel_symbols *kernel;
+	char kernel_build_id[2 * PARSER_BUILD_ID_MAX + 1];
 	uint64_t kernel_read_ns, kernel_age_ns, modules_hash, idle_check_ns;
 	bool kernel_missed; /* an address had no name: kallsyms may have grown */
 	uint64_t resolved, unnamed;
@@ -115,6 +116,7 @@ static int read_kernel(struct symbols *s)
 int symbols_new(struct symbols **ret, const struct symbols_config *config, struct helper *helper)
 {
 	_cleanup_(symbols_freep) struct symbols *s = calloc(1, sizeof(*s));
+	uint8_t build_id[PARSER_BUILD_ID_MAX];
 	int r;
 
 	if (config->max_processes == 0 || config->max_objects < SYMBOLS_FRAMES_MAX ||
@@ -137,6 +139,7 @@ int symbols_new(struct symbols **ret, const struct symbols_config *config, struc
 	r = read_kernel(s);
 	if (r < 0)
 		return r;
+	format_build_id(s->kernel_build_id, build_id, kernel_build_id(build_id));
 	*ret = TAKE_PTR(s);
 	return 0;
 }
@@ -252,6 +255,7 @@ static struct symbols_frame address_frame(struct symbols *s, size_t i, uint64_t 
 		.function = "",
 		.object = object,
 		.display = s->displays[i],
+		.symbol = address,
 	};
 }
 
@@ -291,18 +295,25 @@ static bool put_frame(struct output *out, const struct symbols_frame *f)
 
 static struct symbols_frame kernel_frame(struct symbols *s, uint64_t address)
 {
+	struct symbols_frame f;
 	struct kernel_symbol k;
 	uint64_t id;
 
 	if (!kernel_symbols_find(s->kernel, address, &k)) {
 		s->kernel_missed = true;
-		return whole_frame(
-			FRAME_KERNEL,
-			"[kernel]"); /* an address would differ at every boot, and tell where the kernel is */
+		/* An address would differ at every boot, and tell where the kernel is. */
+		f = whole_frame(FRAME_KERNEL, "[kernel]");
+		f.build_id = s->kernel_build_id;
+		return f;
 	}
 	id = hash64_string(k.name, hash64_string(k.module, SEED_KERNEL_FRAME));
 	return (struct symbols_frame){
-		.id = id, .kind = FRAME_KERNEL, .function = k.name, .object = k.module, .display = k.name
+		.id = id,
+		.kind = FRAME_KERNEL,
+		.function = k.name,
+		.object = k.module,
+		.display = k.name,
+		.build_id = streq(k.module, "[kernel]") ? s->kernel_build_id : "",
 	};
 }
 
@@ -430,6 +441,7 @@ static struct symbols_frame object_frame(struct symbols *s, size_t i, const stru
 			.function = f->name,
 			.object = object->name,
 			.display = f->name,
+			.symbol = f->start,
 		};
 	}
 	if (f)
@@ -561,6 +573,7 @@ static int user_frame(struct symbols *s, struct process *p, size_t i, uint64_t a
 	*ret = object && (f || object->error < 0) ? object_frame(s, i, object, m, f, offset, is_return)
 						  : file_frame(s, i, m->path);
 	if (object) {
+		ret->build_id = object->build_id_text;
 		ret->address = address - is_return;
 		ret->file = object->key;
 		ret->offset = offset;
@@ -714,11 +727,8 @@ struct file_visit {
 static void visit_file(void *userdata, const struct object *object)
 {
 	const struct file_visit *v = userdata;
-	char build_id[2 * PARSER_BUILD_ID_MAX + 1];
 
-	for (size_t i = 0; i < object->build_id_size; i++)
-		snprintf(build_id + 2 * i, 3, "%02x", object->build_id[i]);
-	v->fn(v->userdata, object->name, build_id);
+	v->fn(v->userdata, object->name, object->build_id_text);
 }
 
 void symbols_visit_without_debug(const struct symbols *s, symbols_file_fn fn, void *userdata)

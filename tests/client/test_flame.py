@@ -302,9 +302,9 @@ syntax = "proto3";
 message ValueType { int64 type = 1; int64 unit = 2; }
 message Label { int64 key = 1; int64 str = 2; }
 message Sample { repeated uint64 location_id = 1; repeated int64 value = 2; repeated Label label = 3; }
-message Mapping { uint64 id = 1; int64 filename = 5; bool has_functions = 7; }
+message Mapping { uint64 id = 1; uint64 memory_limit = 3; int64 filename = 5; int64 build_id = 6; bool has_functions = 7; }
 message Line { uint64 function_id = 1; }
-message Location { uint64 id = 1; uint64 mapping_id = 2; repeated Line line = 4; }
+message Location { uint64 id = 1; uint64 mapping_id = 2; uint64 address = 3; repeated Line line = 4; }
 message Function { uint64 id = 1; int64 name = 2; int64 system_name = 3; int64 filename = 4; }
 message Profile {
   repeated ValueType sample_type = 1;
@@ -384,6 +384,29 @@ def pprof_takes_it():
     assert sorted(samples_of(big)) == sorted(("p", [f"g{i % 7}", f"f{i}", "p"], [""] * 3, [i * 10**10]) for i in range(1, 3000))
     out = in_terminal("flame", "--format=pprof")
     assert out[1] == 1 and "not for terminals" in out[0]
+
+
+@test
+def pprof_tells_builds_and_addresses():
+    answer = flame_of(("new", [0, 1], 300), ("old", [0, 2], 200), ("old", [3], 100))
+    answer["parameters"]["frames"] = [
+        frame("main"),
+        {**frame("work", "libx.so.1"), "build_id": "aa" * 20, "address": 0x1100},
+        {**frame("work", "libx.so.1"), "build_id": "bb" * 20, "address": 0x2200},
+        {**frame("vfs_read", "[kernel]", "kernel"), "build_id": "cc" * 20},
+    ]
+    done = good("flame", "-o", path("a.pb.gz"), answers={"GetFlame": [answer]})
+    assert done.calls[0][1]["objects"] is True
+    assert "objects" not in good("flame", "-o", path("a.svg"), answers={"GetFlame": [answer]}).calls[0][1], "nobody shows them there"
+    profile = profile_of(read("a.pb.gz"))
+    strings = profile["string_table"]
+    mappings = {m["id"][0]: (strings[m["filename"][0]], strings[m["build_id"][0]] if "build_id" in m else "") for m in profile["mapping"]}
+    assert sorted(mappings.values()) == [("[kernel]", "cc" * 20), ("libx.so.1", "aa" * 20), ("libx.so.1", "bb" * 20), ("prog", "")]
+    # pprof takes such addresses as those that the file itself has, and looks for no names.
+    assert all(m["has_functions"] == ["true"] or m["has_functions"] == [True] for m in profile["mapping"])
+    assert {m.get("memory_limit", [0])[0] for m in profile["mapping"]} == {0, 2**64 - 1}
+    found = sorted((mappings[x["mapping_id"][0]][1][:2], x["address"][0]) for x in profile["location"] if "address" in x)
+    assert found == [("aa", 0x1100), ("bb", 0x2200)], found
 
 
 @test

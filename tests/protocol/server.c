@@ -307,7 +307,9 @@ static store_ref make_stack(struct store *s, uint64_t id, const char *const *nam
 		frames[n] = (struct store_frame){ .id = hash64_string(names[n], 1),
 		                                  .display = names[n],
 		                                  .object = "app",
-		                                  .kind = names[n][0] == '[' ? FRAME_UNKNOWN : FRAME_USER };
+		                                  .kind = names[n][0] == '[' ? FRAME_UNKNOWN : FRAME_USER,
+		                                  .build_id = names[n][0] == '[' ? NULL : "0123abcd",
+		                                  .address = names[n][0] == '[' ? 0 : 0x1000 + n };
 	r = store_intern_stack(s, id, frames, n, truncated, &ref);
 	if (r < 0)
 		die("stack", r);

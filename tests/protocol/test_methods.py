@@ -107,6 +107,19 @@ def flame_has_every_stack_once():
 
 
 @test
+def frames_come_with_their_objects_when_asked():
+    with Server() as s, Client(s.path) as c:
+        frames = c.call("org.stackd.GetFlame", {"filter": s.window})[1]["frames"]
+        equal({tuple(sorted(f)) for f in frames}, {("kind", "name", "object")}, "nobody asked")
+        error, reply = c.call("org.stackd.GetFlame", {"filter": s.window, "objects": True})
+        equal(error, None)
+        equal([(f["name"], f["object"]) for f in reply["frames"]], [(f["name"], f["object"]) for f in frames])
+        for f in reply["frames"]:
+            known = not f["name"].startswith("[")
+            equal((f.get("build_id"), f.get("address", 0) >= 0x1000), ("0123abcd" if known else None, known), f["name"])
+
+
+@test
 def filters_select():
     with Server() as s, Client(s.path) as c:
         whole = 14 * UNIT * TICKS

@@ -524,6 +524,33 @@ static void churn_of_processes_keeps_the_sums(void **state)
 	fixture_free(f);
 }
 
+static void frames_keep_their_objects(void **state)
+{
+	struct fixture *f = fixture_new(SMALL_ARENA);
+	struct store_frame frames[] = { { .id = 1, .display = "main", .object = "app", .build_id = "0123abcd", .address = 0x1130 },
+	                                { .id = 2, .display = "[unknown]", .object = "[unknown]" } },
+			   back[2];
+	bool truncated;
+	store_ref ref;
+	uint64_t id;
+	size_t n;
+
+	(void)state;
+	begin(f);
+	assert_int_equal(store_intern_stack(f->s, 7, frames, 2, false, &ref), 0);
+	commit(f);
+	for (int i = 0; i < 2; i++) {
+		ref = store_find_stack(f->s, 7);
+		assert_int_equal(store_get_stack(f->s, ref, &id, &truncated, back, 2, &n), 0);
+		assert_string_equal(back[0].build_id, "0123abcd");
+		assert_int_equal(back[0].address, 0x1130);
+		assert_string_equal(back[1].build_id, "");
+		assert_int_equal(back[1].address, 0);
+		reopen(f);
+	}
+	fixture_free(f);
+}
+
 static void long_names_make_room_for_each_other(void **state)
 {
 	struct fixture *f = fixture_new(SMALL_ARENA);
@@ -972,7 +999,8 @@ int main(void)
 		cmocka_unit_test(stale_refs_are_noticed),
 		cmocka_unit_test(rings_wrap_in_order),
 		cmocka_unit_test(churn_of_processes_keeps_the_sums),
-		cmocka_unit_test(long_names_make_room_for_each_other),
+		cmocka_unit_test(frames_keep_their_objects),
+cmocka_unit_test(long_names_make_room_for_each_other),
 		cmocka_unit_test(anomalies_keep_the_ticks_around_them),
 		cmocka_unit_test(pins_are_bounded),
 		cmocka_unit_test(waits_count_while_they_last),
