@@ -4,33 +4,15 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <math.h>
-#include <pthread.h>
-#include <sys/stat.h>
 
+#include "cluster_files.h"
 #include "detect.h"
 #include "symbol.h"
 
 #define FRAMES_MAX 256 /* of a stack, the innermost */
 #define FOLDED_MAX 8192
-#define FILE_NAME "clusters"
-#define FILE_NEW "clusters.new"
-#define FILE_DAMAGED "clusters.damaged"
-#define FILE_SIZE_MAX (1ULL << 30)
 #define SAVE_US (600 * USEC_PER_SEC)      /* what a crash may cost of what is not told */
-#define SAVE_LEAST_US (10 * USEC_PER_SEC) /* between two writes */
-
-/* Writes to disk while ticks go on: an incident may be that the disk stalls. */
-struct saver {
-	pthread_t thread;
-	bool started;
-	pthread_mutex_t lock; /* of what follows */
-	pthread_cond_t changed;
-	bool busy, stop;
-	int result;           /* of the last write */
-	size_t size;
-	char *image;          /* the thread's while busy */
-	const char *state_dir;
-};
+#define SAVE_LEAST_US (10 * USEC_PER_SEC) /* between two writes of what is told */
 
 struct incidents {
 	struct incidents_config config;
@@ -41,12 +23,11 @@ struct incidents {
 	uint64_t now_us, duration_ns; /* of the tick, as the next two */
 	double load;
 	bool gate_open;
-	uint64_t saved_us, saved_anomalies;
+	uint64_t saved_us, saved_anomalies, saved_decisions;
 	uint64_t gave_way; /* of the clusters' status, as of the last tick */
 	bool told; /* something that is not on disk yet */
 	uint64_t newest; /* incident that was seen to begin */
-	bool save_failed;
-	struct saver saver;
+	struct cluster_files *files; /* NULL: nothing is kept */
 	incidents_event_fn watch; /* NULL: nobody does */
 	void *watch_userdata;
 	incidents_growth_fn growth; /* NULL: not known */
@@ -108,182 +89,6 @@ int incidents_reload(struct incidents *i)
 	return 0;
 }
 
-/* ---- disk ---- */
-
-static void set_aside(const struct incidents *i, int dir, int error)
-{
-	const char *why = error == -EPROTO ? "is of another version or size" : "is damaged";
-
-	if (renameat(dir, FILE_NAME, dir, FILE_DAMAGED) < 0)
-		log_warning("%s/%s %s, and can't be set aside: %s; starting without known clusters", i->config.state_dir, FILE_NAME, why,
-			    strerror(errno));
-	else
-		log_warning("%s/%s %s; set aside as %s, starting without known clusters", i->config.state_dir, FILE_NAME, why, FILE_DAMAGED);
-}
-
-static void load(struct incidents *i)
-{
-	_cleanup_close_ int dir = -EBADF;
-	_cleanup_free_ char *image = NULL;
-	size_t size;
-	int r;
-
-	if (!i->config.state_dir)
-		return;
-	dir = open(i->config.state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	r = dir < 0 ? negative_errno() : read_small_file(dir, FILE_NAME, FILE_SIZE_MAX, &image, &size);
-	if (r >= 0) {
-		r = clusters_load(i->clusters, image, size);
-		if (r == -EBADMSG || r == -EPROTO) {
-			set_aside(i, dir, r);
-			return;
-		}
-	}
-	if (r < 0 && r != -ENOENT)
-		log_warning("cannot read %s/%s: %s; starting without known clusters", i->config.state_dir, FILE_NAME, strerror(-r));
-}
-
-static int write_all(int fd, const char *data, size_t size)
-{
-	while (size > 0) {
-		ssize_t n = write(fd, data, size);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return negative_errno();
-		data += n;
-		size -= (size_t)n;
-	}
-	return fsync(fd) < 0 ? negative_errno() : 0;
-}
-
-static int write_file(const char *state_dir, const char *image, size_t size)
-{
-	_cleanup_close_ int dir = -EBADF, fd = -EBADF;
-	int r;
-
-	dir = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (dir < 0)
-		return negative_errno();
-	fd = openat(dir, FILE_NEW, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return negative_errno();
-	r = write_all(fd, image, size);
-	if (r >= 0 && renameat(dir, FILE_NEW, dir, FILE_NAME) < 0)
-		r = negative_errno();
-	if (r < 0)
-		unlinkat(dir, FILE_NEW, 0);
-	return r;
-}
-
-static void *saver_run(void *userdata)
-{
-	struct saver *s = userdata;
-
-	pthread_mutex_lock(&s->lock);
-	while (!s->stop) {
-		int r;
-
-		if (!s->busy) {
-			pthread_cond_wait(&s->changed, &s->lock);
-			continue;
-		}
-		pthread_mutex_unlock(&s->lock);
-		r = write_file(s->state_dir, s->image, s->size);
-		pthread_mutex_lock(&s->lock);
-		s->result = r;
-		s->busy = false;
-	}
-	pthread_mutex_unlock(&s->lock);
-	return NULL;
-}
-
-static int saver_start(struct incidents *i)
-{
-	struct saver *s = &i->saver;
-	const void *image;
-	int r;
-
-	if (!i->config.state_dir)
-		return 0;
-	clusters_image(i->clusters, &image, &s->size);
-	s->state_dir = i->config.state_dir;
-	s->image = malloc(s->size);
-	if (!s->image)
-		return -ENOMEM;
-	pthread_mutex_init(&s->lock, NULL);
-	pthread_cond_init(&s->changed, NULL);
-	r = -pthread_create(&s->thread, NULL, saver_run, s);
-	s->started = r == 0;
-	return r;
-}
-
-/* Waits for a write that is going on. */
-static void saver_stop(struct saver *s)
-{
-	if (s->started) {
-		pthread_mutex_lock(&s->lock);
-		s->stop = true;
-		pthread_cond_signal(&s->changed);
-		pthread_mutex_unlock(&s->lock);
-		pthread_join(s->thread, NULL);
-		pthread_cond_destroy(&s->changed);
-		pthread_mutex_destroy(&s->lock);
-		s->started = false;
-	}
-	free(s->image);
-	s->image = NULL;
-}
-
-static void tell_result(struct incidents *i, int r)
-{
-	if (r < 0 && !i->save_failed)
-		log_warning("cannot keep the clusters in %s: %s", i->config.state_dir, strerror(-r));
-	i->save_failed = r < 0;
-}
-
-/* Hands a copy to the thread, unless it is still at the last one. */
-static void save_later(struct incidents *i)
-{
-	struct saver *s = &i->saver;
-	struct clusters_status status;
-	const void *image;
-	size_t size;
-	bool idle;
-
-	if (!s->started)
-		return;
-	pthread_mutex_lock(&s->lock);
-	idle = !s->busy;
-	if (idle) {
-		tell_result(i, s->result);
-		clusters_image(i->clusters, &image, &size);
-		memcpy(s->image, image, size);
-		s->busy = true;
-		pthread_cond_signal(&s->changed);
-	}
-	pthread_mutex_unlock(&s->lock);
-	if (!idle)
-		return;
-	clusters_get_status(i->clusters, &status);
-	i->saved_anomalies = status.anomalies;
-	i->saved_us = i->now_us;
-	i->told = false;
-}
-
-void incidents_save(struct incidents *i)
-{
-	const void *image;
-	size_t size;
-
-	if (!i->config.state_dir)
-		return;
-	saver_stop(&i->saver);
-	clusters_image(i->clusters, &image, &size);
-	tell_result(i, write_file(i->config.state_dir, image, size));
-}
-
 /* ---- start and end ---- */
 
 int incidents_new(struct incidents **ret, const struct incidents_config *config, struct store *store, struct alert *alert)
@@ -303,13 +108,13 @@ int incidents_new(struct incidents **ret, const struct incidents_config *config,
 		r = incidents_reload(i);
 	if (r < 0)
 		return r;
-	load(i);
-	clusters_get_status(i->clusters, &status);
-	i->saved_anomalies = status.anomalies;
-	i->gave_way = status.gave_way;
-	r = saver_start(i);
+	r = cluster_files_new(&i->files, config->state_dir, i->clusters);
 	if (r < 0)
 		return r;
+	clusters_get_status(i->clusters, &status);
+	i->saved_anomalies = status.anomalies;
+	i->saved_decisions = status.decisions;
+	i->gave_way = status.gave_way;
 	*ret = TAKE_PTR(i);
 	return 0;
 }
@@ -318,7 +123,7 @@ struct incidents *incidents_free(struct incidents *i)
 {
 	if (!i)
 		return NULL;
-	saver_stop(&i->saver);
+	cluster_files_free(i->files);
 	clusters_free(i->clusters);
 	remedies_free(i->remedies);
 	free(i);
@@ -545,6 +350,31 @@ bool incidents_add(struct incidents *i, const struct store_anomaly *a)
 	return id > newest;
 }
 
+/* What people have said they expect to hold, whatever comes; what is told follows within some seconds. */
+static void save_when_due(struct incidents *i, const struct clusters_status *status)
+{
+	uint64_t now_us = i->now_us, since_us;
+
+	/* A clock that was set back must not put it off. */
+	if (i->saved_us == 0 || now_us < i->saved_us)
+		i->saved_us = now_us;
+	since_us = now_us - i->saved_us;
+	if (status->decisions == i->saved_decisions && !(i->told && since_us >= SAVE_LEAST_US) &&
+	    !(status->anomalies != i->saved_anomalies && since_us >= SAVE_US))
+		return;
+	if (!cluster_files_save_later(i->files, now_us))
+		return;
+	i->saved_anomalies = status->anomalies;
+	i->saved_decisions = status->decisions;
+	i->saved_us = now_us;
+	i->told = false;
+}
+
+void incidents_save(struct incidents *i)
+{
+	cluster_files_save(i->files, clock_realtime_us());
+}
+
 uint64_t incidents_tick(struct incidents *i, const struct store_tick *tick)
 {
 	uint64_t now_us = tick->time_us, gave_way;
@@ -556,11 +386,7 @@ uint64_t incidents_tick(struct incidents *i, const struct store_tick *tick)
 	i->gate_open = tick->gate_open;
 	clusters_tick(i->clusters, now_us, observe, on_event, i);
 	clusters_get_status(i->clusters, &status);
-	/* A clock that was set back must not put it off. */
-	if (i->saved_us == 0 || now_us < i->saved_us)
-		i->saved_us = now_us;
-	if ((i->told && now_us - i->saved_us >= SAVE_LEAST_US) || (status.anomalies != i->saved_anomalies && now_us - i->saved_us >= SAVE_US))
-		save_later(i);
+	save_when_due(i, &status);
 	gave_way = status.gave_way - i->gave_way;
 	i->gave_way = status.gave_way;
 	return gave_way;

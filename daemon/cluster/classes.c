@@ -332,8 +332,11 @@ static void remove_class(struct clusters *c, struct class_state *class)
 static struct class_state *make_room(struct clusters *c)
 {
 	if (c->state->n_classes == c->state->max_classes) {
+		struct class_state *least = &c->classes[c->least[1]];
+
 		c->state->forgotten++;
-		remove_class(c, &c->classes[c->least[1]]);
+		class_part(c, least);
+		remove_class(c, least);
 	}
 	c->classes[c->state->n_classes] = (struct class_state){};
 	return &c->classes[c->state->n_classes++];
@@ -481,6 +484,7 @@ static void split(struct clusters *c, struct class_state *class, unsigned with)
 	}
 	memcpy(new->c.evidence, class->c.evidence, sizeof(new->c.evidence));
 	new->c.evidence_us = class->c.evidence_us;
+	new->c.muted_until_us = class->c.muted_until_us;
 	new->c.id = name_id(new);
 	if (new->c.id == id || class_get(c, new->c.id))
 		new->c.id = hash64(&new->c.id, sizeof(new->c.id), new->c.first_us);
@@ -551,9 +555,11 @@ void class_join(struct clusters *c, struct incident_state *s)
 		learn(&new, s, &signature);
 		new.c.id = name_id(&new);
 		class = class_get(c, new.c.id);
-		if (!class)
-			*(class = make_room(c)) = new;
-		else
+		if (!class) {
+			class = make_room(c);
+			*class = new;
+			class_recall(c, class);
+		} else
 			/* Known by the same name: the stacks around it have changed. */
 			learn(class, s, &signature);
 	} else

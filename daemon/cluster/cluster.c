@@ -311,6 +311,7 @@ int clusters_mute(struct clusters *c, uint64_t class_id, uint64_t until_us)
 		return -ENOENT;
 	class->c.muted_until_us = until_us;
 	class_weigh(c, class);
+	c->decided++;
 	return 0;
 }
 
@@ -330,6 +331,7 @@ void clusters_get_status(const struct clusters *c, struct clusters_status *ret)
 		.forgotten = st->forgotten,
 		.gave_way = st->gave_way,
 		.stacks_learnt = st->rarity.n_stacks,
+		.decisions = c->decided,
 	};
 }
 

@@ -192,11 +192,30 @@ int clusters_label(struct clusters *c, uint64_t incident_id, enum cluster_label 
 double clusters_evidence(struct clusters *c, const struct cluster_frame *frames, size_t n, enum metric metric, bool rises, uint64_t now_us);
 double cluster_class_evidence(const struct cluster_class *class, enum metric metric, uint64_t now_us);
 
+/* What people have said of a cluster. */
+struct cluster_decision {
+	uint64_t id;
+	uint64_t muted_until_us; /* as in struct cluster_class */
+	bool has_kind;
+	enum cluster_kind kind;  /* that it was given */
+	uint32_t n_real, n_false;
+	double evidence[CLUSTER_METRICS];
+	uint64_t evidence_us;
+};
+#define CLUSTER_DECISIONS_MAX 256 /* of clusters that are not known (any more); the oldest gives way */
+
+/* Of all clusters, those that are not known among them. Without mutes that are over. */
+typedef void (*cluster_decision_fn)(void *userdata, const struct cluster_decision *decision);
+void clusters_visit_decisions(const struct clusters *c, uint64_t now_us, cluster_decision_fn fn, void *userdata);
+/* It holds for that cluster: at once, or when it comes. */
+void clusters_decide(struct clusters *c, const struct cluster_decision *decision);
+
 struct clusters_status {
 	uint32_t incidents, incidents_max, open, classes, classes_max;
 	uint64_t anomalies, merged, split, forgotten; /* since the state was made */
 	uint64_t gave_way; /* the same: incidents that went on, and were closed or forgotten as there were too many */
 	uint64_t stacks_learnt;
+	uint64_t decisions; /* counts up whenever one is made, in this process */
 };
 void clusters_get_status(const struct clusters *c, struct clusters_status *ret);
 

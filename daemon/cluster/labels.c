@@ -86,7 +86,106 @@ int clusters_label(struct clusters *c, uint64_t incident_id, enum cluster_label 
 	s->i.label = label;
 	if (kind)
 		s->i.kind = *kind;
+	c->decided++;
 	return 0;
+}
+
+/* ---- kept apart ---- */
+
+static bool says_something(const struct cluster_decision *d, uint64_t now_us)
+{
+	bool evidence = false;
+
+	for (unsigned m = 0; m < CLUSTER_METRICS; m++)
+		evidence |= d->evidence[m] != 0;
+	return d->muted_until_us > now_us || d->has_kind || d->n_real || d->n_false || evidence;
+}
+
+static struct cluster_decision decision_of(const struct class_state *class)
+{
+	struct cluster_decision d = {
+		.id = class->c.id,
+		.muted_until_us = class->c.muted_until_us,
+		.has_kind = class->kind_given > 0,
+		.kind = class->kind_given > 0 ? (enum cluster_kind)(class->kind_given - 1) : 0,
+		.n_real = class->c.n_real,
+		.n_false = class->c.n_false,
+		.evidence_us = class->c.evidence_us,
+	};
+
+	memcpy(d.evidence, class->c.evidence, sizeof(d.evidence));
+	return d;
+}
+
+static void apply(struct clusters *c, struct class_state *class, const struct cluster_decision *d)
+{
+	class->c.muted_until_us = d->muted_until_us;
+	class->kind_given = d->has_kind ? (uint8_t)(d->kind + 1) : 0;
+	class->c.n_real = d->n_real;
+	class->c.n_false = d->n_false;
+	class->c.evidence_us = d->evidence_us;
+	memcpy(class->c.evidence, d->evidence, sizeof(class->c.evidence));
+	class_settle_kind(class);
+	class_weigh(c, class);
+	c->labelled |= d->evidence_us > 0;
+}
+
+static void forget_decision(struct clusters *c, uint32_t at)
+{
+	memmove(c->decisions + at, c->decisions + at + 1, sizeof(c->decisions[0]) * (--c->n_decisions - at));
+}
+
+static void keep(struct clusters *c, const struct cluster_decision *d)
+{
+	for (uint32_t k = 0; k < c->n_decisions; k++)
+		if (c->decisions[k].id == d->id) {
+			c->decisions[k] = *d;
+			return;
+		}
+	if (c->n_decisions == CLUSTER_DECISIONS_MAX)
+		forget_decision(c, 0);
+	c->decisions[c->n_decisions++] = *d;
+}
+
+void class_part(struct clusters *c, const struct class_state *class)
+{
+	const struct cluster_decision d = decision_of(class);
+
+	if (says_something(&d, class->c.last_us))
+		keep(c, &d);
+}
+
+void class_recall(struct clusters *c, struct class_state *class)
+{
+	for (uint32_t k = 0; k < c->n_decisions; k++)
+		if (c->decisions[k].id == class->c.id) {
+			apply(c, class, &c->decisions[k]);
+			forget_decision(c, k);
+			return;
+		}
+}
+
+void clusters_decide(struct clusters *c, const struct cluster_decision *d)
+{
+	struct class_state *class = class_get(c, d->id);
+
+	if (class)
+		apply(c, class, d);
+	else
+		keep(c, d);
+}
+
+void clusters_visit_decisions(const struct clusters *c, uint64_t now_us, cluster_decision_fn fn, void *userdata)
+{
+	for (uint32_t k = 0; k < c->n_decisions; k++)
+		if (says_something(&c->decisions[k], now_us))
+			fn(userdata, &c->decisions[k]);
+	for (uint32_t k = 0; k < c->state->n_classes; k++) {
+		const struct cluster_decision d = decision_of(&c->classes[k]);
+
+		if (says_something(&d, now_us))
+			fn(userdata, &d);
+	}
 }
 
 double clusters_evidence(struct clusters *c, const struct cluster_frame *frames, size_t n, enum metric metric, bool rises, uint64_t now_us)

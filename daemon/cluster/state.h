@@ -75,6 +75,9 @@ struct clusters {
 	uint32_t *least;      /* [1]: of all; [2 * k] and [2 * k + 1] compete for [k] */
 	uint32_t n_leaves;
 	bool labelled;        /* any class was ever */
+	uint64_t decided;     /* counts up */
+	uint32_t n_decisions; /* of classes that are not there, the oldest first; they are kept apart from the state */
+	struct cluster_decision decisions[CLUSTER_DECISIONS_MAX];
 };
 
 /* NULL when it is not kept (any more). */
@@ -107,3 +110,7 @@ struct class_state *class_of_stack(struct clusters *c, const struct vector *stac
 
 /* labels.c: brings what labels moved to now. */
 void class_fade_evidence(struct class_state *class, uint64_t now_us);
+/* The class is forgotten: what was said of it is not. */
+void class_part(struct clusters *c, const struct class_state *class);
+/* The class is there: what was said of it holds. */
+void class_recall(struct clusters *c, struct class_state *class);

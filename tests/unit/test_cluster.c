@@ -926,6 +926,25 @@ static void the_smallest_and_oldest_is_forgotten(void **state)
 	world_free(w);
 }
 
+static void what_was_said_of_a_forgotten_one_holds(void **state)
+{
+	struct world *w = world_new();
+	struct cluster_class class;
+	uint64_t muted;
+
+	(void)state;
+	muted = occur_alone(w, 0);
+	clusters_mute(w->c, muted, UINT64_MAX);
+	w->now_us += 400ULL * 86400 * SECOND;
+	for (unsigned k = 1; k <= config.max_clusters; k++)
+		occur_alone(w, k);
+	assert_int_equal(clusters_get_class(w->c, muted, &class), -ENOENT);
+	w->opened = 0;
+	assert_int_equal(occur_alone(w, 0), muted);
+	assert_int_equal(w->opened, 0);
+	world_free(w);
+}
+
 /* ---- what people say of them ---- */
 
 static void muted_ones_are_counted_and_not_told(void **state)
@@ -1368,6 +1387,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(programs_tell_names_apart),
 		cmocka_unit_test(what_moves_otherwise_is_another_trouble),
 		cmocka_unit_test(the_smallest_and_oldest_is_forgotten),
+		cmocka_unit_test(what_was_said_of_a_forgotten_one_holds),
 		cmocka_unit_test(classes_that_come_together_are_merged),
 		cmocka_unit_test(classes_that_come_apart_are_split),
 		cmocka_unit_test(muted_ones_are_counted_and_not_told),
