@@ -172,9 +172,9 @@ double calibrate_share(unsigned family)
 		return SHARE_TOTALS / TOTALS_FAMILIES;
 	if (family == FAMILY_VANISHED)
 		return SHARE_VANISHED;
-	if (family_channel(family) == CHANNEL_BIRTH)
-		return SHARE_BIRTHS / SCORED_METRICS;
-	return (1 - SHARE_TOTALS - SHARE_SHARES - SHARE_MOVED - SHARE_GROWTH - SHARE_VANISHED - SHARE_BIRTHS) / (SCORED_METRICS * (CHANNEL_N - 1));
+	if (family_channel(family) >= CHANNEL_BIRTH)
+		return SHARE_BIRTHS / (SCORED_METRICS * BIRTH_CHANNELS);
+	return (1 - SHARE_TOTALS - SHARE_SHARES - SHARE_MOVED - SHARE_GROWTH - SHARE_VANISHED - SHARE_BIRTHS) / (SCORED_METRICS * CHANNEL_BIRTH);
 }
 
 double calibrate_alpha(unsigned family, bool gate_open, double false_alarms_per_day, double tests_per_day)

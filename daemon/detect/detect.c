@@ -3,7 +3,7 @@
 
 #include "internal.h"
 
-#define GLOBAL_TAG 0x7364676c00000006ULL /* layout 6 */
+#define GLOBAL_TAG 0x7364676c00000007ULL /* layout 7 */
 
 /* No further alarm of a series so soon, whatever the metric, unless it escalates; nor of a unit, unless it is another trouble. */
 #define REFRACTORY_TICKS 600
@@ -161,7 +161,7 @@ static double tests_per_day(const struct detect *d, unsigned family, bool gate)
 {
 	double share = MIN(MAX(d->g->open_share, OPEN_SHARE_MIN), 1 - OPEN_SHARE_MIN);
 
-	return (gate ? share : 1 - share) * d->g->families[family].per_tick[gate] * SECONDS_PER_DAY /
+	return (gate ? share : 1 - share) * d->g->families[family].per_tick[gate && !family_is_total(family)] * SECONDS_PER_DAY /
 	       MAX(d->g->tick_s, 1e-3);
 }
 
@@ -252,7 +252,8 @@ static enum detect_type finding_type(const struct finding *f)
 	static const enum detect_type types[CHANNEL_N] = {
 		[CHANNEL_TICK] = DETECT_SPIKE,       [CHANNEL_SHORT] = DETECT_SPIKE,
 		[CHANNEL_LONG] = DETECT_LEVEL_SHIFT, [CHANNEL_DOWN] = DETECT_DROP,
-		[CHANNEL_BIRTH] = DETECT_NEW_STACK,
+		[CHANNEL_BIRTH] = DETECT_NEW_STACK,  [CHANNEL_BIRTH_SHORT] = DETECT_NEW_STACK,
+		[CHANNEL_BIRTH_LONG] = DETECT_NEW_STACK,
 	};
 
 	static const enum detect_type changes[SHARE_CHANGE_N] = {
@@ -421,17 +422,18 @@ bool detect_series(struct detect *d, void *state, const uint64_t values[static M
 static void count_tests(struct detect *d)
 {
 	struct global_state *g = d->g;
-	bool gate = d->tick.gate_open;
-	double step = 1 / MIN((double)g->gate_ticks[gate], SLOW_TICKS);
 
-	g->open_share += (gate - g->open_share) / SLOW_TICKS;
+	g->open_share += (d->tick.gate_open - g->open_share) / SLOW_TICKS;
 	for (unsigned f = 0; f < FAMILIES; f++) {
 		struct family_state *family = &g->families[f];
+		bool gate = family_gate(d, f);
 		double n = d->findings.tests[f];
 
 		g->scored += d->findings.tests[f];
-		family->n[family_gate(d, f)] += n;
-		family->per_tick[gate] += (n - family->per_tick[gate]) * step;
+		family->n[gate] += n;
+		/* Not from the beginning: some begin when units are old enough. */
+		if (n > 0 || family->ticks[gate] > 0)
+			family->per_tick[gate] += (n - family->per_tick[gate]) / MIN((double)++family->ticks[gate], SLOW_TICKS);
 		family->told -= family->told * g->tick_s / SECONDS_PER_DAY;
 		family->recent -= family->recent / RECENT_TICKS;
 	}

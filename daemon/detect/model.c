@@ -35,8 +35,12 @@ static const float growth[CHANNELS_UP] = { 1.0f / 16, 1.0f / 64, 1.0f / 512 };
 static const uint8_t silences[] = { 8, 20, 55 };
 #define SILENCE_MISSING                                                                                      \
 	16.0f /* ... when chance explains it with less than e^-16: so many samples are missing */
-/* Total weight since its birth is tested at these ages, those of the windows. */
-static const uint8_t milestones[] = { 8, 64 };
+/* Total weight since its birth is tested at these ages, each by itself: what takes all CPUs for some seconds is more than any other
+ * for as long, not more than many others for a minute. */
+static const struct {
+	uint8_t age;
+	enum channel window; /* of what is common to all */
+} milestones[BIRTH_CHANNELS] = { { 4, CHANNEL_SHORT }, { 16, CHANNEL_SHORT }, { 64, CHANNEL_LONG } };
 /* At first everything is new. */
 #define BIRTHS_FROM_TICK 256
 
@@ -340,22 +344,24 @@ static void score_silence(const struct tick_context *c, struct series_state *s, 
 static void score_birth(const struct population *p, const struct tick_context *c, struct series_state *s, uint32_t age,
 			struct findings *f)
 {
-	unsigned window;
+	unsigned stage = s->birth_stage;
 
-	if (s->birth_stage >= ELEMENTS_OF(milestones) || age < milestones[s->birth_stage])
+	if (stage >= BIRTH_CHANNELS || age < milestones[stage].age)
 		return;
-	window = CHANNEL_SHORT + s->birth_stage++;
+	s->birth_stage++;
 	if (s->born < BIRTHS_FROM_TICK)
 		return;
 	for (unsigned m = 0; m < SCORED_METRICS; m++) {
 		const struct metric_state *ms = &s->metrics[m];
-		float common = expf(MAX(common_rise(p, c, m, window), 0.0f));
+		float common = expf(MAX(common_rise(p, c, m, milestones[stage].window), 0.0f));
+		/* Not the mean, which the marks hold back while they are young. */
+		float rate = stage == 0 ? ms->short_mean / (1 - expf(-(float)age / SHORT_TICKS)) : ms->long_mean / (1 - expf(-(float)age / LONG_TICKS));
 
 		if (!ms->active)
 			continue;
-		f->tests[m * CHANNEL_N + CHANNEL_BIRTH]++;
-		add_finding(f, m * CHANNEL_N + CHANNEL_BIRTH, m,
-			    c->trust * ms->mean * (float)age / (c->floor[m] * common), ms->mean, 0);
+		f->tests[m * CHANNEL_N + CHANNEL_BIRTH + stage]++;
+		add_finding(f, m * CHANNEL_N + CHANNEL_BIRTH + stage, m,
+			    c->trust * rate * (float)age / (c->floor[m] * common), rate, 0);
 	}
 }
 

@@ -22,8 +22,8 @@
  *
  * An excursion raises a mark slowly while it lasts, and to its full height when it is over: then it has
  * been seen, and is no news. So a series of bursts needs much to surprise, a steady one little, and a
- * young one can't. What all series share is taken off first. Series that appear and that fall silent are
- * measured by their total and by how long they were regular, each against all others'.
+ * young one can't. What all series share is taken off first. Series that appear are measured by their total after 4, 16 and 64 ticks,
+ * those that fall silent by how long they were regular, each against all others'.
  *
  * Beside the series of stacks there is one of each unit, and one of the machine, of what they use in all:
  * the kernel counts that exactly, and they are so few that minutes of experience are enough to tell a unit
@@ -47,8 +47,9 @@
 
 #define SCORED_METRICS METRIC_HITS /* on-cpu .. faults-major; hits say how many samples on-cpu rests on */
 
-enum channel { CHANNEL_TICK, CHANNEL_SHORT, CHANNEL_LONG, CHANNEL_DOWN, CHANNEL_BIRTH, CHANNEL_N };
+enum channel { CHANNEL_TICK, CHANNEL_SHORT, CHANNEL_LONG, CHANNEL_DOWN, CHANNEL_BIRTH, CHANNEL_BIRTH_SHORT, CHANNEL_BIRTH_LONG, CHANNEL_N };
 #define CHANNELS_UP 3
+#define BIRTH_CHANNELS (CHANNEL_N - CHANNEL_BIRTH)
 
 /* One family of tests, calibrated by itself: a channel of a metric, or the silences of whole series. */
 #define FAMILY_VANISHED (SCORED_METRICS * CHANNEL_N)
@@ -103,7 +104,7 @@ static inline enum channel family_channel(unsigned family)
 
 static inline bool family_is_birth_or_death(unsigned family)
 {
-	return family_is_silence(family) || family_channel(family) == CHANNEL_BIRTH;
+	return family_is_silence(family) || family_channel(family) >= CHANNEL_BIRTH;
 }
 
 struct metric_state {
@@ -138,7 +139,8 @@ _Static_assert(sizeof(struct series_state) == 232, "the store keeps one for each
 struct family_state {
 	double n[2]; /* tests, gate closed and open; of totals, which the gate does not change, closed only */
 	float bins[2][BINS];
-	double per_tick[2]; /* tests in a tick with the gate closed, and open */
+	double per_tick[2]; /* tests in a tick; the gate as above */
+	uint32_t ticks[2];  /* since the first of them, that this is the mean of */
 	double told;     /* alarms in the last day, fading */
 	double recent;   /* what calibration has learnt of late, fading */
 };
