@@ -241,7 +241,8 @@ static void write_remedy(const struct incidents *i, const struct cluster_inciden
 		return;
 	at = (size_t)snprintf(buf, REMEDY_TEXT_MAX, "%s. %s", remedy_fill(text, remedy.name, &c), remedy.explain);
 	for (size_t k = 0; k < remedy.n_try && at < REMEDY_TEXT_MAX; k++)
-		at += (size_t)snprintf(buf + at, REMEDY_TEXT_MAX - at, "\n- %s", remedy_fill(text, remedy.try[k], &c));
+		if (remedy_fits(remedy.try[k], &c))
+			at += (size_t)snprintf(buf + at, REMEDY_TEXT_MAX - at, "\n- %s", remedy_fill(text, remedy.try[k], &c));
 }
 
 static void on_event(void *userdata, enum cluster_event_kind event, const struct cluster_incident *incident)

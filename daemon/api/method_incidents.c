@@ -134,7 +134,8 @@ static void put_remedy(const struct api *a, struct json_writer *w, const struct 
 	json_key(w, "try");
 	json_open_array(w);
 	for (size_t k = 0; k < remedy.n_try; k++)
-		json_write_string(w, remedy_fill(text, remedy.try[k], &c));
+		if (remedy_fits(remedy.try[k], &c))
+			json_write_string(w, remedy_fill(text, remedy.try[k], &c));
 	json_close_array(w);
 	json_close_object(w);
 }

@@ -377,6 +377,33 @@ bool remedies_find(const struct remedies *m, const struct remedy_case *c, struct
 	return false;
 }
 
+#define OF_UNIT "--unit %u"
+
+static bool has_unit(const struct remedy_case *c)
+{
+	return c->unit && *c->unit;
+}
+
+/* The process that stands for the unit that there is none of. */
+static bool is_of_process(const char *text, const struct remedy_case *c)
+{
+	return !has_unit(c) && c->pid > 0 && strncmp(text, OF_UNIT, strlen(OF_UNIT)) == 0;
+}
+
+bool remedy_fits(const char *text, const struct remedy_case *c)
+{
+	for (; *text; text++) {
+		if (is_of_process(text, c))
+			text += strlen(OF_UNIT) - 1;
+		else if (*text == '%' && ((text[1] == 'f' && !(c->function && *c->function)) || (text[1] == 'p' && c->pid <= 0) ||
+					  (text[1] == 'u' && !has_unit(c))))
+			return false;
+		else if (*text == '%' && text[1])
+			text++;
+	}
+	return true;
+}
+
 char *remedy_fill(char buf[static REMEDY_TEXT_MAX], const char *text, const struct remedy_case *c)
 {
 	size_t n = 0;
@@ -385,11 +412,17 @@ char *remedy_fill(char buf[static REMEDY_TEXT_MAX], const char *text, const stru
 		char pid[16];
 		const char *insert = NULL;
 
+		if (is_of_process(text, c)) {
+			n += (size_t)snprintf(buf + n, REMEDY_TEXT_MAX - n, "--pid %d", (int)c->pid);
+			n = MIN(n, (size_t)REMEDY_TEXT_MAX - 1);
+			text += strlen(OF_UNIT) - 1;
+			continue;
+		}
 		if (*text == '%' && text[1]) {
 			snprintf(pid, sizeof(pid), "%d", (int)c->pid);
 			insert = text[1] == 'f'   ? (c->function && *c->function ? c->function : "?")
 			         : text[1] == 'p' ? (c->pid > 0 ? pid : "?")
-			         : text[1] == 'u' ? (c->unit && *c->unit ? c->unit : "?")
+			         : text[1] == 'u' ? (has_unit(c) ? c->unit : "?")
 			         : text[1] == '%' ? "%"
 			                          : NULL;
 		}

@@ -46,5 +46,7 @@ struct remedy {
 
 /* The first rule that matches; false when none does. Strings belong to r. */
 bool remedies_find(const struct remedies *r, const struct remedy_case *c, struct remedy *ret);
-/* %f: the function; %p: the pid; %u: the unit; %%: %. What is not known is "?". */
+/* Whether all that it is to be filled with is known. Advice with a hole in it is none. */
+bool remedy_fits(const char *text, const struct remedy_case *c);
+/* %f: the function; %p: the pid; %u: the unit; %%: %. What is not known is "?"; but where there is no unit, "--unit %u" is the process. */
 char *remedy_fill(char buf[static REMEDY_TEXT_MAX], const char *text, const struct remedy_case *c);

@@ -1208,23 +1208,100 @@ static void the_first_rule_that_matches_has_the_word(void **state)
 	assert_string_equal(remedy_fill(buf, got.try[0], &c), "kill ? of ?, 100% %x");
 }
 
-/* What is shipped has no mistake, and something to say about every kind. */
-static void shipped_remedies_cover_every_kind(void **state)
+static void advice_with_a_hole_is_not_given(void **state)
 {
-	_cleanup_(remedies_freep) struct remedies *r = NULL;
-	_cleanup_free_ char *text = NULL;
-	char path[4096];
-	struct mistakes m = {};
-	struct remedy got;
-	size_t size;
+	struct remedy_case c = { .unit = "db.service", .function = "f", .pid = 77 };
+	char buf[REMEDY_TEXT_MAX];
 
 	(void)state;
+	assert_true(remedy_fits("kill %p of %u in %f, 100%%", &c));
+	assert_string_equal(remedy_fill(buf, "flame --unit %u: %f", &c), "flame --unit db.service: f");
+	c.unit = "";
+	assert_true(remedy_fits("kill %p", &c));
+	assert_false(remedy_fits("systemctl status %u", &c));
+	assert_true(remedy_fits("flame --unit %u: %p", &c));
+	assert_string_equal(remedy_fill(buf, "flame --unit %u: %p", &c), "flame --pid 77: 77");
+	c.pid = 0;
+	assert_false(remedy_fits("flame --unit %u", &c));
+	assert_false(remedy_fits("kill %p", &c));
+	assert_true(remedy_fits("100%%p %x", &c));
+}
+
+static struct remedies *shipped_remedies(void)
+{
+	_cleanup_free_ char *text = NULL;
+	struct remedies *r = NULL;
+	struct mistakes m = {};
+	char path[4096];
+	size_t size;
+
 	/* This file's path as the compiler was given it: from the build directory, where tests run. */
 	copy_string(path, sizeof(path), __FILE__);
 	strcpy(strstr(path, "tests/unit/"), "conf/remedies.conf");
 	assert_int_equal(read_small_file(AT_FDCWD, path, REMEDY_FILE_MAX, &text, &size), 0);
 	assert_true(remedies_parse(&r, "test", text, size, on_mistake, &m) >= 25);
 	assert_int_equal(m.n, 0);
+	return r;
+}
+
+/* By the functions of real programs; what only sounds like it gets the general advice. */
+static void shipped_remedies_know_what_they_speak_of(void **state)
+{
+	static const struct {
+		enum cluster_kind kind;
+		const char *function, *id;
+	} cases[] = {
+		{ CLUSTER_CPU_SPIN, "tree_traversal", "cpu" },
+		{ CLUSTER_CPU_SPIN, "select_plan", "cpu" },
+		{ CLUSTER_CPU_SPIN, "SHARED_lookup", "cpu" },
+		{ CLUSTER_CPU_SPIN, "pollute_cache", "cpu" },
+		{ CLUSTER_CPU_SPIN, "universal_hash", "cpu" },
+		{ CLUSTER_CPU_SPIN, "do_epoll_wait", "poll-loop" },
+		{ CLUSTER_CPU_SPIN, "core_sys_select", "poll-loop" },
+		{ CLUSTER_CPU_SPIN, "deflate_slow", "compression-or-crypto" },
+		{ CLUSTER_CPU_SPIN, "aesni_ctr32_encrypt_blocks", "compression-or-crypto" },
+		{ CLUSTER_CPU_SPIN, "rsa_ossl_private_decrypt", "compression-or-crypto" },
+		{ CLUSTER_CPU_SPIN, "ZSTD_compressBlock_fast", "compression-or-crypto" },
+		{ CLUSTER_CPU_SPIN, "sre_ucs1_match", "regular-expression" },
+		{ CLUSTER_CPU_SPIN, "regexp.(*Regexp).backtrack", "regular-expression" },
+		{ CLUSTER_CPU_SPIN, "runtime.gcDrain", "garbage-collection" },
+		{ CLUSTER_CPU_SPIN, "G1ParScanThreadState::trim_queue_to_threshold", "garbage-collection" },
+		{ CLUSTER_LOCK_CONTENTION, "record_output", "kernel-lock" },
+		{ CLUSTER_LOCK_CONTENTION, "__dentry_kill", "dentry-lock" },
+		{ CLUSTER_LOCK_CONTENTION, "_int_malloc", "malloc-lock" },
+		{ CLUSTER_LOCK_CONTENTION, "take_gil", "python-gil" },
+		{ CLUSTER_LOCK_CONTENTION, "futex_wait_queue", "futex" },
+		{ CLUSTER_LOCK_CONTENTION, "do_user_addr_fault", "mmap-lock" },
+		{ CLUSTER_IO_STALL, "jbd2_log_wait_commit", "journal-commit" },
+		{ CLUSTER_WAITING, "rpc_wait_bit_killable", "nfs" },
+		{ CLUSTER_WAITING, "request_wait_answer", "fuse" },
+		{ CLUSTER_WAITING, "redisGetReply", "database" },
+		{ CLUSTER_WAITING, "redistribute", "waiting" },
+		{ CLUSTER_NETWORK_WAIT, "PQexec", "database" },
+		{ CLUSTER_NETWORK_WAIT, "__res_context_send", "dns" },
+		{ CLUSTER_NETWORK_WAIT, "getaddrinfo", "dns" },
+	};
+	_cleanup_(remedies_freep) struct remedies *r = shipped_remedies();
+
+	(void)state;
+	for (size_t i = 0; i < ELEMENTS_OF(cases); i++) {
+		const struct remedy_case c = { .kind = cases[i].kind, .metric = METRIC_BLOCKED, .unit = "", .function = "", .n_frames = 1,
+			                       .frames = &cases[i].function };
+		struct remedy got;
+
+		assert_true(remedies_find(r, &c, &got));
+		if (!streq(got.id, cases[i].id))
+			fail_msg("%s: %s instead of %s", cases[i].function, got.id, cases[i].id);
+	}
+}
+
+/* What is shipped has no mistake, and something to say about every kind. */
+static void shipped_remedies_cover_every_kind(void **state)
+{
+	_cleanup_(remedies_freep) struct remedies *r = shipped_remedies();
+	struct remedy got;
+
+	(void)state;
 	for (unsigned k = 0; k < CLUSTER_KIND_N; k++) {
 		const struct remedy_case c = { .kind = k, .metric = METRIC_ON_CPU, .unit = "", .function = "" };
 
@@ -1400,7 +1477,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(images_outlive_the_process),
 		cmocka_unit_test(mistakes_cost_one_rule),
 		cmocka_unit_test(the_first_rule_that_matches_has_the_word),
+		cmocka_unit_test(advice_with_a_hole_is_not_given),
 		cmocka_unit_test(shipped_remedies_cover_every_kind),
+		cmocka_unit_test(shipped_remedies_know_what_they_speak_of),
 		cmocka_unit_test(floods_stay_in_bounds),
 	};
 
