@@ -68,7 +68,8 @@ static bool import_fits(const struct options *o)
 	return false;
 }
 
-static int run_verb(struct options *o, int n_args, char **args)
+/* NULL when that can't be asked for, and the reason is logged. */
+static const struct verb *choose_verb(struct options *o, int n_args, char **args)
 {
 	const struct verb *v = find_verb(n_args > 0 ? args[0] : "status");
 
@@ -80,30 +81,42 @@ static int run_verb(struct options *o, int n_args, char **args)
 			          args[0], guess);
 		else
 			log_error("Unknown verb \"%s\". Try \"stackctl --help\".", args[0]);
-		return EXIT_FAILURE;
+		return NULL;
 	}
 	if (n_args - 1 > v->max_args) {
 		log_error("Too many arguments: \"%s\". Try \"stackctl --help\".", args[1 + v->max_args]);
-		return EXIT_FAILURE;
+		return NULL;
 	}
 	if (o->given & ~v->options & OPTION_SOURCES && v->options & OPTION_LINES) {
 		log_error("--lines needs a number: from 1 to %d, or \"all\".", LINES_ALL);
-		return EXIT_FAILURE;
+		return NULL;
 	}
 	if (o->given & ~v->options) {
 		log_error("\"stackctl %s\" does not take %s. Try \"stackctl --help\".", v->name,
 		          option_name(o->given & ~v->options));
-		return EXIT_FAILURE;
+		return NULL;
 	}
 	if (o->import && (!import_fits(o) || !import_serve(o)))
-		return EXIT_FAILURE;
-	return v->run(o, args + MIN(n_args, 1));
+		return NULL;
+	return v;
+}
+
+/* Monitoring takes 1 for a warning; what a plug-in can't find out is 3. */
+static int wrong_usage(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++)
+		if (streq(argv[i], "check")) {
+			puts("STACKD UNKNOWN - wrong usage");
+			return 3;
+		}
+	return EXIT_FAILURE;
 }
 
 int main(int argc, char **argv)
 {
 	static char name[] = "stackctl";
 	struct options o;
+	const struct verb *v;
 	int first, status = EXIT_SUCCESS;
 
 	log_setup("stackctl", LOG_LEVEL_INFO);
@@ -112,12 +125,14 @@ int main(int argc, char **argv)
 		argv[0] = name;
 	signal(SIGPIPE, SIG_IGN);
 	if (!options_parse(&o, argc, argv, &first))
-		return EXIT_FAILURE;
+		return wrong_usage(argc, argv);
 	if (o.version)
 		printf("stackctl %s\n", STACKD_VERSION);
 	else if (o.help || (first < argc && streq(argv[first], "help")))
 		help_show(&o);
+	else if ((v = choose_verb(&o, argc - first, argv + first)))
+		status = v->run(&o, argv + MIN(first + 1, argc));
 	else
-		status = run_verb(&o, argc - first, argv + first);
+		status = wrong_usage(argc, argv);
 	return show_finish(status);
 }

@@ -539,8 +539,10 @@ int verb_check(const struct options *o, char **args _unused_)
 		}
 		worst = MAX(worst, is);
 	}
-	if (!fields_are_good(&f))
+	if (!fields_are_good(&f)) {
+		puts("STACKD UNKNOWN - stackd's answer is not understood");
 		return UNKNOWN;
+	}
 	printf("STACKD %s - %s%s | critical=%d warning=%d notice=%d\n", texts[worst], name ? "goes on: " : "no incident goes on", name ? name : "",
 	       counts[CRITICAL], counts[WARNING], counts[OK]);
 	return worst;

@@ -693,8 +693,15 @@ def check_answers_as_plug_ins_do():
     ):
         done = run("check", answers={"ListIncidents": [reply(incidents=rows)]})
         assert (done.returncode, done.out) == (status, text + "\n"), (done.returncode, done.out)
-    done = run("check", answers={})
-    assert done.returncode == 3 and "UNKNOWN" in done.out, (done.returncode, done.out)
+    for arguments, answers in (
+        ([], {}),
+        ([], {"ListIncidents": [reply(incidents=[{"severity": 7}])]}),
+        (["--bogus"], {}),
+        (["more"], {}),
+        (["--metric", "blocked"], {}),
+    ):
+        done = run("check", *arguments, answers=answers)
+        assert done.returncode == 3 and "STACKD UNKNOWN" in done.out, (arguments, done.returncode, done.out)
 
 
 @test
