@@ -69,6 +69,9 @@ static bool take_processes(struct flame *f, const struct options *o, struct exac
 		r = flame_intern(f, field_string(&fields, field_object(&fields, slice, "process"), "comm"), "",
 		                 FLAME_PROCESS, &e->process);
 	}
+	if (ret->n == PROCESSES_MOST)
+		log_warning("There were more than %d processes: the rest is as wide as its stacks say. Of a shorter window, a unit or a control group all are counted.",
+		            PROCESSES_MOST);
 	return fields_are_good(&fields) && flame_tell(r);
 }
 

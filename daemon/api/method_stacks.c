@@ -100,7 +100,7 @@ void method_list_processes(struct session *s, const struct json *parameters)
 	l->metric = METRIC_ALL_N;
 	l->table.limit = table_limit(s->api);
 	l->table.with_values = true;
-	r = store_visit_totals(s->api->views.store, &q.filter, add_process, &l->table);
+	r = store_visit_wall(s->api->views.store, &q.filter, add_process, &l->table);
 	table_sort(&l->table);
 	listing_start(s, l, &q, r, l->table.n, limit);
 }

@@ -401,6 +401,100 @@ int store_visit_totals(struct store *s, const struct store_filter *filter, store
 	return visit_sums(s, filter, SECTION_PROCESSES, fn, userdata);
 }
 
+/* ---- wall time ---- */
+
+/* A process that did nothing in a tick has no total there, but waits. */
+struct wall {
+	uint32_t n;              /* pieces */
+	uint8_t *has_total;      /* a bit by process and piece, of those that are one tick */
+	uint64_t (*coarse)[2];   /* by process: what is blocked in the others, by totals and by waits */
+};
+
+static bool is_one_tick(const struct block *b)
+{
+	return b->first == b->last;
+}
+
+static uint64_t time_in(const uint64_t values[static METRIC_N])
+{
+	return values[METRIC_ON_CPU] + values[METRIC_BLOCKED] + values[METRIC_RUNNABLE];
+}
+
+static void wall_block(struct store *s, struct wall *x, uint32_t k)
+{
+	const struct block *b = piece_block(s, s->cover[k]);
+	struct section_reader reader;
+	uint32_t i;
+
+	if (store_block_reader(s, (int)s->cover[k].ring, b, SECTION_PROCESSES, &reader) < 0)
+		return;
+	while (store_section_next(&reader, &i)) {
+		uint32_t target = matching_target(s, SECTION_PROCESSES, i, b->last);
+		uint64_t *sums = s->sums[target].values, blocked = sums[METRIC_BLOCKED], time = time_in(sums);
+		size_t bit = (size_t)target * x->n + k;
+
+		if (!target)
+			continue;
+		store_section_add(&reader, sums);
+		mention(&s->sums[target], b);
+		if (!is_one_tick(b))
+			x->coarse[target][0] += sums[METRIC_BLOCKED] - blocked;
+		else if (time_in(sums) - time > b->duration_ns / 2) /* else only its memory changed, and what rounding left over came along */
+			x->has_total[bit / 8] |= 1U << bit % 8;
+	}
+}
+
+static void wall_run(struct store *s, uint32_t slice, const struct run *r, void *userdata)
+{
+	struct wall *x = userdata;
+	uint32_t process = store_slice_at(s, slice)->process;
+
+	for (uint32_t k = first_piece(s, x->n, r); k < x->n; k++) {
+		const struct block *b = piece_block(s, s->cover[k]);
+		size_t bit = (size_t)process * x->n + k;
+
+		if (b->elapsed_ns >= r->until_ns)
+			break;
+		if (!is_one_tick(b))
+			x->coarse[process][1] += overlap(r, b);
+		else if (!(x->has_total[bit / 8] & 1U << bit % 8))
+			s->sums[process].values[METRIC_BLOCKED] += overlap(r, b);
+		mention(&s->sums[process], b);
+	}
+}
+
+int store_visit_wall(struct store *s, const struct store_filter *filter, store_slice_fn fn, void *userdata)
+{
+	uint32_t max = s->dicts[DICT_PROCESSES].max;
+	struct store_filter any_stack = *filter;
+	struct wall x;
+	int r;
+
+	if (!match_all(s, filter, SECTION_PROCESSES))
+		return 0;
+	x.n = cover_finest(s, filter);
+	x.has_total = calloc(((size_t)(max + 1) * x.n + 7) / 8 + 1, 1);
+	x.coarse = calloc(max + 1, sizeof(*x.coarse));
+	if (!x.has_total || !x.coarse) {
+		free(x.has_total);
+		free(x.coarse);
+		return -ENOMEM;
+	}
+	memset(s->sums, 0, (max + 1) * sizeof(*s->sums));
+	for (uint32_t k = 0; k < x.n; k++)
+		wall_block(s, &x, k);
+	any_stack.stack_id = any_stack.series_id = 0;
+	if (match_all(s, &any_stack, SECTION_SLICES))
+		visit_runs(s, wall_run, &x);
+	/* Where single ticks are not kept, one may lie within the other. */
+	for (uint32_t i = 1; i <= max; i++)
+		s->sums[i].values[METRIC_BLOCKED] += x.coarse[i][1] - MIN(x.coarse[i][0], x.coarse[i][1]);
+	r = tell_sums(s, SECTION_PROCESSES, fn, userdata);
+	free(x.has_total);
+	free(x.coarse);
+	return r;
+}
+
 /* ---- points ---- */
 
 static void point_run(struct store *s, uint32_t slice, const struct run *r, void *userdata)

@@ -218,6 +218,11 @@ int store_visit_slices(struct store *s, const struct store_filter *filter, store
 /* The same for the processes' exact totals; stack and series_id are 0, and are no filters. */
 int store_visit_totals(struct store *s, const struct store_filter *filter, store_slice_fn fn, void *userdata);
 
+/* The totals, and of the ticks in which a process did nothing, and so has none, what its threads waited in: so that on-CPU, blocked and
+ * runnable come to the time that its threads were there. Of windows of which single ticks are not kept any more it is less than that if
+ * what a process does changes within them. -ENOMEM. */
+int store_visit_wall(struct store *s, const struct store_filter *filter, store_slice_fn fn, void *userdata);
+
 struct store_point {
 	uint64_t time_us;      /* end of the step */
 	uint32_t step_s;       /* 1, 10 or 60 */

@@ -683,6 +683,11 @@ def hot_and_cold_are_exact():
     note = "wall time as the kernel counted it: 5.51us without a stack, 2.58us too much by stacks, 40ns of processes not counted"
     assert note in [t.text for t in lint(svg.encode()).iter(SVG + "text")], svg[:3000]
 
+    page = processes(*[("app", {"on_cpu": 1})] * 1000)
+    pages = 9 * [{**page[0], "continues": True}] + page
+    err = good("flame", "--hot-cold", answers={**answers, "ListProcesses": pages}).err
+    assert "more than 10000 processes" in err and "a shorter window" in err, err
+
     def check(node, cold_):
         cold_ = cold_ or node["name"] == "[off-CPU]"
         assert node.get("cold", False) == cold_, node["name"]

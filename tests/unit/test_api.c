@@ -50,6 +50,12 @@ int store_visit_totals(struct store *s _unused_, const struct store_filter *filt
 	return script.error;
 }
 
+int store_visit_wall(struct store *s _unused_, const struct store_filter *filter _unused_,
+                       store_slice_fn fn _unused_, void *userdata _unused_)
+{
+	return script.error;
+}
+
 int store_visit_points(struct store *s _unused_, const struct store_filter *filter, store_point_fn fn,
                        void *userdata)
 {

@@ -524,6 +524,63 @@ static void churn_of_processes_keeps_the_sums(void **state)
 	fixture_free(f);
 }
 
+static void add_blocked(struct fixture *f, pid_t pid, double seconds)
+{
+	uint64_t values[METRIC_N] = { [METRIC_ON_CPU] = NSEC_PER_SEC / 1024, [METRIC_BLOCKED] = (uint64_t)(seconds * NSEC_PER_SEC) };
+
+	assert_int_equal(store_add_total(f->s, process(f->s, pid, 0), values), 0);
+}
+
+static double blocked_of(struct store *s, const struct store_filter *filter, pid_t pid)
+{
+	memset(&collected, 0, sizeof(collected));
+	collected.s = s;
+	assert_int_equal(store_visit_wall(s, filter, collect, &collected), 0);
+	for (size_t i = 0; i < collected.n; i++)
+		if (collected.rows[i].pid == pid)
+			return (double)collected.rows[i].values[METRIC_BLOCKED] / NSEC_PER_SEC;
+	return -1;
+}
+
+/* Process 5 does something in the first and in the last of seven ticks, 6 has one of two threads that does in each, 7 does nothing. */
+static void wall_time_has_ticks_in_which_a_process_only_waits(void **state)
+{
+	struct fixture *f = fixture_new(SMALL_ARENA);
+	struct store_filter all = { .since_us = T0 - SECOND }, one;
+
+	(void)state;
+	for (int tick = 1; tick <= 7; tick++) {
+		begin(f);
+		if (tick == 1 || tick == 7)
+			add_blocked(f, 5, 0.75);
+		add_blocked(f, 6, 1.5);
+		if (tick == 4) {
+			const uint64_t memory[METRIC_N] = { [METRIC_RSS] = 4096 };
+
+			assert_int_equal(store_add_total(f->s, process(f->s, 5, 0), memory), 0);
+		}
+		if (tick == 1) {
+			assert_int_equal(store_wait(f->s, process(f->s, 6, 0), stack(f->s, 1), 1), 0);
+			assert_int_equal(store_wait(f->s, process(f->s, 7, 0), stack(f->s, 1), 2), 0);
+		}
+		if (tick == 2 || tick == 7)
+			assert_int_equal(store_wait(f->s, process(f->s, 5, 0), stack(f->s, 1), tick == 2 ? 1 : -1), 0);
+		commit(f);
+	}
+	assert_float_equal(blocked_of(f->s, &all, 5), 0.75 + 5 + 0.75, 0.01);
+	assert_float_equal(blocked_of(f->s, &all, 6), 7 * 1.5, 0.01);
+	assert_float_equal(blocked_of(f->s, &all, 7), 7 * 2, 0.01);
+	one = (struct store_filter) { .since_us = T0 + 3 * SECOND, .until_us = T0 + 5 * SECOND, .pid = 5 };
+	assert_float_equal(blocked_of(f->s, &one, 5), 2, 0.01);
+	assert_float_equal(blocked_of(f->s, &one, 7), -1, 0);
+	/* Where only steps of several ticks are kept, a wait is not counted beside a total that has it. */
+	idle(f, 3000);
+	all.until_us = T0 + 7 * SECOND;
+	assert_in_range((uint64_t)(100 * blocked_of(f->s, &all, 5)), 490, 660);
+	assert_in_range((uint64_t)(100 * blocked_of(f->s, &all, 6)), 1040, 6000);
+	fixture_free(f);
+}
+
 static void frames_keep_their_objects(void **state)
 {
 	struct fixture *f = fixture_new(SMALL_ARENA);
@@ -999,6 +1056,7 @@ int main(void)
 		cmocka_unit_test(stale_refs_are_noticed),
 		cmocka_unit_test(rings_wrap_in_order),
 		cmocka_unit_test(churn_of_processes_keeps_the_sums),
+		cmocka_unit_test(wall_time_has_ticks_in_which_a_process_only_waits),
 		cmocka_unit_test(frames_keep_their_objects),
 cmocka_unit_test(long_names_make_room_for_each_other),
 		cmocka_unit_test(anomalies_keep_the_ticks_around_them),
