@@ -100,9 +100,12 @@ static bool is_mostly_false(const struct class_state *class)
 
 static enum cluster_severity severity_of(const struct incident_state *s, const struct class_state *class)
 {
+	/* Who waits no more is none the worse for it. */
+	double size = s->i.size - s->i.down[METRIC_BLOCKED] - s->i.down[METRIC_RUNNABLE];
+
 	if (class && is_mostly_false(class))
 		return CLUSTER_NOTICE;
-	return s->i.size >= SIZE_CRITICAL ? CLUSTER_CRITICAL : s->i.size >= SIZE_WARNING ? CLUSTER_WARNING : CLUSTER_NOTICE;
+	return size >= SIZE_CRITICAL ? CLUSTER_CRITICAL : size >= SIZE_WARNING ? CLUSTER_WARNING : CLUSTER_NOTICE;
 }
 
 static void tell(const struct clusters *c, struct incident_state *s, enum cluster_event_kind event, uint64_t now_us, cluster_event_fn fn,

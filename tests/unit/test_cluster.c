@@ -483,6 +483,22 @@ static void small_change_keeps_no_incident_open(void **state)
 	world_free(w);
 }
 
+/* However many waited before. */
+static void waiting_that_ends_is_a_notice(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	tell(w, "shop", "_start main serve k:do_syscall_64 k:anon_pipe_read", METRIC_BLOCKED, 0, 3.3 * CPU, false);
+	ticks(w, 4);
+	assert_int_equal(w->last_opened.kind, CLUSTER_STOPPED_WORK);
+	assert_int_equal(w->last_opened.severity, CLUSTER_NOTICE);
+	tell(w, "mailer", "_start main serve render_mail", METRIC_ON_CPU, 0, 0.5 * CPU, false);
+	ticks(w, 4);
+	assert_int_equal(w->last_opened.severity, CLUSTER_WARNING);
+	world_free(w);
+}
+
 static void a_read_past_the_cache_waits_for_the_disk(void **state)
 {
 	struct world *w = world_new();
@@ -1454,6 +1470,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(what_gets_its_cpu_spins_though_its_unit_starves),
 		cmocka_unit_test(a_cluster_is_called_after_who_waits),
 		cmocka_unit_test(small_change_keeps_no_incident_open),
+		cmocka_unit_test(waiting_that_ends_is_a_notice),
 		cmocka_unit_test(a_read_past_the_cache_waits_for_the_disk),
 		cmocka_unit_test(a_stall_of_the_disk_is_one_incident),
 		cmocka_unit_test(growth_is_told_once_and_decides_the_kind_anew),
