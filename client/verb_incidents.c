@@ -5,6 +5,7 @@
 #include "follow.h"
 #include "imports.h"
 #include "show.h"
+#include "show_difference.h"
 #include "timestamp.h"
 #include "verbs.h"
 
@@ -36,6 +37,7 @@ static const struct table_column change_columns[] = {
 
 static const struct table_column cluster_columns[] = {
 	{ "COUNT", .right = true },
+	{ "FIRST" },
 	{ "LAST" },
 	{ "SEVERITY" },
 	{ "NAME", .shrink = true, .least = 16 },
@@ -281,6 +283,7 @@ static void add_cluster(struct table *t, const struct json *c, struct fields *f)
 
 	json_as_string(json_at(units, 0), &unit);
 	table_cellf(t, COLOUR_BOLD, "%lld", field_int(f, c, "incidents"));
+	table_cell(t, COLOUR_NONE, time_format_short(buf, (uint64_t)field_int(f, c, "first_us")));
 	table_cell(t, COLOUR_NONE, time_format_short(buf, (uint64_t)field_int(f, c, "last_us")));
 	table_cell(t, field_bool(f, c, "muted") ? COLOUR_GREY : severity_colour(severity), field_bool(f, c, "muted") ? "muted" : severity);
 	table_cell(t, COLOUR_BOLD, field_string(f, c, "name"));
@@ -396,9 +399,11 @@ int verb_clusters(const struct options *o, char **args)
 	if (!fields_are_good(&f) || !t)
 		return EXIT_FAILURE;
 	show_begin(o);
-	if (!show_cluster(o, cluster) || !add_incidents(o, t, rows))
+	if (!show_cluster(o, cluster) || !add_incidents(o, t, rows) || !show_table(o, t, "incidents"))
 		return EXIT_FAILURE;
-	return show_table(o, t, "incidents") ? EXIT_SUCCESS : EXIT_FAILURE;
+	if (json_length(rows) > 0)
+		show_difference(o, id);
+	return EXIT_SUCCESS;
 }
 
 /* ---- what people say of them ---- */

@@ -628,11 +628,17 @@ def one_incident_in_full():
 def clusters_are_listed_and_shown():
     done = good("clusters", "--full", answers={"ListClusters": [reply(clusters=[cluster(), cluster(muted=True, remedy=None)])]})
     lines = done.out.splitlines()
-    assert lines[0].split() == ["COUNT", "LAST", "SEVERITY", "NAME", "WHERE", "REMEDY", "ID"], done.out
+    assert lines[0].split() == ["COUNT", "FIRST", "LAST", "SEVERITY", "NAME", "WHERE", "REMEDY", "ID"], done.out
     assert "A lock of the program" in lines[1] and "shop.service and 1 more" in lines[1], done.out
     assert "muted" in lines[2], done.out
-    answers = {"GetCluster": [reply(cluster=cluster(), incidents=[incident()])]}
+    answers = {"GetCluster": [reply(cluster=cluster(), incidents=[incident()])], "ListAnomalies": [reply(anomalies=[], missed=0)]}
     done = good("clusters", "00000000000000c1", answers=answers)
+    changed = done.out[done.out.index("What changed most: "):].splitlines()
+    assert "before and during incident 7" in changed[0] and len(changed) > 1, changed
+    assert all(re.fullmatch(r"\S+ \d+ \d+", line) for line in changed[1:]), changed
+    changes = [abs(int(line.split()[2]) - int(line.split()[1])) for line in changed[1:]]
+    assert changes == sorted(changes, reverse=True), changes
+    assert "What changed most" not in good("clusters", "00000000000000c1", answers={"GetCluster": [reply(cluster=cluster(), incidents=[])]}).out
     for line in ("critical", "5, the first", "2 real, 1 false",
                  "alarms of on-cpu are told when 91 times less probable than others", "alarms of blocked are told even when 3.2 times as probable as others",
                  "pool_get", "Threads wait.", "Try: look", ": mend", "2min", "Picture: stackctl flame --cluster 00000000000000c1 -o "):
