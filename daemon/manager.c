@@ -18,6 +18,7 @@
 
 #define TICK_S 1.0
 #define REFRESH_TICKS 60
+#define MMAP_THRESHOLD (128 << 10)
 
 /* ---- events ---- */
 
@@ -508,6 +509,8 @@ int manager_run(const struct manager_options *options)
 
 	/* Tables are sparse: with a huge page for every touch, kilobytes would become megabytes. */
 	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+	/* And large ones are apart from the heap, also when one was freed: its pages would be filled with zeros for the next. */
+	mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
 	m.started_us = clock_realtime_us();
 	uname(&m.kernel);
 	r = conf_load(options->config_path, options->config_optional, &m.conf, &error);

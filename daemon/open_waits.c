@@ -7,6 +7,7 @@ struct waits {
 	struct map64 *index;   /* raw id -> entry */
 	struct map64 *threads; /* process hash -> threads */
 	uint32_t max, free;
+	uint32_t used;         /* no entry at or beyond this was ever used */
 	struct wait entries[];
 };
 
@@ -18,8 +19,7 @@ int waits_new(struct waits **ret, uint32_t max_stacks)
 	if (!w)
 		return -ENOMEM;
 	w->max = max_stacks;
-	for (uint32_t i = 0; i < max_stacks; i++)
-		w->entries[i].next_free = i + 1 < max_stacks ? i + 1 : NO_WAIT;
+	w->free = NO_WAIT;
 	if ((r = map64_new(&w->index, max_stacks)) < 0 || (r = map64_new(&w->threads, max_stacks)) < 0)
 		return r;
 	*ret = TAKE_PTR(w);
@@ -57,7 +57,7 @@ static void change_threads(struct waits *w, const struct collect_process *proces
 
 bool waits_full(const struct waits *w, uint64_t raw_id)
 {
-	return w->free == NO_WAIT && !map64_get(w->index, raw_id, NULL);
+	return w->free == NO_WAIT && w->used == w->max && !map64_get(w->index, raw_id, NULL);
 }
 
 int waits_begin(struct waits *w, uint64_t raw_id, const struct collect_process *process, uint64_t stack_id, uint32_t threads)
@@ -67,8 +67,12 @@ int waits_begin(struct waits *w, uint64_t raw_id, const struct collect_process *
 	if (waits_full(w, raw_id))
 		return -ENOSPC;
 	if (!map64_get(w->index, raw_id, &at)) {
-		at = w->free;
-		w->free = w->entries[at].next_free;
+		if (w->free != NO_WAIT) {
+			at = w->free;
+			w->free = w->entries[at].next_free;
+		} else {
+			at = w->used++;
+		}
 		w->entries[at] = (struct wait) { .stack_id = stack_id, .process = *process };
 		map64_put(w->index, raw_id, at);
 	}

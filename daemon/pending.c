@@ -68,6 +68,12 @@ void pending_drop(struct pending_table *t, struct pending *entry)
 	entry->key = 0;
 	entry->next_free = t->free;
 	t->free = entry - t->entries;
+	if (map64_size(t->index) > 0)
+		return;
+	/* A burst is over. */
+	memory_give_back(t->entries, t->used * sizeof(t->entries[0]));
+	t->free = NO_ENTRY;
+	t->used = 0;
 }
 
 struct pending *pending_next(struct pending_table *t, uint32_t *cursor)

@@ -2,6 +2,7 @@
 #include "base.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #define XXH_INLINE_ALL
@@ -121,4 +122,17 @@ uint64_t process_cpu_ns(pid_t pid)
 uint64_t hash64(const void *data, size_t size, uint64_t seed)
 {
 	return XXH3_64bits_withSeed(data, size, seed);
+}
+
+void memory_give_back(void *memory, size_t size)
+{
+#ifdef MADV_DONTNEED_LOCKED
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = ((uintptr_t)memory + page - 1) & ~(page - 1), end = ((uintptr_t)memory + size) & ~(page - 1);
+
+	if (first < end)
+		(void)madvise((void *)first, end - first, MADV_DONTNEED_LOCKED);
+#else
+	(void)memory;
+	(void)size;
+#endif
 }

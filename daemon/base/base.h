@@ -186,9 +186,12 @@ char *format_timespan(char buf[static FORMAT_MAX], uint64_t us);               /
 char *format_size(char buf[static FORMAT_MAX], uint64_t bytes);                /* "64M", "1.5G" */
 char *format_metric(char buf[static FORMAT_MAX], enum metric m, uint64_t value); /* "1.25s", "3.1k faults", "-1.50MiB" */
 
+/* The whole pages of memory that is not needed any more, also where all memory is locked; they may read as zeros afterwards. */
+void memory_give_back(void *memory, size_t size);
+
 /* ---- a bounded hash table from 64-bit key to 64-bit value ---- */
 
-/* Open addressing in one allocation made at creation; never grows. Any key and value are allowed. */
+/* Open addressing in memory that is reserved at creation, of which it uses what its entries need. Any key and value are allowed. */
 struct map64;
 int map64_new(struct map64 **ret, size_t max_entries);
 struct map64 *map64_free(struct map64 *m); /* accepts NULL, returns NULL */

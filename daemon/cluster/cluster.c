@@ -23,9 +23,9 @@ static size_t state_size(const struct cluster_config *config)
 	return sizeof(struct state) + config->max_clusters * sizeof(struct class_state) + config->max_incidents * sizeof(struct incident_state);
 }
 
-static void empty(struct clusters *c)
+/* The state is zeros. */
+static void begin(struct clusters *c)
 {
-	memset(c->state, 0, c->size);
 	c->state->magic = STATE_MAGIC;
 	c->state->version = STATE_VERSION;
 	c->state->size_mark = sizeof(struct state) + sizeof(struct class_state) * 7 + sizeof(struct incident_state) * 31;
@@ -46,7 +46,7 @@ int clusters_new(struct clusters **ret, const struct cluster_config *config)
 		return -EINVAL;
 	c->config = *config;
 	c->size = state_size(config);
-	c->state = malloc(c->size);
+	c->state = calloc(1, c->size);
 	c->order = calloc(config->max_clusters, sizeof(*c->order));
 	for (c->n_leaves = 2; c->n_leaves < config->max_clusters;)
 		c->n_leaves *= 2;
@@ -61,7 +61,7 @@ int clusters_new(struct clusters **ret, const struct cluster_config *config)
 		r = map64_new(&c->by_id, config->max_clusters);
 	if (r < 0)
 		return r;
-	empty(c);
+	begin(c);
 	*ret = TAKE_PTR(c);
 	return 0;
 }
