@@ -25,6 +25,8 @@ struct pipeline {
 	struct stack_ids stacks;
 	struct pending_table *pending;
 	uint32_t ask_cursor; /* into pending */
+	struct collect_process found; /* last, in this tick */
+	store_ref found_ref;          /* 0: none was */
 	struct waits *waits;
 	struct scoring *scoring;
 
@@ -117,9 +119,17 @@ static int find_process(struct pipeline *p, const struct collect_process *proces
 	uint64_t start_us;
 	int r;
 
-	*ret = store_find_process(p->rooms.store, process->pid, process->exec_id, process->start_ns);
-	if (*ret)
+	/* Most of a tick's stacks are of few processes, and come one after the other. */
+	if (p->found_ref && p->found.pid == process->pid && p->found.exec_id == process->exec_id && p->found.start_ns == process->start_ns) {
+		*ret = p->found_ref;
 		return 0;
+	}
+	*ret = store_find_process(p->rooms.store, process->pid, process->exec_id, process->start_ns);
+	if (*ret) {
+		p->found = *process;
+		p->found_ref = *ret;
+		return 0;
+	}
 	r = p->source.process(p->source.userdata, process, &known, &start_us);
 	if (r < 0)
 		return r;
@@ -319,6 +329,7 @@ static void sink_begin(void *userdata, const struct collect_tick_info *info)
 	};
 	p->moments_until_us = info->time_us - info->drain_ns / NSEC_PER_USEC;
 	p->samples = p->lost = 0;
+	p->found_ref = 0;
 	stack_ids_begin_tick(&p->stacks);
 	balance_begin_tick(&p->balance, info->gate_open);
 	store_tick_begin(p->rooms.store, info->time_us, info->duration_ns);

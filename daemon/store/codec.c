@@ -174,7 +174,7 @@ static int64_t bounded(const struct accumulator *a, uint32_t i, enum metric m)
 
 static int64_t with_residual(const struct accumulator *a, uint32_t i, enum metric m)
 {
-	int64_t v = bounded(a, i, m) + a->residuals[i][m];
+	int64_t v = bounded(a, i, m) + (int64_t)a->residuals[i][m];
 
 	return metric_is_signed(m) ? v : MAX(v, (int64_t)0);
 }
@@ -418,7 +418,7 @@ static uint32_t put_values(struct writer *w, struct accumulator *a, const struct
 			kept = code_value(e->code[METRIC_HITS], h->mantissa) * h->period;
 		}
 		points += kept != 0;
-		a->residuals[e->index][m] += bounded(a, e->index, m) - (int64_t)kept;
+		a->residuals[e->index][m] = (float)(bounded(a, e->index, m) + (int64_t)a->residuals[e->index][m] - (int64_t)kept);
 	}
 	return points;
 }

@@ -238,7 +238,7 @@ struct accumulator {
 	uint32_t max;
 	uint64_t *touched; /* bit map */
 	uint64_t (*values)[METRIC_N];
-	int64_t (*residuals)[METRIC_N]; /* what rounding left over, carried into the next block */
+	float (*residuals)[METRIC_N]; /* what rounding left over, carried into the next block; of more than 2^24 as good as 24 bits make it */
 };
 
 /* A tier's step that is being gathered. */
