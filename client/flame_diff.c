@@ -176,10 +176,46 @@ static int set_title(struct flame_meta *meta, const struct options *o, const str
 	return meta->title ? 0 : -ENOMEM;
 }
 
+static uint64_t sum_of(const struct flame *f, enum flame_side side)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < f->n_stacks; i++)
+		sum += MIN(f->stacks[i].value[side], (uint64_t)INT64_MAX - sum);
+	return sum;
+}
+
+/* Whoever asks of an import what it has none of would take all of the other side for new, or gone. */
+static bool has_metric(const struct flame *f, const struct options *o, const struct saved sides[static 2])
+{
+	for (size_t side = 0; side < 2; side++)
+		if (sides[side].is_import && !(o->given & (OPTION_FILTER | OPTION_STACK)) && sum_of(f, side) == 0) {
+			log_error("There is nothing of %s in %s: choose another --metric.", metric_to_string(flame_metric(o)), sides[side].name);
+			return false;
+		}
+	return true;
+}
+
+/* A file doesn't say what its values are; hits are the numbers that most have. */
+static bool has_other_unit(const struct options *o, const struct saved sides[static 2])
+{
+	return sides[0].is_import != sides[1].is_import && flame_metric(o) != METRIC_HITS;
+}
+
+static int compare_shares(struct flame *f, struct flame_meta *meta)
+{
+	uint64_t before = sum_of(f, FLAME_BEFORE), after = sum_of(f, FLAME_AFTER);
+
+	if (before == 0 || after == 0)
+		return 0;
+	flame_scale(f, FLAME_BEFORE, (double)after / (double)before);
+	return flame_meta_note(meta, "before is multiplied by %.4g, to compare shares: a file does not say its unit", (double)after / (double)before);
+}
+
 static bool diff_of_saved(struct flame **ret, struct flame_meta *meta, const struct options *o, struct saved sides[static 2])
 {
 	static const char *const prefixes[] = { "before: ", "after: " };
-	bool of_files = !sides[0].is_import && !sides[1].is_import;
+	bool of_files = !sides[0].is_import && !sides[1].is_import, without_unit;
 	_cleanup_(flame_freep) struct flame *f = NULL;
 	struct provenance provenances[2] = {};
 	double lengths[2];
@@ -196,13 +232,16 @@ static bool diff_of_saved(struct flame **ret, struct flame_meta *meta, const str
 		provenances[side] = in.provenance;
 		lengths[side] = s->length_us;
 	}
-	meta->metric = of_files ? METRIC_ALL_N : flame_metric(o);
-	meta->unit = of_files ? "" : metric_unit(meta->metric);
+	if (!has_metric(f, o, sides))
+		return false;
+	without_unit = of_files || (has_other_unit(o, sides) && !sides[FLAME_AFTER].is_import);
+	meta->metric = without_unit ? METRIC_ALL_N : flame_metric(o);
+	meta->unit = without_unit ? "" : metric_unit(meta->metric);
 	r = set_title(meta, o, sides, of_files);
 	for (size_t side = 0; r >= 0 && !of_files && side < 2; side++)
 		r = note_saved(meta, prefixes[side], &sides[side], &provenances[side]);
 	if (r >= 0)
-		r = make_comparable(f, meta, lengths);
+		r = has_other_unit(o, sides) ? compare_shares(f, meta) : make_comparable(f, meta, lengths);
 	return flame_tell(r) && flame_finish(ret, &f, meta);
 }
 

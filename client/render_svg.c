@@ -253,6 +253,7 @@ static void put_legend(const struct picture *p, double y)
 
 	fputs("<g class=\"legend\">\n", p->file);
 	if (p->flame->shape == FLAME_DIFF) {
+		put_legend_item(p, &x, y, diff_colour(1, 1), "unchanged");
 		put_legend_item(p, &x, y, diff_colour(1, 2), "more than before");
 		put_legend_item(p, &x, y, diff_colour(0, 1), "new");
 		put_legend_item(p, &x, y, diff_colour(2, 1), "less");

@@ -217,11 +217,20 @@ def differences_of_imports():
         same = lines_of(good("flame", "--diff", diff, "--metric=hits", cwd=where).out)
         assert len(same) == 3 and all(before == after > 0 for before, after in same.values()), (diff, same)
     assert "which has no times, as it is" in good("flame", f"--diff=minute..{saved}", "--metric=hits", "--format=svg").out
+    # Whether its values are times nobody knows.
+    for diff, unit in ((f"minute..{saved}", ""), (f"{saved}..minute", "s")):
+        shares = lines_of(good("flame", f"--diff={diff}").out)
+        before, after = (sum(v[i] for v in shares.values()) for i in (0, 1))
+        assert abs(before - after) <= 3 and before > 0, shares
+        svg = good("flame", f"--diff={diff}", "--format=svg").out
+        assert "to compare shares" in svg and re.search(rf"total [0-9.]+{unit} before", svg), (diff, svg[:3000])
+        assert ">unchanged<" in svg
     files = lines_of(good("flame", "--diff=saved.folded..saved.folded", cwd=DIRECTORY).out)
     assert len(files) == 3 and all(before == after for before, after in files.values()), files
     # Folded stacks that were imported have no times by which they could be scaled.
     good("import", "-", "--name=f", input=b"db server;main;sort 5\n")
     assert lines_of(good("flame", "--diff=f..minute", "--metric=hits").out)["db_server;main;sort"] == (5, 60)
+    assert "nothing of on-cpu in f: choose another --metric" in bad("flame", "--diff=f..minute")
 
     assert '"nowhere" is neither an import' in bad("flame", "--diff=minute..nowhere") and "SINCE/UNTIL" in bad("flame", "--diff=10:00..11:00")
     assert "two windows" in bad("flame", "--import=minute", "--diff=minute..two-minutes")
