@@ -46,7 +46,7 @@ static bool diff_windows(struct flame **ret, struct flame_meta *meta, const stru
 		lengths[side] = (double)in.provenance.until_us - in.provenance.since_us;
 	}
 	flame_set_window(meta, flame_metric(o), &provenances[FLAME_AFTER]);
-	r = flame_set_title(meta, o, n - 1, what);
+	r = flame_set_title(meta, o, n - 1, what, FLAME_OF_ALL);
 	if (r >= 0)
 		r = flame_note_window(meta, "before: ", &provenances[FLAME_BEFORE]);
 	if (r >= 0)
@@ -93,7 +93,7 @@ static bool diff_of_processes(struct flame **ret, struct flame_meta *meta, const
 	}
 	flame_set_window(meta, flame_metric(o), &in.provenance);
 	snprintf(what, sizeof(what), "%s, processes %d (before) and %d (after)", metric_to_string(flame_metric(o)), pids[0], pids[1]);
-	r = flame_set_title(meta, o, 0, what);
+	r = flame_set_title(meta, o, 0, what, "");
 	if (r >= 0)
 		r = flame_note_window(meta, "", &in.provenance);
 	return flame_tell(r) && flame_finish(ret, &f, meta);
@@ -171,7 +171,7 @@ static int set_title(struct flame_meta *meta, const struct options *o, const str
 	if (n < 0)
 		return -ENOMEM;
 	if (!of_files)
-		return flame_set_title(meta, o, 0, what);
+		return flame_set_title(meta, o, 0, what, FLAME_OF_ALL);
 	meta->title = text_escape(o->given & OPTION_TITLE ? o->title : what, true);
 	return meta->title ? 0 : -ENOMEM;
 }

@@ -227,7 +227,7 @@ static char *filter_text(const struct options *o)
 }
 
 /* more: programs beside the one of o */
-int flame_set_title(struct flame_meta *meta, const struct options *o, size_t more, const char *what)
+int flame_set_title(struct flame_meta *meta, const struct options *o, size_t more, const char *what, const char *whose)
 {
 	_cleanup_free_ char *filter = filter_text(o), *title = NULL;
 	char others[FORMAT_MAX] = "";
@@ -238,7 +238,7 @@ int flame_set_title(struct flame_meta *meta, const struct options *o, size_t mor
 		snprintf(others, sizeof(others), " and %zu more", more);
 	if (o->given & OPTION_TITLE)
 		title = strdup(o->title);
-	else if (asprintf(&title, "%s%s%s%s", what, *filter ? "" : ", all processes", filter, others) < 0)
+	else if (asprintf(&title, "%s%s%s%s", what, *filter ? "" : whose, filter, others) < 0)
 		title = NULL;
 	if (!title)
 		return -ENOMEM;

@@ -39,8 +39,9 @@ bool intake_take(struct intake *in, const struct options *o);
 
 /* The metric that the options ask for. */
 enum metric flame_metric(const struct options *o);
-/* The title: what, and whose; more: programs beside the one of o. */
-int flame_set_title(struct flame_meta *meta, const struct options *o, size_t more, const char *what);
+#define FLAME_OF_ALL ", all processes"
+/* The title: what, and of whom by the options' filter, or whose, when there is none; more: programs beside the one of o. */
+int flame_set_title(struct flame_meta *meta, const struct options *o, size_t more, const char *what, const char *whose);
 void flame_set_window(struct flame_meta *meta, enum metric m, const struct provenance *p);
 int flame_note_window(struct flame_meta *meta, const char *prefix, const struct provenance *p);
 /* Builds the tree, notes its total, and hands it over. */

@@ -27,7 +27,7 @@ bool flame_of_window(struct flame **ret, struct flame_meta *meta, const struct o
 	if (!intake_take(&in, o))
 		return false;
 	flame_set_window(meta, flame_metric(o), &in.provenance);
-	r = flame_set_title(meta, o, 0, metric_to_string(flame_metric(o)));
+	r = flame_set_title(meta, o, 0, metric_to_string(flame_metric(o)), FLAME_OF_ALL);
 	if (r >= 0)
 		r = flame_note_window(meta, "", &in.provenance);
 	if (r >= 0 && in.lines)
@@ -122,7 +122,7 @@ bool flame_of_hot_cold(struct flame **ret, struct flame_meta *meta, const struct
 	if (!good || !flame_tell(r))
 		return false;
 	flame_set_window(meta, METRIC_OFF_CPU, &in.provenance);
-	r = flame_set_title(meta, o, 0, "on-cpu and off-cpu");
+	r = flame_set_title(meta, o, 0, "on-cpu and off-cpu", FLAME_OF_ALL);
 	if (r >= 0)
 		r = flame_note_window(meta, "", &in.provenance);
 	if (r >= 0)

@@ -523,6 +523,8 @@ def differences_of_processes():
     assert [f["pid"] for f in filters] == [12, 34], filters
     assert filters[0]["since_us"] == filters[1]["since_us"] and filters[0]["until_us"] == filters[1]["until_us"], filters
     assert text == "app;main;do_work(int) 100 30\napp;main;read 50 0\n", text
+    svg, _ = by_turns([answer, answer], "--diff=pid:12..pid:34", "--format=svg")
+    assert head_of(lint(svg.encode()))[0] == "on-cpu, processes 12 (before) and 34 (after)"
 
 
 @test
