@@ -33,6 +33,7 @@
 #define SHARE_MOVED 0.03
 #define SHARE_SHARES 0.07
 #define SHARE_GROWTH 0.04
+#define SHARE_STREAM 0.02
 #define SHARE_VANISHED 0.06
 #define SHARE_BIRTHS 0.09
 /* All but blocked; what falls, of on-CPU only; silences. */
@@ -164,6 +165,8 @@ double calibrate_share(unsigned family)
 {
 	if (family == FAMILY_GROWTH)
 		return SHARE_GROWTH;
+	if (family == FAMILY_STREAM)
+		return SHARE_STREAM;
 	if (family_is_moved(family))
 		return SHARE_MOVED / MOVED_CHANNELS;
 	if (family >= FAMILY_SHARES)
@@ -174,7 +177,7 @@ double calibrate_share(unsigned family)
 		return SHARE_VANISHED;
 	if (family_channel(family) >= CHANNEL_BIRTH)
 		return SHARE_BIRTHS / (SCORED_METRICS * BIRTH_CHANNELS);
-	return (1 - SHARE_TOTALS - SHARE_SHARES - SHARE_MOVED - SHARE_GROWTH - SHARE_VANISHED - SHARE_BIRTHS) / (SCORED_METRICS * CHANNEL_BIRTH);
+	return (1 - SHARE_TOTALS - SHARE_SHARES - SHARE_MOVED - SHARE_GROWTH - SHARE_STREAM - SHARE_VANISHED - SHARE_BIRTHS) / (SCORED_METRICS * CHANNEL_BIRTH);
 }
 
 double calibrate_alpha(unsigned family, bool gate_open, double false_alarms_per_day, double tests_per_day)

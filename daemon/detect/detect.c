@@ -82,7 +82,7 @@ static bool global_valid(const struct global_state *g)
 {
 	double sum = g->tick_s + g->open_share + (double)g->total_rise + g->recent_alarms + g->live + g->live_slow;
 
-	if (g->tag != GLOBAL_TAG || g->total_told > g->tick)
+	if (g->tag != GLOBAL_TAG || g->total_told > g->tick || !streams_valid(&g->streams))
 		return false;
 	sum += population_sum(&g->stacks) + population_sum(&g->totals);
 	for (unsigned f = 0; f < FAMILIES; f++) {
@@ -262,6 +262,8 @@ static enum detect_type finding_type(const struct finding *f)
 
 	if (f->family == FAMILY_GROWTH)
 		return DETECT_SLOW_GROWTH;
+	if (f->family == FAMILY_STREAM)
+		return f->observed < f->expected ? DETECT_DROP : DETECT_LEVEL_SHIFT;
 	if (f->family >= FAMILY_SHARES)
 		return changes[(f->family - FAMILY_SHARES) % SHARE_CHANGE_N];
 	return family_is_silence(f->family) ? DETECT_VANISHED_STACK : types[family_channel(f->family)];

@@ -44,6 +44,7 @@
 #include "detect.h"
 #include "growth.h"
 #include "shares.h"
+#include "streams.h"
 
 #define SCORED_METRICS METRIC_HITS /* on-cpu .. faults-major; hits say how many samples on-cpu rests on */
 
@@ -63,7 +64,9 @@ enum total_kind { TOTAL_RISES, TOTAL_STEADY_RISES, TOTAL_STEADY_FALLS, TOTAL_KIN
 /* What units' samples are of: on-CPU time, page faults. Waits that move from one stack to another are waits.c's. */
 enum shared { SHARED_ON_CPU, SHARED_FAULTS, SHARED_N };
 #define FAMILY_SHARES (FAMILY_GROWTH + 1)
-#define FAMILIES (FAMILY_SHARES + SHARED_N * SHARE_CHANGE_N)
+/* The machine's totals by hour and shape. */
+#define FAMILY_STREAM (FAMILY_SHARES + SHARED_N * SHARE_CHANGE_N)
+#define FAMILIES (FAMILY_STREAM + 1)
 
 static inline unsigned family_of_share(enum shared of, enum share_change change)
 {
@@ -200,6 +203,7 @@ struct global_state {
 	struct total_series machine; /* the sum of all units */
 	struct total_state units[TOTALS_MAX];
 	struct unit_shares shares[SHARES_UNITS];
+	struct streams streams;
 };
 
 /* What a tick's series are judged by; made once a tick from the global state. */

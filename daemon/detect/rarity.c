@@ -26,13 +26,13 @@ static double edge_of(unsigned bin)
 	return ldexp(1 + part, OCTAVE_FIRST + (int)(bin / RARITY_BINS_PER_OCTAVE));
 }
 
-static float in_bin(const struct rarity *r, unsigned bin)
+static float in_bin(const struct event_rarity *r, unsigned bin)
 {
 	return r->above[bin] - (bin + 1 < RARITY_BINS ? r->above[bin + 1] : 0);
 }
 
 /* By the mean of ln of how far the tail's events are beyond its edge; the middle of a bin stands for what is in it. */
-static void fit_tail(struct rarity *r)
+static void fit_tail(struct event_rarity *r)
 {
 	unsigned first = RARITY_BINS - 1;
 	float sum = 0;
@@ -46,7 +46,7 @@ static void fit_tail(struct rarity *r)
 	r->index = (sum + TAIL_INDEX_WEIGHT * TAIL_INDEX) / (r->beyond + TAIL_INDEX_WEIGHT);
 }
 
-double rarity_of(const struct rarity *r, double x)
+double event_rarity_of(const struct event_rarity *r, double x)
 {
 	unsigned bin;
 
@@ -56,7 +56,7 @@ double rarity_of(const struct rarity *r, double x)
 	return (double)(r->above[bin] - in_bin(r, bin) / 2) + 0.5;
 }
 
-void rarity_learn(struct rarity *r, double x, float fade)
+void event_rarity_learn(struct event_rarity *r, double x, float fade)
 {
 	unsigned n = x > 0 ? bin_of(x) + 1 : 0;
 

@@ -14,14 +14,14 @@
 #define RARITY_OCTAVES 22 /* from 2^-10 */
 #define RARITY_BINS (RARITY_BINS_PER_OCTAVE * RARITY_OCTAVES)
 
-struct rarity {
+struct event_rarity {
 	float above[RARITY_BINS];  /* events in this bin or a higher one */
 	float edge, index, beyond; /* the tail: from where, its index, the events in it */
 };
 
 /* Remembered events that are as large as x, which is > 0, and half an event for x itself. Zeroed memory is one that
  * remembers nothing. */
-double rarity_of(const struct rarity *r, double x);
+double event_rarity_of(const struct event_rarity *r, double x);
 /* Learns a block, of which x was the greatest value and fade is what it leaves of those before; x = 0: nothing happened
  * in it. */
-void rarity_learn(struct rarity *r, double x, float fade);
+void event_rarity_learn(struct event_rarity *r, double x, float fade);

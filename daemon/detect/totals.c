@@ -232,6 +232,8 @@ bool detect_totals(struct detect *d, uint64_t *ret_key, struct detect_result *re
 {
 	uint64_t sum[METRIC_N] = { 0 };
 	struct candidate best = { 0 };
+	struct finding finding;
+	double p;
 
 	if (d->scoring) {
 		find_common(d);
@@ -248,6 +250,8 @@ bool detect_totals(struct detect *d, uint64_t *ret_key, struct detect_result *re
 		if (suffers(d, &best))
 			best.series = NULL;
 		visit(d, 0, &d->g->machine, sum, &best);
+		if (streams_visit(d, sum, &finding, &p) && !best.series)
+			best = (struct candidate){ &d->g->machine.state, finding, p, 0, rise(d, &finding), 0 };
 	}
 	memset(d->unit_values, 0, sizeof(d->unit_values));
 	if (!best.series)

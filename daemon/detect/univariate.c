@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <math.h>
 
-#include "rarity.h"
 #include "univariate.h"
-#include "views.h"
 
 /* In values. */
 #define BLOCK 32    /* what is over sooner is one event */
@@ -16,17 +14,6 @@
 #define SURPRISE_MAX 6.0
 #define WORTH_A_LOOK 2.0
 
-enum side { RISE, FALL, EITHER, SIDE_N };
-
-struct univariate {
-	struct views views;
-	struct rarity rarities[VIEW_N][UNIVARIATE_MEMORIES][SIDE_N];
-	double greatest[VIEW_N][SIDE_N]; /* of the block that is not over */
-	uint32_t in_block;
-	uint32_t since; /* values since a surprise was let through, up to the refractory period; 0 = none was */
-	double peak;    /* that surprise */
-};
-
 const struct univariate_config univariate_default = {
 	.views = (1u << VIEW_N) - 1,
 	.memories = (1u << UNIVARIATE_MEMORIES) - 1,
@@ -36,11 +23,6 @@ const struct univariate_config univariate_default = {
 	.escalation = 0.2,
 };
 
-size_t univariate_state_size(void)
-{
-	return sizeof(struct univariate);
-}
-
 static double surprise_of_events(double events)
 {
 	return MIN(MAX(SURPRISE_ZERO - log10(events), 0.0), SURPRISE_MAX);
@@ -48,7 +30,7 @@ static double surprise_of_events(double events)
 
 static double surprise_of_view(const struct univariate *u, const struct univariate_config *c, enum view v, double x)
 {
-	enum side side = x > 0 ? RISE : FALL;
+	enum univariate_side side = x > 0 ? UNIVARIATE_RISE : UNIVARIATE_FALL;
 	double sum = 0, n = 0;
 
 	if (x == 0)
@@ -59,10 +41,10 @@ static double surprise_of_view(const struct univariate *u, const struct univaria
 	for (unsigned m = 0; m < UNIVARIATE_MEMORIES; m++) {
 		if (!(c->memories & 1u << m))
 			continue;
-		sum += surprise_of_events(rarity_of(&u->rarities[v][m][EITHER], x));
+		sum += surprise_of_events(event_rarity_of(&u->rarities[v][m][UNIVARIATE_EITHER], x));
 		n++;
 		if (c->apart) {
-			sum += surprise_of_events(rarity_of(&u->rarities[v][m][side], x));
+			sum += surprise_of_events(event_rarity_of(&u->rarities[v][m][side], x));
 			n++;
 		}
 	}
@@ -91,16 +73,16 @@ static void learn_block(struct univariate *u)
 
 	for (unsigned v = 0; v < VIEW_N; v++)
 		for (unsigned m = 0; m < UNIVARIATE_MEMORIES; m++)
-			for (unsigned s = 0; s < SIDE_N; s++)
-				rarity_learn(&u->rarities[v][m][s], u->greatest[v][s], fades[m]);
+			for (unsigned s = 0; s < UNIVARIATE_SIDES; s++)
+				event_rarity_learn(&u->rarities[v][m][s], u->greatest[v][s], fades[m]);
 }
 
 static void learn(struct univariate *u, const double departures[static VIEW_N])
 {
 	for (unsigned v = 0; v < VIEW_N; v++) {
-		u->greatest[v][RISE] = MAX(u->greatest[v][RISE], departures[v]);
-		u->greatest[v][FALL] = MAX(u->greatest[v][FALL], -departures[v]);
-		u->greatest[v][EITHER] = MAX(u->greatest[v][EITHER], fabs(departures[v]));
+		u->greatest[v][UNIVARIATE_RISE] = MAX(u->greatest[v][UNIVARIATE_RISE], departures[v]);
+		u->greatest[v][UNIVARIATE_FALL] = MAX(u->greatest[v][UNIVARIATE_FALL], -departures[v]);
+		u->greatest[v][UNIVARIATE_EITHER] = MAX(u->greatest[v][UNIVARIATE_EITHER], fabs(departures[v]));
 	}
 	if (++u->in_block < BLOCK)
 		return;
@@ -127,15 +109,14 @@ static double refrain(struct univariate *u, const struct univariate_config *c, d
 
 double univariate_add(struct univariate *u, const struct univariate_config *c, uint64_t time_us, double value)
 {
-	double departures[VIEW_N], surprise = 0;
+	double departures[VIEW_N];
 
 	if (!isfinite(value) || fabs(value) > VIEW_VALUE_MAX)
 		return 0;
 	views_add(&u->views, time_us, value, departures);
-	if (u->views.n > WARM_UP)
-		surprise = surprise_of_all(u, c, departures);
+	u->surprise = u->views.n > WARM_UP ? surprise_of_all(u, c, departures) : 0;
 	learn(u, departures);
-	return refrain(u, c, surprise);
+	return refrain(u, c, u->surprise);
 }
 
 double univariate_score(double surprise)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Anomalies of one stream of numbers, of which nothing is known: no threshold, no training, no look-ahead, O(1) a
- * value, 20 KiB. The daemon's series of stacks, of which there are tens of thousands, have model.h instead; what the
- * two have in common and what not: docs/detection.md.
+ * value, 20 KiB. The machine's totals are such streams (streams.h); the series of stacks, of which there are tens of thousands, have
+ * model.h instead. What the two have in common and what not: docs/detection.md.
  *
  *     value ─▶ 7 views (views.h) ─▶ each calibrated by its own events (rarity.h), by rises and falls apart and together,
  *     in a short and a long memory ─▶ -log10 of the events as large that are remembered, its mean over all ─▶ refractory
@@ -11,7 +11,8 @@
  * mean, and no claim that it is a probability. */
 #pragma once
 
-#include "base.h"
+#include "rarity.h"
+#include "views.h"
 
 #define UNIVARIATE_MEMORIES 2 /* of what was usual */
 #define UNIVARIATE_SHORT (1u << 0)
@@ -27,9 +28,18 @@ struct univariate_config {
 };
 extern const struct univariate_config univariate_default;
 
-struct univariate;
-/* Zeroed memory of this size is a stream without values; aligned to 8 bytes, position-independent, may be stored. */
-size_t univariate_state_size(void);
+enum univariate_side { UNIVARIATE_RISE, UNIVARIATE_FALL, UNIVARIATE_EITHER, UNIVARIATE_SIDES };
+
+/* Zeroed memory is a stream without values. No pointer, so that the owner may move it, store it and bring it back. */
+struct univariate {
+	struct views views;
+	struct event_rarity rarities[VIEW_N][UNIVARIATE_MEMORIES][UNIVARIATE_SIDES];
+	double greatest[VIEW_N][UNIVARIATE_SIDES]; /* of the block that is not over */
+	uint32_t in_block;
+	uint32_t since; /* values since a surprise was let through, up to the refractory period; 0 = none was */
+	double peak;    /* that surprise */
+	double surprise; /* of the newest value, let through or not */
+};
 
 /* Scores a value against those before, then learns it. Gives surprise: 0 for what is usual, about 2 for what is
  * worth a look; 0 for values that are no numbers or beyond 1e150, which are not learnt; 0 within the refractory

@@ -172,9 +172,14 @@ static double look_at_shape(struct views *w)
 	return novelty;
 }
 
+size_t views_hour(uint64_t time_us)
+{
+	return time_us / (3600 * USEC_PER_SEC) % HOURS_OF_WEEK;
+}
+
 static double look_at_season(struct views *w, uint64_t time_us, double x)
 {
-	struct fading_mean *hour = &w->week[time_us / (3600 * USEC_PER_SEC) % HOURS_OF_WEEK];
+	struct fading_mean *hour = &w->week[views_hour(time_us)];
 	double seen = 0;
 
 	if (hour->n > 0) {

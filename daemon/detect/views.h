@@ -67,3 +67,5 @@ struct views {
 #define VIEW_VALUE_MAX 1e150
 #define VIEW_INCOMPARABLE 1e6
 void views_add(struct views *w, uint64_t time_us, double value, double ret[static VIEW_N]);
+/* Which of week[] a time is in. */
+size_t views_hour(uint64_t time_us);

@@ -159,7 +159,7 @@ int main(int argc, char *argv[])
 		return usage(stdout);
 	if (parse_options(argc, argv, &config) < 0)
 		return usage(stderr);
-	u = calloc(1, univariate_state_size());
+	u = calloc(1, sizeof(struct univariate));
 	if (!u) {
 		fprintf(stderr, "nab_detect: out of memory\n");
 		return 1;

@@ -142,7 +142,7 @@ static void test_state_is_small(void **state)
 	(void)state;
 	assert_true(detect_series_state_size() <= 256);
 	assert_int_equal(detect_series_state_size() % 8, 0);
-	assert_true(detect_global_state_size() < 704 * 1024);
+	assert_true(detect_global_state_size() < 800 * 1024);
 }
 
 static void test_spike_is_told_with_what_moved(void **state)

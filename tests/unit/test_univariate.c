@@ -25,7 +25,7 @@ static int setup(void **state)
 {
 	struct stream *s = calloc(1, sizeof(*s));
 
-	s->u = calloc(1, univariate_state_size());
+	s->u = calloc(1, sizeof(struct univariate));
 	s->time_us = 1400000000 * USEC_PER_SEC;
 	s->rng = 1;
 	*state = s;
@@ -192,7 +192,7 @@ static void test_constants_are_silent(void **state)
 	static const double constants[] = { 0, 1, -3, 0.1, 1e-300, 1e100, 4503599627370497.0 };
 
 	for (size_t i = 0; i < ELEMENTS_OF(constants); i++) {
-		memset(s->u, 0, univariate_state_size());
+		memset(s->u, 0, sizeof(struct univariate));
 		assert_float_equal(greatest_of(s, constants[i], 2000), 0, 0);
 	}
 }
@@ -214,14 +214,14 @@ static void test_what_is_no_number_is_silent_and_not_learnt(void **state)
 {
 	static const double bad[] = { NAN, -NAN, INFINITY, -INFINITY, DBL_MAX, -DBL_MAX };
 	struct stream *s = *state;
-	_cleanup_free_ void *before = malloc(univariate_state_size());
+	_cleanup_free_ void *before = malloc(sizeof(struct univariate));
 
 	feed_usual(s, N);
 	assert_non_null(before);
-	memcpy(before, s->u, univariate_state_size());
+	memcpy(before, s->u, sizeof(struct univariate));
 	for (size_t i = 0; i < ELEMENTS_OF(bad); i++)
 		assert_float_equal(feed(s, bad[i]), 0, 0);
-	assert_memory_equal(before, s->u, univariate_state_size());
+	assert_memory_equal(before, s->u, sizeof(struct univariate));
 }
 
 static void test_gaps_and_clocks_that_jump_are_silent(void **state)
@@ -261,8 +261,8 @@ static void test_scores_stay_in_their_bounds_whatever_comes(void **state)
 static void test_scale_and_offset_do_not_matter(void **state)
 {
 	struct stream *s = *state;
-	_cleanup_free_ struct univariate *scaled = calloc(1, univariate_state_size());
-	_cleanup_free_ struct univariate *moved = calloc(1, univariate_state_size());
+	_cleanup_free_ struct univariate *scaled = calloc(1, sizeof(struct univariate));
+	_cleanup_free_ struct univariate *moved = calloc(1, sizeof(struct univariate));
 
 	assert_non_null(scaled);
 	assert_non_null(moved);
@@ -280,11 +280,11 @@ static void test_scale_and_offset_do_not_matter(void **state)
 static void test_a_state_that_was_moved_goes_on(void **state)
 {
 	struct stream *s = *state;
-	_cleanup_free_ struct univariate *copy = malloc(univariate_state_size());
+	_cleanup_free_ struct univariate *copy = malloc(sizeof(struct univariate));
 
 	assert_non_null(copy);
 	feed_usual(s, N);
-	memcpy(copy, s->u, univariate_state_size());
+	memcpy(copy, s->u, sizeof(struct univariate));
 	for (unsigned i = 0; i < 1000; i++) {
 		double x = 100 + noise(s) + (i % 333 ? 0 : 60), score = feed(s, x);
 
@@ -294,20 +294,20 @@ static void test_a_state_that_was_moved_goes_on(void **state)
 
 static void test_events_are_counted(void **state _unused_)
 {
-	struct rarity r = { 0 };
+	struct event_rarity r = { 0 };
 
 	/* ten events, of 1 to 10: as large as 4.1 are six or seven, and half an event is what is asked for */
 	for (unsigned i = 1; i <= 10; i++)
-		rarity_learn(&r, i, 1);
-	assert_true(rarity_of(&r, 0.5) > 10 && rarity_of(&r, 0.5) <= 10.5);
-	assert_true(rarity_of(&r, 4.1) >= 6 && rarity_of(&r, 4.1) <= 7.5);
+		event_rarity_learn(&r, i, 1);
+	assert_true(event_rarity_of(&r, 0.5) > 10 && event_rarity_of(&r, 0.5) <= 10.5);
+	assert_true(event_rarity_of(&r, 4.1) >= 6 && event_rarity_of(&r, 4.1) <= 7.5);
 	/* beyond the largest it becomes ever rarer */
-	assert_true(rarity_of(&r, 20) < 1.5);
-	assert_true(rarity_of(&r, 200) < rarity_of(&r, 20) / 50);
+	assert_true(event_rarity_of(&r, 20) < 1.5);
+	assert_true(event_rarity_of(&r, 200) < event_rarity_of(&r, 20) / 50);
 	/* blocks in which nothing happened make what happened fade, and are no events */
 	for (unsigned i = 0; i < 10; i++)
-		rarity_learn(&r, 0, 0.5f);
-	assert_true(rarity_of(&r, 0.5) < 1);
+		event_rarity_learn(&r, 0, 0.5f);
+	assert_true(event_rarity_of(&r, 0.5) < 1);
 }
 
 int main(void)
