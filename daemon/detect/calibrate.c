@@ -19,6 +19,11 @@
 #define EXCESS_TOTALS 1.5
 #define EXCESS_STACKS 5.0
 #define EXCESS_WEIGHT 16.0
+/* Of units it is never believed to be less: what they do not do for hours is no measure of the first time that they do it. */
+#define EXCESS_TOTALS_LEAST 1.0
+/* Of units that always do something some are as even as clockwork and others have bursts, and the first burst of one that was even so far is
+ * further out than all that the even ones have: their tails are mixtures. */
+#define SHAPE_STEADY 0.15
 /* How far n tests may be extrapolated: p >= n^-2. Some minutes of a small machine reach the default
  * budget, seconds don't. */
 #define FLOOR_EXPONENT 2.0
@@ -76,13 +81,15 @@ static double critical_of(const struct tail *t, double alpha)
 		return INFINITY;
 	if (t->p_from <= alpha)
 		return critical_in_bins(t, alpha);
+	if (t->shape > 0)
+		return t->from + t->excess * expm1(t->shape * log(t->p_from / alpha)) / t->shape;
 	if (t->excess > 0)
 		return t->from + t->excess * log(t->p_from / alpha);
 	return t->from * pow(t->p_from / alpha, t->index);
 }
 
 /* Mean of what the scores beyond a point have above it, shrunk to a prior. */
-static double mean_excess(const double in_bin[static BINS], double beyond, double prior)
+static double mean_excess(const double in_bin[static BINS], double beyond, const struct tail_prior *prior)
 {
 	double count = 0, sum = 0;
 
@@ -90,10 +97,10 @@ static double mean_excess(const double in_bin[static BINS], double beyond, doubl
 		count += in_bin[b];
 		sum += in_bin[b] * MAX((bin_edge(b) + bin_edge(b + 1)) / 2 - beyond, 0.0);
 	}
-	return (sum + EXCESS_WEIGHT * prior) / (count + EXCESS_WEIGHT);
+	return MAX((sum + EXCESS_WEIGHT * prior->excess) / (count + EXCESS_WEIGHT), prior->least);
 }
 
-void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_open, double excess, double alpha)
+void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_open, const struct tail_prior *prior, double alpha)
 {
 	double other = f->n[!gate_open], borrowed = other > BORROWED_MAX ? BORROWED_MAX / other : 1;
 	double count = 0, sum = 0, from_sum = 0, from_count = 0;
@@ -123,7 +130,8 @@ void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_o
 	if (from_count < TAIL_COUNT)
 		t->from = MAX(t->from, -log(t->p_from));
 	t->index = (from_sum + TAIL_INDEX_WEIGHT * TAIL_INDEX) / (from_count + TAIL_INDEX_WEIGHT);
-	t->excess = excess > 0 ? mean_excess(in_bin, t->from, excess) : 0;
+	t->shape = prior->shape;
+	t->excess = prior->excess > 0 ? mean_excess(in_bin, t->from, prior) : 0;
 	t->p_floor = pow(t->n + 1, -FLOOR_EXPONENT);
 	t->critical = critical_of(t, alpha);
 	t->critical_least = critical_of(t, alpha * pow(10, DETECT_EVIDENCE_LOWERED));
@@ -135,6 +143,8 @@ double calibrate_p(const struct tail *t, double s)
 		return 1;
 	if (s < t->from)
 		return MIN(MAX(t->above[bin_of((float)s)], exp(-s)), 1.0);
+	if (t->shape > 0)
+		return MIN(MAX(t->p_from * pow(1 + t->shape * (s - t->from) / t->excess, -1 / t->shape), t->p_floor), 1.0);
 	if (t->excess > 0)
 		return MIN(MAX(t->p_from * exp((t->from - s) / t->excess), t->p_floor), 1.0);
 	return MIN(MAX(t->p_from * pow(s / t->from, -1 / t->index), t->p_floor), 1.0);
@@ -187,9 +197,11 @@ double calibrate_alpha(unsigned family, bool gate_open, double false_alarms_per_
 	return MIN(false_alarms_per_day * share / MAX(tests_per_day, 1.0), ALPHA_MAX);
 }
 
-double calibrate_excess(unsigned family)
+struct tail_prior calibrate_prior(unsigned family)
 {
+	bool steady = family >= family_of_total(TOTAL_STEADY_RISES, 0, 0) && family < FAMILY_UNIT_SILENT;
+
 	if (family_is_total(family))
-		return EXCESS_TOTALS;
-	return family_is_birth_or_death(family) ? 0 : EXCESS_STACKS;
+		return (struct tail_prior){ .excess = EXCESS_TOTALS, .least = EXCESS_TOTALS_LEAST, .shape = steady ? SHAPE_STEADY : 0 };
+	return (struct tail_prior){ .excess = family_is_birth_or_death(family) ? 0 : EXCESS_STACKS };
 }

@@ -22,23 +22,29 @@ struct tail {
 	double n;              /* tests that this rests on */
 	double from, p_from;   /* where the fitted tail begins */
 	double index;          /* p = p_from * (s / from)^(-1 / index) */
-	double excess;         /* if > 0, p = p_from * exp((from - s) / excess) instead */
+	double excess;         /* if > 0, p = p_from * exp((from - s) / excess) instead ... */
+	double shape;          /* ... or, if > 0, p_from * (1 + shape * (s - from) / excess)^(-1 / shape), as heavy as a mixture of such tails */
 	double p_floor;        /* no less can be claimed from n tests */
 	double alpha, critical; /* p and s at which a test is told */
 	double critical_least;  /* s at which it is when evidence is lowered by DETECT_EVIDENCE_LOWERED */
 	double above[BINS];    /* p of each bin's lower edge */
 };
 
-/* excess: see calibrate_excess(). */
-void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_open, double excess, double alpha);
+/* What is supposed of a family's tail. */
+struct tail_prior {
+	double excess; /* mean excess of an exponential tail before experience; 0: it is Pareto's */
+	double least;  /* no less is believed */
+	double shape;  /* how much heavier than exponential it is */
+};
+
+void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_open, const struct tail_prior *prior, double alpha);
 double calibrate_p(const struct tail *t, double s);
 /* Adds a score to the histogram; the tests, most of them without a score, are counted in n by the caller.
  * together: scores of the tail that come at the same time are one event seen in many series, and the k-th
  * counts 1/k. */
 void calibrate_learn(struct family_state *f, bool gate_open, const struct tail *t, bool together, float s);
 void calibrate_forget(struct family_state *f, double factor);
-/* What the mean excess of the family's exponential tail is supposed to be before experience; 0: its tail is Pareto's. */
-double calibrate_excess(unsigned family);
+struct tail_prior calibrate_prior(unsigned family);
 /* The family's share of the budget, in both states of the gate. */
 double calibrate_share(unsigned family);
 /* Share of the budget, a test. tests_per_day: that the family has in this state of the gate. Either state has its

@@ -180,9 +180,11 @@ static bool family_gate(const struct detect *d, unsigned family)
 
 static void prepare_tails(struct detect *d)
 {
-	for (unsigned f = 0; f < FAMILIES; f++)
-		calibrate_prepare(&d->tails[f], &d->g->families[f], family_gate(d, f), calibrate_excess(f),
-				  alpha_of(d, f));
+	for (unsigned f = 0; f < FAMILIES; f++) {
+		struct tail_prior prior = calibrate_prior(f);
+
+		calibrate_prepare(&d->tails[f], &d->g->families[f], family_gate(d, f), &prior, alpha_of(d, f));
+	}
 }
 
 static void prepare_context(struct detect *d)

@@ -70,19 +70,38 @@ static const struct world_config everything = {
  * samples. */
 static void test_a_quiet_day_stays_within_twice_the_budget(void **state)
 {
-	struct world_config config = everything;
-	_cleanup_(free_log) struct log *log = NULL;
+	_cleanup_(free_log) struct log *log = new_log(&everything);
 	struct detect_status status;
 
 	(void)state;
-	config.n_series = 5000;
-	log = new_log(&config);
 	run(log, DAY);
 	detect_get_status(world_detect(log->w), &status);
 	printf("# %zu alarms in a day of %llu values, %llu held back, budget %g\n", log->n,
 	       (unsigned long long)status.scored, (unsigned long long)status.suppressed,
 	       everything.false_alarms_per_day);
 	assert_true((double)log->n <= 2 * everything.false_alarms_per_day);
+}
+
+/* The hours in which a unit's bursts are its first, of three machines with a hundred units each. */
+static void test_first_hours_of_units_stay_within_the_budget(void **state)
+{
+	static const uint64_t seeds[] = { 4, 5, 32 };
+	struct world_config config = everything;
+	size_t alarms = 0;
+
+	(void)state;
+	config.n_series = 5000;
+	config.units = true;
+	for (size_t i = 0; i < ELEMENTS_OF(seeds); i++) {
+		_cleanup_(free_log) struct log *log = NULL;
+
+		config.seed = seeds[i];
+		log = new_log(&config);
+		run(log, 3 * HOUR);
+		alarms += log->n;
+	}
+	printf("# %zu alarms in the first hours of three machines\n", alarms);
+	assert_true(alarms <= 1);
 }
 
 /* The first ones above all, of which nothing is known: all series wait, none by its own doing. */
@@ -265,6 +284,7 @@ int main(void)
 		cmocka_unit_test(test_surges_of_load_are_no_anomalies),
 		cmocka_unit_test(test_injected_faults_are_found),
 		cmocka_unit_test(test_a_quiet_day_stays_within_twice_the_budget),
+		cmocka_unit_test(test_first_hours_of_units_stay_within_the_budget),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

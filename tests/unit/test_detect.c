@@ -396,17 +396,18 @@ static void test_loss_hides_no_rise(void **state)
 
 static void test_calibration_claims_no_more_than_it_knows(void **state)
 {
+	const struct tail_prior pareto = { 0 };
 	struct family_state f = { 0 };
 	struct tail t;
-	double p, before = 1;
+	double p, before = 1, critical = 0;
 
 	(void)state;
-	calibrate_prepare(&t, &f, false, 0, 1e-9);
+	calibrate_prepare(&t, &f, false, &pareto, 1e-9);
 	assert_true(calibrate_p(&t, 1e9) == 1);
 	assert_true(isinf(t.critical));
 	for (double n = 1e2; n <= 1e9; n *= 10) {
 		f.n[0] = n;
-		calibrate_prepare(&t, &f, false, 0, 1e-9);
+		calibrate_prepare(&t, &f, false, &pareto, 1e-9);
 		p = calibrate_p(&t, 1e6);
 		assert_true(p < before && p >= 0.999 / (n + 1) / (n + 1));
 		before = p;
@@ -415,7 +416,7 @@ static void test_calibration_claims_no_more_than_it_knows(void **state)
 	for (unsigned i = 0; i < 100000; i++)
 		calibrate_learn(&f, false, &t, false, 5 + 0.001f * (float)(i % 20000));
 	f.n[0] = 1e6;
-	calibrate_prepare(&t, &f, false, 0, 1e-9);
+	calibrate_prepare(&t, &f, false, &pareto, 1e-9);
 	p = calibrate_p(&t, 15);
 	assert_true(p > 0.04 && p < 0.07);
 	before = 1;
@@ -425,21 +426,27 @@ static void test_calibration_claims_no_more_than_it_knows(void **state)
 		before = p;
 	}
 	assert_true(fabs(calibrate_p(&t, t.critical) / 1e-9 - 1) < 1e-6);
-	/* an exponential tail is no less a probability */
-	calibrate_prepare(&t, &f, false, 3, 1e-9);
-	before = 1;
-	for (double s = 0.1; s < 1e5; s *= 1.03) {
-		p = calibrate_p(&t, s);
-		assert_true(p <= before && p > 0);
-		before = p;
+	/* an exponential tail is no less a probability, nor is one that is as heavy as a mixture, which has everything less improbable */
+	for (double shape = 0; shape < 0.5; shape += 0.15) {
+		struct tail_prior prior = { .excess = 3, .shape = shape };
+
+		calibrate_prepare(&t, &f, false, &prior, 1e-9);
+		before = 1;
+		for (double s = 0.1; s < 1e5; s *= 1.03) {
+			p = calibrate_p(&t, s);
+			assert_true(p <= before && p > 0);
+			before = p;
+		}
+		assert_true(fabs(calibrate_p(&t, t.critical) / 1e-9 - 1) < 1e-6);
+		assert_true(t.critical > critical);
+		critical = t.critical;
 	}
-	assert_true(fabs(calibrate_p(&t, t.critical) / 1e-9 - 1) < 1e-6);
 	/* the gate's other state borrows it, until it knows better */
-	calibrate_prepare(&t, &f, true, 0, 1e-9);
+	calibrate_prepare(&t, &f, true, &pareto, 1e-9);
 	p = calibrate_p(&t, 15);
 	assert_true(p > 0.04 && p < 0.07);
 	f.n[1] = 1e9;
-	calibrate_prepare(&t, &f, true, 0, 1e-9);
+	calibrate_prepare(&t, &f, true, &pareto, 1e-9);
 	assert_true(calibrate_p(&t, 15) < 1e-4);
 }
 
