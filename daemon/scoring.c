@@ -458,7 +458,7 @@ static void look_at_unit(struct scoring *s, const struct store_series *series)
 		return;
 	match_awaited(s, series, &process, rise);
 	if (fabs(rise) >= WAIT_LEAST)
-		detect_add_wait(s->detect, unit_key(&process), series->state, rise, age_s(s, &process));
+		detect_add_wait(s->detect, unit_key(&process), series->state, series->values[METRIC_BLOCKED], rise, age_s(s, &process));
 }
 
 /* What the unit's samples in this series are of: each function once, however often it is on the stack. */

@@ -83,7 +83,7 @@ bool detect_growth(struct detect *d, uint64_t *ret_key, struct detect_result *re
 double detect_wait_rise(const struct detect *d, const void *state, uint64_t blocked, uint32_t silent_ticks);
 /* Adds that to its unit's, which detect_add_total() made known; of others nothing is followed. process_s: for how long the process has been
  * there that waits. One that has just been started waits where it did not, and nothing is wrong. */
-void detect_add_wait(struct detect *d, uint64_t key, const void *state, double rise, double process_s);
+void detect_add_wait(struct detect *d, uint64_t key, const void *state, uint64_t blocked, double rise, double process_s);
 /* The same as detect_totals(), of threads that wait where they did not and are missed elsewhere; the metric is METRIC_BLOCKED. Once in each tick,
  * after all series. */
 bool detect_moved_waits(struct detect *d, uint64_t *ret_key, struct detect_result *ret);

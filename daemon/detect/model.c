@@ -61,6 +61,7 @@ static const unsigned quarter_ticks[CHANNELS_UP] = { 1, 4, 16 };
 #define BACK_TICKS 3u
 /* What the detector finds in its first ticks was there before, and is not new. */
 #define START_TICKS 16u
+#define START_ACTIVE_MIN 4 /* of such a stack, before its marks are believed: else what it does now and then would be its unit's mark */
 /* What is blocked is no more than what is left of the threads' time. Its place has what a unit wants of the CPUs, got or
  * not: one that gets less of what it wants does not do less by itself. */
 #define METRIC_WANTED METRIC_BLOCKED
@@ -750,6 +751,14 @@ float model_wait_rise(const struct tick_context *c, const struct series_state *s
 	if (s->held && s->born <= START_TICKS)
 		usual = MAX(usual, ms->mean);
 	return isfinite(usual) ? now - usual : 0;
+}
+
+float model_wait_beyond(const struct tick_context *c, const struct series_state *s, uint64_t blocked)
+{
+	const struct metric_state *ms = &s->metrics[METRIC_BLOCKED];
+	bool known = s->tag == SERIES_TAG && ms->active >= (s->born <= START_TICKS ? START_ACTIVE_MIN : ACTIVE_MIN);
+
+	return MAX((float)blocked / c->seconds - (known ? ms->peak[CHANNEL_TICK] : 0), 0.0f);
 }
 
 float model_total_rise(const struct tick_context *c, const struct series_state *s, unsigned m, uint64_t value)

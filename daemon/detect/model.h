@@ -244,6 +244,8 @@ void model_visit_total(const struct population *p, const struct tick_context *c,
 void model_visit_moved(const struct tick_context *c, struct total_series *t, float moved, struct findings *f);
 /* How much more a series is blocked than in the last minute, ns a second; negative: less. Asked before it is visited. */
 float model_wait_rise(const struct tick_context *c, const struct series_state *s, uint64_t blocked, uint32_t silent_ticks);
+/* By how much that is beyond what any tick of it has shown, if it has been watched for long enough to say; else all. Not less than nothing. */
+float model_wait_beyond(const struct tick_context *c, const struct series_state *s, uint64_t blocked);
 /* Ticks that a series has been known for; 0: it is new. */
 uint32_t model_age(const struct tick_context *c, const struct series_state *s);
 /* ln of a total in proportion to its mean, of a state that was visited before. */

@@ -7,7 +7,8 @@
  *
  *     moved = min(sum of what stacks wait more, sum of what they wait less - what the unit wants more of the CPUs)
  *
- * against their means over the last 64 ticks, which of a stack that is new are nothing. Threads that stop waiting to work are not
+ * against their means over the last 64 ticks, which of a stack that is new are nothing, and more only where that is beyond what any tick of the
+ * stack has shown: one in which much is waited at times would hide others. Threads that stop waiting to work are not
  * missed; nor are those that only the open gate shows, which appear and disappear with it. It is judged as the totals are: of each unit in every
  * tick there is a measurement, so that minutes of experience are enough. */
 #include <math.h>
@@ -26,7 +27,7 @@ double detect_wait_rise(const struct detect *d, const void *state, uint64_t bloc
 	return d->scoring ? (double)model_wait_rise(&d->context, state, blocked, silent_ticks) : 0;
 }
 
-void detect_add_wait(struct detect *d, uint64_t key, const void *state, double rise, double process_s)
+void detect_add_wait(struct detect *d, uint64_t key, const void *state, uint64_t blocked, double rise, double process_s)
 {
 	double stack_s = (double)MIN(model_age(&d->context, state), (uint32_t)OLD_TICKS) * d->g->tick_s;
 	struct moved *moved;
@@ -38,7 +39,7 @@ void detect_add_wait(struct detect *d, uint64_t key, const void *state, double r
 	if (rise < 0)
 		moved->less -= (float)rise;
 	else if (process_s >= stack_s + SETTLED_TICKS * d->g->tick_s)
-		moved->more += (float)rise;
+		moved->more += MIN((float)rise, model_wait_beyond(&d->context, state, blocked));
 }
 
 void waits_begin_unit(struct detect *d, size_t unit)

@@ -607,7 +607,7 @@ static void observe_series(struct machine *m, unsigned program, struct function 
 	if (f->key)
 		detect_add_functions(m->detect, program + 1, series_of(program, f), (uint64_t[]){ f->key, ROOT }, 2, values);
 	rise = detect_wait_rise(m->detect, f->state, values[METRIC_BLOCKED], silent);
-	detect_add_wait(m->detect, program + 1, f->state, rise, m->seconds - m->programs[program].started);
+	detect_add_wait(m->detect, program + 1, f->state, values[METRIC_BLOCKED], rise, m->seconds - m->programs[program].started);
 	if (detect_series(m->detect, f->state, values, silent, &alarm.result))
 		fn(userdata, &alarm);
 }

@@ -6,6 +6,7 @@
 #define SOON 5
 #define SOON_SLOW 300
 #define DAY 86400.0
+#define SETTLES 8 /* ticks: the copy's detector has been started anew, and the daemon's has not */
 
 struct watch {
 	unsigned victim, mine, others, deploys;
@@ -59,14 +60,17 @@ static bool is_slow(enum trouble t)
 static int befall(const struct machine *before, enum trouble t, struct truth *truth, struct delays *delays)
 {
 	_cleanup_(machine_freep) struct machine *m = NULL;
-	struct watch w = { .explains_waits = takes_all_cpus(t) };
-	uint64_t from = machine_now(before);
+	struct watch w = { .explains_waits = takes_all_cpus(t) }, settling = { .victim = UINT32_MAX };
+	uint64_t from;
 	unsigned visible = 0, delay;
 	int r;
 
 	r = machine_copy(&m, before);
 	if (r < 0)
 		return r;
+	for (unsigned i = 0; i < SETTLES; i++)
+		machine_tick(m, count, &settling);
+	from = machine_now(m);
 	w.victim = machine_begin(m, t);
 	for (unsigned i = 0; i < (t == TROUBLE_SLOW_LEAK ? LASTS_LONG : LASTS); i++)
 		machine_tick(m, count, &w);

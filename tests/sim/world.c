@@ -510,7 +510,7 @@ static void add_wait(struct world *w, uint32_t i, uint32_t silent)
 	void *state = w->states + i * w->state_size;
 	double rise = detect_wait_rise(w->detect, state, w->values[i][METRIC_BLOCKED], silent);
 
-	detect_add_wait(w->detect, unit_key(w, i), state, rise, i < w->config.n_series ? SETTLED : (double)(w->tick - s->made));
+	detect_add_wait(w->detect, unit_key(w, i), state, w->values[i][METRIC_BLOCKED], rise, i < w->config.n_series ? SETTLED : (double)(w->tick - s->made));
 }
 
 static void observe(struct world *w, uint32_t i, scored_fn fn, void *userdata)

@@ -698,7 +698,7 @@ static void feed_wait(struct machine *m, uint64_t key, size_t series, double thr
 	void *state = m->states + series * detect_series_state_size();
 	uint64_t values[METRIC_N] = { [METRIC_BLOCKED] = (uint64_t)(threads * (0.98 + 0.04 * (double)(rnd(m) % 1000) / 1000) * 1e9) };
 
-	detect_add_wait(m->d, key, state, detect_wait_rise(m->d, state, values[METRIC_BLOCKED], 0), process_s);
+	detect_add_wait(m->d, key, state, values[METRIC_BLOCKED], detect_wait_rise(m->d, state, values[METRIC_BLOCKED], 0), process_s);
 	feed(m, series, values, 0);
 }
 
@@ -789,6 +789,23 @@ static void test_threads_that_are_not_missed_elsewhere_have_not_moved(void **sta
 	assert_int_equal(run_waits(m, 20, 5, &restarted), 0);
 	assert_int_equal(run_waits(m, 100, 7, &works), 0);
 	assert_int_equal(run_waits(m, 100, 9, &ended), 0);
+}
+
+/* Nor does it hide those that come to wait elsewhere. */
+static void test_a_stack_in_which_much_is_waited_at_times_is_usual(void **state)
+{
+	const struct unit_waits stall = { .idle = THREADS - 60, .fresh = 60, .on_cpu = 0.02, .process_s = 1e5, .fresh_s = 1e5 };
+	struct machine *m = *state;
+
+	detect_reconfigure(m->d, &thousand);
+	for (unsigned i = 0; i < 120; i++) {
+		double locked = rnd(m) % 40;
+		const struct unit_waits busy = { .idle = THREADS - locked, .locked = locked, .on_cpu = 0.02, .process_s = 1e5 };
+
+		assert_int_equal(run_waits(m, 5, 7, &busy), 0);
+	}
+	assert_in_range(run_waits(m, 10, 7, &stall), 1, 6);
+	assert_int_equal(m->last_series, 7);
 }
 
 /* Those that wait on since the detector began have not come from where some have ended. */
@@ -1015,6 +1032,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_what_explains_a_wait_does_not_hide_work, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_waits_that_were_there_at_the_beginning_do_not_grow, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_waits_found_at_a_start_are_no_news, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_stack_in_which_much_is_waited_at_times_is_usual, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_trouble_of_many_alarms_does_not_silence_others, setup, teardown),
 	};
 

@@ -206,7 +206,7 @@ double detect_wait_rise(const struct detect *d _unused_, const void *state _unus
 	return (double)blocked;
 }
 
-void detect_add_wait(struct detect *d _unused_, uint64_t key _unused_, const void *state _unused_, double rise _unused_, double process_s _unused_)
+void detect_add_wait(struct detect *d _unused_, uint64_t key _unused_, const void *state _unused_, uint64_t blocked _unused_, double rise _unused_, double process_s _unused_)
 {
 }
 
