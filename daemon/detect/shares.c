@@ -19,6 +19,9 @@
 /* What a unit does beyond so many times its usual takes nothing from its functions but their part. */
 #define BEYOND 2.0f
 #define USUAL_TICKS 256.0f
+/* In a tick with so many times its usual samples a unit learns nothing, nor grows older: seconds of a burst have as many as hours, and what is usual
+ * is not what they are of. If it goes on, what is usual for the unit follows in half a minute. */
+#define BURST 8.0f
 /* A function that stops has that much less, but for a sample that is taken for it. */
 #define STOPPED (1.0f / 32)
 #define SHARE_LITTLE (1.0f / 2048) /* no share is taken for less, nor for that much less than all */
@@ -132,6 +135,11 @@ static float bounded(float share)
 	return MAX(MIN(share, 1 - SHARE_LITTLE), SHARE_LITTLE);
 }
 
+static bool is_burst(const struct unit_shares *u)
+{
+	return u->usual > 0 && u->now > BURST * u->usual;
+}
+
 static void visit(struct unit_shares *u, struct function_share *f, uint32_t tick, struct share_news ret[static SHARE_CHANGE_N],
 		  uint32_t tests[static SHARE_CHANGE_N])
 {
@@ -149,7 +157,8 @@ static void visit(struct unit_shares *u, struct function_share *f, uint32_t tick
 			move(&f->falls, tick, likelihood(f->now, known, p, p * STOPPED), f->now, known);
 		note(&ret[SHARE_FALLS], tick, news(&f->falls, u->ticks), &f->falls, f, f->share);
 	}
-	f->share += (part - f->share) * MIN(u->now / MIN(MEMORY, learnt + u->now), 1.0f);
+	if (!is_burst(u))
+		f->share += (part - f->share) * MIN(u->now / MIN(MEMORY, learnt + u->now), 1.0f);
 	f->now = 0;
 }
 
@@ -181,7 +190,8 @@ static void visit_turnover(struct unit_shares *u, uint32_t tick, float memory, s
 			shares_forget(u);
 		if (u->samples < UNIT_YOUNG)
 			ret->s = 0;
-		u->young_share += (part - u->young_share) * memory;
+		if (!is_burst(u))
+			u->young_share += (part - u->young_share) * memory;
 	}
 	u->young = 0;
 }
@@ -212,7 +222,8 @@ void shares_tick(struct unit_shares *u, uint32_t tick, struct share_news ret[sta
 		visit(u, &u->functions[i], tick, ret, tests);
 		u->counts[i] -= u->counts[i] * memory;
 	}
-	u->samples += u->now;
+	if (!is_burst(u))
+		u->samples += u->now;
 	u->usual += (u->now - u->usual) / MIN((float)u->ticks, USUAL_TICKS);
 	if (u->samples > SHARES_SAMPLES_MAX)
 		count_from_anew(u);

@@ -152,6 +152,28 @@ static void test_function_that_stops(void **state)
 	assert_true(u.news[SHARE_FALLS].share < 0.02f);
 }
 
+/* Seconds of it have as many samples as the minutes before: when it is over nothing has stopped, and nothing has come. */
+static void test_end_of_a_burst_is_no_news(void **state)
+{
+	static const unsigned ages[] = { 90, USUAL };
+
+	(void)state;
+	for (size_t i = 0; i < ELEMENTS_OF(ages); i++) {
+		struct unit u;
+
+		begin(&u);
+		live(&u, ages[i], SAMPLES);
+		u.first[0] = 99;
+		u.weights[0] *= 150;
+		live(&u, 8, 100 * SAMPLES);
+		u.first[0] = 1;
+		u.weights[0] /= 150;
+		memset(u.told, 0, sizeof(u.told));
+		live(&u, 300, SAMPLES);
+		assert_int_equal(u.told[SHARE_RISES] | u.told[SHARE_FALLS] | u.told[SHARE_TURNOVER], 0);
+	}
+}
+
 /* One event, and afterwards they are what is usual. */
 static void test_deploy_is_one_turnover(void **state)
 {
@@ -304,6 +326,7 @@ int main(void)
 		cmocka_unit_test(test_function_that_burns),
 		cmocka_unit_test(test_what_burns_stops_no_other),
 		cmocka_unit_test(test_function_that_stops),
+		cmocka_unit_test(test_end_of_a_burst_is_no_news),
 		cmocka_unit_test(test_deploy_is_one_turnover),
 		cmocka_unit_test(test_turnover_explains_what_is_gone),
 		cmocka_unit_test(test_what_recurs_is_known),
