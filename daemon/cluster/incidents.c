@@ -92,6 +92,17 @@ static bool waits_for_disk(const struct incident_state *s)
 	return e->up[METRIC_BLOCKED] > 0 && e->path_up[METRIC_BLOCKED][PATH_BLOCK_IO] > e->up[METRIC_BLOCKED] / 2;
 }
 
+/* Who waits for CPUs does not fault more because of that: what begins to when the waiting is there already is in a trouble of its own. Whose faults
+ * take the CPUs begins with it, though it may be told later. */
+static bool faults_by_itself(const struct incident_state *s, const struct cluster_anomaly *a)
+{
+	const double *up = s->evidence.up;
+
+	return (a->metric == METRIC_FAULTS_MINOR || a->metric == METRIC_FAULTS_MAJOR) && a->observed > a->expected &&
+	       a->since_us > s->i.opened_us + CAUSE_US &&
+	       up[METRIC_RUNNABLE] > up[METRIC_ON_CPU] + up[METRIC_BLOCKED] + up[METRIC_FAULTS_MINOR] + up[METRIC_FAULTS_MAJOR];
+}
+
 /* Whether what the incident moved was not back when the anomaly's excursion began. */
 static bool went_on(const struct incident_state *s, const struct cluster_anomaly *a)
 {
@@ -124,7 +135,7 @@ static float affinity(const struct incident_state *s, const struct cluster_anoma
 		return 0;
 	if (has_series(&s->i, a->series_id))
 		return 1;
-	if (apart > LATER_US)
+	if (apart > LATER_US || faults_by_itself(s, a))
 		return 0;
 	alike = vector_cosine(stack, &s->stacks);
 	if (is_of(s, workload) && (a->observed <= a->expected || went_on(s, a)))

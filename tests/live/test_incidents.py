@@ -19,9 +19,8 @@ KINDS = {
     "storm": "fault_storm",
     "disk": "io_stall",
 }
-# Which of a round's instances each befalls. A unit is told again only of what is another metric. A storm in a unit that starved within the minute goes into
-# the incident that there is.
-INSTANCE = {"spin": 0, "convoy": 1, "starve": 2, "backend": 0, "storm": 4, "disk": 3}
+# Which of a round's instances each befalls. A unit is told again only of what is another metric.
+INSTANCE = {"spin": 0, "convoy": 1, "starve": 2, "backend": 0, "storm": 2, "disk": 3}
 ROUNDS = 3
 BASELINE_S = 75
 EVERY_S, LASTS_S = 6, 8

@@ -362,6 +362,41 @@ static void what_begins_when_the_first_is_over_is_another(void **state)
 	world_free(w);
 }
 
+/* On a machine where somebody always waits for a CPU, so that the waiting is never over. */
+static void a_storm_is_no_effect_of_waiting_for_cpus(void **state)
+{
+	const char *faulting = "clone start_thread serve load_images k:asm_exc_page_fault k:clear_page_erms";
+	struct world *w = world_new();
+	struct stack s = stack_of("shop", faulting);
+	struct cluster_anomaly storm;
+	uint64_t starves, first, second;
+
+	(void)state;
+	starves = tell(w, "mailer", "_start main serve render_mail", METRIC_RUNNABLE, 2.5 * CPU, 0.05 * CPU, false);
+	ticks(w, 5);
+	assert_int_equal(tell(w, "shop", "clone start_thread take_burst", METRIC_RUNNABLE, 15 * CPU, 0, false), starves);
+	ticks(w, 6);
+	storm = anomaly_of(w, &s, "shop.service", "shop", faulting, METRIC_FAULTS_MINOR, 160000, 90);
+	storm.since_us = w->now_us - 4 * SECOND;
+	first = clusters_add(w->c, &storm, on_event, w);
+	assert_int_not_equal(first, starves);
+	ticks(w, 4);
+	assert_int_equal(class_of(w, first).kind, CLUSTER_FAULT_STORM);
+	assert_int_equal(class_of(w, starves).kind, CLUSTER_STARVATION);
+	quiet(w);
+	ticks(w, 400);
+
+	/* The CPUs are waited for because of the faults, which are told later. */
+	starves = tell(w, "mailer", "_start main serve render_mail", METRIC_RUNNABLE, 2.5 * CPU, 0.05 * CPU, false);
+	tell(w, "shop", "clone start_thread take_burst", METRIC_RUNNABLE, 5 * CPU, 0, false);
+	ticks(w, 4);
+	storm = anomaly_of(w, &s, "shop.service", "shop", faulting, METRIC_FAULTS_MINOR, 160000, 90);
+	storm.since_us = w->now_us - 5 * SECOND;
+	second = clusters_add(w->c, &storm, on_event, w);
+	assert_int_equal(second, starves);
+	world_free(w);
+}
+
 /* All wait for the CPUs that one takes; a lock that another waits for at that time is another matter. */
 static void who_is_drawn_in_may_have_troubles_of_its_own(void **state)
 {
@@ -1464,6 +1499,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(what_comes_when_it_is_over_is_no_effect),
 		cmocka_unit_test(other_metrics_say_what_it_is),
 		cmocka_unit_test(what_begins_when_the_first_is_over_is_another),
+		cmocka_unit_test(a_storm_is_no_effect_of_waiting_for_cpus),
 		cmocka_unit_test(who_is_drawn_in_may_have_troubles_of_its_own),
 		cmocka_unit_test(the_cause_decides_the_cluster_though_it_comes_late),
 		cmocka_unit_test(a_unit_that_starves_does_not_spin),
