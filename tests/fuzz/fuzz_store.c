@@ -132,6 +132,7 @@ static void ask_everything(struct store *s)
 	for (size_t i = 0; i < ELEMENTS_OF(filters); i++) {
 		store_visit_slices(s, &filters[i], read_slice, s);
 		store_visit_totals(s, &filters[i], read_slice, s);
+		store_visit_wall(s, &filters[i], read_slice, s);
 		store_visit_points(s, &filters[i], read_point, NULL);
 		store_visit_anomalies(s, &filters[i], read_one_anomaly, NULL);
 	}

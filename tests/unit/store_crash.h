@@ -184,6 +184,7 @@ static void damaged_arenas_are_survived(void **state)
 		assert_int_equal(store_open(&g.s, copy, SMALL_ARENA, &config, &reused), 0);
 		assert_int_equal(store_visit_slices(g.s, &(struct store_filter) {}, read_slice, g.s), 0);
 		assert_int_equal(store_visit_totals(g.s, &(struct store_filter) {}, read_slice, g.s), 0);
+		assert_int_equal(store_visit_wall(g.s, &(struct store_filter) {}, read_slice, g.s), 0);
 		assert_int_equal(store_visit_points(g.s, &(struct store_filter) {}, ignore_point, NULL), 0);
 		store_visit_anomalies(g.s, &(struct store_filter) {}, ignore_anomaly, &length);
 		for (unsigned i = 0; i < 20; i++)
