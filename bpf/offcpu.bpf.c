@@ -16,7 +16,8 @@ struct task_state {
 	u64 switches;    /* number of switches of the task when it went off the CPU */
 	u64 claim;       /* accounted until; 0: nothing to account */
 	u64 out_ns;      /* 0: unknown */
-	u64 wake_ns;     /* 0: not woken yet */
+	u64 wake_ns;     /* 0: not woken yet; where delay_ns doesn't tell */
+	u64 delay_ns;    /* all its time in run queues when it went off the CPU */
 	u64 stack_id;    /* 0: not walked */
 	u32 weight;
 	u32 preempted;   /* it went runnable, so all of it is runnable time */
@@ -109,6 +110,8 @@ static __always_inline void switch_out(void *ctx, struct task_struct *task, bool
 	}
 	weight = draw(now);
 	state->wake_ns = 0;
+	if (bpf_core_field_exists(task->sched_info.run_delay))
+		state->delay_ns = task->sched_info.run_delay;
 	state->preempted = preempted;
 	state->weight = weight;
 	state->stack_id = weight ? stack_of_wait(ctx, task, involuntary, weight) : 0;
@@ -132,11 +135,36 @@ static __always_inline void account_off_cpu(struct task_struct *task, u64 id, u6
 		__sync_fetch_and_add(&count->values[STACKD_RUNNABLE], runnable);
 }
 
-/* Splits the time from claim to now at the wake-up. */
+/* When it began to wait for a CPU: what the kernel books as its time in run queues tells, and saves seeing each wake-up. It does so after
+ * the tracepoint; clock is the run queue's. 0: not known. */
+static __always_inline u64 woken_at(struct task_struct *task, const struct task_state *state, u64 clock, u64 now)
+{
+	u64 queued, waited;
+
+	if (!bpf_core_field_exists(task->sched_info.run_delay))
+		return state->wake_ns;
+	queued = task->sched_info.last_queued;
+	waited = task->sched_info.run_delay - state->delay_ns;
+	if (queued && !clock)
+		return 0;
+	if (queued && clock > queued)
+		waited += clock - queued;
+	return now - waited;
+}
+
+static __always_inline u64 clock_of_this_cpu(void)
+{
+	u32 cpu = bpf_get_smp_processor_id();
+	struct rq *rq = cpu < STACKD_CPUS_MAX ? (struct rq *)run_queue_of[cpu] : 0;
+
+	return rq ? BPF_CORE_READ(rq, clock) : 0;
+}
+
+/* Splits the time from claim to now where it began to wait for a CPU. */
 static __always_inline void account_wait(struct task_struct *task, struct task_state *state, u64 claim, u64 now,
                                          u32 weight)
 {
-	u64 wake = state->preempted ? claim : state->wake_ns;
+	u64 wake = state->preempted ? claim : woken_at(task, state, clock_of_this_cpu(), now);
 
 	if (!wake) {
 		lose(LOSS_WAKEUP_UNSEEN, 1);
@@ -180,6 +208,7 @@ int BPF_PROG(on_switch, bool preempt, struct task_struct *prev, struct task_stru
 	return 0;
 }
 
+/* Loaded only where the kernel doesn't book the time in run queues. */
 SEC("tp_btf/sched_wakeup")
 int BPF_PROG(on_wakeup, struct task_struct *task)
 {

@@ -249,10 +249,12 @@ static __always_inline void wait_end(struct task_state *state, struct stackd_thr
 }
 
 /* The state of a wait whose switch-out no program saw: the time before this tick's end is accounted elsewhere. */
-static __always_inline void wait_adopt(struct task_state *state, u64 switches, u64 id, bool queued)
+static __always_inline void wait_adopt(struct task_struct *task, struct task_state *state, u64 switches, u64 id, bool queued)
 {
 	state->out_ns = 0;
 	state->wake_ns = 0;
+	if (bpf_core_field_exists(task->sched_info.run_delay))
+		state->delay_ns = runnable_of(task);
 	state->weight = 1;
 	state->preempted = queued;
 	state->stack_id = id;
@@ -291,7 +293,7 @@ static __always_inline bool still_blocked(struct task_struct *task, struct task_
 		if (!reported && accountable(claim) < control.last_tick_ns)
 			account_off_cpu(task, id, control.last_tick_ns - accountable(claim), 0);
 	} else {
-		wait_adopt(state, switches, id, false);
+		wait_adopt(task, state, switches, id, false);
 	}
 	if (!reported) {
 		state->wait_id = id;
@@ -303,6 +305,13 @@ static __always_inline bool still_blocked(struct task_struct *task, struct task_
 	return true;
 }
 
+static __always_inline u64 queued_at(struct task_struct *task, const struct task_state *state)
+{
+	struct rq *rq = rq_of(task);
+
+	return woken_at(task, state, rq ? BPF_CORE_READ(rq, clock) : 0, bpf_ktime_get_ns());
+}
+
 /* A thread that has waited for a CPU, perhaps after having been blocked, and has not moved since the last visit. */
 static __always_inline void still_queued(struct task_struct *task, struct task_state *state, u64 switches, bool sleepable)
 {
@@ -311,7 +320,7 @@ static __always_inline void still_queued(struct task_struct *task, struct task_s
 
 	if (known ? !claim || claim > control.last_tick_ns : !all_tick)
 		return;
-	wake = state->preempted ? claim : state->wake_ns;
+	wake = state->preempted ? claim : known ? queued_at(task, state) : 0;
 	if (!wake && all_tick)
 		wake = claim;
 	if (!id)
@@ -319,7 +328,7 @@ static __always_inline void still_queued(struct task_struct *task, struct task_s
 	if (!id || !is_queued(task))
 		return;
 	if (!known) {
-		wait_adopt(state, switches, id, true);
+		wait_adopt(task, state, switches, id, true);
 		account_off_cpu(task, id, 0, control.tick_ns - control.last_tick_ns);
 		return;
 	}

@@ -14,6 +14,7 @@ struct wish {
 };
 
 enum {
+	WISH_WAKEUP,
 	WISH_PELT_CFS,
 	WISH_PELT_RT,
 	WISH_NR_RUNNING,
@@ -121,6 +122,14 @@ static void look_at_kmem(struct programs *p, const struct btf *btf)
 	                  tracepoint_arguments(btf, "kfree") == 2 && tracepoint_arguments(btf, "kmem_cache_free") == 3;
 }
 
+/* Whether the kernel books how long threads wait for a CPU: else wake-ups are seen. */
+static bool books_delays(const struct btf *btf)
+{
+	int id = btf__find_by_name_kind(btf, "sched_info", BTF_KIND_STRUCT);
+
+	return id > 0 && btf_vlen(btf__type_by_id(btf, (uint32_t)id)) > 0;
+}
+
 static int make_wishes(struct wish wishes[static WISH_N], struct programs *p, const struct collect_config *config)
 {
 	struct btf *btf = btf__load_vmlinux_btf();
@@ -139,6 +148,7 @@ static int make_wishes(struct wish wishes[static WISH_N], struct programs *p, co
 	nr_running = has_tracepoint(btf, "sched_update_nr_running_tp");
 	clock_typed = btf__find_by_name_kind(btf, "update_rq_clock", BTF_KIND_FUNC) > 0;
 	const struct wish made[WISH_N] = {
+		[WISH_WAKEUP] = { "on_wakeup", !books_delays(btf), "waits for a CPU count as blocked" },
 		[WISH_PELT_CFS] = { "gate_pelt_cfs", pelt, "the load is looked at elsewhere" },
 		[WISH_PELT_RT] = { "gate_pelt_rt", pelt && has_tracepoint(btf, "pelt_rt_tp"),
 		                   "real-time tasks alone don't show in the load between ticks" },
@@ -377,7 +387,7 @@ static void detach_in_order(struct bpf_link **links, size_t n)
 static int attach_in_order(struct bpf_program *const *order, struct bpf_link **links, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
-		if (links[i])
+		if (links[i] || !bpf_program__autoload(order[i]))
 			continue;
 		links[i] = bpf_program__attach(order[i]);
 		if (!links[i]) {
