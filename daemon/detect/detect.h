@@ -81,7 +81,8 @@ bool detect_totals(struct detect *d, uint64_t *ret_key, struct detect_result *re
 bool detect_growth(struct detect *d, uint64_t *ret_key, struct detect_result *ret);
 /* How much more a series waits than in the last minute, ns a second; negative: less. Asked before detect_series() of the same tick. */
 double detect_wait_rise(const struct detect *d, const void *state, uint64_t blocked, uint32_t silent_ticks);
-/* Adds that to its unit's, which detect_add_total() made known; of others nothing is followed. process_s: for how long the process has been
+/* Adds that to its unit's, which detect_add_total() made known; of others nothing is followed. Of what is more only that counts which is beyond
+ * what any tick of the series has shown. process_s: for how long the process has been
  * there that waits. One that has just been started waits where it did not, and nothing is wrong. */
 void detect_add_wait(struct detect *d, uint64_t key, const void *state, uint64_t blocked, double rise, double process_s);
 /* The same as detect_totals(), of threads that wait where they did not and are missed elsewhere; the metric is METRIC_BLOCKED. Once in each tick,
