@@ -404,6 +404,7 @@ static void note_awaited(struct scoring *s)
 
 /* ---- digests ---- */
 
+/* Sums: the order in which series come is that of tables, and no part of the result. */
 static void digest_series(struct scoring *s, const struct store_series *series)
 {
 	uint64_t words[3 + 2 * METRIC_N] = { series->id, series->silent_ticks, series->first_seen_us };
@@ -415,7 +416,7 @@ static void digest_series(struct scoring *s, const struct store_series *series)
 			words[n++] = m;
 			words[n++] = series->values[m];
 		}
-	s->series_digest = hash64(words, n * sizeof(*words), s->series_digest);
+	s->series_digest += hash64(words, n * sizeof(*words), 0);
 }
 
 static void digest_anomalies(struct scoring *s)
@@ -501,7 +502,7 @@ static void score(void *userdata, const struct store_series *series)
 	    s->n_anomalies < ANOMALIES_PER_TICK_MAX)
 		note_anomaly(s, series, &result);
 	if (s->digest)
-		s->scores_digest = hash64(series->state, detect_series_state_size(), s->scores_digest);
+		s->scores_digest += hash64(series->state, detect_series_state_size(), 0);
 }
 
 size_t scoring_tick(struct scoring *s, const struct store_tick *t, double lost_fraction, struct store_anomaly **ret)
