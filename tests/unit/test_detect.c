@@ -371,6 +371,28 @@ static void run_lossy(struct machine *m, unsigned n, double lost, size_t odd, co
 	}
 }
 
+/* Programs come and go all the time. One that takes all CPUs is told when it has been there for four ticks. */
+static void test_new_stack_that_takes_the_machine_is_told_at_once(void **state)
+{
+	const uint64_t all[METRIC_N] = { [METRIC_ON_CPU] = 32 * NSEC_PER_SEC, [METRIC_HITS] = 1600, [METRIC_RUNNABLE] = 1500000 };
+	struct machine *m = *state;
+
+	for (size_t i = 0; i < 3200; i++) {
+		/* ten new ones a tick */
+		memset(m->states + (100 + i % 10 * 10) * detect_series_state_size(), 0, 10 * detect_series_state_size());
+		run(m, 1, SIZE_MAX, NULL);
+	}
+	assert_int_equal(m->alarms, 0);
+	memset(m->states + 7 * detect_series_state_size(), 0, detect_series_state_size());
+	run(m, 3, 7, all);
+	assert_int_equal(m->alarms, 0);
+	run(m, 1, 7, all);
+	assert_int_equal(m->alarms, 1);
+	assert_int_equal(m->last_series, 7);
+	assert_int_equal(m->last.type, DETECT_NEW_STACK);
+	assert_true(m->last.observed > 0.9 * 32 * NSEC_PER_SEC && m->last.observed < 1.1 * 32 * NSEC_PER_SEC);
+}
+
 static void test_loss_is_no_drop(void **state)
 {
 	struct machine *m = *state;
@@ -1009,6 +1031,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_silences_as_ever_are_no_news, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_what_follows_from_a_trouble_is_not_told_again, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_new_stack_that_takes_the_machine_is_told_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_loss_is_no_drop, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_loss_hides_no_rise, setup, teardown),
 		cmocka_unit_test(test_calibration_claims_no_more_than_it_knows),
