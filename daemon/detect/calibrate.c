@@ -23,7 +23,7 @@
 #define EXCESS_TOTALS_LEAST 1.0
 /* Of units that always do something some are as even as clockwork and others have bursts, and the first burst of one that was even so far is
  * further out than all that the even ones have: their tails are mixtures. */
-#define SHAPE_STEADY 0.15
+#define SHAPE_STEADY 0.08
 /* How far n tests may be extrapolated: p >= n^-2. Some minutes of a small machine reach the default
  * budget, seconds don't. */
 #define FLOOR_EXPONENT 2.0
@@ -201,6 +201,8 @@ struct tail_prior calibrate_prior(unsigned family)
 {
 	bool steady = family >= family_of_total(TOTAL_STEADY_RISES, 0, 0) && family < FAMILY_UNIT_SILENT;
 
+	if (family == FAMILY_STREAM)
+		return (struct tail_prior){ .excess = EXCESS_TOTALS };
 	if (family_is_total(family))
 		return (struct tail_prior){ .excess = EXCESS_TOTALS, .least = EXCESS_TOTALS_LEAST, .shape = steady ? SHAPE_STEADY : 0 };
 	return (struct tail_prior){ .excess = family_is_birth_or_death(family) ? 0 : EXCESS_STACKS };
