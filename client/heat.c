@@ -148,6 +148,8 @@ int heat_new(struct heat **ret, const struct json *points, enum metric m, size_t
 	free(steps.items);
 	if (r < 0)
 		return r;
+	h->since_us = h->begin_us;
+	h->until_us = heat_column_us(h, h->columns);
 	find_most(h);
 	*ret = TAKE_PTR(h);
 	return 0;
@@ -156,10 +158,10 @@ int heat_new(struct heat **ret, const struct json *points, enum metric m, size_t
 /* ---- within seconds ---- */
 
 /* Which cells are kept, at least by half: a sample in a sliver would be more than there ever is. */
-static void cover(struct heat *h, uint64_t since_us, uint64_t until_us)
+static void cover(struct heat *h)
 {
 	for (size_t i = 0; i < h->columns * h->rows; i++) {
-		uint64_t begin = h->begin_us + i * h->cell_us, from = MAX(begin, since_us), to = MIN(begin + h->cell_us, until_us);
+		uint64_t begin = h->begin_us + i * h->cell_us, from = MAX(begin, h->since_us), to = MIN(begin + h->cell_us, h->until_us);
 
 		h->cells[i].covered_s = to > from && 2 * (to - from) >= h->cell_us ? (double)h->cell_us / USEC_PER_SEC : 0;
 	}
@@ -180,30 +182,30 @@ int heat_new_within(struct heat **ret, const struct json *reply, enum metric m, 
 {
 	_cleanup_(heat_freep) struct heat *h = calloc(1, sizeof(*h));
 	const struct json *steps = field_array(f, reply, "steps");
-	uint64_t since_us = 0, until_us = 0, end_us;
+	uint64_t end_us;
 
 	if (!h)
 		return -ENOMEM;
 	h->metric = m;
 	h->within = true;
 	h->cell_us = field_int(f, reply, "step_us");
-	json_get_u64(reply, "since_us", &since_us);
-	json_get_u64(reply, "until_us", &until_us);
+	json_get_u64(reply, "since_us", &h->since_us);
+	json_get_u64(reply, "until_us", &h->until_us);
 	if (h->cell_us == 0 || USEC_PER_SEC % h->cell_us != 0)
 		f->bad = "step_us";
 	if (f->bad)
 		return -EBADMSG;
-	if (since_us >= until_us)
+	if (h->since_us >= h->until_us)
 		return -ENODATA;
 	h->rows = USEC_PER_SEC / h->cell_us;
-	h->begin_us = since_us / USEC_PER_SEC * USEC_PER_SEC;
-	end_us = (until_us + USEC_PER_SEC - 1) / USEC_PER_SEC * USEC_PER_SEC;
+	h->begin_us = h->since_us / USEC_PER_SEC * USEC_PER_SEC;
+	end_us = (h->until_us + USEC_PER_SEC - 1) / USEC_PER_SEC * USEC_PER_SEC;
 	h->columns = MIN((end_us - h->begin_us) / USEC_PER_SEC, columns_max);
 	h->begin_us = end_us - h->columns * USEC_PER_SEC;
 	h->cells = calloc(h->columns * h->rows, sizeof(*h->cells));
 	if (!h->cells)
 		return -ENOMEM;
-	cover(h, since_us, until_us);
+	cover(h);
 	take_samples(h, steps, f);
 	if (f->bad)
 		return -EBADMSG;

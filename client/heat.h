@@ -16,6 +16,7 @@ struct heat {
 	uint64_t cell_us;
 	bool within;        /* seconds: of samples' times, so that a window may begin and end anywhere */
 	size_t rows, columns;
+	uint64_t since_us, until_us; /* what is known: the first and the last column may reach beyond */
 	struct heat_cell *cells; /* by column, then row */
 	double most;        /* the highest rate of a cell */
 	size_t hottest;     /* the column with most */

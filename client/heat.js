@@ -9,7 +9,9 @@
 	// Microseconds as "--since" takes them.
 	const time = us => "@" + Math.floor(us / 1e6) + "." + String(us % 1e6).padStart(6, "0");
 
-	function pick(from, until) {
+	// The first and the last cell may reach beyond what is known.
+	function pick(begin, end) {
+		const from = Math.max(begin, Number(picture.dataset.since)), until = Math.min(end, Number(picture.dataset.end));
 		for (const cell of cells)
 			cell.classList.toggle("picked", Number(cell.dataset.us) + length > from && Number(cell.dataset.us) < until);
 		command.textContent = `${picture.dataset.command} --since ${time(from + margin)} --until ${time(until - margin)} -o flame.svg`;

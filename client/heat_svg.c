@@ -99,9 +99,9 @@ int heat_write_svg(const struct heat *h, const char *title, const char *command,
 	fprintf(file,
 	        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
 	        "<svg xmlns=\"http://www.w3.org/2000/svg\" id=\"heat\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 %.0f %.0f\" "
-	        "data-cell=\"%llu\" data-margin=\"%llu\" data-from=\"%llu\" data-until=\"%llu\" data-command=\"",
+	        "data-cell=\"%llu\" data-margin=\"%llu\" data-since=\"%llu\" data-end=\"%llu\" data-from=\"%llu\" data-until=\"%llu\" data-command=\"",
 	        width, bottom + BOTTOM, width, bottom + BOTTOM, (unsigned long long)h->cell_us,
-	        (unsigned long long)heat_margin_us(h), (unsigned long long)since_us, (unsigned long long)until_us);
+	        (unsigned long long)heat_margin_us(h), (unsigned long long)h->since_us, (unsigned long long)h->until_us, (unsigned long long)since_us, (unsigned long long)until_us);
 	put_xml(file, command);
 	fputs("\">\n<title>", file);
 	put_xml(file, title);

@@ -90,7 +90,7 @@ static bool is_in_map(const struct heat *h, const char *time, uint64_t since_us,
 
 static void pick_column(const struct heat *h, size_t column, struct pick *ret)
 {
-	*ret = (struct pick) { heat_column_us(h, column), heat_column_us(h, column + 1), .margin_us = heat_margin_us(h) };
+	*ret = (struct pick) { MAX(heat_column_us(h, column), h->since_us), MIN(heat_column_us(h, column + 1), h->until_us), .margin_us = heat_margin_us(h) };
 }
 
 /* A time, whose column it is, or a window. */

@@ -178,7 +178,8 @@ def picture_picks_a_window_by_two_clicks():
     for (const c of cells) c.classList.cell = c;
     const command = {{}};
     let clicked;
-    const picture = {{ dataset: {{ cell: "{root.get('data-cell')}", margin: "{root.get('data-margin')}", from: "{root.get('data-from')}", until: "{root.get('data-until')}",
+    const picture = {{ dataset: {{ cell: "{root.get('data-cell')}", margin: "{root.get('data-margin')}",
+        since: "{root.get('data-since')}", end: "{root.get('data-end')}", from: "{root.get('data-from')}", until: "{root.get('data-until')}",
         command: "stackctl flame" }}, querySelectorAll: () => cells, addEventListener: (_, f) => clicked = f }};
     const document = {{ getElementById: id => id === "heat" ? picture : command }};
     {script}
@@ -210,6 +211,9 @@ def within_a_second():
     assert lines[22] == " " * 15 + "^", done.out
     assert "Most is from 2026-11-23 09:59:47 to 2026-11-23 09:59:48, 150ms/s:" in done.out, done.out
     assert lines[-1] == "stackctl flame --metric on-cpu --unit a --exact --since @1795427987.000000 --until @1795427988.000000 -o flame.svg", lines[-1]
+    # A second that is not over can be looked into as far as it has come.
+    running = good("heat", f"@{NOW_US // 10**6 - 1}.1", answers=pulses()).out.splitlines()[-1]
+    assert running.endswith("--exact --since @1795427999.000000 --until @1795427999.600000 -o flame.svg"), running
     assert "hits/s" in good("heat", "-m", "hits", answers=pulses()).out
     # There is room for so many seconds, of which the last are shown.
     text = in_terminal("heat", "--no-pager", env={"NO_COLOR": "1"}, columns=18, answers=pulses())[0]
@@ -253,6 +257,7 @@ def picture_within_a_second():
     assert root.get("data-cell") == "20000" and root.get("data-margin") == "0" and root.get("data-command").endswith("--comm x --exact")
     assert [c.find(SVG + "title").text for c in found if c.get("fill") == "#b30000"] == ["2026-11-23 09:59:47.140: 5.00s/s"]
     assert (root.get("data-from"), root.get("data-until")) == (str(FIRST + 7 * 10**6), str(FIRST + 8 * 10**6))
+    assert (root.get("data-since"), root.get("data-end")) == (str(FIRST), str(NOW_US - 400_000))
 
 
 @test

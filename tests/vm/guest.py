@@ -400,13 +400,9 @@ def new_processes_have_names():
         folded = wait_for(lambda: has_function(stackctl("flame", f"--pid={pid}"), "call_kernel") and
                           stackctl("flame", f"--pid={pid}"), "call_kernel in the flame graph", 40)
         # The window that the map within seconds offers has it, too.
-        def offered_has_it():
-            offered = stackctl("heat", f"--pid={pid}").splitlines()[-1].removesuffix(" -o flame.svg")
-            expect(" --exact " in offered, f"heat offers {offered}")
-            return has_function(stackctl(*offered.split()[1:]), "call_kernel")
-
-        # A second that is not over has no samples' times yet.
-        wait_for(offered_has_it, "call_kernel in the window that is offered", 20)
+        offered = stackctl("heat", f"--pid={pid}").splitlines()[-1].removesuffix(" -o flame.svg")
+        expect(" --exact " in offered, f"heat offers {offered}")
+        expect(has_function(stackctl(*offered.split()[1:]), "call_kernel"), f"call_kernel is not in {offered}")
         run("stackctl", "gate", "auto")
     names = frames_of(folded)
     kernel = [name for name in names if re.search(r"(sys_read|vfs_read|read_zero|read_iter_zero|do_syscall_64)", name)]
