@@ -18,38 +18,34 @@ static enum metric metric_of_axis(unsigned axis)
 
 /* ---- written ---- */
 
-struct writing {
-	FILE *file;
-};
-
 static void write_one(void *userdata, const struct cluster_decision *d)
 {
-	const struct writing *w = userdata;
+	FILE *file = userdata;
 
-	fprintf(w->file, "%016" PRIx64 " %" PRIu64 " %s %" PRIu32 " %" PRIu32 " %" PRIu64, d->id, d->muted_until_us,
+	fprintf(file, "%016" PRIx64 " %" PRIu64 " %s %" PRIu32 " %" PRIu32 " %" PRIu64, d->id, d->muted_until_us,
 		d->has_kind ? cluster_kind_to_string(d->kind) : "-", d->n_real, d->n_false, d->evidence_us);
 	for (unsigned axis = 0; axis < CLUSTER_METRICS; axis++)
 		if (d->evidence[axis] != 0)
-			fprintf(w->file, " %s=%.6f", metric_to_string(metric_of_axis(axis)), d->evidence[axis]);
-	fputc('\n', w->file);
+			fprintf(file, " %s=%.6f", metric_to_string(metric_of_axis(axis)), d->evidence[axis]);
+	fputc('\n', file);
 }
 
 int decisions_format(const struct clusters *c, uint64_t now_us, char **ret, size_t *ret_size)
 {
 	_cleanup_free_ char *text = NULL;
 	size_t size = 0;
-	struct writing w = { .file = open_memstream(&text, &size) };
+	FILE *file = open_memstream(&text, &size);
 	bool failed;
 
-	if (!w.file)
+	if (!file)
 		return -ENOMEM;
-	fprintf(w.file, TITLE "%d\n", VERSION);
-	clusters_visit_decisions(c, now_us, write_one, &w);
-	failed = fflush(w.file) != 0 || ferror(w.file);
+	fprintf(file, TITLE "%d\n", VERSION);
+	clusters_visit_decisions(c, now_us, write_one, file);
+	failed = fflush(file) != 0 || ferror(file);
 	if (!failed)
-		fprintf(w.file, SUM "%016" PRIx64 "\n", hash64(text, size, SEED));
-	failed |= ferror(w.file);
-	if (fclose(w.file) != 0 || failed)
+		fprintf(file, SUM "%016" PRIx64 "\n", hash64(text, size, SEED));
+	failed |= ferror(file);
+	if (fclose(file) != 0 || failed)
 		return -ENOMEM;
 	*ret = TAKE_PTR(text);
 	*ret_size = size;

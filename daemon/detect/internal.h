@@ -43,7 +43,8 @@ void detect_tell(struct detect *d, struct series_state *s, const struct weighed 
 
 void totals_load(struct detect *d); /* makes unit_by_key from the state */
 void totals_prepare(struct detect *d);
-/* Adds what the machine did in this tick to its streams, and scores them when five minutes are over. Gives true, with what was found, if that is to be told. */
+/* Adds what the machine did in this tick to its streams, and scores them when five minutes are over. Gives true, with what was found, if
+ * that is to be told. */
 bool streams_visit(struct detect *d, const uint64_t sum[static METRIC_N], struct finding *ret, double *ret_p);
 void waits_begin_unit(struct detect *d, size_t unit); /* before the tick's waits; after its totals were visited */
 void functions_load(struct detect *d); /* makes shares_by_key from the state */
