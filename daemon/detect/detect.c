@@ -27,6 +27,7 @@
 #define TICK_MIN_SECONDS 0.01
 #define TICK_MAX_SECONDS 60.0
 #define TICK_FACTOR 10.0
+#define TICK_CHANGED 5 /* ticks of another length one after the other: that is what is usual now */
 #define SECONDS_PER_DAY 86400.0
 
 static const char *const type_names[DETECT_TYPE_N] = {
@@ -227,6 +228,24 @@ static void borrow(struct global_state *g, bool gate)
 		g->families[f].per_tick[gate] = g->families[f].per_tick[!gate];
 }
 
+/* The first ticks of a busy machine may be a fraction of a second each, and tick lengths are configured anew. */
+static bool is_measurement(struct detect *d, double seconds)
+{
+	struct global_state *g = d->g;
+
+	if (seconds < TICK_MIN_SECONDS || seconds > TICK_MAX_SECONDS)
+		return false;
+	if (g->tick < 3 || (seconds < TICK_FACTOR * g->tick_s && seconds > g->tick_s / TICK_FACTOR)) {
+		d->astray = 0;
+		return true;
+	}
+	if (++d->astray < TICK_CHANGED)
+		return false;
+	d->astray = 0;
+	g->tick_s = seconds;
+	return true;
+}
+
 void detect_tick_begin(struct detect *d, const struct detect_tick *tick)
 {
 	struct global_state *g = d->g;
@@ -235,9 +254,7 @@ void detect_tick_begin(struct detect *d, const struct detect_tick *tick)
 	d->tick = *tick;
 	d->live = 0;
 	memset(d->findings.tests, 0, sizeof(d->findings.tests));
-	d->scoring =
-		seconds >= TICK_MIN_SECONDS && seconds <= TICK_MAX_SECONDS &&
-		(g->tick < 3 || (seconds < TICK_FACTOR * g->tick_s && seconds > g->tick_s / TICK_FACTOR));
+	d->scoring = is_measurement(d, seconds);
 	if (!d->scoring)
 		return;
 	g->tick++;

@@ -15,6 +15,7 @@ struct detect {
 	struct detect_tick tick;
 	struct tick_context context, total_context;
 	bool scoring;  /* this tick is a measurement */
+	unsigned astray; /* ticks one after the other that were of another length than usual */
 	uint32_t ticks; /* that were, since the detector was made */
 	uint32_t live; /* series that were not silent in this tick */
 	struct findings findings;

@@ -17,7 +17,7 @@ struct machine {
 	struct detect *d;
 	void *global;
 	uint8_t *states;
-	uint64_t tick, rng;
+	uint64_t tick, duration_ns /* 0: a second */, rng;
 	uint64_t alarms;
 	struct detect_result last;
 	size_t last_series;
@@ -90,7 +90,7 @@ static void begin_lossy(struct machine *m, double lost)
 {
 	struct detect_tick tick = {
 		.time_us = T0 + m->tick * USEC_PER_SEC,
-		.duration_ns = NSEC_PER_SEC,
+		.duration_ns = m->duration_ns ? m->duration_ns : NSEC_PER_SEC,
 		.load = 1,
 		.gate_open = true,
 		.online_cpus = 64,
@@ -522,6 +522,32 @@ static void test_impossible_numbers_never_alarm(void **state)
 	reopen(m);
 	run(m, 10, SIZE_MAX, NULL);
 	assert_int_equal(m->alarms, 0);
+}
+
+/* The first ticks of a daemon that starts on a busy machine follow each other at once; and TickSec= is set anew. */
+static void test_ticks_of_another_length_are_usual_after_some(void **state)
+{
+	struct machine *m = *state;
+	uint64_t spike[METRIC_N] = {
+		[METRIC_ON_CPU] = 5 * NSEC_PER_SEC, [METRIC_HITS] = 250, [METRIC_RUNNABLE] = 1500000
+	};
+	struct detect_status before, after;
+
+	m->duration_ns = NSEC_PER_SEC / 20;
+	run(m, 3, SIZE_MAX, NULL);
+	m->duration_ns = NSEC_PER_SEC;
+	run(m, 1800, SIZE_MAX, NULL);
+	run(m, 5, 17, spike);
+	assert_int_equal(m->alarms, 1);
+	/* A gap is no measurement; a few of them neither. */
+	m->duration_ns = 30 * NSEC_PER_SEC;
+	detect_get_status(m->d, &before);
+	run(m, 3, SIZE_MAX, NULL);
+	detect_get_status(m->d, &after);
+	assert_int_equal(after.scored, before.scored);
+	run(m, 10, SIZE_MAX, NULL);
+	detect_get_status(m->d, &after);
+	assert_true(after.scored > before.scored);
 }
 
 static void test_foreign_state_is_taken_as_new(void **state)
@@ -1037,6 +1063,7 @@ int main(void)
 		cmocka_unit_test(test_calibration_claims_no_more_than_it_knows),
 		cmocka_unit_test_setup_teardown(test_damaged_state_is_taken_as_new, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_impossible_numbers_never_alarm, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ticks_of_another_length_are_usual_after_some, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_foreign_state_is_taken_as_new, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_the_budget_moves_the_threshold, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unit_that_takes_the_machine_is_told, setup, teardown),

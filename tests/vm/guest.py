@@ -268,7 +268,7 @@ def security_figure():
 def load_opens_the_gate():
     """a load above OpenAbove= opens the gate, with load as its cause"""
     # What takes hours with the defaults must show after a minute: more samples and a larger budget make up for it.
-    configure(SETTINGS + "[Detect]\nFalseAlarmsPerDay=10000\n")
+    configure(SETTINGS + "[Detect]\nFalseAlarmsPerDay=1000\n")
     reload_service()
     start_workload("victim", "victim", 14)
     enough = status()["ticks"] + BASELINE
@@ -532,8 +532,9 @@ def unprivileged_users_see_their_own():
                  "burn_alice in alice's flame graph", 40)
         for verb in ["flame"], ["stacks"], ["top"], ["top", "--by=stack"], ["processes"], ["anomalies"]:
             text = stackctl(*verb, "--json=short", user="alice", ok=None)
-            expect("bob" not in text and "swapper" not in text and "systemd" not in text.replace("/system.slice", ""),
-                   f"alice sees others in {' '.join(verb)}:\n{text[:1500]}")
+            # Her own programs may be linked with libsystemd, or log in by pam_systemd.
+            others = re.search(r"(?s).{,300}(bob|swapper|(?<!lib)(?<!pam_)systemd).{,300}", text)
+            expect(not others, f"alice sees others in {' '.join(verb)}: …{others and others[0]}…")
         hidden = run("stackctl", "flame", f"--pid={bob_pid}", user="alice", ok=None)
         expect("burn_bob" not in hidden.stdout, "alice sees bob's process when she asks for it")
         # What of a stack is shared by all, such as spin(), has her own share only.
