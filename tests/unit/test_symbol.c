@@ -15,11 +15,13 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
 
+#include "jit.h"
 #include "symbols.c"
 #include "unit.h"
 
