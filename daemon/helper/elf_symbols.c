@@ -7,16 +7,11 @@
 #include "elf_minidebug.h"
 #include "elf_plt.h"
 #include "elf_symbols.h"
+#include "symbol_pieces.h"
 
 #define SEGMENTS_MAX 256
 #define NOTES_MAX (1U << 20) /* bytes of one note segment */
 #define PAGE_MAX 65536       /* largest page of the machines we know */
-
-struct piece {
-	uint64_t from, start;
-	uint32_t length, size;
-	uint32_t name; /* offset into names */
-};
 
 struct segment {
 	uint64_t offset, size, address;
@@ -24,10 +19,7 @@ struct segment {
 };
 
 struct elf_symbols {
-	struct piece *pieces;
-	size_t n_pieces, max_pieces;
-	char *names;
-	size_t n_names, max_names;
+	struct symbol_pieces pieces;
 	size_t n_segments;
 	struct segment segments[SEGMENTS_MAX];
 	size_t build_id_size;
@@ -37,18 +29,6 @@ struct elf_symbols {
 	bool stripped;
 	uint32_t link_crc;
 	char link[ELF_LINK_MAX];
-};
-
-/* A symbol while the table is made. */
-struct candidate {
-	uint64_t start;
-	const char *name; /* in the string table, not terminated within length */
-	uint32_t size;
-	uint32_t stored; /* offset of its name + 1 once that is stored */
-	uint16_t length;
-	uint8_t rank;        /* smaller is better */
-	uint8_t underscores; /* that its name begins with: fewer are better */
-	bool cut, is_stub;
 };
 
 /* An ELF file that symbols come from: their names live in it until the table is made. */
@@ -359,104 +339,6 @@ static int read_sections(struct loader *l, enum image_kind kind)
 		: 0;
 }
 
-static int compare_candidates(const void *a, const void *b)
-{
-	const struct candidate *x = a, *y = b;
-	int c;
-
-	if (x->start != y->start)
-		return x->start < y->start ? -1 : 1;
-	if (x->rank != y->rank)
-		return x->rank < y->rank ? -1 : 1;
-	if (x->underscores != y->underscores)
-		return x->underscores < y->underscores ? -1 : 1;
-	if (x->length != y->length)
-		return x->length < y->length ? -1 : 1;
-	c = memcmp(x->name, y->name, x->length);
-	if (c != 0)
-		return c;
-	/* the same name twice (.symtab and .dynsym): the larger size, so that the order is total */
-	return x->size == y->size ? 0 : x->size > y->size ? -1 : 1;
-}
-
-static int store_name(struct elf_symbols *t, struct candidate *c)
-{
-	static const char stub_suffix[] = "@plt";
-	size_t suffix = c->is_stub ? strlen(stub_suffix) : 0, length = MIN(c->length, ELF_NAME_MAX - suffix);
-	char *name;
-	int r;
-
-	if (c->stored)
-		return 0;
-	r = grow_array((void **)&t->names, &t->max_names, t->n_names + length + suffix + 1, 1);
-	if (r < 0)
-		return r;
-	name = t->names + t->n_names;
-	memcpy(name, c->name, length);
-	if (c->cut)
-		memset(name + length - 3, '.', 3);
-	memcpy(name + length, stub_suffix, suffix);
-	name[length + suffix] = '\0';
-	c->stored = (uint32_t)t->n_names + 1;
-	t->n_names += length + suffix + 1;
-	return 0;
-}
-
-static int add_piece(struct elf_symbols *t, struct candidate *c, uint64_t from, uint64_t to)
-{
-	int r = store_name(t, c);
-
-	if (r < 0)
-		return r;
-	r = grow_array((void **)&t->pieces, &t->max_pieces, t->n_pieces + 1, sizeof(*t->pieces));
-	if (r < 0)
-		return r;
-	t->pieces[t->n_pieces++] = (struct piece){
-		.from = from,
-		.length = (uint32_t)(to - from),
-		.start = c->start,
-		.size = c->size,
-		.name = c->stored - 1,
-	};
-	return 0;
-}
-
-/* Sweeps over the sorted symbols with a stack of those that are open; on top is the one that started last,
- * which is the one that an address belongs to. */
-static int cut_into_pieces(struct loader *l)
-{
-	uint64_t position = 0;
-	size_t depth = 0;
-	_cleanup_free_ uint32_t *open = reallocarray(NULL, MAX(l->n, (size_t)1), sizeof(*open));
-
-	if (!open)
-		return -ENOMEM;
-	for (size_t i = 0; i <= l->n; i++) {
-		uint64_t next = i < l->n ? l->candidates[i].start : UINT64_MAX;
-
-		if (i > 0 && i < l->n && next == l->candidates[i - 1].start)
-			continue; /* an alias; the first is the best */
-		while (depth > 0 && position < next) {
-			struct candidate *top = &l->candidates[open[depth - 1]];
-			uint64_t end = top->start + top->size;
-
-			if (end > position) {
-				int r = add_piece(l->table, top, position, MIN(end, next));
-
-				if (r < 0)
-					return r;
-				position = MIN(end, next);
-			}
-			if (end <= next)
-				depth--;
-		}
-		position = next;
-		if (i < l->n)
-			open[depth++] = (uint32_t)i;
-	}
-	return 0;
-}
-
 /* Half a table would say of what is in the other half that it has no name. */
 static int read_all_or_nothing(struct loader *l, enum image_kind kind)
 {
@@ -591,9 +473,7 @@ static int load(struct loader *l, int fd, int debug_fd)
 		r = load_minidebug(l);
 	if (r < 0)
 		return r;
-	if (l->n > 0)
-		qsort(l->candidates, l->n, sizeof(*l->candidates), compare_candidates);
-	return cut_into_pieces(l);
+	return symbol_pieces_cut(&l->table->pieces, l->candidates, l->n);
 }
 
 int elf_symbols_load(struct elf_symbols **ret, int fd, int debug_fd)
@@ -621,15 +501,14 @@ struct elf_symbols *elf_symbols_free(struct elf_symbols *t)
 {
 	if (!t)
 		return NULL;
-	free(t->pieces);
-	free(t->names);
+	symbol_pieces_done(&t->pieces);
 	free(t);
 	return NULL;
 }
 
 size_t elf_symbols_bytes(const struct elf_symbols *t)
 {
-	return sizeof(*t) + t->max_pieces * sizeof(*t->pieces) + t->max_names;
+	return sizeof(*t) + symbol_pieces_bytes(&t->pieces);
 }
 
 /* By address until here; false: no segment holds it. */
@@ -703,7 +582,6 @@ void elf_symbols_lookup(const struct elf_symbols *t, uint64_t offset, struct elf
 {
 	uint64_t from = 0, to = 0, a;
 	const struct segment *s = find_segment(t, offset, &from, &to);
-	size_t low = 0, high = t->n_pieces;
 
 	*ret = (struct elf_symbol){
 		.address = offset, .valid_start = offset, .valid_end = offset + 1, .name = ""
@@ -716,29 +594,7 @@ void elf_symbols_lookup(const struct elf_symbols *t, uint64_t offset, struct elf
 	ret->valid_start = s->address + from - s->offset;
 	ret->valid_end = s->address + to - s->offset;
 
-	while (low < high) { /* the first piece that starts after a */
-		size_t middle = low + (high - low) / 2;
-
-		if (t->pieces[middle].from <= a)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	if (low < t->n_pieces)
-		ret->valid_end = MIN(ret->valid_end, t->pieces[low].from);
-	if (low > 0) {
-		const struct piece *p = &t->pieces[low - 1];
-
-		if (a - p->from < p->length) {
-			ret->start = p->start;
-			ret->size = p->size;
-			ret->name = t->names + p->name;
-			ret->valid_start = MAX(ret->valid_start, p->from);
-			ret->valid_end = MIN(ret->valid_end, p->from + p->length);
-		} else {
-			ret->valid_start = MAX(ret->valid_start, p->from + p->length);
-		}
-	}
+	symbol_pieces_find(&t->pieces, a, ret);
 }
 
 #define HASH_ENDS 65536
