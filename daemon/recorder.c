@@ -99,6 +99,15 @@ static void on_memory(void *userdata, const struct collect_memory *memory)
 	recording_write(r->writer, &(struct recording_item){ .kind = RECORDING_MEMORY, .memory = *memory });
 }
 
+static void on_moment(void *userdata, const struct collect_moment *moment)
+{
+	struct recorder *r = userdata;
+
+	if (r->sink->moment)
+		r->sink->moment(r->sink_userdata, moment);
+	recording_write(r->writer, &(struct recording_item){ .kind = RECORDING_MOMENT, .moment = *moment });
+}
+
 static void on_loss(void *userdata, const char *cause, uint64_t n)
 {
 	struct recorder *r = userdata;
@@ -116,6 +125,7 @@ static const struct collect_sink tap = {
 	.wait = on_wait,
 	.total = on_total,
 	.memory = on_memory,
+	.moment = on_moment,
 	.loss = on_loss,
 };
 

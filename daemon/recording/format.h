@@ -12,6 +12,11 @@ struct recording_header {
 	uint32_t reserved; /* 0 */
 };
 
+/* What the next moment of the tick is told from. The first: the tick's end, and zeros. */
+struct recording_moment {
+	uint64_t time_us, weight_ns, tid;
+};
+
 struct recording_block {
 	uint32_t size, stored; /* bytes of records; that follow */
 	uint64_t check;        /* hash64 of what follows, with the block's number */

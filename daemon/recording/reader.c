@@ -19,6 +19,7 @@ struct frame {
 struct recording_reader {
 	struct source *source;
 	uint64_t n_blocks, offset; /* of the block */
+	uint32_t version;
 	bool begun, ended;
 	uint64_t n_ticks;
 	const char *damage;        /* why the record can't be right; NULL: it can */
@@ -34,6 +35,7 @@ struct recording_reader {
 
 	struct recording_process process; /* of the item */
 	struct recording_stack stack;
+	struct recording_moment last_moment;
 	const uint8_t *at, *end;
 	uint8_t block[RECORDING_BLOCK_MAX];
 };
@@ -363,6 +365,7 @@ static void take_begin(struct recording_reader *r, struct collect_tick_info *inf
 	info->drain_ns = take(r);
 	if (info->online_cpus == 0)
 		damaged(r, "a machine without CPUs");
+	r->last_moment = (struct recording_moment){ .time_us = info->time_us };
 }
 
 static void take_gate(struct recording_reader *r, struct collect_gate_change *g)
@@ -371,6 +374,22 @@ static void take_gate(struct recording_reader *r, struct collect_gate_change *g)
 	g->open = take_most(r, 1);
 	g->load = take_double(r);
 	g->cause = take_string(r);
+}
+
+static void take_moment(struct recording_reader *r, struct collect_moment *m)
+{
+	struct recording_moment *last = &r->last_moment;
+
+	m->raw_id = take_raw(r);
+	last->time_us += (uint64_t)take_signed(r);
+	last->weight_ns += (uint64_t)take_signed(r);
+	last->tid += (uint64_t)take_signed(r);
+	m->comm = take_string(r);
+	if (last->time_us > INT64_MAX || last->weight_ns > TICK_NS_MAX || last->tid > UINT32_MAX)
+		damaged(r, "a moment that can't be");
+	m->time_us = last->time_us;
+	m->weight_ns = last->weight_ns;
+	m->tid = (uint32_t)last->tid;
 }
 
 static void take_digest(struct recording_reader *r, struct recording_digest *d)
@@ -426,6 +445,9 @@ static void take_item(struct recording_reader *r, enum recording_kind kind, stru
 		ret->memory.process = take_process(r);
 		ret->memory.resident = take_signed(r);
 		ret->memory.anonymous = take_signed(r);
+		break;
+	case RECORDING_MOMENT:
+		take_moment(r, &ret->moment);
 		break;
 	case RECORDING_LOSS:
 		ret->loss.cause = take_string(r);
@@ -493,7 +515,7 @@ static int take_record(struct recording_reader *r, struct recording_item *ret)
 	case TYPE_RAW:
 		return add_raw(r);
 	}
-	if (type < TYPE_KINDS || type > TYPE_KINDS + RECORDING_END) {
+	if (type < TYPE_KINDS || type > TYPE_KINDS + (r->version > 1 ? RECORDING_MOMENT : RECORDING_END)) {
 		damaged(r, "a record of a kind that there is none of");
 		return 0;
 	}
@@ -553,8 +575,10 @@ int recording_open(struct recording_reader **ret, struct source *source, struct 
 	memcpy(&header, source_at(source), sizeof(header));
 	if (!recording_is_magic(header.magic))
 		return refuse(r, error, "not a recording of stackd");
-	if (header.version != RECORDING_VERSION || header.reserved != 0)
-		return refuse(r, error, "a recording of version %u; this stackd reads version %u", header.version, RECORDING_VERSION);
+	if (header.version < RECORDING_VERSION_OLDEST || header.version > RECORDING_VERSION || header.reserved != 0)
+		return refuse(r, error, "a recording of version %u; this stackd reads versions %u to %u", header.version,
+			      RECORDING_VERSION_OLDEST, RECORDING_VERSION);
+	r->version = header.version;
 	(void)source_skip(source, sizeof(header));
 	*ret = TAKE_PTR(r);
 	return 0;

@@ -10,7 +10,7 @@
  *       end, with the number of ticks
  *
  * Strings, frames, processes and raw stacks are written once and referred to by number from then on, until a reset empties these tables.
- * The answers come before the event for which the pipeline asked for them. Nothing in a file is believed. */
+ * Moments are told by what differs from the one before in the tick. The answers come before the event for which the pipeline asked for them. Nothing in a file is believed. */
 #pragma once
 
 #include "collect.h"
@@ -19,7 +19,8 @@
 struct source; /* daemon/perfdata/source.h */
 
 /* To be raised when a record changes, and when enum metric or enum frame_kind changes otherwise than at its end. */
-#define RECORDING_VERSION 1
+#define RECORDING_VERSION 2
+#define RECORDING_VERSION_OLDEST 1 /* that is read: had no moments */
 #define RECORDING_BLOCK_MAX (128U << 10) /* bytes of records in a block */
 /* Entries of the tables: of strings, frames, processes, raw stacks each. */
 #define RECORDING_TABLE_MAX (1U << 17)
@@ -57,6 +58,7 @@ enum recording_kind {
 	RECORDING_LOSS,
 	RECORDING_DIGEST,
 	RECORDING_END,
+	RECORDING_MOMENT,
 };
 
 /* Who somebody is, as an answer has it. */
@@ -94,6 +96,7 @@ struct recording_item {
 		struct collect_wait wait;
 		struct collect_total total;
 		struct collect_memory memory;
+		struct collect_moment moment;
 		struct {
 			const char *cause;
 			uint64_t n;

@@ -14,6 +14,7 @@ struct recording_writer {
 	uint64_t bytes, n_blocks, n_ticks;
 	struct map64 *strings, *frames, *processes, *raws; /* hash → number */
 	size_t string_bytes;
+	struct recording_moment last_moment;
 	ZSTD_CCtx *zstd;
 	size_t n;
 	uint8_t block[RECORDING_BLOCK_MAX];
@@ -294,6 +295,7 @@ static void write_begin(struct recording_writer *w, const struct collect_tick_in
 	put(w, info->gate_open);
 	put(w, info->online_cpus);
 	put(w, info->drain_ns);
+	w->last_moment = (struct recording_moment){ .time_us = info->time_us };
 }
 
 static void write_gate(struct recording_writer *w, const struct collect_gate_change *g)
@@ -347,6 +349,20 @@ static void write_memory(struct recording_writer *w, const struct collect_memory
 	put_signed(w, m->anonymous);
 }
 
+static void write_moment(struct recording_writer *w, const struct collect_moment *m)
+{
+	uint64_t where = raw(w, m->raw_id), comm = string(w, m->comm);
+	struct recording_moment *last = &w->last_moment;
+
+	begin_item(w, RECORDING_MOMENT);
+	put(w, where);
+	put_signed(w, (int64_t)(m->time_us - last->time_us));
+	put_signed(w, (int64_t)(m->weight_ns - last->weight_ns));
+	put_signed(w, (int64_t)(m->tid - last->tid));
+	put(w, comm);
+	*last = (struct recording_moment){ m->time_us, m->weight_ns, m->tid };
+}
+
 static void write_loss(struct recording_writer *w, const char *cause, uint64_t n)
 {
 	uint64_t number = string(w, cause);
@@ -398,6 +414,9 @@ void recording_write(struct recording_writer *w, const struct recording_item *it
 		break;
 	case RECORDING_MEMORY:
 		write_memory(w, &item->memory);
+		break;
+	case RECORDING_MOMENT:
+		write_moment(w, &item->moment);
 		break;
 	case RECORDING_LOSS:
 		write_loss(w, item->loss.cause, item->loss.n);

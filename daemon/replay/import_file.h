@@ -16,6 +16,7 @@
 #define IMPORT_MAGIC "stackd import 2\n"
 #define IMPORT_LINE_MAX (64U << 10)        /* of JSON, its end included */
 #define IMPORT_ARENA_MAX (4ULL << 30)      /* as the store of a recording may have */
+#define IMPORT_MOMENTS_SIZE (64U << 20)    /* of those that are kept: 2.8 million samples */
 #define IMPORT_MOMENTS_MAX (4U << 20)
 #define IMPORT_MOMENTS_SPAN_MAX (15 * 86400 * USEC_PER_SEC) /* longer than any recording */
 #define IMPORT_CLUSTERS_SIZE_MAX (512U << 20) /* the most that there may be take 377 MiB */

@@ -256,7 +256,7 @@ static int run_recorded(const struct import_options *o, struct recorded *recorde
 
 static int import_recorded(struct source *source, const struct import_options *o, FILE *file)
 {
-	const struct recorded_options options = { .false_alarms_per_day = o->false_alarms_per_day };
+	const struct recorded_options options = { .false_alarms_per_day = o->false_alarms_per_day, .moments = true };
 	struct about about = { .path = o->path, .format = "stackd record", .clock = "realtime" };
 	_cleanup_(recorded_freep) struct recorded *recorded = NULL;
 	struct recording_error error = {};

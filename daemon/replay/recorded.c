@@ -21,6 +21,7 @@ struct recorded {
 	struct store_config layout;
 	struct detect *detect;
 	struct incidents *incidents;
+	struct moments *moments; /* NULL: not kept */
 	struct pipeline *pipeline;
 	bool other_budget; /* than recorded: scores differ */
 	int failed;        /* while a tick was read */
@@ -55,6 +56,9 @@ static int tell(struct recorded *r, const struct recording_item *item, const str
 		return 0;
 	case RECORDING_MEMORY:
 		sink->memory(userdata, &item->memory);
+		return 0;
+	case RECORDING_MOMENT:
+		sink->moment(userdata, &item->moment);
 		return 0;
 	case RECORDING_LOSS:
 		r->status.lost += item->loss.n;
@@ -189,7 +193,9 @@ static int make_rooms(struct recorded *r, const struct recorded_options *options
 		e = detect_new(&r->detect, &detect, store_global_state(r->store));
 	if (e >= 0)
 		e = incidents_new(&r->incidents, &incidents, r->store, NULL);
-	rooms = (struct pipeline_rooms){ .store = r->store, .detect = r->detect, .incidents = r->incidents };
+	if (e >= 0 && options->moments)
+		e = moments_new(&r->moments, IMPORT_MOMENTS_SIZE);
+	rooms = (struct pipeline_rooms){ .store = r->store, .detect = r->detect, .incidents = r->incidents, .moments = r->moments };
 	if (e >= 0)
 		e = pipeline_new(&r->pipeline, &rooms, &pipeline);
 	return e;
@@ -236,6 +242,7 @@ struct recorded *recorded_free(struct recorded *r)
 	if (!r)
 		return NULL;
 	pipeline_free(r->pipeline);
+	moments_free(r->moments);
 	incidents_free(r->incidents);
 	detect_free(r->detect);
 	store_close(r->store);
@@ -304,6 +311,15 @@ int recorded_write_report(struct recorded *r, FILE *file)
 	return report_text_write(file, r->store, incidents_clusters(r->incidents));
 }
 
+/* Longer than an import may tell of, which takes weeks in which next to nothing runs: then there are none. */
+static struct moments *moments_of_import(const struct recorded *r)
+{
+	uint64_t since_us, until_us;
+
+	return r->moments && moments_range(r->moments, &since_us, &until_us) && until_us - since_us <= IMPORT_MOMENTS_SPAN_MAX ? r->moments
+															       : NULL;
+}
+
 struct import_rooms recorded_rooms(struct recorded *r)
 {
 	return (struct import_rooms){
@@ -313,6 +329,7 @@ struct import_rooms recorded_rooms(struct recorded *r)
 		.max_clusters = (uint32_t)r->config.max_clusters,
 		.max_incidents = (uint32_t)r->config.max_incidents,
 		.store = r->store,
+		.moments = moments_of_import(r),
 		.clusters = incidents_clusters(r->incidents),
 	};
 }

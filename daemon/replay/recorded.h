@@ -12,6 +12,7 @@ struct recorded;
 
 struct recorded_options {
 	double false_alarms_per_day; /* 0: as recorded */
+	bool moments;                /* keep when samples were taken */
 };
 
 /* Opens it and makes room for what the recorded daemon had room for. source is borrowed. As recording_open(). */

@@ -17,7 +17,6 @@
 /* Of what is to be looked at later. */
 #define KEPT_SIZE (512U << 20)
 #define KEPT_SLICES_PER_SERIES 1024
-#define KEPT_MOMENTS_SIZE (64U << 20) /* 2.8 million samples */
 #define UNTIMED_TICK 1
 #define INCIDENTS_MAX 256
 #define CLUSTERS_MAX 128
@@ -88,7 +87,7 @@ int report_new(struct report **ret, const struct report_config *config)
 	if (e >= 0)
 		e = incidents_new(&r->incidents, &incidents, r->store, NULL);
 	if (e >= 0 && config->keep)
-		e = moments_new(&r->moments, KEPT_MOMENTS_SIZE);
+		e = moments_new(&r->moments, IMPORT_MOMENTS_SIZE);
 	if (e >= 0)
 		e = scoring_new(&r->scoring, r->store, r->detect, r->incidents);
 	if (e < 0)

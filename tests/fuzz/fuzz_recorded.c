@@ -110,7 +110,7 @@ static void write_block(size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	const struct recorded_options options = {};
+	const struct recorded_options options = { .moments = true };
 	_cleanup_(recorded_freep) struct recorded *r = NULL;
 	_cleanup_(folded_freep) struct folded *folded = NULL;
 	struct recording_error error;
@@ -126,6 +126,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	e = recorded_run(r, &error);
 	assert(e == -EBADMSG || e == -ENOMEM || e == 0);
 	assert(e != -EBADMSG || error.what[0] != '\0');
+	(void)recorded_rooms(r);
 	assert(recorded_write_report(r, nowhere) == 0);
 	assert(folded_new(&folded) == 0 && recorded_fold(r, METRIC_OFF_CPU, folded) >= 0);
 	return 0;

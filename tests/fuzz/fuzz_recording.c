@@ -40,6 +40,10 @@ static void check(const struct recording_item *item)
 	case RECORDING_SAMPLE:
 		assert(item->sample.process.pid > 0);
 		break;
+	case RECORDING_MOMENT:
+		assert(item->moment.time_us <= INT64_MAX);
+		sum += strlen(item->moment.comm);
+		break;
 	case RECORDING_LOSS:
 		sum += strlen(item->loss.cause);
 		break;

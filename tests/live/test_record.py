@@ -95,6 +95,35 @@ def test_what_a_program_did():
     check(sum(folded("blocked").values()) > 0, "nobody waited")
 
 
+def test_when_it_ran():
+    """An import of it shows within seconds when a program ran, and has its stacks there."""
+    path = os.path.dirname(program("stackd")) + ":" + os.environ["PATH"]
+
+    def stackctl(*arguments):
+        done = subprocess.run(
+            [program("stackctl"), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, "XDG_CACHE_HOME": at("cache"), "PATH": path},
+        )
+        check(done.returncode == 0, f"{arguments}: {done.stderr}")
+        return done.stdout
+
+    stackctl("import", "--name=r", at("file.stackrec"))
+    heat = json.loads(stackctl("heat", "--import=r", "--comm=wl_spin_split", "--json"))
+    check(heat["step_us"] == 50000, heat["step_us"])
+    steps = {s["time_us"]: s["on_cpu"] for s in heat["steps"] if s["on_cpu"] > 0}
+    total = sum(value for stack, value in folded("on-cpu").items() if stack[0] == "wl_spin_split")
+    within("CPU time within seconds", sum(steps.values()), total, relative=0.05)
+    within("s from its first to its last", (max(steps) - min(steps)) / 1e6, SPIN, absolute=1)
+    middle = sorted(steps)[len(steps) // 2]
+    window = [f"--since=@{middle / 1e6:.6f}", f"--until=@{middle / 1e6 + 0.5:.6f}"]
+    exact = stackctl("flame", "--import=r", "--exact", "--comm=wl_spin_split", *window)
+    sampled = sum(int(line.rsplit(" ", 1)[1]) for line in exact.splitlines() if "spin_" in line)
+    within("of half a second", sampled, sum(value for time, value in steps.items() if middle <= time < middle + 500000), relative=0.05)
+
+
 def test_interrupted():
     process = subprocess.Popen([program("stackd"), "record", at("short")], stderr=subprocess.PIPE, text=True)
     wait_until_ready(process)

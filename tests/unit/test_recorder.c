@@ -57,11 +57,27 @@ static void sample(struct machine *m, const struct collect_sink *sink, void *use
 	sink->sample(userdata, &s);
 }
 
+/* Of each stack that ran, in no order. */
+static void moment(struct machine *m, const struct collect_sink *sink, void *userdata, unsigned stack, unsigned i)
+{
+	char comm[16];
+
+	snprintf(comm, sizeof(comm), "thread %u", stack % 5);
+	sink->moment(userdata, &(struct collect_moment){
+		.raw_id = 0x1234567800000000 + stack,
+		.time_us = BEGIN_US + m->tick * USEC_PER_SEC + (i * 370017 + stack * 10007) % USEC_PER_SEC,
+		.weight_ns = 10000000 + i * 100,
+		.tid = 1000 + 7 * (stack % PROCESSES) - i,
+		.comm = comm,
+	});
+}
+
 static int machine_tick(void *userdata, const struct collect_sink *sink, void *sink_userdata)
 {
 	struct machine *m = userdata;
 	bool trouble = m->tick >= TROUBLE;
 	uint64_t busy[PROCESSES] = {};
+	bool ran[STACKS] = { [STACKS - 1] = trouble };
 
 	sink->begin(sink_userdata, &(struct collect_tick_info){
 		.time_us = BEGIN_US + (m->tick + 1) * USEC_PER_SEC + draw(m, 100),
@@ -78,6 +94,7 @@ static int machine_tick(void *userdata, const struct collect_sink *sink, void *s
 
 			sample(m, sink, sink_userdata, stack, ns);
 			busy[stack % PROCESSES] += ns;
+			ran[stack] = true;
 		}
 	if (trouble) {
 		sample(m, sink, sink_userdata, STACKS - 1, 1800000000);
@@ -96,6 +113,9 @@ static int machine_tick(void *userdata, const struct collect_sink *sink, void *s
 			sink->memory(sink_userdata, &(struct collect_memory){
 				.process = process_of(i), .resident = (int64_t)draw(m, 100000) - 30000, .anonymous = 4096 });
 	}
+	for (unsigned stack = 0; stack < STACKS; stack++)
+		for (unsigned i = 0; i < 3 && ran[stack]; i++)
+			moment(m, sink, sink_userdata, stack, i);
 	if (draw(m, 20) == 0)
 		sink->loss(sink_userdata, "counts-full", 1 + draw(m, 3));
 	m->tick++;
@@ -142,7 +162,22 @@ static void ignore(void *userdata _unused_, const struct store_anomaly *anomaly 
 {
 }
 
-static void record(int fd, unsigned ticks)
+struct seen {
+	struct moments *moments;
+	unsigned n;
+	struct moment all[TICKS * STACKS * 3];
+};
+
+static int see(void *userdata, const struct moment *m)
+{
+	struct seen *s = userdata;
+
+	s->all[s->n++] = *m;
+	return 0;
+}
+
+/* ret: when samples were taken, as the pipeline that was recorded would keep it. */
+static void record(int fd, unsigned ticks, struct seen *ret)
 {
 	const struct recording_config config = {
 		.store_size = STORE_SIZE, .keep_us = { 900 * USEC_PER_SEC, 14400 * USEC_PER_SEC, 172800 * USEC_PER_SEC }, .slices_per_series = 64,
@@ -173,6 +208,10 @@ static void record(int fd, unsigned ticks)
 	assert_int_equal(detect_new(&rooms.detect, &detect_config, store_global_state(rooms.store)), 0);
 	assert_int_equal(incidents_new(&rooms.incidents, &incidents_config, rooms.store, NULL), 0);
 	assert_int_equal(recorder_new(&recorder, fd, &config), 0);
+	if (ret) {
+		assert_int_equal(moments_new(&ret->moments, sizeof(ret->all)), 0);
+		rooms.moments = ret->moments;
+	}
 	source = recorder_source(recorder, &source);
 	assert_int_equal(pipeline_new(&pipeline, &rooms, &pipeline_config), 0);
 	pipeline_set_own_pids(pipeline, own, ELEMENTS_OF(own));
@@ -186,6 +225,8 @@ static void record(int fd, unsigned ticks)
 		assert_int_equal(recorder_end_tick(recorder, &digest), 0);
 	}
 	assert_int_equal(recorder_finish(recorder, &bytes), 0);
+	if (ret)
+		assert_int_equal(moments_visit(ret->moments, 0, UINT64_MAX, see, ret), 0);
 	pipeline_free(pipeline);
 	recorder_free(recorder);
 	incidents_free(rooms.incidents);
@@ -240,13 +281,49 @@ static void test_a_replay_is_the_same(void **state _unused_)
 	struct recorded_status status;
 	struct recording_error error;
 
-	record(fd, TICKS);
+	record(fd, TICKS, NULL);
 	assert_int_equal(replay(fd, &status, &error), 0);
 	assert_int_equal(status.ticks, TICKS);
 	assert_int_equal(status.series_differ, 0);
 	assert_int_equal(status.scores_differ, 0);
 	assert_int_equal(status.unanswered, 0);
 	assert_int_equal(status.first_us, 0);
+}
+
+static void test_moments_are_the_same(void **state _unused_)
+{
+	const struct recorded_options options = { .moments = true };
+	static struct seen before, after;
+	_cleanup_close_ int fd = new_file();
+	struct recorded_status status;
+	struct recording_error error;
+	struct recorded *r;
+	struct source *source;
+	uint64_t since[2], until[2];
+	unsigned named = 0;
+
+	record(fd, 60, &before);
+	assert_true(before.n > 60 * STACKS / 4);
+	for (unsigned i = 0; i < before.n; i++)
+		named += before.all[i].stack != 0;
+	assert_true(named > before.n / 2);
+	source = source_of(fd);
+	assert_int_equal(recorded_new(&r, source, &options, &error), 0);
+	assert_int_equal(recorded_run(r, &error), 0);
+	after.moments = recorded_rooms(r).moments;
+	assert_non_null(after.moments);
+	assert_int_equal(moments_visit(after.moments, 0, UINT64_MAX, see, &after), 0);
+	assert_int_equal(after.n, before.n);
+	assert_memory_equal(after.all, before.all, before.n * sizeof(before.all[0]));
+	assert_true(moments_range(before.moments, &since[0], &until[0]) && moments_range(after.moments, &since[1], &until[1]));
+	assert_true(since[0] == since[1] && until[0] == until[1]);
+	for (uint32_t tid = 980; tid < 1100; tid++)
+		assert_string_equal(moments_thread(after.moments, tid), moments_thread(before.moments, tid));
+	recorded_free(r);
+	free(source);
+	moments_free(before.moments);
+	assert_int_equal(replay(fd, &status, &error), 0);
+	assert_int_equal(status.series_differ + status.scores_differ, 0);
 }
 
 /* Reads from one and writes to the other; change: of a sample's values, once. */
@@ -284,7 +361,7 @@ static void test_a_change_is_noticed(void **state _unused_)
 	struct recorded_status status;
 	struct recording_error error;
 
-	record(first, 50);
+	record(first, 50, NULL);
 	copy(first, same, false);
 	assert_int_equal(replay(same, &status, &error), 0);
 	assert_int_equal(status.series_differ + status.scores_differ, 0);
@@ -303,7 +380,7 @@ static void test_cut_off_anywhere(void **state _unused_)
 	struct recording_error error;
 	off_t size;
 
-	record(fd, 12);
+	record(fd, 12, NULL);
 	size = lseek(fd, 0, SEEK_END);
 	for (off_t n = size - 1; n >= 0; n -= n > size - 40 ? 1 : 97) {
 		assert_int_equal(ftruncate(fd, n), 0);
@@ -321,7 +398,7 @@ static void test_any_bit_turned_over(void **state _unused_)
 	struct recording_error error;
 	off_t size;
 
-	record(fd, 4);
+	record(fd, 4, NULL);
 	size = lseek(fd, 0, SEEK_END);
 	for (off_t at = 0; at < size; at += at < 200 ? 1 : 53) {
 		uint8_t byte;
@@ -405,7 +482,9 @@ static void test_refused(void **state _unused_)
 		{ "", 0, "ends within its header" },
 		{ "stackrec\1\0\0\0", 12, "ends within its header" },
 		{ "PERFILE2\1\0\0\0\0\0\0\0", 16, "not a recording" },
-		{ "stackrec\2\0\0\0\0\0\0\0", 16, "version 2" },
+		{ "stackrec\3\0\0\0\0\0\0\0", 16, "version 3; this stackd reads versions 1 to 2" },
+		{ "stackrec\0\0\0\0\0\0\0\0", 16, "version 0" },
+		{ "stackrec\2\0\0\0\0\0\0\0", 16, "cut off" },
 		{ "stackrec\1\0\0\0\0\0\0\0", 16, "cut off" },
 		{ "stackrec\1\0\0\0\0\0\0\0\377\377\377\377\1\0\0\0\0\0\0\0\0\0\0\0", 32, "can't have 4294967295 bytes" },
 		{ "stackrec\1\0\0\0\0\0\0\0\1\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0x", 33, "checksum" },
@@ -425,16 +504,16 @@ static void test_refused(void **state _unused_)
 int main(int argc, char *argv[])
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_a_replay_is_the_same), cmocka_unit_test(test_a_change_is_noticed),
-		cmocka_unit_test(test_cut_off_anywhere),     cmocka_unit_test(test_any_bit_turned_over),
-		cmocka_unit_test(test_tables_that_fill),     cmocka_unit_test(test_a_full_disk),
-		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_a_replay_is_the_same), cmocka_unit_test(test_moments_are_the_same),
+		cmocka_unit_test(test_a_change_is_noticed),  cmocka_unit_test(test_cut_off_anywhere),
+		cmocka_unit_test(test_any_bit_turned_over),  cmocka_unit_test(test_tables_that_fill),
+		cmocka_unit_test(test_a_full_disk),          cmocka_unit_test(test_refused),
 	};
 
 	if (argc == 2) {
 		_cleanup_close_ int fd = open(argv[1], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 
-		record(fd, TICKS);
+		record(fd, TICKS, NULL);
 		return EXIT_SUCCESS;
 	}
 	return cmocka_run_group_tests(tests, NULL, NULL);
