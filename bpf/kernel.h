@@ -166,6 +166,10 @@ struct task_struct {
 	struct uprobe_task *utask;
 };
 
+struct timespec64 {
+	s64 tv_sec;
+};
+
 struct seq_file;
 
 struct bpf_iter_meta {

@@ -131,6 +131,14 @@ static __always_inline struct known_stack *known_way(struct known_cpu *k, u32 wa
 	return bpf_map_lookup_elem(&known_stacks, &index);
 }
 
+/* 0 where it can't be read. */
+static __always_inline u64 kernel_word(u64 at)
+{
+	struct timespec64 *word = bpf_rdonly_cast((void *)at, bpf_core_type_id_kernel(struct timespec64));
+
+	return word->tv_sec;
+}
+
 /* The id, if all is what it was. */
 static __always_inline u64 known_match(struct known_cpu *k, struct known_stack *e)
 {
@@ -140,14 +148,22 @@ static __always_inline u64 known_match(struct known_cpu *k, struct known_stack *
 	version = *(volatile u64 *)&e->version;
 	if (version & 1 || !known_same_key(&e->key, &k->key))
 		return 0;
-	size = *(volatile u16 *)&e->kernel.bytes;
-	if (size > sizeof k->kernel || bpf_probe_read_kernel(k->kernel, size, (void *)k->kernel_sp))
-		return 0;
 	n = *(volatile u16 *)&e->kernel.n;
-	for (i = 0; i < KNOWN_KERNEL_NOTES; i++) {
-		if (i >= n)
-			break;
-		differ |= k->kernel[e->kernel.at[i] & (KNOWN_KERNEL_SPAN / 8 - 1)] ^ e->kernel.value[i];
+	if (CAN_CAST) {
+		for (i = 0; i < KNOWN_KERNEL_NOTES; i++) {
+			if (i >= n)
+				break;
+			differ |= kernel_word(k->kernel_sp + 8 * e->kernel.at[i]) ^ e->kernel.value[i];
+		}
+	} else {
+		size = *(volatile u16 *)&e->kernel.bytes;
+		if (size > sizeof k->kernel || bpf_probe_read_kernel(k->kernel, size, (void *)k->kernel_sp))
+			return 0;
+		for (i = 0; i < KNOWN_KERNEL_NOTES; i++) {
+			if (i >= n)
+				break;
+			differ |= k->kernel[e->kernel.at[i] & (KNOWN_KERNEL_SPAN / 8 - 1)] ^ e->kernel.value[i];
+		}
 	}
 	if (differ)
 		return 0;
@@ -237,10 +253,38 @@ static __always_inline bool known_note_kernel(struct known_cpu *k, struct stackd
 	return c.next + 1 >= stack->n_kernel;
 }
 
-static __always_inline void known_write(struct known_cpu *k, struct known_stack *e, u64 id)
-{
-	u64 version = *(volatile u64 *)&e->version;
+struct known_common {
+	struct known_cpu *k;
+	struct known_stack *e;
+};
 
+static long known_common_word(u64 i, struct known_common *c)
+{
+	struct known_kernel *before = &c->e->kernel, *notes = &c->k->kernel_notes;
+	u32 n = *(volatile u16 *)&notes->n, at = before->at[i & (KNOWN_KERNEL_NOTES - 1)];
+	u64 value = before->value[i & (KNOWN_KERNEL_NOTES - 1)];
+
+	if (c->k->kernel[at & (KNOWN_KERNEL_SPAN / 8 - 1)] != value || c->k->kernel_sp + 8 * at >= c->k->kernel_top)
+		return 0;
+	notes->at[n & (KNOWN_KERNEL_NOTES - 1)] = at;
+	notes->value[n & (KNOWN_KERNEL_NOTES - 1)] = value;
+	*(volatile u16 *)&notes->n = n + 1;
+	notes->bytes = (at + 1) * 8;
+	return 0;
+}
+
+/* What is another word than in an earlier walk that gave the same frames is no return address, but was left there by what ran before. */
+static __always_inline void known_note_common(struct known_cpu *k, struct known_stack *e)
+{
+	struct known_common c = { .k = k, .e = e };
+
+	k->kernel_notes.n = k->kernel_notes.bytes = 0;
+	bpf_loop(e->kernel.n, known_common_word, &c, 0);
+}
+
+/* version: of what was there when it was looked at. */
+static __always_inline void known_write(struct known_cpu *k, struct known_stack *e, u64 id, u64 version)
+{
 	if (version & 1 || __sync_val_compare_and_swap(&e->version, version, version + 1) != version)
 		return;
 	e->id = id;
@@ -252,8 +296,13 @@ static __always_inline void known_write(struct known_cpu *k, struct known_stack 
 	*(volatile u64 *)&e->version = version + 2;
 }
 
+static __always_inline bool known_is(const struct known_stack *e, const struct known_cpu *k, u64 id)
+{
+	return e->id == id && known_same_key(&e->key, &k->key);
+}
+
 /* Where a new one goes: NULL for nowhere, as what is there is in use. */
-static __always_inline struct known_stack *known_place(struct known_cpu *k)
+static __always_inline struct known_stack *known_place(struct known_cpu *k, u64 id)
 {
 	struct known_stack *first = known_way(k, 0), *second = known_way(k, 1);
 	u32 random;
@@ -262,6 +311,10 @@ static __always_inline struct known_stack *known_place(struct known_cpu *k)
 		return 0;
 	if ((known_same_key(&first->key, &k->key) && !first->id) || (known_same_key(&second->key, &k->key) && !second->id))
 		return 0;
+	if (known_is(first, k, id))
+		return first;
+	if (known_is(second, k, id))
+		return second;
 	if (first->key.generation != k->key.generation)
 		return first;
 	if (second->key.generation != k->key.generation)
@@ -321,6 +374,7 @@ static __always_inline void known_keep(struct known_cpu *k, struct task_struct *
 	u32 slot = SCRATCH_SWITCH, *recent = &k->recent[k->hash % KNOWN_RECENT];
 	struct stackd_stack *stack = bpf_map_lookup_elem(&scratch, &slot);
 	struct known_stack *e;
+	u64 version;
 
 	if (*recent != k->hash) {
 		*recent = k->hash;
@@ -332,9 +386,15 @@ static __always_inline void known_keep(struct known_cpu *k, struct task_struct *
 		k->notes.n = k->notes.bytes = k->notes.uses_bp = 0;
 	else if (!known_note_user(k, stack))
 		return;
-	e = known_place(k);
-	if (e && known_note_kernel(k, stack, task))
-		known_write(k, e, id);
+	e = known_place(k, id);
+	if (!e)
+		return;
+	version = *(volatile u64 *)&e->version;
+	if (!known_note_kernel(k, stack, task))
+		return;
+	if (known_is(e, k, id))
+		known_note_common(k, e);
+	known_write(k, e, id, version);
 }
 
 /* A stack that was known was walked all the same. */

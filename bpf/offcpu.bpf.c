@@ -157,7 +157,13 @@ static __always_inline u64 clock_of_this_cpu(void)
 	u32 cpu = bpf_get_smp_processor_id();
 	struct rq *rq = cpu < STACKD_CPUS_MAX ? (struct rq *)run_queue_of[cpu] : 0;
 
-	return rq ? BPF_CORE_READ(rq, clock) : 0;
+	if (!rq)
+		return 0;
+	if (CAN_CAST) {
+		rq = bpf_rdonly_cast(rq, bpf_core_type_id_kernel(struct rq));
+		return rq->clock;
+	}
+	return BPF_CORE_READ(rq, clock);
 }
 
 /* Splits the time from claim to now where it began to wait for a CPU. */

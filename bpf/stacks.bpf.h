@@ -69,6 +69,10 @@ struct {
 	__type(value, struct stackd_stack);
 } scratch SEC(".maps");
 
+/* Where the kernel lets programs do that (since 6.2), its memory is read by plain loads: bpf_probe_read_kernel() takes far longer. */
+extern void *bpf_rdonly_cast(void *obj, u32 btf_id) __ksym __weak;
+#define CAN_CAST (&bpf_rdonly_cast != 0)
+
 static __always_inline void lose(u32 cause, u64 n)
 {
 	u64 *count = bpf_map_lookup_elem(&losses, &cause);

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "internal.h"
 
-#define CHECK_EVERY 128          /* waits with a known stack, for one that is walked to see */
+/* Waits with a known stack, for one that is walked to see. Where there are many, fewer tell as much. */
+#define CHECK_EVERY 128U
+#define CHECK_EVERY_MOST 1024U
+#define CHECKS_A_TICK 256
 #define CHECK_EVERY_IN_DOUBT 16
 #define DOUBT_TICKS 60           /* without errors, until it is believed again */
 #define OFF_TICKS 300
@@ -61,6 +64,16 @@ static struct stackd_known difference(const struct stackd_known *a, const struct
 	};
 }
 
+static uint32_t check_every(uint64_t found)
+{
+	return (uint32_t)MIN(MAX(found / CHECKS_A_TICK, CHECK_EVERY), CHECK_EVERY_MOST);
+}
+
+static bool in_doubt(const struct known *k)
+{
+	return k->control->known_every == CHECK_EVERY_IN_DOUBT;
+}
+
 void known_judge(struct known *k, const struct stackd_known *tick)
 {
 	bool bad = tick->wrong_waits * 1000 > tick->checked_waits * WRONG_PER_MILLE;
@@ -75,7 +88,7 @@ void known_judge(struct known *k, const struct stackd_known *tick)
 		log_info("Known stacks of waits are used again");
 		return;
 	}
-	if (bad && k->control->known_every == CHECK_EVERY) {
+	if (bad && !in_doubt(k)) {
 		k->control->known_every = CHECK_EVERY_IN_DOUBT;
 		k->ticks_left = DOUBT_TICKS;
 		log_info("%llu of %llu known stacks of waits that were walked to see were wrong: one in %d is walked now",
@@ -86,7 +99,7 @@ void known_judge(struct known *k, const struct stackd_known *tick)
 		log_warning("%llu of %llu known stacks of waits that were walked to see were wrong: for %d s all are walked",
 		            tick->wrong, tick->checked, OFF_TICKS);
 	} else if (!k->ticks_left) {
-		k->control->known_every = CHECK_EVERY;
+		k->control->known_every = check_every(tick->found);
 	}
 }
 
@@ -129,5 +142,5 @@ void known_describe(const struct known *k, char *buf, size_t size)
 	}
 	snprintf(buf, size, "; %llu of %llu stacks known without a walk, %llu of %llu checked were wrong%s",
 	         (unsigned long long)answered, (unsigned long long)all, k->sum.wrong, k->sum.checked,
-	         k->control->known_every == CHECK_EVERY ? "" : k->control->known_every ? ", in doubt" : ", off");
+	         k->control->known_every == 0 ? ", off" : in_doubt(k) ? ", in doubt" : "");
 }
