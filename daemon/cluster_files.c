@@ -15,7 +15,7 @@
 struct copy {
 	char *state;
 	size_t state_size;
-	char *decisions; /* NULL: there was no memory, the old ones stay */
+	char *decisions; /* NULL: there was no memory, what is on disk stays */
 	size_t decisions_size;
 };
 
@@ -125,13 +125,13 @@ static int write_file(int dir, const char *name, const char *data, size_t size)
 	return r;
 }
 
-/* What people have said first: the state may be found out again. */
+/* What people have said first: the state may be found out again, and an older one than that does no harm. */
 static int write_copy(const char *state_dir, const struct copy *copy)
 {
 	_cleanup_close_ int dir = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int r = dir < 0 ? negative_errno() : 0;
+	int r = dir < 0 ? negative_errno() : copy->decisions ? 0 : -ENOMEM;
 
-	if (r >= 0 && copy->decisions)
+	if (r >= 0)
 		r = write_file(dir, DECISIONS_NAME, copy->decisions, copy->decisions_size);
 	if (r >= 0)
 		r = write_file(dir, STATE_NAME, copy->state, copy->state_size);
@@ -179,8 +179,7 @@ static void make_copy(struct cluster_files *f, uint64_t now_us)
 	memcpy(copy->state, image, MIN(size, copy->state_size));
 	free(copy->decisions);
 	copy->decisions = NULL;
-	if (decisions_format(f->clusters, now_us, &copy->decisions, &copy->decisions_size) < 0)
-		log_warning("cannot write down mutes and labels: out of memory; the old ones stay");
+	(void)decisions_format(f->clusters, now_us, &copy->decisions, &copy->decisions_size);
 }
 
 bool cluster_files_save_later(struct cluster_files *f, uint64_t now_us)

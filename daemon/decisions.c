@@ -130,5 +130,9 @@ int decisions_parse(struct clusters *c, const char *text, size_t size)
 	if ((size_t)(begin - text) != strlen(title) || memcmp(text, title, strlen(title)) != 0)
 		return -EPROTO;
 	r = take_lines(NULL, begin, end);
-	return r < 0 ? r : take_lines(c, begin, end);
+	if (r < 0)
+		return r;
+	/* All mutes there are: a state of before knows some that were taken back. */
+	clusters_unmute_all(c);
+	return take_lines(c, begin, end);
 }

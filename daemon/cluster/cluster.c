@@ -318,6 +318,14 @@ int clusters_mute(struct clusters *c, uint64_t class_id, uint64_t until_us)
 	return 0;
 }
 
+void clusters_unmute_all(struct clusters *c)
+{
+	for (uint32_t k = 0; k < c->state->n_classes; k++) {
+		c->classes[k].c.muted_until_us = 0;
+		class_weigh(c, &c->classes[k]);
+	}
+}
+
 void clusters_get_status(const struct clusters *c, struct clusters_status *ret)
 {
 	const struct state *st = c->state;

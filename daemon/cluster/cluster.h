@@ -180,6 +180,7 @@ int clusters_get_class(const struct clusters *c, uint64_t id, struct cluster_cla
 
 /* until_us 0: no more. -ENOENT. */
 int clusters_mute(struct clusters *c, uint64_t class_id, uint64_t until_us);
+void clusters_unmute_all(struct clusters *c);
 /* Says whether an incident was worth telling, and of which kind it was (NULL: as found). A kind that an expert gave holds for the cluster
  * from then on. A cluster of which most labelled incidents were false is told as a notice only. A false one raises the evidence that
  * alarms of the cluster need, in the metrics that moved: by a decade, or half of what its score has beyond threshold, the score that is

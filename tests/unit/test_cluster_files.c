@@ -199,6 +199,33 @@ static void damage_to_what_was_said_costs_nothing_else(void **state)
 	end(&w);
 }
 
+/* What people have said is written first, and then the power fails. */
+static void an_older_state_brings_no_mute_back(void **state)
+{
+	const char *const names[] = { "clusters", "older" };
+	struct cluster_class class;
+	char paths[2][128];
+	struct world w;
+
+	(void)state;
+	begin(&w);
+	for (size_t k = 0; k < 2; k++)
+		path_of(paths[k], &w, names[k]);
+	start(&w, 16);
+	class = occur(&w, "price_basket");
+	assert_int_equal(link(paths[0], paths[1]), 0);
+	assert_int_equal(clusters_mute(w.c, class.id, 0), 0);
+	stop(&w);
+	assert_int_equal(rename(paths[1], paths[0]), 0);
+	start(&w, 16);
+	class = occur(&w, "price_basket");
+	assert_int_equal(class.muted_until_us, 0);
+	assert_int_equal(w.told, 1);
+	class = occur(&w, "parse_mail");
+	assert_int_equal(class.kind, CLUSTER_SLOW_DOWN);
+	end(&w);
+}
+
 static void a_thread_writes(void **state)
 {
 	struct world w;
@@ -257,6 +284,7 @@ int main(void)
 		cmocka_unit_test(what_was_said_outlives_damage_to_the_rest),
 		cmocka_unit_test(what_was_said_outlives_another_size),
 		cmocka_unit_test(damage_to_what_was_said_costs_nothing_else),
+		cmocka_unit_test(an_older_state_brings_no_mute_back),
 		cmocka_unit_test(a_thread_writes),
 		cmocka_unit_test(no_damage_is_taken),
 	};
