@@ -153,6 +153,8 @@ static const char *reason_of_end(const struct json *incident)
 	json_get_string(incident, "end", &end);
 	if (streq(end, "gave_way"))
 		return "; it gave way to newer ones, as too many went on";
+	if (streq(end, "ended"))
+		return "; the program has ended";
 	return streq(end, "usual") ? "; it has become usual" : "";
 }
 

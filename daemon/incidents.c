@@ -4,13 +4,16 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <math.h>
+#include <signal.h>
 
 #include "cluster_files.h"
 #include "detect.h"
+#include "members.h"
 #include "symbol.h"
 
 #define FRAMES_MAX 256 /* of a stack, the innermost */
 #define FOLDED_MAX 8192
+#define CGROUP_EVENTS_MAX 4096
 #define SAVE_US (600 * USEC_PER_SEC)      /* what a crash may cost of what is not told */
 #define SAVE_LEAST_US (10 * USEC_PER_SEC) /* between two writes of what is told */
 
@@ -203,12 +206,32 @@ void incidents_set_starves(struct incidents *i, incidents_starves_fn fn, void *u
 	i->starves_userdata = userdata;
 }
 
+/* A service is there as long as any process of it is. */
+static bool is_there(const struct cluster_workload *w)
+{
+	static const char populated[] = "populated 1";
+	size_t n = strlen(w->unit), size;
+	_cleanup_free_ char *path = NULL, *events = NULL;
+	_cleanup_close_ int root = -EBADF;
+
+	if (w->pid <= 0 || kill(w->pid, 0) == 0 || errno != ESRCH)
+		return true;
+	if (n < strlen(".service") || !streq(w->unit + n - strlen(".service"), ".service"))
+		return false;
+	root = members_open();
+	if (root < 0 || asprintf(&path, ".%s/cgroup.events", w->cgroup) < 0)
+		return true;
+	return read_small_file(root, path, CGROUP_EVENTS_MAX, &events, &size) >= 0 && strstr(events, populated) != NULL;
+}
+
 static double observe(void *userdata, const struct cluster_incident *incident, const struct cluster_series *series)
 {
 	const struct cluster_workload *w = &incident->workloads[0];
 	struct incidents *i = userdata;
 	uint64_t values[METRIC_N];
 
+	if (i->config.live && series->worst < series->expected && !is_there(w))
+		return CLUSTER_NOBODY;
 	if (cluster_axis((enum metric)series->metric) == CLUSTER_MEMORY)
 		return i->growth ? i->growth(i->growth_userdata, w->unit, w->cgroup, w->exe) : -1;
 	if (i->duration_ns == 0 || store_series_now(i->store, series->id, values) < 0)

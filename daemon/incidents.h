@@ -15,6 +15,7 @@ struct incidents_config {
 	uint32_t max_clusters, max_incidents;
 	const char *remedies_dir, *remedies_file; /* rules: the directory's first, then the file's; NULL: none */
 	const char *state_dir;                    /* NULL: nothing is kept on disk */
+	bool live; /* the processes are this machine's: that they have ended can be seen */
 };
 
 /* Reads what was kept. A damaged file is set aside, with a message. Rooms are borrowed; alert NULL: nobody is

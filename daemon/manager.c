@@ -261,6 +261,7 @@ static int open_incidents(struct manager *m)
 		.remedies_dir = REMEDIES_DIRECTORY,
 		.remedies_file = m->options->remedies_path,
 		.state_dir = m->options->state_dir,
+		.live = true,
 	};
 
 	return incidents_new(&m->incidents, &config, m->store, m->alert);

@@ -38,7 +38,7 @@ struct alert_incident {
 	const char *name;       /* of the cluster: "lock contention in pool_get" */
 	const char *kind, *severity; /* "lock-contention", "critical" */
 	uint64_t opened_us, closed_us;
-	const char *end;        /* "back", "usual", "gave-way"; NULL: it goes on */
+	const char *end;        /* "back", "usual", "gave-way", "ended"; NULL: it goes on */
 	double size;            /* CPUs' worth */
 	uint32_t n_anomalies, n_workloads;
 	uint32_t times_before;  /* incidents of the cluster before this one */

@@ -215,6 +215,8 @@ static const char *reason_of_end(const char *end)
 {
 	if (end && streq(end, "gave-way"))
 		return ": it gave way to newer ones, as too many went on";
+	if (end && streq(end, "ended"))
+		return ": the program has ended";
 	return end && streq(end, "usual") ? ": it has become usual" : "";
 }
 

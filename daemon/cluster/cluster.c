@@ -7,6 +7,9 @@
 #define QUIET_TICKS 10
 #define NORMAL_US (6 * 3600 * USEC_PER_SEC) /* what has lasted so long is how things are now */
 #define BACK_SHARE 0.25              /* of the way from expected to worst */
+/* What a function that is sampled seldom does shows over a minute, not in each tick. */
+#define LATELY_TICKS 16
+#define WORKS_SHARE 0.5              /* of the way back to expected */
 #define TELLING_SHARE 0.1            /* of what has moved most: what has moved less may stay as it is */
 #define ESCALATION 10.0
 /* Sizes in CPUs' worth. */
@@ -132,38 +135,42 @@ static double most_moved(const struct cluster_incident *i)
 	return most;
 }
 
-/* Follows the series that moved most. Gives whether they are back to what was expected of them: those that rose, as what fell because of
- * them is as a rule not back at once; all where nothing rose. */
-static bool observe_series(struct clusters *c, struct incident_state *s, cluster_observe_fn observe, void *userdata)
+/* Follows the series that moved most. Gives CLUSTER_BACK when they are back to what was expected of them: those that rose, as what fell because of
+ * them is as a rule not back at once; all where nothing rose, or CLUSTER_ENDED if nobody is left to do it. */
+static enum cluster_end observe_series(struct clusters *c, struct incident_state *s, cluster_observe_fn observe, void *userdata)
 {
 	double telling = TELLING_SHARE * most_moved(&s->i);
-	bool back = true, fell_back = true, rose = false;
+	bool back = true, fell_back = true, ended = false, rose = false;
 
 	for (size_t k = 0; k < CLUSTER_SERIES_MAX; k++) {
 		struct cluster_series *series = &s->i.series[k];
-		double value, level;
+		double value;
 		bool up = series->worst > series->expected;
 
 		if (!series->id)
 			continue;
 		value = observe(userdata, &s->i, series);
+		ended |= value == CLUSTER_NOBODY;
 		if (!(value >= 0))
 			continue;
+		series->lately += (value - series->lately) / LATELY_TICKS;
 		if (up && value > series->worst)
 			incident_grow(c, s, series, value);
 		if (series_moved(series) < telling)
 			continue;
-		level = series->expected + BACK_SHARE * (series->worst - series->expected);
 		rose |= up;
 		if (up)
-			back &= value <= level;
+			back &= value <= series->expected + BACK_SHARE * (series->worst - series->expected);
 		else
-			fell_back &= value >= level;
+			fell_back &= series->lately >= series->worst + WORKS_SHARE * (series->expected - series->worst);
 	}
-	return rose ? back : fell_back;
+	if (!rose && ended)
+		return CLUSTER_ENDED;
+	return (rose ? back : fell_back) ? CLUSTER_BACK : CLUSTER_GOES_ON;
 }
 
-static void settle(struct clusters *c, struct incident_state *s, uint64_t now_us, cluster_event_fn fn, void *userdata)
+/* Puts it into its cluster. */
+static void settle(struct clusters *c, struct incident_state *s)
 {
 	struct class_state *class;
 
@@ -173,13 +180,15 @@ static void settle(struct clusters *c, struct incident_state *s, uint64_t now_us
 	class_join(c, s);
 	class = class_get(c, s->i.cluster);
 	s->i.severity = severity_of(s, class);
-	tell(c, s, CLUSTER_OPENED, now_us, fn, userdata);
 }
 
 void incident_close(struct clusters *c, struct incident_state *s, enum cluster_end end, uint64_t now_us, cluster_event_fn fn, void *userdata)
 {
-	if (!s->settled)
-		settle(c, s, now_us, fn, userdata);
+	if (!s->settled) {
+		settle(c, s);
+		if (end != CLUSTER_ENDED)
+			tell(c, s, CLUSTER_OPENED, now_us, fn, userdata);
+	}
 	s->i.closed_us = now_us;
 	s->i.end = end;
 	tell(c, s, CLUSTER_CLOSED, now_us, fn, userdata);
@@ -187,13 +196,19 @@ void incident_close(struct clusters *c, struct incident_state *s, enum cluster_e
 
 static void follow(struct clusters *c, struct incident_state *s, uint64_t now_us, cluster_observe_fn observe, cluster_event_fn fn, void *userdata)
 {
-	bool back = observe_series(c, s, observe, userdata);
+	enum cluster_end end = observe_series(c, s, observe, userdata);
 
-	s->quiet_ticks = back ? MIN(s->quiet_ticks + 1, QUIET_TICKS) : 0;
-	if (!s->settled && now_us >= s->i.opened_us + SETTLE_US)
-		settle(c, s, now_us, fn, userdata);
-	if (!s->settled)
+	s->quiet_ticks = end == CLUSTER_BACK ? MIN(s->quiet_ticks + 1, QUIET_TICKS) : 0;
+	if (!s->settled && now_us < s->i.opened_us + SETTLE_US)
 		return;
+	if (end == CLUSTER_ENDED) {
+		incident_close(c, s, end, now_us, fn, userdata);
+		return;
+	}
+	if (!s->settled) {
+		settle(c, s);
+		tell(c, s, CLUSTER_OPENED, now_us, fn, userdata);
+	}
 	if (!s->escalated && s->i.size >= ESCALATION * s->i.opened_size) {
 		struct class_state *class;
 

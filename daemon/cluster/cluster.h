@@ -95,9 +95,9 @@ struct cluster_workload {
 	char unit[256], cgroup[256], exe[256], comm[16]; /* whole: one filters by them */
 };
 
-/* Why it is closed: what rose is back; it has become usual; or it had to give way to newer ones, as too many went on. */
-enum cluster_end { CLUSTER_GOES_ON, CLUSTER_BACK, CLUSTER_USUAL, CLUSTER_GAVE_WAY, CLUSTER_END_N };
-const char *cluster_end_to_string(enum cluster_end end); /* "back", "usual", "gave-way"; NULL for the first, and when out of range */
+/* Why it is closed: what moved is back; it has become usual; it had to give way to newer ones, as too many went on; or what did less has ended. */
+enum cluster_end { CLUSTER_GOES_ON, CLUSTER_BACK, CLUSTER_USUAL, CLUSTER_GAVE_WAY, CLUSTER_ENDED, CLUSTER_END_N };
+const char *cluster_end_to_string(enum cluster_end end); /* "back", "usual", "gave-way", "ended"; NULL for the first, and when out of range */
 
 enum cluster_label { CLUSTER_UNLABELLED, CLUSTER_REAL, CLUSTER_FALSE };
 
@@ -108,6 +108,7 @@ struct cluster_series {
 	uint32_t paths;     /* what its stack passes through: bits of 1 << enum path (kind.h) */
 	uint64_t anomaly_id, since_us;
 	double expected, worst; /* metric's unit per second */
+	double lately;          /* the same, a fading mean since worst */
 };
 
 struct cluster_incident {
@@ -162,11 +163,14 @@ void clusters_learn_stack(struct clusters *c, const struct cluster_frame *frames
  * as closed; if it had not settled yet, as opened before that. It may not be kept any more when fn returns. fn may be NULL. */
 uint64_t clusters_add(struct clusters *c, const struct cluster_anomaly *a, cluster_event_fn fn, void *userdata);
 
-/* What a series of an open incident does in this tick, in its metric's unit per second; negative when it is not known any more. */
+/* What a series of an open incident does in this tick, in its metric's unit per second; negative when it is not known any more, or
+ * CLUSTER_NOBODY when nobody is left to do it. */
+#define CLUSTER_NOBODY (-2.0)
 typedef double (*cluster_observe_fn)(void *userdata, const struct cluster_incident *incident, const struct cluster_series *series);
 
 /* Once a tick, after its anomalies: incidents that have settled are told as opened, into their cluster; those that have grown tenfold as
- * escalated; those whose series are back, as closed. Muted clusters' incidents are counted and not told. */
+ * escalated; those whose series are back, as closed. One in which a program that has
+ * ended did less, and no more, is not told: who watches that is the service manager. Muted clusters' incidents are counted and not told. */
 void clusters_tick(struct clusters *c, uint64_t now_us, cluster_observe_fn observe, cluster_event_fn fn, void *userdata);
 
 /* Newest first, and largest first (number of incidents, then latest). fn gives non-zero to stop, which is returned. */

@@ -124,6 +124,12 @@ static bool shares_cause(const struct incident_state *s, const struct cluster_an
 	return a->metric == METRIC_BLOCKED && (paths & 1U << PATH_BLOCK_IO) && waits_for_disk(s);
 }
 
+/* Who is drawn in as it waits for a CPU does not wait for anything else because of that. */
+static bool waits_by_itself(const struct incident_state *s, const struct cluster_anomaly *a, uint64_t workload)
+{
+	return a->metric == METRIC_BLOCKED && a->observed > a->expected && workload != s->i.workloads[0].id;
+}
+
 /* 0 to 1: how much the anomaly looks like part of the incident. */
 static float affinity(const struct incident_state *s, const struct cluster_anomaly *a, const struct vector *stack, uint32_t paths,
                       uint64_t workload)
@@ -138,7 +144,7 @@ static float affinity(const struct incident_state *s, const struct cluster_anoma
 	if (apart > LATER_US || faults_by_itself(s, a))
 		return 0;
 	alike = vector_cosine(stack, &s->stacks);
-	if (is_of(s, workload) && (a->observed <= a->expected || went_on(s, a)))
+	if (is_of(s, workload) && !waits_by_itself(s, a, workload) && (a->observed <= a->expected || went_on(s, a)))
 		return apart <= SAME_US ? MAX(0.8f, alike) : alike;
 	if (has_workload(s, workload) && alike >= ALIKE)
 		return alike;
@@ -226,6 +232,7 @@ static double add_series(struct cluster_incident *i, const struct cluster_anomal
 		.since_us = a->since_us,
 		.expected = expected,
 		.worst = observed,
+		.lately = observed,
 	};
 	double moved = series_moved(&new);
 	size_t least = 0;
@@ -238,7 +245,7 @@ static double add_series(struct cluster_incident *i, const struct cluster_anomal
 
 			if (moved <= before)
 				return 0;
-			s->worst = observed;
+			s->worst = s->lately = observed;
 			return moved - before;
 		}
 		if (series_moved(s) < series_moved(&i->series[least]))
@@ -325,7 +332,7 @@ void incident_grow(struct clusters *c, struct incident_state *s, struct cluster_
 	bool up = value > series->expected;
 	double before = series_moved(series);
 
-	series->worst = value;
+	series->worst = series->lately = value;
 	add_evidence(s, m, up, MAX(series_moved(series) - before, 0), series->paths, series->fresh);
 	decide_kind(c, s);
 }

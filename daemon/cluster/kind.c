@@ -54,7 +54,7 @@ const char *cluster_severity_to_string(enum cluster_severity severity)
 const char *cluster_end_to_string(enum cluster_end end)
 {
 	static const char *const names[CLUSTER_END_N] = {
-		[CLUSTER_BACK] = "back", [CLUSTER_USUAL] = "usual", [CLUSTER_GAVE_WAY] = "gave-way",
+		[CLUSTER_BACK] = "back", [CLUSTER_USUAL] = "usual", [CLUSTER_GAVE_WAY] = "gave-way", [CLUSTER_ENDED] = "ended",
 	};
 
 	return (unsigned)end < CLUSTER_END_N ? names[end] : NULL;

@@ -6,7 +6,7 @@
 #include "vector.h"
 
 #define STATE_MAGIC 0x726574736c636b73ULL
-#define STATE_VERSION 9U
+#define STATE_VERSION 10U
 #define ALIASES_MAX 128 /* ids of clusters that were merged into others */
 #define RECENT_MAX 4    /* incidents of a cluster by which it is seen to come apart */
 #define SIGNATURE_N (2 * CLUSTER_METRICS)

@@ -618,7 +618,7 @@ def one_incident_in_full():
                  "from 10.0ms/s to 1.50s/s (stack 00000000000000a1, anomaly 42)", "00000000000000c1", "unlabelled"):
         assert line in done.out, (line, done.out)
     for end, line in (("back", "Lasted: 2min\n"), ("gave_way", "Lasted: 2min; it gave way to newer ones, as too many went on\n"),
-                      ("usual", "Lasted: 2min; it has become usual\n")):
+                      ("usual", "Lasted: 2min; it has become usual\n"), ("ended", "Lasted: 2min; the program has ended\n")):
         done = good("incidents", "7", answers={"ListIncidents": [reply(incidents=[incident(end=end)])]})
         assert line in done.out, (end, done.out)
     assert run("incidents", "x").returncode == 1 and run("incidents", "0").returncode == 1

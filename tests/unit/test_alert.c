@@ -329,6 +329,8 @@ static void test_what_becomes_of_an_incident(void **state)
 		  "incident 12, CPU spin in spin_hot, is over after 1min 30s: it has become usual", "usual" },
 		{ ALERT_CLOSED, "critical", STACKD_MESSAGE_CLOSED, "6",
 		  "incident 12, CPU spin in spin_hot, is over after 1min 30s: it gave way to newer ones, as too many went on", "gave-way" },
+		{ ALERT_CLOSED, "critical", STACKD_MESSAGE_CLOSED, "6",
+		  "incident 12, CPU spin in spin_hot, is over after 1min 30s: the program has ended", "ended" },
 	};
 
 	(void)state;

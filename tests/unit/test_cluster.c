@@ -491,6 +491,83 @@ static void what_gets_its_cpu_spins_though_its_unit_starves(void **state)
 }
 
 /* However rare locks were until now: who waits has the word, not what everyone waits in. */
+/* Another program starts its threads meanwhile. */
+static void who_is_drawn_in_waits_by_itself(void **state)
+{
+	const char *disk = "clone start_thread serve read_table k:do_syscall_64 k:vfs_read k:__iomap_dio_rw";
+	struct world *w = world_new();
+	struct cluster_incident i;
+	uint64_t runs, drawn, waits, stalls;
+
+	(void)state;
+	runs = tell(w, "shop", "_start main take_orders", METRIC_RUNNABLE, 0.1 * CPU, 0, false);
+	drawn = tell(w, "indexer", "_start main walk_index", METRIC_RUNNABLE, 0.04 * CPU, 0, false);
+	waits = tell(w, "indexer", "clone start_thread idle k:do_syscall_64 k:do_epoll_wait", METRIC_BLOCKED, 11 * CPU, 0.4 * CPU, false);
+	stalls = tell(w, "shop", disk, METRIC_BLOCKED, 8 * CPU, 0.5 * CPU, false);
+	ticks(w, 4);
+	assert_true(runs == drawn && runs == stalls && runs != waits);
+	assert_int_equal(clusters_get_incident(w->c, runs, &i), 0);
+	assert_int_equal(i.kind, CLUSTER_IO_STALL);
+	world_free(w);
+}
+
+/* A function of which there is a sample in one tick of ten: in most of them it does nothing when it is back, too. */
+static void what_is_sampled_seldom_is_back_when_it_is(void **state)
+{
+	const char *path = "_start main serve work";
+	struct world *w = world_new();
+	struct cluster_incident i;
+	uint64_t id = tell(w, "shop", path, METRIC_ON_CPU, 0, 0.02 * CPU, false);
+
+	(void)state;
+	ticks(w, 120);
+	assert_int_equal(clusters_get_incident(w->c, id, &i), 0);
+	assert_int_equal(i.closed_us, 0);
+	for (unsigned k = 0; k < 60 && !i.closed_us; k++) {
+		tell_goes_on(w, "shop", path, METRIC_ON_CPU, k % 10 == 0 ? 0.2 * CPU : 0);
+		ticks(w, 1);
+		assert_int_equal(clusters_get_incident(w->c, id, &i), 0);
+	}
+	assert_int_equal(i.end, CLUSTER_BACK);
+	world_free(w);
+}
+
+/* It was stopped, or has crashed: that is for the service manager to tell. One that hangs first is told. */
+static void what_ends_is_no_trouble(void **state)
+{
+	const char *path = "_start main serve work", *other = "_start main serve send";
+	struct world *w = world_new();
+	struct cluster_incident i;
+	uint64_t stopped, hung, spins;
+
+	(void)state;
+	hung = tell(w, "mailer", other, METRIC_ON_CPU, 0, 0.5 * CPU, false);
+	ticks(w, 10);
+	assert_int_equal(w->opened, 1);
+	tell_goes_on(w, "mailer", other, METRIC_ON_CPU, CLUSTER_NOBODY);
+	stopped = tell(w, "shop", path, METRIC_ON_CPU, 0, 0.5 * CPU, false);
+	tell_goes_on(w, "shop", path, METRIC_ON_CPU, CLUSTER_NOBODY);
+	ticks(w, 10);
+	assert_true(w->opened == 1 && w->closed == 1);
+	assert_int_equal(clusters_get_incident(w->c, hung, &i), 0);
+	assert_int_equal(i.end, CLUSTER_ENDED);
+	assert_int_equal(clusters_get_incident(w->c, stopped, &i), 0);
+	assert_int_equal(i.end, CLUSTER_ENDED);
+	assert_int_equal(class_of(w, stopped).n_incidents, 1);
+
+	/* Who spins and is killed has spun. */
+	ticks(w, 400);
+	spins = tell(w, "billing", path, METRIC_ON_CPU, 2 * CPU, 0, true);
+	tell(w, "billing", other, METRIC_ON_CPU, 0, 0.5 * CPU, false);
+	ticks(w, 4);
+	assert_int_equal(w->opened, 2);
+	tell_goes_on(w, "billing", other, METRIC_ON_CPU, CLUSTER_NOBODY);
+	ticks(w, 4);
+	assert_int_equal(clusters_get_incident(w->c, spins, &i), 0);
+	assert_int_equal(i.closed_us, 0);
+	world_free(w);
+}
+
 static void a_cluster_is_called_after_who_waits(void **state)
 {
 	struct world *w = world_new();
@@ -1504,6 +1581,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(the_cause_decides_the_cluster_though_it_comes_late),
 		cmocka_unit_test(a_unit_that_starves_does_not_spin),
 		cmocka_unit_test(what_gets_its_cpu_spins_though_its_unit_starves),
+		cmocka_unit_test(who_is_drawn_in_waits_by_itself),
+		cmocka_unit_test(what_is_sampled_seldom_is_back_when_it_is),
+		cmocka_unit_test(what_ends_is_no_trouble),
 		cmocka_unit_test(a_cluster_is_called_after_who_waits),
 		cmocka_unit_test(small_change_keeps_no_incident_open),
 		cmocka_unit_test(waiting_that_ends_is_a_notice),
