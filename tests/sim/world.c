@@ -677,6 +677,31 @@ bool world_explains(const struct world *w, const struct fault *f, const struct s
 	return s->series == WORLD_TOTAL ? s->unit == unit_key(w, f->series) || s->unit == 0 : s->series == f->series;
 }
 
+const uint64_t *world_values(const struct world *w, uint32_t series)
+{
+	return w->values[series];
+}
+
+const void *world_state(const struct world *w, uint32_t series)
+{
+	return w->states + series * w->state_size;
+}
+
+uint64_t world_unit(const struct world *w, uint32_t series)
+{
+	return unit_key(w, series);
+}
+
+uint32_t world_most(const struct world *w, uint64_t unit, enum metric metric)
+{
+	uint32_t most = unit > 0 ? (uint32_t)unit - 1 : 0;
+
+	for (uint32_t i = 0; i < w->n; i++)
+		if ((unit == 0 || unit_key(w, i) == unit) && w->values[i][metric] > w->values[most][metric])
+			most = i;
+	return most;
+}
+
 uint64_t world_now(const struct world *w)
 {
 	return w->tick;

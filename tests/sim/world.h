@@ -69,5 +69,11 @@ void world_restart_detector(struct world *w);
 const struct detect *world_detect(const struct world *w);
 const char *world_series_kind(const struct world *w, uint32_t series);
 bool world_gate_open(const struct world *w);
+/* Of this tick, what a series does, what the detector knows of it, and its unit; for config.units. The series with most of a metric, of a unit or of
+ * the machine (0). */
+const uint64_t *world_values(const struct world *w, uint32_t series);
+const void *world_state(const struct world *w, uint32_t series);
+uint64_t world_unit(const struct world *w, uint32_t series);
+uint32_t world_most(const struct world *w, uint64_t unit, enum metric metric);
 /* A hash of every state that the detector keeps. */
 uint64_t world_state_hash(const struct world *w);
