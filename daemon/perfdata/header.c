@@ -109,6 +109,7 @@ int header_add_event(struct perfdata *p, const uint8_t *attr, size_t size, uint6
 		swap_attributes(&a);
 	*e = (struct perfdata_event){
 		.hz = a.freq ? (uint32_t)MIN((uint64_t)a.sample_freq, (uint64_t)UINT32_MAX) : 0,
+		.period = a.freq || a.sample_period == 0 ? 1 : a.sample_period,
 		.sample_type = a.sample_type,
 		.read_format = a.read_format,
 		.branch_sample_type = a.branch_sample_type,

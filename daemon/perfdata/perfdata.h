@@ -31,6 +31,7 @@ struct perfdata_error {
 struct perfdata_event {
 	char name[64]; /* "cpu-clock"; "event 3" when neither the file says nor its attributes */
 	uint32_t hz; /* samples a second that were asked for; 0: one each so many events */
+	uint64_t period; /* of samples that don't tell theirs */
 	uint64_t sample_type, read_format, branch_sample_type, sample_regs_user, sample_regs_intr;
 	bool sample_id_all;
 };

@@ -247,7 +247,7 @@ static const char *parse_sample(const struct perfdata_event *e, struct cursor c,
 {
 	uint64_t ignored, words = count(e, PERF_SAMPLE_WEIGHT_TYPE | PERF_SAMPLE_DATA_SRC | PERF_SAMPLE_TRANSACTION);
 
-	ret->sample.period = 1;
+	ret->sample.period = e->period;
 	if (!take_if(&c, e, PERF_SAMPLE_IDENTIFIER, &ignored) || !take_if(&c, e, PERF_SAMPLE_IP, &ret->sample.ip))
 		return "a sample without its address";
 	if (has(e, PERF_SAMPLE_TID) && (!cursor_u32(&c, &ret->pid) || !cursor_u32(&c, &ret->tid)))

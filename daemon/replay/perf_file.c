@@ -297,11 +297,16 @@ static int choose_event(struct reading *r, struct stack_error *error)
 	r->event = ANY_EVENT;
 	if (!r->options->event)
 		return 0;
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
+		if (r->event == ANY_EVENT && stack_is_event(events[i].name, r->options->event))
+			r->event = (uint32_t)i;
 		if (streq(events[i].name, r->options->event)) {
 			r->event = (uint32_t)i;
-			return 0;
+			break;
 		}
+	}
+	if (r->event != ANY_EVENT)
+		return 0;
 	used = (size_t)snprintf(error->what, sizeof(error->what), "no event '%.40s'; there are:", r->options->event);
 	for (size_t i = 0; i < n && used < sizeof(error->what); i++)
 		used += (size_t)snprintf(error->what + used, sizeof(error->what) - used, " %s", events[i].name);

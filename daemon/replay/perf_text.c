@@ -256,7 +256,9 @@ static int take_script_line(struct text *t, const char *line)
 		copy_string(t->wanted, sizeof(t->wanted), t->event);
 		t->any_event = false;
 	}
-	t->skipped = !t->any_event && !streq(t->event, t->wanted);
+	t->skipped = !t->any_event && !stack_is_event(t->event, t->wanted);
+	if (!t->any_event && !t->skipped)
+		copy_string(t->wanted, sizeof(t->wanted), t->event);
 	t->others += t->skipped;
 	t->met |= !t->skipped;
 	if (t->skipped && t->other[0] == '\0')

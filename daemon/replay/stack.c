@@ -1,7 +1,28 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "stack.h"
 
-/* "cpu-clock:u" is cpu-clock. */
+/* "cpu-clock:u" and "cpu-clock/freq=499/" are cpu-clock; "cpu_core/cycles/u" is cycles. */
+static const char *base_of(const char *event, size_t *ret_n)
+{
+	static const char *const units[] = { "cpu/", "cpu_core/", "cpu_atom/" };
+
+	for (size_t i = 0; i < ELEMENTS_OF(units); i++)
+		if (strncmp(event, units[i], strlen(units[i])) == 0) {
+			event += strlen(units[i]);
+			break;
+		}
+	*ret_n = strcspn(event, ":/,");
+	return event;
+}
+
+bool stack_is_event(const char *event, const char *wanted)
+{
+	size_t n;
+	const char *base = base_of(event, &n);
+
+	return streq(event, wanted) || (n > 0 && strlen(wanted) == n && strncmp(base, wanted, n) == 0);
+}
+
 static void measure(struct stack *stack)
 {
 	static const struct {
@@ -11,15 +32,16 @@ static void measure(struct stack *stack)
 		{ "cpu-clock", METRIC_ON_CPU },      { "task-clock", METRIC_ON_CPU },     { "page-faults", METRIC_FAULTS_MINOR },
 		{ "faults", METRIC_FAULTS_MINOR },   { "minor-faults", METRIC_FAULTS_MINOR }, { "major-faults", METRIC_FAULTS_MAJOR },
 	};
-	size_t n = stack->event ? strcspn(stack->event, ":") : 0;
+	size_t n;
+	const char *event = base_of(stack->event ?: "", &n);
 
 	stack->metric = METRIC_ALL_N;
 	stack->amount = stack->period;
 	for (size_t i = 0; n > 0 && i < ELEMENTS_OF(events); i++)
-		if (strlen(events[i].event) == n && strncmp(stack->event, events[i].event, n) == 0)
+		if (strlen(events[i].event) == n && strncmp(event, events[i].event, n) == 0)
 			stack->metric = events[i].metric;
 	/* So many samples a second of a CPU that is busy. */
-	if (stack->hz > 0 && ((n == 6 && strncmp(stack->event, "cycles", n) == 0) || strncmp(stack->event, "cpu-cycles", 10) == 0)) {
+	if (stack->hz > 0 && ((n == 6 && strncmp(event, "cycles", n) == 0) || (n == 10 && strncmp(event, "cpu-cycles", n) == 0))) {
 		stack->metric = METRIC_ON_CPU;
 		stack->amount = NSEC_PER_SEC / stack->hz;
 	}

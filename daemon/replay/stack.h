@@ -44,6 +44,9 @@ int stack_tell_sample(const struct stack_options *options, struct stack *stack, 
 /* The same, when metric and amount are there. */
 int stack_tell(const struct stack_options *options, struct stack *stack, stack_fn fn, void *userdata);
 
+/* wanted is how perf names event, or that without what follows of it: "cpu-clock" is "cpu-clock/freq=499/". */
+bool stack_is_event(const char *event, const char *wanted);
+
 /* Says that so many samples are of other events than the one that is told, and left out. */
 void stack_say_others(const struct stack_options *options, uint64_t others, const char *event);
 

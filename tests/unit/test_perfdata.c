@@ -193,7 +193,7 @@ static void put_attributes(struct image *i, uint64_t sample_type)
 	put_u32(i, PERF_TYPE_SOFTWARE);
 	put_u32(i, sizeof(struct perf_event_attr));
 	put_u64(i, PERF_COUNT_SW_TASK_CLOCK);
-	put_u64(i, 1); /* sample_period */
+	put_u64(i, 2000); /* sample_period */
 	put_u64(i, sample_type);
 	put_u64(i, PERF_FORMAT_GROUP | PERF_FORMAT_ID | PERF_FORMAT_TOTAL_TIME_ENABLED);
 	put_u64(i, i->swapped ? 1ULL << (63 - 18) : 1ULL << 18);
@@ -549,6 +549,32 @@ static void test_from_a_pipe(void **state)
 	close_told(&t);
 }
 
+/* perf record -c: samples don't tell of how many events each is. */
+static void test_a_fixed_period(void **state)
+{
+	struct image i;
+	struct told t;
+	size_t at;
+
+	begin_file(&i, is_swapped(state), SAMPLED & ~(uint64_t)PERF_SAMPLE_PERIOD, 1);
+	at = begin_record(&i, PERF_RECORD_SAMPLE, PERF_RECORD_MISC_USER);
+	put_u64(&i, 7);
+	put_u64(&i, 0x5010);
+	put_u32(&i, 100);
+	put_u32(&i, 101);
+	put_u64(&i, 30);
+	put_u64(&i, 3); /* CPU */
+	put_u64(&i, 2); /* of callers */
+	put_u64(&i, PERF_CONTEXT_USER);
+	put_u64(&i, 0x5010);
+	end_record(&i, at);
+	end_data(&i);
+	read_from(&t, i.bytes, i.n, true);
+	assert_int_equal(t.result, 0);
+	assert_string_equal(t.text, "30 sample 100/101 event 0 period 2000 5010\n");
+	close_told(&t);
+}
+
 /* A sample with every field there is: what comes behind others is found, and one that is a byte short is refused. */
 static void test_every_field_of_a_sample(void **state)
 {
@@ -783,6 +809,7 @@ int main(void)
 		IN_BOTH_ORDERS(test_switches_and_the_kernels_symbols),
 		IN_BOTH_ORDERS(test_without_an_end),
 		IN_BOTH_ORDERS(test_from_a_pipe),
+		IN_BOTH_ORDERS(test_a_fixed_period),
 		IN_BOTH_ORDERS(test_every_field_of_a_sample),
 		IN_BOTH_ORDERS(test_cut_off_anywhere),
 		IN_BOTH_ORDERS(test_any_bit_turned_over),

@@ -108,8 +108,21 @@ def test_folded():
     assert done.stdout == f"a_thread;main;in:ner {2 * round(1e9 / HZ)}\n", done
     done = replay("--folded", "--event=page-faults", text=text)
     assert done.stdout == "sh;main 1\n", done
+    done = replay("--folded", "--event=faults", text=text)
+    assert done.returncode == 1 and "no event 'faults'" in done.stderr, done
     done = replay("--folded", text="")
     assert done.returncode == 0 and done.stdout == "" and "there are no samples in it" in done.stderr, done
+
+
+def test_events_with_terms():
+    """perf names an event by all that it was asked for: it is of the same metric, and is chosen by its name alone."""
+    text = sample(5, ("a", "main"), 100, event="cpu-clock/freq=499/u") + sample(6, ("b", "main"), 7, event="cpu_core/cycles/")
+    assert replay("--folded", "--event=cpu-clock", text=text).stdout == "a;main 1\n"
+    assert replay("--folded", "--event=cycles", text=text).stdout == "b;main 1\n"
+    assert replay("--folded", "--metric=on-cpu", text=text).stdout.startswith("a;main ")
+    text += sample(7, ("c", "main"), 7, event="cycles:u")
+    assert replay("--folded", "--event=cycles", text=text).stdout == "b;main 1\n"
+    assert replay("--folded", "--event=cycles:u", text=text).stdout == "c;main 1\n"
 
 
 def test_names_that_are_missing():
