@@ -229,14 +229,24 @@ static void count_event(struct report *r, const struct stack *stack, enum metric
 	r->events[i].samples++;
 }
 
+/* cpu-clock and task-clock of one recording are the same time twice: what the first is of counts. cycles:u and cycles:k, or those of two kinds of
+ * CPUs, are not the same. */
+static bool is_told_twice(const struct report *r, const struct stack *stack)
+{
+	for (size_t i = 0; i < r->n_events; i++)
+		if (r->events[i].metric == stack->metric)
+			return !stack_is_same_event(r->events[i].name, stack->event ?: "");
+	return false;
+}
+
 /* False: it counts for nothing. */
 static bool measure(const struct report *r, const struct stack *stack, uint64_t values[static METRIC_N], enum metric *ret)
 {
-	bool folded = !stack->event;
+	bool folded = !stack->event, counts = stack->metric < METRIC_N && !is_told_twice(r, stack);
 
-	if (stack->n == 0 || (!r->config.keep && (stack->time_ns == 0 || stack->metric >= METRIC_N)))
+	if (stack->n == 0 || (!r->config.keep && (stack->time_ns == 0 || !counts)))
 		return false;
-	*ret = folded ? r->config.untimed : stack->metric < METRIC_N ? stack->metric : METRIC_HITS;
+	*ret = folded ? r->config.untimed : counts ? stack->metric : METRIC_HITS;
 	values[*ret] = folded || *ret == METRIC_HITS ? stack->value : stack->amount;
 	/* As the daemon has them: the detector is told by them how much a figure rests on. */
 	if (*ret == METRIC_ON_CPU && !folded)
@@ -294,7 +304,7 @@ int report_end(struct report *r)
 {
 	if (r->unscored > 0)
 		log_warning(r->config.keep ? "%llu samples are left out: they have no stack"
-					   : "%llu samples are not scored: they have no time, no stack, or an event that is none of CPU time, waits and page faults",
+					   : "%llu samples are not scored: they have no time, no stack, or an event that is none of CPU time, waits and page faults, or tells what another one does",
 			    (unsigned long long)r->unscored);
 	if (r->samples == 0)
 		return -ENODATA;

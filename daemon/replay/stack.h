@@ -46,6 +46,8 @@ int stack_tell(const struct stack_options *options, struct stack *stack, stack_f
 
 /* wanted is how perf names event, or that without what follows of it: "cpu-clock" is "cpu-clock/freq=499/". */
 bool stack_is_event(const char *event, const char *wanted);
+/* They are, without what follows of both. */
+bool stack_is_same_event(const char *a, const char *b);
 
 /* Says that so many samples are of other events than the one that is told, and left out. */
 void stack_say_others(const struct stack_options *options, uint64_t others, const char *event);

@@ -104,6 +104,23 @@ def trouble(path):
 
 
 @test
+def events_of_the_same_time():
+    """cpu-clock and task-clock both count it: it isn't twice as long."""
+    def second(i, event, period):
+        return f"web 7/7 [000] {BEGIN + i}.5: {period} {event}: \n\t10 work+0x1 (/bin/web)\n\t20 main+0x1 (/bin/web)\n\n"
+
+    both = [second(i, event, 10**7) for i in range(100) for event in ("cpu-clock/freq=99/", "task-clock:u")]
+    good("import", "--name=twice", "-", input="".join(both).encode())
+    assert sum(folded(good("flame", "--import=twice").out).values()) == 100 * 10**7
+    assert sum(folded(good("flame", "--import=twice", "--metric=hits").out).values()) == 200
+    apart = [second(i, event, 10**7) for i in range(100) for event in ("cycles:u", "cycles:k", "cpu-clock:u", "cpu-clock:k")]
+    good("import", "--name=apart", "-", input="".join(apart).encode())
+    assert sum(folded(good("flame", "--import=apart").out).values()) == 200 * 10**7
+    for name in "twice", "apart":
+        good("import", "--remove", name)
+
+
+@test
 def a_recording_of_perf_that_was_kept():
     fresh()
     done = good("import", KEPT)
