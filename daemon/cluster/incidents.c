@@ -358,6 +358,15 @@ static bool is_starved(const struct cluster_anomaly *a)
 	return a->starves && !(a->metric == METRIC_ON_CPU && waits > 0 && waits < a->also[METRIC_ON_CPU].observed);
 }
 
+/* Others may suffer for longer than it lasts, one after the other: on a busy machine that would have no end. */
+static void goes_on(struct incident_state *s, const struct cluster_anomaly *a, uint64_t workload)
+{
+	if (s->i.n_workloads > 0 && !is_of(s, workload) && !has_series(&s->i, a->series_id))
+		return;
+	s->i.last_us = MAX(s->i.last_us, a->time_us);
+	s->quiet_ticks = 0;
+}
+
 struct incident_state *incident_join(struct clusters *c, const struct cluster_anomaly *a, cluster_event_fn fn, void *userdata)
 {
 	uint32_t paths = kind_paths(a->frames, a->n_frames) | (is_starved(a) ? 1U << PATH_STARVES : 0);
@@ -381,11 +390,10 @@ struct incident_state *incident_join(struct clusters *c, const struct cluster_an
 		best = open_incident(c, a, fn, userdata);
 
 	best->i.n_anomalies++;
-	best->i.last_us = MAX(best->i.last_us, a->time_us);
+	goes_on(best, a, workload);
 	best->i.score = MAX(best->i.score, isfinite(a->score) ? a->score : 0);
 	moved = MAX(add_series(&best->i, a, a->metric, a->observed, a->expected, paths), MOVED_MIN);
 	add_workload(best, a, workload, moved);
-	best->quiet_ticks = 0;
 	add_evidence(best, a->metric, a->observed > a->expected, moved, paths, a->fresh);
 	add_others(best, a, moved, paths);
 

@@ -511,6 +511,30 @@ static void who_is_drawn_in_waits_by_itself(void **state)
 	world_free(w);
 }
 
+/* On a busy machine someone always waits for a CPU. */
+static void who_suffers_still_prolongs_nothing(void **state)
+{
+	const char *others[] = { "mailer", "indexer", "gateway", "billing", "search" };
+	struct world *w = world_new();
+	uint64_t id = tell(w, "shop", "clone start_thread serve_burst", METRIC_RUNNABLE, 15 * CPU, 0, false);
+	struct cluster_incident i;
+	uint64_t last_us = w->now_us;
+
+	(void)state;
+	ticks(w, 5);
+	quiet(w);
+	for (size_t k = 0; k < ELEMENTS_OF(others); k++) {
+		assert_int_equal(tell(w, others[k], "_start main work", METRIC_RUNNABLE, 0.05 * CPU, 0, false), id);
+		ticks(w, 1);
+	}
+	ticks(w, 5);
+	assert_int_equal(clusters_get_incident(w->c, id, &i), 0);
+	assert_int_equal(i.end, CLUSTER_BACK);
+	assert_int_equal(i.last_us, last_us);
+	assert_string_equal(i.workloads[0].exe, "shop");
+	world_free(w);
+}
+
 /* A function of which there is a sample in one tick of ten: in most of them it does nothing when it is back, too. */
 static void what_is_sampled_seldom_is_back_when_it_is(void **state)
 {
@@ -1582,6 +1606,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_unit_that_starves_does_not_spin),
 		cmocka_unit_test(what_gets_its_cpu_spins_though_its_unit_starves),
 		cmocka_unit_test(who_is_drawn_in_waits_by_itself),
+		cmocka_unit_test(who_suffers_still_prolongs_nothing),
 		cmocka_unit_test(what_is_sampled_seldom_is_back_when_it_is),
 		cmocka_unit_test(what_ends_is_no_trouble),
 		cmocka_unit_test(a_cluster_is_called_after_who_waits),
