@@ -123,9 +123,58 @@ static __always_inline void switch_out(void *ctx, struct task_struct *task, bool
 	*(volatile u64 *)&state->claim = now;
 }
 
+/* Beside the counts, as those of processes don't tell threads apart. The iterator may be interrupted here by a switch on its CPU. Gives
+ * whether there was room. */
+static __noinline bool note_thread_wait(struct task_struct *task, u64 id, u32 metric, u64 ns, u32 drawn)
+{
+	u32 cpu = bpf_get_smp_processor_id() & (STACKD_CPUS_MAX - 1), half = current_half(), n, index;
+	struct stackd_moment *wait = 0;
+
+	if (!task)
+		return false;
+	n = __sync_fetch_and_add(&guards[cpu].thread_waits[half], 1);
+	index = (half * control.moments_cpus + cpu) * control.thread_waits_per_cpu + n;
+	if (n < control.thread_waits_per_cpu)
+		wait = bpf_map_lookup_elem(&thread_waits, &index);
+	if (!wait) {
+		lose(LOSS_THREAD_WAITS, 1);
+		return false;
+	}
+	wait->id = id;
+	wait->time_ns = bpf_ktime_get_ns();
+	wait->weight_ns = ns;
+	wait->tid = task->pid;
+	wait->metric = metric;
+	wait->drawn = drawn;
+	bpf_probe_read_kernel(wait->comm, sizeof wait->comm, task->comm);
+	return true;
+}
+
+/* Waits are drawn by their length: what lasts for a unit or longer is noted as it is, what is shorter with the probability that it has of a
+ * unit, and as one. So the sums are right on average, whatever the unit is, and it may grow when a tick's room is used up. */
+static __always_inline void draw_thread_wait(struct task_struct *task, u64 id, u32 half, u64 blocked, u64 runnable)
+{
+	u32 cpu = bpf_get_smp_processor_id() & (STACKD_CPUS_MAX - 1), shift = control.thread_wait_shift;
+	u32 taken = guards[cpu].thread_waits[half], plenty = control.thread_waits_per_cpu / 2;
+	u64 chance;
+
+	if (!shift)
+		return;
+	if (taken > plenty)
+		shift += (taken - plenty) >> (control.thread_wait_room_shift & 31);
+	if (shift > STACKD_WAIT_SHIFT_MAX)
+		shift = STACKD_WAIT_SHIFT_MAX;
+	chance = ((u64)bpf_get_prandom_u32() << (STACKD_WAIT_SHIFT_MAX - 32)) >> (STACKD_WAIT_SHIFT_MAX - shift);
+	if (blocked > chance)
+		note_thread_wait(task, id, STACKD_BLOCKED, blocked >> shift ? blocked : 1ULL << shift, !(blocked >> shift));
+	if (runnable > chance)
+		note_thread_wait(task, id, STACKD_RUNNABLE, runnable >> shift ? runnable : 1ULL << shift, !(runnable >> shift));
+}
+
 static __always_inline void account_off_cpu(struct task_struct *task, u64 id, u64 blocked, u64 runnable)
 {
-	struct stackd_count *count = count_get(id, task);
+	u32 half = current_half();
+	struct stackd_count *count = count_get_in(half, id, task);
 
 	if (!count)
 		return;
@@ -133,6 +182,7 @@ static __always_inline void account_off_cpu(struct task_struct *task, u64 id, u6
 		__sync_fetch_and_add(&count->values[STACKD_BLOCKED], blocked);
 	if (runnable)
 		__sync_fetch_and_add(&count->values[STACKD_RUNNABLE], runnable);
+	draw_thread_wait(task, id, half, blocked, runnable);
 }
 
 /* When it began to wait for a CPU: what the kernel books as its time in run queues tells, and saves seeing each wake-up. It does so after

@@ -52,6 +52,8 @@ static __always_inline void note_moment(struct stackd_guard *guard, u32 half, u6
 	moment->time_ns = bpf_ktime_get_ns();
 	moment->weight_ns = weight;
 	moment->tid = task->pid;
+	moment->metric = STACKD_ON_CPU;
+	moment->drawn = 0;
 	bpf_probe_read_kernel(moment->comm, sizeof moment->comm, task->comm);
 }
 

@@ -91,8 +91,11 @@ struct stackd_thread {
 	__u64 wait_id;   /* raw id of the wait that it entered (+1) or left (-1) */
 	__s32 wait_delta;
 	__u32 live;      /* live threads of its process */
+	__u32 tid;
+	__u32 pad;
+	char comm[16];   /* the thread's, where it entered or left a wait */
 };
-_Static_assert(sizeof(struct stackd_thread) == 56 + 64 + 8, "shared with the daemon");
+_Static_assert(sizeof(struct stackd_thread) == 56 + 64 + 8 + 24, "shared with the daemon");
 
 /* Sent through the ring buffer when the load crosses the threshold of an armed gate. */
 struct stackd_gate_event {
@@ -118,6 +121,7 @@ enum stackd_loss {
 	LOSS_KMEM_NESTED,     /* allocations by the kernel while our program was at another one on the same CPU: interrupts', or our own */
 	LOSS_KMEM_UNSEEN,     /* blocks that were allocated again without having been seen freed: taken off then */
 	LOSS_MOMENTS,         /* on-CPU samples that count, but whose moment had no room */
+	LOSS_THREAD_WAITS,    /* the same of waits that were drawn for their thread */
 	LOSS_N,
 };
 
@@ -169,15 +173,22 @@ struct stackd_control {
 	/* moments */
 	__u32 moments_cpus;      /* for so many there is room, one after the other in each half of the table */
 	__u32 moments_per_cpu;   /* in a tick */
+	__u32 thread_waits_per_cpu;   /* a power of two */
+	__u32 thread_wait_shift;      /* waits shorter than 1 << this many ns are drawn by their length, to be told by thread; 0: none are told */
+	__u32 thread_wait_room_shift; /* from half of the places on, each time that 1 << this many are taken in a tick, it is one more */
 };
 
-/* When an on-CPU sample was taken: an element of the moments map. */
+#define STACKD_WAIT_ENDED STACKD_METRICS /* in place of the metric: the thread exited out of a reported wait */
+#define STACKD_WAIT_SHIFT_MAX 36         /* 69 s */
+
+/* When an on-CPU sample was taken, or a wait or a part of it ended: an element of the maps moments and thread_waits. */
 struct stackd_moment {
 	__u64 id;        /* raw id of its stack */
 	__u64 time_ns;   /* CLOCK_MONOTONIC */
 	__u64 weight_ns;
 	__u32 tid;
-	__u32 pad;
+	__u16 metric;
+	__u16 drawn;     /* stands for shorter waits, too */
 	char comm[16];   /* the thread's */
 };
 _Static_assert(sizeof(struct stackd_moment) == 48, "shared with the daemon");
@@ -194,5 +205,6 @@ struct stackd_known {
 struct stackd_guard {
 	__u64 depth;
 	__u32 moments[2]; /* of this CPU in either half of the table */
-	__u64 pad[6];
+	__u32 thread_waits[2];
+	__u64 pad[5];
 };

@@ -430,6 +430,9 @@ static __always_inline int visit(struct bpf_iter__task *ctx, bool sleepable)
 		return 0;
 	process_fill(&line.process, task);
 	line.live = BPF_CORE_READ(task, signal, live.counter);
+	line.tid = task->pid;
+	if (line.wait_delta)
+		bpf_probe_read_kernel(line.comm, sizeof line.comm, task->comm);
 	if (bpf_seq_write(ctx->meta->seq, &line, sizeof line))
 		lose(LOSS_SEQUENCE, 1);
 	else
@@ -486,11 +489,11 @@ static __always_inline void wait_end_at_exit(struct task_struct *task, struct ta
 	if (!wait_reported(state))
 		return;
 	count = count_get(state->wait_id, task);
-	state->wait_id = 0;
 	if (count)
 		__sync_fetch_and_add(&count->waits, -1);
-	else
+	if (!note_thread_wait(task, state->wait_id, STACKD_WAIT_ENDED, 0, 0) || !count)
 		control.waits_lost = 1;
+	state->wait_id = 0;
 }
 
 /* A slice longer than this is not believed. */

@@ -125,6 +125,7 @@ static void take_provenance(struct intake *in, const struct json *reply, struct 
 		.gate_open_s = field_int(f, window, "gate_open_s"),
 		.lost = field_int(f, window, "lost"),
 	};
+	(void)json_get_int(reply, "drawn_ns", &in->provenance.drawn_ns);
 }
 
 struct json_writer *flame_parameters(const struct options *o)
@@ -165,6 +166,7 @@ static bool take_replies(struct intake *in, const struct options *o)
 		if (first)
 			take_provenance(in, reply, &f);
 		in->provenance.exact = o->given & OPTION_SAMPLES;
+		in->provenance.waits = in->provenance.exact && flame_metric(o) != METRIC_ON_CPU && flame_metric(o) != METRIC_HITS;
 		frames = field_array(&f, reply, "frames");
 		stacks = field_array(&f, reply, "stacks");
 		if (!fields_are_good(&f))
@@ -250,11 +252,17 @@ int flame_note_window(struct flame_meta *meta, const char *prefix, const struct 
 {
 	char *(*format)(char *, uint64_t) = p->exact ? time_format_exact : time_format;
 	uint64_t length_us = p->until_us > p->since_us ? p->until_us - p->since_us : 0;
-	char since[FORMAT_MAX], until[FORMAT_MAX], span[FORMAT_MAX];
+	const char *of = !p->exact ? "" : p->waits ? ", of what was noted by thread" : ", of samples taken in it alone";
+	char since[FORMAT_MAX], until[FORMAT_MAX], span[FORMAT_MAX], drawn[FORMAT_MAX];
+	int r;
 
-	return flame_meta_note(meta, "%s%s to %s (%s%s), load %.2f, gate open %lld s, %lld lost", prefix,
-	                       format(since, p->since_us), format(until, p->until_us), format_timespan(span, length_us), p->exact ? ", of samples taken in it alone" : "",
-	                       p->load, p->gate_open_s, p->lost);
+	r = flame_meta_note(meta, "%s%s to %s (%s%s), load %.2f, gate open %lld s, %lld lost", prefix,
+	                    format(since, p->since_us), format(until, p->until_us), format_timespan(span, length_us), of,
+	                    p->load, p->gate_open_s, p->lost);
+	if (r >= 0 && p->drawn_ns > 0)
+		r = flame_meta_note(meta, "estimate: waits shorter than %s were drawn by their length",
+		                    format_timespan(drawn, (uint64_t)p->drawn_ns / NSEC_PER_USEC));
+	return r;
 }
 
 /* The total, and what doesn't show. */

@@ -10,6 +10,8 @@
 /* Of a reply, how its figures came about. */
 struct provenance {
 	bool exact; /* of samples' times, not of whole ticks */
+	bool waits; /* of threads' waits; those shorter than drawn_ns are an estimate */
+	int64_t drawn_ns;
 	uint64_t since_us, until_us;
 	double load;
 	long long gate_open_s, lost;

@@ -13,6 +13,7 @@
 #include "pipeline.h"
 #include "pressure.h"
 #include "privileges.h"
+#include "thread_waits.h"
 #include "unwind.h"
 #include "watches.h"
 
@@ -334,6 +335,10 @@ static int open_pipeline(struct manager *m)
 		if (r < 0)
 			return fail(r, "cannot make room for samples' times (MomentsSize=)");
 		rooms.moments = m->moments;
+		r = thread_waits_new(&m->thread_waits, m->conf.thread_waits_size);
+		if (r < 0)
+			return fail(r, "cannot make room for threads' waits (ThreadWaitsSize=)");
+		rooms.thread_waits = m->thread_waits;
 	}
 	r = pipeline_new(&m->pipeline, &rooms, &config);
 
@@ -347,6 +352,7 @@ static int open_api(struct manager *m, int socket_fd)
 {
 	const struct api_views views = {
 		m->collect, m->store, m->symbols, m->detect, m->alert, m->unwind, incidents_clusters(m->incidents), m->lines, m->moments,
+		m->thread_waits,
 	};
 	const struct api_actions actions = manager_answers(m);
 	struct api_config config = config_for_api(&m->conf);
@@ -466,6 +472,7 @@ static void stop(struct manager *m)
 	m->alert = alert_free(m->alert);
 	m->detect = detect_free(m->detect);
 	m->moments = moments_free(m->moments);
+	m->thread_waits = thread_waits_free(m->thread_waits);
 	m->store = store_close(m->store);
 	if (m->owns_socket)
 		unlink(m->options->socket_path);

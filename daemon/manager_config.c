@@ -4,6 +4,7 @@
 #include <grp.h>
 
 #include "scoring.h"
+#include "thread_waits.h"
 #include "version.h"
 
 #define GROUP_NAME "stackd"
@@ -38,6 +39,7 @@ struct collect_config config_for_collect(const struct conf *c)
 		.max_counts = c->max_counts,
 		.max_processes = c->max_processes,
 		.unwind_depth = c->unwind_depth,
+		.thread_waits_per_sec = (uint32_t)MIN(c->thread_waits_size / THREAD_WAITS_ENTRY / THREAD_WAITS_KEPT_S, (uint64_t)UINT32_MAX),
 	};
 }
 

@@ -29,6 +29,7 @@ struct manager {
 	struct arena arena;
 	struct store *store;
 	struct moments *moments;
+	struct thread_waits *thread_waits;
 	struct detect *detect;
 	struct alert *alert;
 	struct incidents *incidents;

@@ -101,6 +101,13 @@ uint32_t waits_end(struct waits *w, uint64_t raw_id, uint32_t threads, struct wa
 	return threads;
 }
 
+uint64_t waits_stack(const struct waits *w, uint64_t raw_id)
+{
+	uint64_t at;
+
+	return map64_get(w->index, raw_id, &at) ? w->entries[at].stack_id : 0;
+}
+
 uint32_t waits_of_process(const struct waits *w, const struct collect_process *process)
 {
 	uint64_t n = 0;

@@ -25,6 +25,8 @@ int waits_begin(struct waits *w, uint64_t raw_id, const struct collect_process *
 uint32_t waits_end(struct waits *w, uint64_t raw_id, uint32_t threads, struct wait *ret);
 /* Threads of this process in lasting waits. */
 uint32_t waits_of_process(const struct waits *w, const struct collect_process *process);
+/* Where threads wait at this raw stack; 0: none are known to. */
+uint64_t waits_stack(const struct waits *w, uint64_t raw_id);
 bool waits_full(const struct waits *w, uint64_t raw_id);
 uint32_t waits_count(const struct waits *w);
 uint32_t waits_max(const struct waits *w);

@@ -7,6 +7,7 @@
 #include "pending.h"
 #include "scoring.h"
 #include "stack_ids.h"
+#include "thread_waits.h"
 
 /* Stacks whose objects the parser is still reading, and processes not looked at yet: a start on a busy machine has a few
  * hundred, two thousand new processes a second a few thousand. */
@@ -33,6 +34,7 @@ struct pipeline {
 	struct store_tick tick;
 	uint64_t samples, lost; /* of this tick; one event each, as losses are counted */
 	uint64_t moments_until_us;
+	bool by_thread; /* the source tells waits by thread */
 	struct balance balance;
 	uint64_t costs_ns[COST_TICKS];
 
@@ -87,7 +89,8 @@ static bool is_apart_from_samples(const char *cause)
 {
 	return streq(cause, "wait-walk-limit") || streq(cause, "units-full") || streq(cause, "incidents-full") || streq(cause, "faults-unseen") ||
 	       streq(cause, "totals-late") || streq(cause, "mappings-lost") || streq(cause, "switches-unseen") || streq(cause, "waits-undrawn") ||
-	       streq(cause, "waits-forgotten") || streq(cause, "moments-full") || strncmp(cause, "heap-", 5) == 0 || strncmp(cause, "kernel-", 7) == 0;
+	       streq(cause, "waits-forgotten") || streq(cause, "moments-full") || streq(cause, "thread-waits-full") ||
+	       strncmp(cause, "heap-", 5) == 0 || strncmp(cause, "kernel-", 7) == 0;
 }
 
 static void count_loss(struct pipeline *p, const char *cause, uint64_t n)
@@ -213,6 +216,8 @@ static int account(struct pipeline *p, uint64_t raw_id, const struct collect_pro
 		r = store_add(p->rooms.store, process_ref, stack_ref, values);
 	if (r >= 0 && values && values[METRIC_ON_CPU] > 0 && p->rooms.moments)
 		moments_name(p->rooms.moments, raw_id, process_ref, stack_ref);
+	if (r >= 0 && p->rooms.thread_waits && (threads > 0 || (values && (values[METRIC_BLOCKED] > 0 || values[METRIC_RUNNABLE] > 0))))
+		thread_waits_name(p->rooms.thread_waits, raw_id, process_ref, stack_ref);
 	if (r >= 0 && threads > 0)
 		begin_wait(p, raw_id, process, process_ref, stack_id, stack_ref, threads);
 	if (r < 0 && r != -EAGAIN)
@@ -328,6 +333,7 @@ static void sink_begin(void *userdata, const struct collect_tick_info *info)
 		.gate_open = info->gate_open,
 	};
 	p->moments_until_us = info->time_us - info->drain_ns / NSEC_PER_USEC;
+	p->by_thread = info->by_thread;
 	p->samples = p->lost = 0;
 	p->found_ref = 0;
 	stack_ids_begin_tick(&p->stacks);
@@ -437,8 +443,48 @@ static void sink_moment(void *userdata, const struct collect_moment *moment)
 {
 	struct pipeline *p = userdata;
 
-	if (p->rooms.moments)
+	if (moment->metric != METRIC_ON_CPU && p->rooms.thread_waits)
+		thread_waits_add(p->rooms.thread_waits, moment->raw_id, moment->time_us, moment->metric, moment->weight_ns, moment->drawn, moment->tid,
+		                 moment->comm);
+	else if (moment->metric == METRIC_ON_CPU && p->rooms.moments)
 		moments_add(p->rooms.moments, moment->raw_id, moment->time_us, moment->weight_ns, moment->tid, moment->comm);
+}
+
+static uint64_t moments_since_us(const struct pipeline *p)
+{
+	return p->moments_until_us - p->tick.duration_ns / NSEC_PER_USEC;
+}
+
+/* As the store has it: from the beginning of the tick in which it is told to that of the tick in which it is over. */
+static void sink_thread_wait(void *userdata, const struct collect_thread_wait *wait)
+{
+	struct pipeline *p = userdata;
+	struct thread_waits *waits = p->rooms.thread_waits;
+	store_ref process_ref = 0, stack_ref = 0;
+	uint64_t stack_id;
+
+	if (!waits)
+		return;
+	switch (wait->what) {
+	case COLLECT_WAITS_END:
+		thread_waits_end_all(waits, moments_since_us(p));
+		break;
+	case COLLECT_WAIT_ENDS:
+		thread_waits_end(waits, wait->raw_id, wait->tid, moments_since_us(p));
+		break;
+	case COLLECT_WAIT_BEGINS:
+		/* Where others wait already, nothing else may name it in this tick. */
+		stack_id = waits_stack(p->waits, wait->raw_id);
+		if (stack_id) {
+			process_ref = store_find_process(p->rooms.store, wait->process.pid, wait->process.exec_id, wait->process.start_ns);
+			stack_ref = store_find_stack(p->rooms.store, stack_id);
+		}
+		if (process_ref && stack_ref)
+			thread_waits_name(waits, wait->raw_id, process_ref, stack_ref);
+		if (thread_waits_begin(waits, wait->raw_id, wait->tid, wait->comm, moments_since_us(p)) < 0)
+			count_loss(p, "thread-waits-full", 1);
+		break;
+	}
 }
 
 static const struct collect_sink sink = {
@@ -451,6 +497,7 @@ static const struct collect_sink sink = {
 	.total = sink_total,
 	.memory = sink_memory,
 	.moment = sink_moment,
+	.thread_wait = sink_thread_wait,
 	.loss = sink_loss,
 };
 
@@ -478,7 +525,9 @@ int pipeline_tick(struct pipeline *p, uint64_t now_us, pipeline_anomaly_fn fn, v
 	if (r < 0)
 		return r;
 	if (p->rooms.moments)
-		moments_end_tick(p->rooms.moments, p->moments_until_us - p->tick.duration_ns / NSEC_PER_USEC, p->moments_until_us);
+		moments_end_tick(p->rooms.moments, moments_since_us(p), p->moments_until_us);
+	if (p->rooms.thread_waits && p->by_thread)
+		thread_waits_end_tick(p->rooms.thread_waits, moments_since_us(p), p->moments_until_us);
 	n = scoring_tick(p->scoring, &p->tick, p->lost ? (double) p->lost / (p->lost + p->samples) : 0, &anomalies);
 	for (size_t i = 0; i < n; i++)
 		if (store_add_anomaly(p->rooms.store, &anomalies[i]) >= 0 && !incidents_add(p->rooms.incidents, &anomalies[i]))

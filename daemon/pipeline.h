@@ -26,6 +26,7 @@ struct pipeline_rooms {
 	struct alert *alert;
 	struct incidents *incidents;
 	struct moments *moments; /* NULL: when samples were taken is not kept */
+	struct thread_waits *thread_waits; /* NULL: which threads waited is not kept */
 };
 
 struct pipeline_config {

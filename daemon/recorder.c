@@ -105,7 +105,8 @@ static void on_moment(void *userdata, const struct collect_moment *moment)
 
 	if (r->sink->moment)
 		r->sink->moment(r->sink_userdata, moment);
-	recording_write(r->writer, &(struct recording_item){ .kind = RECORDING_MOMENT, .moment = *moment });
+	if (moment->metric == METRIC_ON_CPU) /* threads' waits are no part of a recording */
+		recording_write(r->writer, &(struct recording_item){ .kind = RECORDING_MOMENT, .moment = *moment });
 }
 
 static void on_loss(void *userdata, const char *cause, uint64_t n)

@@ -145,6 +145,7 @@ struct api_views {
 	struct clusters *clusters;
 	struct lines *lines;
 	struct moments *moments;
+	struct thread_waits *thread_waits; /* NULL: which threads waited is not kept */
 };
 
 /* listen_fd: a listening Unix stream socket, taken over when this succeeds. */

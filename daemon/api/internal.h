@@ -9,6 +9,7 @@
 
 #include "api.h"
 #include "moments.h"
+#include "thread_waits.h"
 #include "wire.h"
 
 #define API_PAGE_SIZE (256 * 1024)    /* bytes after which a reply ends when there may be several */
@@ -32,6 +33,7 @@ struct query {
 	bool exact;                 /* only samples taken in the window, not whole ticks */
 	bool threads;               /* exact, told apart by thread */
 	uint32_t tid;               /* exact, of this thread only; 0: of all */
+	bool waits;                 /* exact, of threads' waits */
 };
 
 enum produce_result {
@@ -151,6 +153,7 @@ bool query_stack(struct session *s, const struct json *parameters, bool absent_o
 /* The parameters "threads" and "tid", each of which makes a query exact. */
 bool query_threads(struct session *s, const struct json *parameters, struct query *q);
 /* The parameter "exact": then the window is within what is kept of samples' times. After query_parse(). */
+/* With it, or threads: of on-cpu and hits; and of what threads wait, with threads or tid only. */
 bool query_exact(struct session *s, const struct json *parameters, enum metric metric, struct query *q);
 /* Calls for the moments of the window that match. */
 int query_moments(struct session *s, const struct query *q, moment_fn fn, void *userdata);
@@ -158,7 +161,7 @@ int query_moments(struct session *s, const struct query *q, moment_fn fn, void *
 int query_copy(const struct query *q, struct query *ret);
 void query_done(struct query *q);
 /* The sums of what matches, by stack and, if by_comm, command name. */
-int query_sum(struct session *s, const struct query *q, enum metric metric, bool by_comm, struct table *t);
+int query_sum(struct session *s, const struct query *q, enum metric metric, bool by_comm, struct table *t, uint64_t *ret_drawn_ns);
 static inline uint64_t magnitude(int64_t v)
 {
 	return v < 0 ? 0 - (uint64_t)v : (uint64_t)v;

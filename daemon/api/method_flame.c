@@ -13,6 +13,7 @@ struct flame {
 	enum metric metric;
 	bool objects;             /* frames come with what is known of theirs */
 	struct window_sum window;
+	uint64_t drawn_ns;        /* waits that are shorter were drawn; 0: none */
 	struct table table;
 	size_t next;              /* row to be sent; n is the overflow row */
 	struct numbers numbers;
@@ -155,6 +156,8 @@ static enum produce_result flame_produce(struct session *s)
 	put_metric(w, "metric", f->metric);
 	put_window(w, &f->window);
 	json_put_int(w, "total", f->table.total);
+	if (f->drawn_ns)
+		json_put_u64(w, "drawn_ns", f->drawn_ns);
 	json_key(w, "stacks");
 	json_open_array(w);
 	f->n_fresh = f->fresh_bytes = 0;
@@ -191,7 +194,7 @@ void method_get_flame(struct session *s, const struct json *parameters)
 	session_produce(s, flame_produce, f, flame_free);
 	f->metric = metric;
 	json_get_bool(parameters, "objects", &f->objects);
-	r = query_sum(s, &q, metric, true, &f->table);
+	r = query_sum(s, &q, metric, true, &f->table, &f->drawn_ns);
 	s->api->rows += f->table.n;
 	if (r >= 0)
 		r = window_sum(s->api, &q, metric, &f->window);

@@ -55,7 +55,7 @@ void method_list_stacks(struct session *s, const struct json *parameters)
 		return;
 	l->metric = metric;
 	l->table.with_values = true;
-	r = query_sum(s, &q, metric, false, &l->table);
+	r = query_sum(s, &q, metric, false, &l->table, NULL);
 	listing_start(s, l, &q, r, count_with_any(&l->table), limit);
 }
 

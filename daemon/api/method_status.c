@@ -15,6 +15,7 @@ struct all_status {
 	struct unwind_status unwind;
 	struct clusters_status clusters;
 	struct moments_status moments;
+	struct thread_waits_status thread_waits;
 	struct api_status api;
 };
 
@@ -129,6 +130,8 @@ static void put_limits(struct json_writer *w, const struct all_status *a)
 		{ "stored-strings", "strings", a->store.strings, a->store.strings_max },
 		{ "stored-waits", "waits", a->store.runs, a->store.runs_max },
 		{ "moments", "samples", a->moments.used, a->moments.max },
+		{ "thread-waits", "waits", a->thread_waits.used, a->thread_waits.max },
+		{ "waiting-threads", "threads", a->thread_waits.open, a->thread_waits.open_max },
 		{ "scored-units", "units", a->detect.units, a->detect.units_max },
 		{ "stored-anomalies", "anomalies", a->store.anomalies, a->store.anomalies_max },
 		{ "clusters", "clusters", a->clusters.classes, a->clusters.classes_max },
@@ -249,6 +252,8 @@ void method_get_status(struct session *s, const struct json *parameters _unused_
 	clusters_get_status(api->views.clusters, &a.clusters);
 	if (api->views.moments)
 		moments_get_status(api->views.moments, &a.moments);
+	if (api->views.thread_waits)
+		thread_waits_get_status(api->views.thread_waits, &a.thread_waits);
 	api_get_status(api, &a.api);
 	w = session_reply_begin(s);
 	json_key(w, "status");

@@ -207,7 +207,7 @@ void method_get_top(struct session *s, const struct json *parameters)
 	if (!l)
 		return;
 	l->metric = metric;
-	r = query_sum(s, &q, metric, false, &l->table);
+	r = query_sum(s, &q, metric, false, &l->table, NULL);
 	if (r >= 0 && !by_stack)
 		r = by_function(s, l, limit);
 	n = r < 0 ? 0 : by_stack ? l->table.n : ((struct functions *)l->state)->n;

@@ -197,40 +197,62 @@ bool query_refuse_unknown(struct session *s, const struct query *q)
 
 /* ---- moments ---- */
 
-static void refuse_exact(struct session *s, const char *reason)
+static bool kept_range(struct session *s, const struct query *q, uint64_t *ret_since_us, uint64_t *ret_until_us)
+{
+	const struct api_views *views = &s->api->views;
+
+	if (q->waits)
+		return views->thread_waits && thread_waits_range(views->thread_waits, ret_since_us, ret_until_us);
+	return views->moments && moments_range(views->moments, ret_since_us, ret_until_us);
+}
+
+static void refuse_exact(struct session *s, const struct query *q, const char *reason)
 {
 	struct json_writer *w = session_error_begin(s, "org.stackd.NotKept");
-	const struct moments *m = s->api->views.moments;
 	uint64_t since, until;
 
 	json_put_string(w, "reason", reason);
-	if (m && moments_range(m, &since, &until)) {
+	if (kept_range(s, q, &since, &until)) {
 		json_put_u64(w, "since_us", since);
 		json_put_u64(w, "until_us", until);
 	}
 	session_error_end(s);
 }
 
+static bool is_waiting(enum metric metric)
+{
+	return metric == METRIC_BLOCKED || metric == METRIC_RUNNABLE || metric == METRIC_OFF_CPU;
+}
+
 bool query_exact(struct session *s, const struct json *parameters, enum metric metric, struct query *q)
 {
-	const struct moments *m = s->api->views.moments;
 	bool has_since = json_get(json_get(parameters, "filter"), "since_us") != NULL;
+	bool on_cpu = metric == METRIC_ON_CPU || metric == METRIC_HITS;
 	uint64_t since, until;
 
 	json_get_bool(parameters, "exact", &q->exact);
 	q->exact |= q->threads || q->tid;
 	if (!q->exact)
 		return true;
-	if (!m) {
-		refuse_exact(s, "this recording has whole seconds only");
+	q->waits = is_waiting(metric) && (q->threads || q->tid);
+	if (!on_cpu && !is_waiting(metric) && (q->threads || q->tid)) {
+		refuse_exact(s, q, "of memory and page faults the sums by process are kept, and not by thread");
 		return false;
 	}
-	if (metric != METRIC_ON_CPU && metric != METRIC_HITS) {
-		refuse_exact(s, "of other metrics than on-cpu whole seconds of processes are kept");
+	if (!on_cpu && !q->waits) {
+		refuse_exact(s, q, "of other metrics than on-cpu whole seconds of processes are kept");
 		return false;
 	}
-	if (!moments_range(m, &since, &until)) {
-		refuse_exact(s, "there is nothing yet");
+	if (q->waits && !s->api->views.thread_waits) {
+		refuse_exact(s, q, "this recording has sums of waits by process, and not by thread");
+		return false;
+	}
+	if (!q->waits && !s->api->views.moments) {
+		refuse_exact(s, q, "this recording has whole seconds only");
+		return false;
+	}
+	if (!kept_range(s, q, &since, &until)) {
+		refuse_exact(s, q, "there is nothing yet");
 		return false;
 	}
 	if (q->to_now)
@@ -238,7 +260,7 @@ bool query_exact(struct session *s, const struct json *parameters, enum metric m
 	if (!has_since)
 		q->filter.since_us = MIN(MAX(q->filter.since_us, since), q->filter.until_us);
 	if (q->filter.since_us < since || q->filter.until_us > until) {
-		refuse_exact(s, "of that window whole seconds of processes are kept, if any");
+		refuse_exact(s, q, "of that window whole seconds of processes are kept, if any");
 		return false;
 	}
 	return true;
@@ -294,6 +316,8 @@ int query_moments(struct session *s, const struct query *q, moment_fn fn, void *
 		.userdata = userdata,
 	};
 
+	if (q->waits)
+		return thread_waits_visit(s->api->views.thread_waits, q->filter.since_us, q->filter.until_us, match_moment, &x);
 	return moments_visit(s->api->views.moments, q->filter.since_us, q->filter.until_us, match_moment, &x);
 }
 
@@ -314,14 +338,20 @@ struct adding {
 	struct table *table;
 	enum metric metric;
 	bool by_comm;
-	const struct moments *threads; /* NULL: they aren't told apart */
+	bool threads;                  /* they are told apart */
+	const struct moments *moments;
+	const struct thread_waits *waits; /* of which they are, or NULL */
+	uint64_t drawn_us; /* the longest wait that stands for shorter ones */
 };
 
 /* id: of its stack, 0 when that is not kept any more. */
 static int add_sum(struct adding *a, uint64_t id, uint32_t tid, const struct store_slice_sum *sum)
 {
 	struct store_process process;
-	const char *comm = a->threads ? moments_thread(a->threads, tid) : "";
+	const char *comm = "";
+
+	if (a->threads)
+		comm = a->waits ? thread_waits_thread(a->waits, tid) : moments_thread(a->moments, tid);
 
 	if (a->by_comm && !comm[0] && store_get_process(a->store, sum->process, &process) >= 0)
 		comm = process.comm;
@@ -343,19 +373,25 @@ static int add_moment(void *userdata, const struct moment *m)
 	struct store_slice_sum sum = { .process = m->process, .stack = m->stack };
 	struct adding *a = userdata;
 
-	sum.values[METRIC_ON_CPU] = m->weight_us * NSEC_PER_USEC;
-	sum.values[METRIC_HITS] = 1;
+	sum.values[m->metric] = m->weight_us * NSEC_PER_USEC;
+	sum.values[METRIC_HITS] = m->metric == METRIC_ON_CPU;
+	if (metric_value(sum.values, a->metric) == 0)
+		return 0;
+	if (m->drawn)
+		a->drawn_us = MAX(a->drawn_us, m->weight_us);
 	return add_sum(a, stack_id_of(a->store, m->stack), m->tid, &sum);
 }
 
-int query_sum(struct session *s, const struct query *q, enum metric metric, bool by_comm, struct table *t)
+int query_sum(struct session *s, const struct query *q, enum metric metric, bool by_comm, struct table *t, uint64_t *ret_drawn_ns)
 {
 	struct adding a = {
 		.store = s->api->views.store,
 		.table = t,
 		.metric = metric,
 		.by_comm = by_comm,
-		.threads = q->threads ? s->api->views.moments : NULL,
+		.threads = q->threads,
+		.moments = s->api->views.moments,
+		.waits = q->waits ? s->api->views.thread_waits : NULL,
 	};
 	int r;
 
@@ -364,5 +400,7 @@ int query_sum(struct session *s, const struct query *q, enum metric metric, bool
 	if (r < 0)
 		return r;
 	table_sort(t);
+	if (ret_drawn_ns)
+		*ret_drawn_ns = a.drawn_us * NSEC_PER_USEC;
 	return 0;
 }

@@ -33,6 +33,7 @@ static const char *const loss_names[LOSS_N] = {
 	[LOSS_KMEM_NESTED] = "kernel-nested",
 	[LOSS_KMEM_UNSEEN] = "kernel-free-unseen",
 	[LOSS_MOMENTS] = "moments-full",
+	[LOSS_THREAD_WAITS] = "thread-waits-full",
 };
 
 static double per_cpu(const struct bpf_source *c, double running)
@@ -219,6 +220,9 @@ static int start(struct bpf_source *c, struct helper *helper)
 	r = moment_table_open(&c->moments, bpf_map__fd(c->programs.skel->maps.moments), &c->programs.halves, &c->config);
 	if (r < 0)
 		return r;
+	r = moment_table_open_waits(&c->thread_waits, bpf_map__fd(c->programs.skel->maps.thread_waits), &c->programs.halves, &c->config);
+	if (r < 0)
+		return r;
 	known_init(&c->known, c->control, c->programs.known_places);
 	known_set(&c->known, c->config.known_stacks);
 	r = heap_init(&c->heap, &c->programs, helper, c->config.max_heap_blocks);
@@ -298,6 +302,7 @@ struct bpf_source *bpf_source_free(struct bpf_source *c)
 	heap_done(&c->heap);
 	unwind_maps_done(&c->unwind_maps);
 	moment_table_close(&c->moments);
+	moment_table_close(&c->thread_waits);
 	programs_unload(&c->programs);
 	known_done(&c->known);
 	threads_done(&c->threads);
@@ -315,6 +320,7 @@ int bpf_source_reconfigure(struct bpf_source *c, const struct collect_config *co
 	taken.max_stacks = c->config.max_stacks;
 	taken.max_counts = c->config.max_counts;
 	taken.max_processes = c->config.max_processes;
+	taken.thread_waits_per_sec = c->config.thread_waits_per_sec;
 	taken.max_heap_blocks = c->config.max_heap_blocks;
 	taken.oncpu_source = c->config.oncpu_source;
 	c->config = taken;
@@ -378,6 +384,7 @@ static void report_losses(struct bpf_source *c, const struct collect_sink *sink,
 	report_loss(sink, userdata, loss_names[LOSS_KMEM_NESTED], skipped_kmem - c->skipped_kmem);
 	report_loss(sink, userdata, "processes-full", c->threads.lost_processes);
 	report_loss(sink, userdata, "waits-full", c->threads.lost_waits);
+	report_loss(sink, userdata, loss_names[LOSS_THREAD_WAITS], c->threads.lost_events);
 	report_loss(sink, userdata, "perf-event-failed", c->events.failed);
 	report_loss(sink, userdata, "mappings-lost", mapping_events_take_lost(&c->mappings));
 	report_loss(sink, userdata, "switch-not-attached", c->switch_failures);
@@ -386,7 +393,7 @@ static void report_losses(struct bpf_source *c, const struct collect_sink *sink,
 	report_loss(sink, userdata, "flip-unsettled", c->drain.unsettled - c->flips_unsettled);
 	c->skipped = skipped;
 	c->skipped_kmem = skipped_kmem;
-	c->threads.lost_processes = c->threads.lost_waits = 0;
+	c->threads.lost_processes = c->threads.lost_waits = c->threads.lost_events = 0;
 	c->events.failed = c->switch_failures = c->maps_failures = c->rss_failures = 0;
 	c->flips_unsettled = c->drain.unsettled;
 }
@@ -464,13 +471,16 @@ int bpf_source_tick(struct bpf_source *c, const struct collect_sink *sink, void 
 		.gate_open = c->gate.open && !c->left_out[BUDGET_SWITCHES], /* else less is seen of waits, as while it is closed */
 		.online_cpus = control->online_cpus,
 		.drain_ns = clock_monotonic_ns() - now,
+		.by_thread = c->config.thread_waits_per_sec > 0,
 	};
 	sink->begin(userdata, &info);
 	while (gate_take_change(&c->gate, &change))
 		sink->gate(userdata, &change);
 	report_samples(c, sink, userdata);
-	moment_table_report(&c->moments, sink, userdata);
+	moment_table_report(&c->moments, wall, sink, userdata);
 	threads_report(&c->threads, wall, sink, userdata);
+	threads_report_events(&c->threads, sink, userdata);
+	moment_table_report(&c->thread_waits, wall, sink, userdata);
 	follow_fault_rates(c, wall);
 	report_losses(c, sink, userdata);
 	report_loss(sink, userdata, "known-stack-wrong",

@@ -22,7 +22,7 @@ struct bpf_source {
 	struct mapping_events mappings;
 	struct threads threads;
 	struct drain drain;
-	struct moment_table moments;
+	struct moment_table moments, thread_waits;
 	struct gate gate;
 	struct unwind_maps unwind_maps;
 	struct known known;

@@ -44,6 +44,7 @@ struct collect_config {
 	uint32_t max_counts;            /* stacks active in one tick */
 	uint32_t max_processes;         /* processes active in one tick */
 	uint32_t unwind_depth;          /* user frames at which a walk ends; 128 at most */
+	uint32_t thread_waits_per_sec;  /* waits told by thread, of the whole machine, beyond which short ones are drawn; 0: none are told */
 };
 
 /* A process: pid alone is reused, and exec changes what its addresses mean. */
@@ -95,13 +96,24 @@ struct collect_memory {
 	int64_t anonymous; /* bytes that no file has, in memory or swapped out */
 };
 
-/* When an on-CPU sample was taken, of which collect_sample has the sum. */
+/* When an on-CPU sample was taken, or a wait or a part of it ended, of which collect_sample has the sum. */
 struct collect_moment {
 	uint64_t raw_id;
 	uint64_t time_us;   /* realtime */
 	uint64_t weight_ns;
 	uint32_t tid;
 	const char *comm;   /* the thread's, of 16 bytes at most; "": not known */
+	enum metric metric; /* on-cpu, blocked or runnable */
+	bool drawn;         /* a wait, which stands for others that are shorter */
+};
+
+/* Which thread is in a wait of collect_wait. */
+struct collect_thread_wait {
+	enum { COLLECT_WAIT_BEGINS, COLLECT_WAIT_ENDS, COLLECT_WAITS_END /* of all threads */ } what;
+	uint64_t raw_id;
+	uint32_t tid;
+	struct collect_process process; /* where it begins */
+	char comm[16];                  /* as well: the thread's */
 };
 
 /* A thread entered (+1) or left (-1) a wait that lasts across ticks on this stack. While it is in,
@@ -127,10 +139,11 @@ struct collect_tick_info {
 	bool gate_open;        /* at the end of the tick; false where switches are left out, to keep a budget */
 	uint32_t online_cpus;
 	uint64_t drain_ns;     /* what draining cost */
+	bool by_thread;        /* waits are told by thread */
 };
 
 /* Called in this order within one collect_tick(): mappings, begin, then gates, samples, waits, totals and losses in
- * any order, but moments after all samples. Strings and structures are valid during the call only. */
+ * any order, but moments after all samples, and threads' waits in the order of their time. Strings and structures are valid during the call only. */
 struct collect_sink {
 	/* The events of one process may come a little out of order. */
 	void (*mapping)(void *userdata, const struct collect_mapping_event *event);
@@ -140,6 +153,7 @@ struct collect_sink {
 	/* May be NULL: the raw id of a sample that comes a few samples later, for who wants to fetch what it needs into the cache. */
 	void (*soon)(void *userdata, uint64_t raw_id);
 	void (*wait)(void *userdata, const struct collect_wait *wait);
+	void (*thread_wait)(void *userdata, const struct collect_thread_wait *wait); /* NULL: not wanted */
 	void (*total)(void *userdata, const struct collect_total *total);
 	void (*memory)(void *userdata, const struct collect_memory *memory); /* NULL: not wanted */
 	void (*moment)(void *userdata, const struct collect_moment *moment); /* NULL: not wanted. In no order of time */

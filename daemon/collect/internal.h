@@ -434,6 +434,14 @@ struct wait_slot {
 	int64_t pending;           /* not reported yet */
 };
 
+struct thread_event {
+	struct stackd_process process;
+	uint64_t raw_id;
+	uint32_t tid;
+	bool begins;
+	char comm[16];
+};
+
 struct threads {
 	struct total_slot *totals;
 	struct map64 *total_by_key;
@@ -444,7 +452,15 @@ struct threads {
 	uint64_t lost_processes, lost_waits;
 	uint64_t faults_minor, faults_major; /* of all processes in the last tick */
 	char *buffer;
+	struct thread_event *events; /* which threads entered and left waits in this tick */
+	uint32_t n_events;
+	bool forgotten;              /* all that were told of before are over */
+	uint64_t lost_events;
 };
+
+/* Waits that begin have half of the places, so that there is room for the ends. */
+#define THREAD_EVENTS_MAX 65536
+
 
 int threads_init(struct threads *t, const struct collect_config *config);
 void threads_done(struct threads *t);
@@ -459,13 +475,17 @@ bool threads_waits_on(const struct threads *t, uint64_t raw_id);
 /* Minor faults of all processes since the last report. */
 uint64_t threads_faults_minor(const struct threads *t);
 void threads_report(struct threads *t, uint64_t wall_ns, const struct collect_sink *sink, void *userdata);
+/* Tells which threads entered and left waits, after those. */
+void threads_report_events(struct threads *t, const struct collect_sink *sink, void *userdata);
 
-/* ---- moment_table.c: when samples were taken ---- */
+/* ---- moment_table.c: when samples were taken, and which threads waited ---- */
 
 struct moment_table {
 	const struct halves *halves;
 	const struct stackd_moment *moments; /* mapped */
 	uint32_t cpus, per_cpu;
+	uint32_t per_sec;  /* how many are wanted; 0: all */
+	bool thread_waits; /* it is the table of waits */
 };
 
 /* What one CPU may have in a tick. */
@@ -473,10 +493,13 @@ uint32_t moments_per_cpu(const struct collect_config *config);
 uint32_t moments_cpus(void);
 /* CLOCK_REALTIME less CLOCK_MONOTONIC. */
 uint64_t moments_clock_us(void);
+uint32_t thread_waits_per_cpu(const struct collect_config *config);
 int moment_table_open(struct moment_table *t, int fd, const struct halves *h, const struct collect_config *config);
+/* The same of threads' waits. */
+int moment_table_open_waits(struct moment_table *t, int fd, const struct halves *h, const struct collect_config *config);
 void moment_table_close(struct moment_table *t);
 /* Of the half that is not written; empties it. */
-void moment_table_report(struct moment_table *t, const struct collect_sink *sink, void *userdata);
+void moment_table_report(struct moment_table *t, uint64_t wall_ns, const struct collect_sink *sink, void *userdata);
 
 /* ---- drain.c: the double-buffered maps, and which stacks are kept ---- */
 

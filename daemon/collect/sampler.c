@@ -600,7 +600,7 @@ static void report_moments(struct sampler *s, const struct collect_sink *sink, v
 	for (uint32_t i = 0; sink->moment && i < s->n_moments; i++) {
 		const struct moment *m = &s->moments[i];
 
-		sink->moment(userdata, &(struct collect_moment){ m->raw_id, clock_us + m->time_ns / NSEC_PER_USEC, m->weight_ns, m->tid, "" });
+		sink->moment(userdata, &(struct collect_moment){ m->raw_id, clock_us + m->time_ns / NSEC_PER_USEC, m->weight_ns, m->tid, "", METRIC_ON_CPU, false });
 	}
 	s->n_moments = 0;
 }

@@ -30,7 +30,8 @@ int threads_init(struct threads *t, const struct collect_config *config)
 	t->totals = calloc(t->max_totals, sizeof *t->totals);
 	t->waits = calloc(t->max_waits, sizeof *t->waits);
 	t->buffer = malloc(READ_SIZE);
-	if (!t->totals || !t->waits || !t->buffer)
+	t->events = calloc(THREAD_EVENTS_MAX, sizeof *t->events);
+	if (!t->totals || !t->waits || !t->buffer || !t->events)
 		return -ENOMEM;
 	r = map64_new(&t->total_by_key, t->max_totals);
 	if (r < 0)
@@ -43,6 +44,7 @@ void threads_done(struct threads *t)
 	free(t->totals);
 	free(t->waits);
 	free(t->buffer);
+	free(t->events);
 	t->total_by_key = map64_free(t->total_by_key);
 	t->wait_by_id = map64_free(t->wait_by_id);
 }
@@ -79,6 +81,19 @@ void threads_add_wait(struct threads *t, uint64_t raw_id, const struct stackd_pr
 	t->waits[index].pending += threads;
 }
 
+static void add_event(struct threads *t, const struct stackd_thread *line)
+{
+	bool begins = line->wait_delta > 0;
+
+	if (t->n_events >= (begins ? THREAD_EVENTS_MAX / 2 : THREAD_EVENTS_MAX)) {
+		t->lost_events++;
+		t->forgotten |= !begins;
+		return;
+	}
+	t->events[t->n_events] = (struct thread_event){ .process = line->process, .raw_id = line->wait_id, .tid = line->tid, .begins = begins };
+	memcpy(t->events[t->n_events++].comm, line->comm, sizeof line->comm);
+}
+
 static void add_line(struct threads *t, const struct stackd_thread *line)
 {
 	struct total_slot *total = total_of(t, &line->process);
@@ -93,8 +108,10 @@ static void add_line(struct threads *t, const struct stackd_thread *line)
 		total->anonymous += line->anonymous;
 		total->unborn_ns += line->unborn_ns;
 	}
-	if (line->wait_delta)
+	if (line->wait_delta) {
 		threads_add_wait(t, line->wait_id, &line->process, line->wait_delta);
+		add_event(t, line);
+	}
 }
 
 void threads_add_exit(struct threads *t, const struct stackd_exit *exit)
@@ -146,6 +163,8 @@ void threads_forget_waits(struct threads *t)
 {
 	for (uint32_t i = 0; i < t->n_waits; i++)
 		t->waits[i].pending = -t->waits[i].threads;
+	t->n_events = 0;
+	t->forgotten = true;
 }
 
 bool threads_waits_on(const struct threads *t, uint64_t raw_id)
@@ -231,4 +250,22 @@ void threads_report(struct threads *t, uint64_t wall_ns, const struct collect_si
 		if (!t->waits[i].threads)
 			remove_wait(t, i);
 	}
+}
+
+void threads_report_events(struct threads *t, const struct collect_sink *sink, void *userdata)
+{
+	if (t->forgotten && sink->thread_wait)
+		sink->thread_wait(userdata, &(struct collect_thread_wait){ .what = COLLECT_WAITS_END });
+	for (uint32_t i = 0; sink->thread_wait && i < t->n_events; i++) {
+		const struct thread_event *e = &t->events[i];
+		struct collect_thread_wait wait = {
+			.what = e->begins ? COLLECT_WAIT_BEGINS : COLLECT_WAIT_ENDS, .raw_id = e->raw_id, .tid = e->tid
+		};
+
+		process_from_record(&wait.process, &e->process);
+		copy_string(wait.comm, sizeof wait.comm, e->comm);
+		sink->thread_wait(userdata, &wait);
+	}
+	t->n_events = 0;
+	t->forgotten = false;
 }

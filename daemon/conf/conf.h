@@ -55,6 +55,7 @@ struct conf {
 	uint64_t keep_1s_us, keep_10s_us, keep_1min_us; /* Keep1s=15min Keep10s=4h Keep1min=48h */
 	uint32_t slices_per_series;   /* SlicesPerSeries=64 */
 	uint64_t moments_size;        /* MomentsSize=4M, 1M..1G */
+	uint64_t thread_waits_size;   /* ThreadWaitsSize=4M, 1M..1G */
 	bool save_on_stop;            /* SaveOnStop=yes */
 	/* [Detect] */
 	double false_alarms_per_day;  /* FalseAlarmsPerDay=1, 0.01..1000 */

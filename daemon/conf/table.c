@@ -54,6 +54,7 @@ const struct conf_key conf_keys[] = {
 	KEY("Store", "Keep1min", CONF_TIME, keep_1min_us, "48h", RANGE(HOUR, 90 * 24 * HOUR), RESTART),
 	KEY("Store", "SlicesPerSeries", CONF_COUNT, slices_per_series, "64", RANGE(1, 1024), RESTART),
 	KEY("Store", "MomentsSize", CONF_SIZE, moments_size, "4M", RANGE(MEGABYTE, GIGABYTE), RESTART),
+	KEY("Store", "ThreadWaitsSize", CONF_SIZE, thread_waits_size, "4M", RANGE(MEGABYTE, GIGABYTE), RESTART),
 	KEY("Store", "SaveOnStop", CONF_YES_NO, save_on_stop, "yes"),
 
 	KEY("Detect", "FalseAlarmsPerDay", CONF_NUMBER, false_alarms_per_day, "1", RANGE(0.01, 10000)),

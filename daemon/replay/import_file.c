@@ -122,7 +122,7 @@ struct packing {
 
 static int pack_moment(void *userdata, const struct moment *m)
 {
-	const struct packed_moment packed = { m->time_us, m->process, m->stack, m->weight_us, m->tid };
+	const struct packed_moment packed = { m->time_us, m->process, m->stack, (uint32_t)m->weight_us, m->tid };
 	struct packing *p = userdata;
 
 	p->n++;
@@ -335,7 +335,7 @@ static int unpack_moments(struct unpacker *u, struct import *i, const struct hea
 
 		r = unpack(u, &m, sizeof(m));
 		if (r >= 0)
-			moments_add_named(i->moments, &(struct moment){ m.time_us, m.process, m.stack, m.weight_us, m.tid });
+			moments_add_named(i->moments, &(struct moment){ .time_us = m.time_us, .process = m.process, .stack = m.stack, .weight_us = m.weight_us, .tid = m.tid });
 	}
 	if (r >= 0 && i->moments)
 		moments_end_tick(i->moments, h->moments_since_us, h->moments_until_us);

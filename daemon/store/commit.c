@@ -154,6 +154,7 @@ static enum store_lost lost_by(const char *cause)
 		{ "fault-mapping-busy", STORE_LOST_MEMORY }, { "maps-not-attached", STORE_LOST_MEMORY }, { "rss-not-attached", STORE_LOST_MEMORY },
 		{ "units-full", STORE_LOST_NOTHING },       { "incidents-full", STORE_LOST_NOTHING },    { "totals-late", STORE_LOST_NOTHING },
 		{ "exits-full", STORE_LOST_NOTHING },       { "mappings-lost", STORE_LOST_NOTHING },     { "moments-full", STORE_LOST_NOTHING },
+		{ "thread-waits-full", STORE_LOST_NOTHING },
 	};
 
 	for (size_t i = 0; i < ELEMENTS_OF(causes); i++)

@@ -13,8 +13,9 @@
 
 struct entry {
 	uint64_t time_us;
-	uint32_t weight_us : 31, named : 1;
-	uint32_t tid;
+	uint32_t weight;       /* us; ms of one that lasts */
+	uint32_t tid : 24;     /* the kernel has 4,194,304 at most */
+	uint32_t metric : 4, named : 1, drawn : 1, lasting : 1;
 	union {
 		struct {
 			store_ref process, stack;
@@ -42,6 +43,11 @@ struct moments {
 
 int moments_new(struct moments **ret, uint64_t bytes)
 {
+	return moments_new_named(ret, bytes, NAMES_MAX);
+}
+
+int moments_new_named(struct moments **ret, uint64_t bytes, size_t names_max)
+{
 	uint64_t max = MAX(bytes / sizeof(struct entry), 1U);
 	_cleanup_(moments_freep) struct moments *m = calloc(1, sizeof(*m) + max * sizeof(m->entries[0]));
 	int r;
@@ -49,7 +55,7 @@ int moments_new(struct moments **ret, uint64_t bytes)
 	if (!m)
 		return -ENOMEM;
 	m->max = max;
-	r = map64_new(&m->names, NAMES_MAX);
+	r = map64_new(&m->names, names_max);
 	if (r < 0)
 		return r;
 	*ret = TAKE_PTR(m);
@@ -84,28 +90,57 @@ static struct entry *make_entry(struct moments *m)
 	return entry_at(m, m->end++);
 }
 
-void moments_add(struct moments *m, uint64_t raw_id, uint64_t time_us, uint64_t weight_ns, uint32_t tid, const char *comm)
+bool moments_get_name(const struct moments *m, uint64_t raw_id, store_ref *ret_process, store_ref *ret_stack)
+{
+	uint64_t refs;
+
+	if (!map64_get(m->names, raw_id, &refs))
+		return false;
+	*ret_process = refs >> 32;
+	*ret_stack = (store_ref)refs;
+	return true;
+}
+
+void moments_set_thread(struct moments *m, uint32_t tid, const char *comm)
 {
 	m->threads[tid % THREADS_MAX].tid = tid;
 	copy_string(m->threads[tid % THREADS_MAX].comm, sizeof(m->threads[0].comm), comm);
-	*make_entry(m) = (struct entry){
-		.time_us = time_us,
-		.weight_us = MIN((weight_ns + NSEC_PER_USEC / 2) / NSEC_PER_USEC, (uint64_t)INT32_MAX),
-		.tid = tid,
-		.raw_id = raw_id,
+}
+
+static struct entry entry_of(const struct moment *moment)
+{
+	return (struct entry){
+		.time_us = moment->time_us,
+		.weight = (uint32_t)MIN(moment->lasting ? moment->weight_us / USEC_PER_MSEC : moment->weight_us, (uint64_t)UINT32_MAX),
+		.tid = moment->tid & 0xffffff,
+		.metric = moment->metric & 0xf,
+		.drawn = moment->drawn,
+		.lasting = moment->lasting,
 	};
+}
+
+void moments_add(struct moments *m, uint64_t raw_id, uint64_t time_us, uint64_t weight_ns, uint32_t tid, const char *comm)
+{
+	moments_add_wait(m, raw_id, &(struct moment){ .time_us = time_us, .weight_us = (weight_ns + NSEC_PER_USEC / 2) / NSEC_PER_USEC, .tid = tid }, comm);
+}
+
+void moments_add_wait(struct moments *m, uint64_t raw_id, const struct moment *wait, const char *comm)
+{
+	struct entry *e = make_entry(m);
+
+	moments_set_thread(m, wait->tid, comm);
+	*e = entry_of(wait);
+	e->raw_id = raw_id;
 }
 
 void moments_add_named(struct moments *m, const struct moment *moment)
 {
-	*make_entry(m) = (struct entry){
-		.time_us = moment->time_us,
-		.weight_us = MIN(moment->weight_us, (uint32_t)INT32_MAX),
-		.tid = moment->tid,
-		.named = true,
-		.process = moment->process,
-		.stack = moment->stack,
-	};
+	struct entry *e = make_entry(m);
+
+	*e = entry_of(moment);
+	e->named = true;
+	e->process = moment->process;
+	e->stack = moment->stack;
 }
 
 /* The tick's are sorted but for what each CPU had, so what a step moves over is little; insertion needs no room beside the ring. */
@@ -201,7 +236,16 @@ int moments_visit(const struct moments *m, uint64_t since_us, uint64_t until_us,
 
 		if (e->time_us >= until_us)
 			break;
-		r = fn(userdata, &(struct moment){ e->time_us, e->named ? e->process : 0, e->named ? e->stack : 0, e->weight_us, e->tid });
+		r = fn(userdata, &(struct moment){
+			.time_us = e->time_us,
+			.process = e->named ? e->process : 0,
+			.stack = e->named ? e->stack : 0,
+			.weight_us = e->lasting ? e->weight * USEC_PER_MSEC : e->weight,
+			.tid = e->tid,
+			.metric = e->metric,
+			.drawn = e->drawn,
+			.lasting = e->lasting,
+		});
 	}
 	return r;
 }

@@ -13,6 +13,7 @@
 
 #include "api.h"
 #include "moments.h"
+#include "thread_waits.h"
 #include "lines.h"
 
 #define ARENA_SIZE (64UL << 20)
@@ -261,6 +262,7 @@ static size_t leaks(void *userdata _unused_, pid_t pid, struct api_leak *ret, si
 struct data {
 	struct store *store;
 	struct moments *moments;
+	struct thread_waits *thread_waits;
 	store_ref web, app, tool; /* processes of root, nobody and uid 1000 */
 	store_ref spin, fib, wait, odd;
 	uint64_t first_us, last_us;
@@ -368,6 +370,25 @@ static void fill_moments(struct data *d, uint64_t begin_us)
 	moments_end_tick(d->moments, begin_us, begin_us + USEC_PER_SEC);
 }
 
+/* In each second a thread of app is blocked for 300 ms and waits 50 ms for a CPU, of which the latter stands for shorter waits; a thread of web is
+ * blocked all the time, and another one half of the seconds. */
+static void fill_thread_waits(struct data *d, uint64_t begin_us, unsigned tick)
+{
+	struct thread_waits *w = d->thread_waits;
+
+	thread_waits_name(w, 1, d->app, d->wait);
+	thread_waits_name(w, 2, d->web, d->wait);
+	if (tick == 1)
+		thread_waits_begin(w, 2, 101, "worker", begin_us);
+	if (tick == 1)
+		thread_waits_begin(w, 2, 102, "worker", begin_us);
+	if (tick == TICKS / 2 + 1)
+		thread_waits_end(w, 2, 102, begin_us);
+	thread_waits_add(w, 1, begin_us + 400 * USEC_PER_MSEC, METRIC_BLOCKED, 300 * USEC_PER_MSEC * NSEC_PER_USEC, false, 201, "client");
+	thread_waits_add(w, 1, begin_us + 450 * USEC_PER_MSEC, METRIC_RUNNABLE, 50 * USEC_PER_MSEC * NSEC_PER_USEC, true, 201, "client");
+	thread_waits_end_tick(w, begin_us, begin_us + USEC_PER_SEC);
+}
+
 /* One tick with n stacks of 30 frames, half of them in common. */
 static void fill_many(struct data *d, unsigned n)
 {
@@ -421,6 +442,7 @@ static void fill(struct data *d, unsigned many)
 		store_tick_begin(d->store, time_us, NSEC_PER_SEC);
 		fill_tick(d);
 		fill_moments(d, time_us - USEC_PER_SEC);
+		fill_thread_waits(d, time_us - USEC_PER_SEC, i);
 		if (i == TICKS && many > 0)
 			fill_many(d, many);
 		commit(d, time_us, i);
@@ -653,8 +675,12 @@ int main(int argc, char **argv)
 	r = moments_new(&s.data.moments, MOMENTS_SIZE);
 	if (r < 0)
 		die("moments", r);
+	r = thread_waits_new(&s.data.thread_waits, MOMENTS_SIZE);
+	if (r < 0)
+		die("threads' waits", r);
 	fill(&s.data, many);
 	views.moments = s.data.moments;
+	views.thread_waits = s.data.thread_waits;
 	views.store = s.data.store;
 	s.data.now_us = clock_realtime_us();
 	views.clusters = s.data.clusters = make_clusters(s.data.now_us);
@@ -670,6 +696,7 @@ int main(int argc, char **argv)
 	ev_run(s.loop, 0);
 	api_free(s.data.api);
 	moments_free(s.data.moments);
+	thread_waits_free(s.data.thread_waits);
 	store_close(s.data.store);
 	clusters_free(views.clusters);
 	remedies_free(remedies);

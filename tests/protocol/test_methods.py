@@ -290,13 +290,41 @@ def threads_are_told_apart():
         equal(by_thread(threads=True, tid=101), worker)
         equal(by_thread(tid=102), {("web", None, "spin"): 16})
         equal(by_thread(tid=4242), {})
-        for metric in ("blocked", "faults_minor"):
+        for metric in ("rss", "faults_minor"):
             for more in ({"threads": True}, {"tid": 101}):
                 error, reply = c.call("org.stackd.GetFlame", {"metric": metric, **more})
-                equal((error, "on-cpu" in reply["reason"]), ("org.stackd.NotKept", True))
+                equal((error, "by thread" in reply["reason"]), ("org.stackd.NotKept", True))
         for tid in (0, -1, 2**31):
             error, reply = c.call("org.stackd.GetFlame", {"tid": tid})
             equal((error, reply), ("org.varlink.service.InvalidParameter", {"parameter": "tid"}), tid)
+
+
+@test
+def threads_waits_are_told_apart():
+    def by_thread(drawn, window, **parameters):
+        error, reply = c.call("org.stackd.GetFlame", {"filter": window, "threads": True, **parameters})
+        equal((error, reply.get("drawn_ns")), (None, drawn))
+        equal({reply["frames"][row["frames"][-1]]["name"] for row in reply["stacks"]}, {"[libc.so.6+0x2718a]"})
+        return {(row["comm"], row["tid"]): row["value"] // MS for row in reply["stacks"]}
+
+    with Server() as s, Client(s.path) as c:
+        always, half, client = ("worker", 101), ("worker", 102), ("client", 201)
+        every = {always: 1000 * TICKS, half: 500 * TICKS, client: 300 * TICKS}
+        equal(by_thread(None, s.window, metric="blocked"), every)
+        equal(by_thread(50 * MS, s.window, metric="runnable"), {client: 50 * TICKS})
+        equal(by_thread(50 * MS, s.window, metric="off_cpu"), {**every, client: 350 * TICKS})
+        equal(by_thread(None, s.window, metric="blocked", tid=102), {half: 500 * TICKS})
+        equal(by_thread(None, {**s.window, "pid": 200}, metric="blocked"), {client: 300 * TICKS})
+        # What goes on counts for its part of the window; what ended, where it ended.
+        second = s.first_us + (TICKS // 2 - 1) * 10**6
+        part = {"since_us": second + 350000, "until_us": second + 1390000}
+        equal(by_thread(None, part, metric="blocked"), {always: 1040, half: 650, client: 300})
+        for window in ({"since_us": s.first_us - 1}, {"until_us": s.last_us + 1}):
+            error, reply = c.call("org.stackd.GetFlame", {"metric": "blocked", "threads": True, "filter": window})
+            equal((error, reply["since_us"], reply["until_us"]), ("org.stackd.NotKept", s.first_us, s.last_us))
+        limits = {x["name"]: x for x in c.call("org.stackd.GetStatus")[1]["status"]["limits"]}
+        equal(limits["thread-waits"], {"name": "thread-waits", "unit": "waits", "used": 2 * TICKS + 1, "max": 65536 // 24})
+        equal(limits["waiting-threads"], {"name": "waiting-threads", "unit": "threads", "used": 1, "max": 32768})
 
 
 @test

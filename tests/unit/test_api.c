@@ -144,6 +144,27 @@ void moments_get_status(const struct moments *m _unused_, struct moments_status 
 	*ret = (struct moments_status){ 0 };
 }
 
+bool thread_waits_range(const struct thread_waits *w _unused_, uint64_t *ret_since_us _unused_, uint64_t *ret_until_us _unused_)
+{
+	return false;
+}
+
+int thread_waits_visit(const struct thread_waits *w _unused_, uint64_t since_us _unused_, uint64_t until_us _unused_, moment_fn fn _unused_,
+                       void *userdata _unused_)
+{
+	return 0;
+}
+
+const char *thread_waits_thread(const struct thread_waits *w _unused_, uint32_t tid _unused_)
+{
+	return "";
+}
+
+void thread_waits_get_status(const struct thread_waits *w _unused_, struct thread_waits_status *ret)
+{
+	*ret = (struct thread_waits_status){ 0 };
+}
+
 bool store_process_matches(const struct store *s _unused_, const struct store_filter *filter _unused_, store_ref process _unused_)
 {
 	return true;
