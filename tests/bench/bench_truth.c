@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* bench_truth [MACHINES [HOURS]]: the table of docs/detection-truth.md. Troubles of known truth befall copies of that
- * many simulated machines after that many hours of their ordinary life, at the default budget. */
+/* bench_truth [MACHINES [HOURS [SEED]]]: the table of docs/detection-truth.md. Troubles of known truth befall copies of that
+ * many simulated machines, of that seed and the next ones, after that many hours of their ordinary life, at the default budget. */
 #include "truth.h"
 
 static void print(const struct truth_run *run)
@@ -29,16 +29,16 @@ static void print(const struct truth_run *run)
 
 int main(int argc, char *argv[])
 {
-	uint64_t machines = 48, hours = 4;
+	uint64_t machines = 48, hours = 4, seed = 1;
 	struct truth_run run;
 	int r;
 
-	if (argc > 3 || (argc > 1 && (parse_u64(argv[1], &machines) < 0 || machines == 0)) ||
-	    (argc > 2 && parse_u64(argv[2], &hours) < 0)) {
-		fprintf(stderr, "usage: %s [MACHINES [HOURS]]\n", argv[0]);
+	if (argc > 4 || (argc > 1 && (parse_u64(argv[1], &machines) < 0 || machines == 0)) ||
+	    (argc > 2 && parse_u64(argv[2], &hours) < 0) || (argc > 3 && parse_u64(argv[3], &seed) < 0)) {
+		fprintf(stderr, "usage: %s [MACHINES [HOURS [SEED]]]\n", argv[0]);
 		return 2;
 	}
-	r = truth_run(&run, 1, (unsigned)MIN(machines, (uint64_t)TRUTH_MACHINES_MAX), (unsigned)MIN(hours, 240u) * 3600, 1);
+	r = truth_run(&run, seed, (unsigned)MIN(machines, (uint64_t)TRUTH_MACHINES_MAX), (unsigned)MIN(hours, 240u) * 3600, 1);
 	if (r < 0) {
 		fprintf(stderr, "%s\n", strerror(-r));
 		return 1;
