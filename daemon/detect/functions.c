@@ -115,6 +115,13 @@ static double s_of(const struct detect *d, const struct unit_shares *u, const st
 	return (double)news->s + MIN(of_total, (double)news->s);
 }
 
+static const struct unit_shares *of_other_metric(const struct detect *d, const struct unit_shares *u)
+{
+	uint64_t i;
+
+	return map64_get(d->shares_by_key, key_of(u->unit, u->of == SHARED_ON_CPU ? SHARED_FAULTS : SHARED_ON_CPU), &i) ? &d->g->shares[i] : NULL;
+}
+
 struct candidate {
 	struct unit_shares *unit;
 	struct finding finding;
@@ -129,9 +136,9 @@ static void visit(struct detect *d, struct unit_shares *u, struct candidate *bes
 	const struct total_state *total = total_of(d, u->unit);
 	float a_sample = u->value / u->now / d->context.seconds, rate = move_rate(d, u, total);
 	struct share_news news[SHARE_CHANGE_N];
-	bool told = is_told(d, u, total);
+	bool told = is_told(d, u, total), explained = false;
 
-	shares_tick(u, d->g->tick, news, &d->findings.tests[family_of_share(u->of, 0)]);
+	shares_tick(u, of_other_metric(d, u), d->g->tick, news, &d->findings.tests[family_of_share(u->of, 0)]);
 	for (enum share_change change = 0; change < SHARE_CHANGE_N; change++) {
 		unsigned family = family_of_share(u->of, change);
 		const struct tail *t = &d->tails[family];
@@ -150,6 +157,7 @@ static void visit(struct detect *d, struct unit_shares *u, struct candidate *bes
 			continue;
 		if (!told)
 			calibrate_learn(&d->g->families[family], false, t, true, (float)MIN(s, t->critical));
+		explained |= told && s >= t->critical;
 		if (told || s < t->critical)
 			continue;
 		c.weighed.p = calibrate_p(t, s);
@@ -157,6 +165,9 @@ static void visit(struct detect *d, struct unit_shares *u, struct candidate *bes
 		if (!best->unit || c.weighed.p * best->alpha < best->weighed.p * t->alpha)
 			*best = c;
 	}
+	/* How far it goes is no measure of what the unit's functions do by themselves. */
+	if (explained)
+		shares_forget(u);
 }
 
 bool detect_functions(struct detect *d, uint64_t *ret_series, struct detect_result *ret)

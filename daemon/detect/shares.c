@@ -106,15 +106,36 @@ static void move(struct share_sum *sum, uint32_t tick, float by, float c, float 
 	sum->most -= sum->most / FADE_TICKS;
 }
 
-/* Gives s when it is news. */
-static float news(struct share_sum *sum, uint32_t ticks)
+static float s_of(const struct share_sum *sum, uint32_t ticks)
 {
-	float n = logf((float)ticks + 1), s = n * sum->now / MAX(sum->most, n);
+	float n = logf((float)ticks + 1);
 
+	return n * sum->now / MAX(sum->most, n);
+}
+
+/* Gives s when it is news. other: of the same change in another metric, which says as much as this one does; both together are a product of
+ * two probabilities. */
+static float news(struct share_sum *sum, uint32_t ticks, float other)
+{
+	float s = s_of(sum, ticks);
+
+	if (s > 0 && other > 0)
+		s = MAX(s, s + other - log1pf(s + other));
 	if (s < PLAIN || s < HIGHER * sum->learnt)
 		return 0;
 	sum->learnt = s;
 	return s;
+}
+
+/* s of a function's fall, if it is known. */
+static float fall_of(const struct unit_shares *u, uint64_t key)
+{
+	size_t i = u->places[key % SHARES_PLACES];
+
+	if (u->keys[i] != key)
+		for (i = 0; i < SHARES_FUNCTIONS && u->keys[i] != key; i++)
+			;
+	return i < SHARES_FUNCTIONS ? s_of(&u->functions[i].falls, u->ticks) : 0;
 }
 
 static void note(struct share_news *ret, uint32_t tick, float s, const struct share_sum *sum, const struct function_share *f, float usual)
@@ -140,9 +161,10 @@ static bool is_burst(const struct unit_shares *u)
 	return u->usual > 0 && u->now > BURST * u->usual;
 }
 
-static void visit(struct unit_shares *u, struct function_share *f, uint32_t tick, struct share_news ret[static SHARE_CHANGE_N],
+static void visit(struct unit_shares *u, const struct unit_shares *other, size_t at, uint32_t tick, struct share_news ret[static SHARE_CHANGE_N],
 		  uint32_t tests[static SHARE_CHANGE_N])
 {
+	struct function_share *f = &u->functions[at];
 	float p = bounded(f->share), high = wandered(p), part = MIN(f->now / u->now, 1.0f);
 	float learnt = u->samples - MAX(f->born, u->anew);
 	float known = u->usual > 0 ? MIN(u->now, BEYOND * u->usual) : u->now;
@@ -152,10 +174,11 @@ static void visit(struct unit_shares *u, struct function_share *f, uint32_t tick
 		tests[SHARE_FALLS] += f->share >= SHARE_MISSED;
 		if (f->share <= SHARE_MOST)
 			move(&f->rises, tick, likelihood(f->now, u->now, high, high + (1 - high) / 2), f->now, u->now);
-		note(&ret[SHARE_RISES], tick, news(&f->rises, u->ticks), &f->rises, f, f->share);
+		note(&ret[SHARE_RISES], tick, news(&f->rises, u->ticks, 0), &f->rises, f, f->share);
 		if (f->share >= SHARE_MISSED)
 			move(&f->falls, tick, likelihood(f->now, known, p, p * STOPPED), f->now, known);
-		note(&ret[SHARE_FALLS], tick, news(&f->falls, u->ticks), &f->falls, f, f->share);
+		note(&ret[SHARE_FALLS], tick, news(&f->falls, u->ticks, other && f->falls.now > 0 ? fall_of(other, u->keys[at]) : 0), &f->falls, f,
+		     f->share);
 	}
 	if (!is_burst(u))
 		f->share += (part - f->share) * MIN(u->now / MIN(MEMORY, learnt + u->now), 1.0f);
@@ -185,7 +208,7 @@ static void visit_turnover(struct unit_shares *u, uint32_t tick, float memory, s
 	} else {
 		*tests += u->samples >= UNIT_YOUNG;
 		move(&u->turnover, tick, likelihood(part * u->now, u->now, p, p + (1 - p) / 4), part * u->now, u->now);
-		note(ret, tick, news(&u->turnover, u->ticks), &u->turnover, youngest(u), u->young_share);
+		note(ret, tick, news(&u->turnover, u->ticks, 0), &u->turnover, youngest(u), u->young_share);
 		if (u->turnover.now >= TURNED_OVER)
 			shares_forget(u);
 		if (u->samples < UNIT_YOUNG)
@@ -208,7 +231,8 @@ static void count_from_anew(struct unit_shares *u)
 		u->functions[i].born = MAX(u->functions[i].born - from, 0.0f);
 }
 
-void shares_tick(struct unit_shares *u, uint32_t tick, struct share_news ret[static SHARE_CHANGE_N], uint32_t tests[static SHARE_CHANGE_N])
+void shares_tick(struct unit_shares *u, const struct unit_shares *other, uint32_t tick,
+		 struct share_news ret[static SHARE_CHANGE_N], uint32_t tests[static SHARE_CHANGE_N])
 {
 	float memory;
 
@@ -219,7 +243,7 @@ void shares_tick(struct unit_shares *u, uint32_t tick, struct share_news ret[sta
 	u->ticks += u->ticks < UINT32_MAX;
 	visit_turnover(u, tick, memory, &ret[SHARE_TURNOVER], &tests[SHARE_TURNOVER]);
 	for (size_t i = 0; i < SHARES_FUNCTIONS && u->keys[i]; i++) {
-		visit(u, &u->functions[i], tick, ret, tests);
+		visit(u, other, i, tick, ret, tests);
 		u->counts[i] -= u->counts[i] * memory;
 	}
 	if (!is_burst(u))

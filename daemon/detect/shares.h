@@ -79,8 +79,9 @@ struct share_news {
 
 /* Adds samples of this tick that had these functions on their stacks, each named once. */
 void shares_add(struct unit_shares *u, uint32_t tick, uint64_t series, const uint64_t *functions, size_t n, float samples);
-/* Scores a unit's tick, if it had samples, and learns it. Adds to tests, of each kind. */
-void shares_tick(struct unit_shares *u, uint32_t tick, struct share_news ret[static SHARE_CHANGE_N], uint32_t tests[static SHARE_CHANGE_N]);
+/* Scores a unit's tick, if it had samples, and learns it. other: the same unit's samples of another metric, NULL: there are none; a function that is
+ * missed in both is so much the more improbable. Adds to tests, of each kind. */
+void shares_tick(struct unit_shares *u, const struct unit_shares *other, uint32_t tick, struct share_news ret[static SHARE_CHANGE_N], uint32_t tests[static SHARE_CHANGE_N]);
 /* Whether it can be of a detector that is at this tick. */
 bool shares_valid(const struct unit_shares *u, uint32_t tick);
 /* What its functions' shares were is of use no more: they are learnt anew. */
