@@ -20,6 +20,8 @@ const float model_growth[CHANNELS_UP] = { 1.0f / 16, 1.0f / 64, 1.0f / 512 };
 
 /* A silence is tested at these lengths, within the minute for which a silent series is visited ... */
 static const uint8_t silences[] = { 8, 20, 55 };
+#define SILENCE_FADE_TICKS 3600u
+#define SILENCE_FADES (FADE_TICKS / SILENCE_FADE_TICKS)
 #define SILENCE_MISSING                                                                                      \
 	16.0f /* ... when chance explains it with less than e^-16: so many samples are missing */
 /* Total weight since its birth is tested at these ages, each by itself: what takes all CPUs for some seconds is more than any other
@@ -271,6 +273,16 @@ static void fade_metrics(struct series_state *s, uint32_t age, uint32_t ticks)
 	}
 }
 
+void model_fade_silence(struct series_state *s, uint32_t tick, float usual)
+{
+	for (uint32_t hour = s->seen / SILENCE_FADE_TICKS; hour < tick / SILENCE_FADE_TICKS && (float)s->gap_max > usual; hour++) {
+		/* By a tick a day at least, where that is none in an hour. */
+		uint32_t by = (uint32_t)(((float)s->gap_max - usual) / SILENCE_FADES) + (hour % (uint32_t)SILENCE_FADES == 0);
+
+		s->gap_max -= MIN(by, s->gap_max);
+	}
+}
+
 /* A silence longer than any before: measured by how long the series was regular, against what else has
  * fallen silent. */
 static void score_silence(const struct tick_context *c, struct series_state *s, uint32_t gap,
@@ -429,6 +441,7 @@ bool model_visit(struct population *p, const struct tick_context *c, struct seri
 		score_birth(p, c, s, age, f);
 		return false;
 	}
+	model_fade_silence(s, c->tick, 0);
 	if (gap > 1)
 		s->gap_max = MAX(s->gap_max, gap);
 	s->seen = c->tick;

@@ -29,6 +29,8 @@ void model_add_finding(struct findings *f, unsigned family, enum metric metric, 
 float model_common_rise(const struct population *p, const struct tick_context *c, unsigned m, unsigned channel);
 /* A value beyond its mark raises it slowly, and to its height when that is over; rate: how much in a tick. */
 void model_learn_mark(float *mark, uint16_t *pending, float value, float mean, float floor, float rate);
+/* The longest silence that is remembered falls back in a day, too: to what is usual. */
+void model_fade_silence(struct series_state *s, uint32_t tick, float usual);
 /* Makes a new state of what can't be one. Gives false then. */
 bool model_check_state(uint32_t tick, struct series_state *s);
 /* outside: any value is beyond its marks. */

@@ -128,15 +128,20 @@ static void learn_window(struct metric_state *ms, struct total_window *w, const 
 		w->low += (ms->mean - MIN(w->low, ms->mean)) * (1 / FADE_TICKS);
 }
 
+/* The longest silence is beyond the mean by so much at least. */
+static float silence_spread(const struct total_series *t)
+{
+	return SILENCE_SPREAD + t->gap_mean * (SILENCE_SLACK + 1 / (1 + (float)t->times / SILENCE_YOUNG));
+}
+
 /* s of a silence that is longer than any was, in terms of how much they differ. */
 static float silence_score(const struct total_series *t, uint32_t gap)
 {
-	float spread = SILENCE_SPREAD + t->gap_mean * (SILENCE_SLACK + 1 / (1 + (float)t->times / SILENCE_YOUNG));
 	float longest = (float)t->state.gap_max - t->gap_mean;
 
 	if (t->times < SILENCE_TIMES || gap <= t->state.gap_max)
 		return 0;
-	return logf((float)t->times + 1) * ((float)gap - t->gap_mean) / MAX(longest, spread);
+	return logf((float)t->times + 1) * ((float)gap - t->gap_mean) / MAX(longest, silence_spread(t));
 }
 
 /* A unit that stays away. */
@@ -161,6 +166,7 @@ static void note_activity(const struct tick_context *c, struct total_series *t, 
 	struct series_state *s = &t->state;
 	uint32_t gap = c->tick - s->seen;
 
+	model_fade_silence(s, c->tick, t->gap_mean + silence_spread(t));
 	if (gap > 1) {
 		float score = silence_score(t, MIN(gap, SILENCE_TICKS));
 

@@ -701,6 +701,73 @@ static void test_late_by_chance_is_not_told(void **state)
 	assert_int_equal(m->alarms, 0);
 }
 
+/* Fills its ticks with what comes every so many, but not between two of them. Gives the highest s of a silence in the last `last` ticks. */
+static float live_by_the_clock(struct total_series *t, struct tick_context *c, unsigned ticks, unsigned every, unsigned last)
+{
+	static const struct population none;
+	static struct findings f;
+	float most = 0;
+
+	while (ticks-- > 0) {
+		uint64_t values[METRIC_N] = { 0 };
+
+		if (++c->tick % every == 0)
+			values[METRIC_ON_CPU] = 5000000;
+		model_visit_total(&none, c, t, values, &f);
+		for (size_t i = 0; i < f.n && ticks < last; i++)
+			most = f.all[i].family == FAMILY_UNIT_SILENT && !model_is_over(&f.all[i]) ? fmaxf(most, f.all[i].s) : most;
+	}
+	return most;
+}
+
+/* A night for which a timer was stopped is not for ever what it may be late by. */
+static void test_a_long_absence_is_forgotten(void **state)
+{
+	struct tick_context c = { .seconds = 1, .trust = 1 };
+	struct total_series t = { 0 };
+
+	(void)state;
+	for (unsigned m = 0; m < SCORED_METRICS; m++)
+		c.floor[m] = 2e7f;
+	live_by_the_clock(&t, &c, 86400, 15, 0);
+	assert_true(live_by_the_clock(&t, &c, 7200, UINT32_MAX, 7200) > 50);
+	/* Of the next hours it says something. */
+	live_by_the_clock(&t, &c, 7200, 15, 0);
+	assert_true(live_by_the_clock(&t, &c, 60, UINT32_MAX, 60) <= 0);
+	live_by_the_clock(&t, &c, 12 * 86400, 15, 0);
+	assert_true(live_by_the_clock(&t, &c, 75, UINT32_MAX, 75) > 25);
+}
+
+/* The same of a stack. */
+static void test_a_stack_that_was_away_for_long_can_vanish_again(void **state)
+{
+	struct population p = { 0 };
+	struct tick_context c = { .seconds = 1, .trust = 1, .activity = 1 };
+	const uint64_t nothing[METRIC_N] = { 0 }, usual[METRIC_N] = { [METRIC_ON_CPU] = 100000000, [METRIC_HITS] = 5 };
+	static struct series_state s;
+	static struct findings f;
+	unsigned found[3] = { 0 };
+
+	(void)state;
+	for (unsigned m = 0; m < SCORED_METRICS; m++)
+		c.floor[m] = c.quantum[m] = c.window_quantum[m][0] = c.window_quantum[m][1] = 2e7f;
+	for (unsigned life = 0; life < 3; life++) {
+		for (unsigned i = 0; i < (life == 1 ? 3600 : 4 * 86400); i++) {
+			c.tick++;
+			model_visit(&p, &c, &s, usual, 0, &f);
+		}
+		for (unsigned i = 0; i < 300; i++) {
+			c.tick++;
+			model_visit(&p, &c, &s, nothing, 0, &f);
+			for (size_t k = 0; k < f.n; k++)
+				found[life] += f.all[k].family == FAMILY_VANISHED;
+		}
+	}
+	assert_int_equal(found[0], 1);
+	assert_int_equal(found[1], 0);
+	assert_int_equal(found[2], 1);
+}
+
 static void test_units_are_bounded(void **state)
 {
 	struct machine *m = *state;
@@ -1070,6 +1137,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_short_use_of_the_machine_is_not_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_late_timer_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_late_by_chance_is_not_told, setup, teardown),
+		cmocka_unit_test(test_a_long_absence_is_forgotten),
+		cmocka_unit_test(test_a_stack_that_was_away_for_long_can_vanish_again),
 		cmocka_unit_test_setup_teardown(test_units_are_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_threads_that_wait_elsewhere_are_told_after_minutes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_the_same_in_a_stack_never_seen, setup, teardown),
