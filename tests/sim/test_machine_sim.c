@@ -127,6 +127,18 @@ static void test_ten_minutes_are_enough_for_the_default_budget(void **state)
 	assert_true(told(&sweep, 1001, 60) >= 58);
 }
 
+static void test_ten_minutes_are_enough_for_threads_that_wait(void **state)
+{
+	struct sweep sweep = ordinary;
+
+	(void)state;
+	sweep.ticks = 10;
+	sweep.trouble = TROUBLE_CONVOY;
+	assert_true(told(&sweep, 2001, 24) >= 20);
+	sweep.trouble = TROUBLE_IO_STALL;
+	assert_true(told(&sweep, 3001, 24) >= 20);
+}
+
 static void test_days_stay_within_twice_the_budget(void **state)
 {
 	struct machine_config config = ordinary.config;
@@ -188,6 +200,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_minute_is_enough_for_a_large_budget),
 		cmocka_unit_test(test_ten_minutes_are_enough_for_the_default_budget),
+		cmocka_unit_test(test_ten_minutes_are_enough_for_threads_that_wait),
 		cmocka_unit_test(test_troubles_of_known_truth_are_told),
 		cmocka_unit_test(test_days_stay_within_twice_the_budget),
 	};
