@@ -135,6 +135,7 @@ static float affinity(const struct incident_state *s, const struct cluster_anoma
                       uint64_t workload)
 {
 	uint64_t apart = a->time_us > s->i.last_us ? a->time_us - s->i.last_us : 0;
+	bool before;
 	float alike;
 
 	if (rises_again(&s->i, a))
@@ -144,10 +145,14 @@ static float affinity(const struct incident_state *s, const struct cluster_anoma
 	if (apart > LATER_US || faults_by_itself(s, a))
 		return 0;
 	alike = vector_cosine(stack, &s->stacks);
-	if (is_of(s, workload) && !waits_by_itself(s, a, workload) && (a->observed <= a->expected || went_on(s, a)))
+	before = a->observed <= a->expected || went_on(s, a);
+	if (is_of(s, workload) && !waits_by_itself(s, a, workload) && before)
 		return apart <= SAME_US ? MAX(0.8f, alike) : alike;
 	if (has_workload(s, workload) && alike >= ALIKE)
 		return alike;
+	/* In another unit it is the same trouble only while that goes on. */
+	if (!is_of(s, workload) && !before)
+		return 0;
 	if (has_executable(&s->i, a->exe) && alike >= ALIKE)
 		return alike;
 	if (apart > NEAR_US)
@@ -358,10 +363,10 @@ static bool is_starved(const struct cluster_anomaly *a)
 	return a->starves && !(a->metric == METRIC_ON_CPU && waits > 0 && waits < a->also[METRIC_ON_CPU].observed);
 }
 
-/* Others may suffer for longer than it lasts, one after the other: on a busy machine that would have no end. */
-static void goes_on(struct incident_state *s, const struct cluster_anomaly *a, uint64_t workload)
+/* Others may suffer for longer than it lasts, one after the other: on a busy machine that would have no end. What does the same does not suffer. */
+static void goes_on(struct incident_state *s, const struct cluster_anomaly *a, uint64_t workload, const struct vector *stack)
 {
-	if (s->i.n_workloads > 0 && !is_of(s, workload) && !has_series(&s->i, a->series_id))
+	if (s->i.n_workloads > 0 && !is_of(s, workload) && !has_series(&s->i, a->series_id) && vector_cosine(stack, &s->stacks) < ALIKE)
 		return;
 	s->i.last_us = MAX(s->i.last_us, a->time_us);
 	s->quiet_ticks = 0;
@@ -390,7 +395,7 @@ struct incident_state *incident_join(struct clusters *c, const struct cluster_an
 		best = open_incident(c, a, fn, userdata);
 
 	best->i.n_anomalies++;
-	goes_on(best, a, workload);
+	goes_on(best, a, workload, &stack);
 	best->i.score = MAX(best->i.score, isfinite(a->score) ? a->score : 0);
 	moved = MAX(add_series(&best->i, a, a->metric, a->observed, a->expected, paths), MOVED_MIN);
 	add_workload(best, a, workload, moved);

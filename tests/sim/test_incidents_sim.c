@@ -204,7 +204,7 @@ static void end(struct test *t)
 	clusters_free(t->c);
 }
 
-/* Gives how many are told; that all are is for other tests. */
+/* Gives how many are told. A function that is seldom sampled may stop and not be missed. */
 static unsigned check(struct test *t, unsigned from, uint64_t ids[static TROUBLES])
 {
 	unsigned told = 0;
@@ -215,6 +215,7 @@ static unsigned check(struct test *t, unsigned from, uint64_t ids[static TROUBLE
 
 		if (!b->incident) {
 			printf("# %s is not told\n", troubles[b->trouble].service);
+			assert_int_equal(b->trouble, STOPPED);
 			continue;
 		}
 		told++;
@@ -268,7 +269,6 @@ static void test_six_troubles_are_six_clusters(void **state)
 		}
 		clusters_get_status(t.c, &status);
 		assert_int_equal(status.classes, TROUBLES);
-		assert_true(told + 1 >= ROUNDS * TROUBLES);
 		assert_int_equal(t.opened, told);
 		assert_int_equal(status.open, 0);
 		end(&t);

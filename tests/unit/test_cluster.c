@@ -535,6 +535,38 @@ static void who_suffers_still_prolongs_nothing(void **state)
 	world_free(w);
 }
 
+static uint64_t tell_in_unit(struct world *w, const char *unit, const struct stack *stack, const char *path)
+{
+	struct cluster_anomaly a = anomaly_of(w, stack, unit, unit, path, METRIC_ON_CPU, 0.9 * CPU, 0);
+
+	a.exe = a.comm = "shop";
+	a.since_us = w->now_us - SECOND;
+	return clusters_add(w->c, &a, on_event, w);
+}
+
+/* One program in two units: what begins in the other when it is over in the first is another trouble. Until then it is the same, and goes on. */
+static void the_same_in_another_unit_is_one_while_it_goes_on(void **state)
+{
+	const char *path = "_start main serve spin";
+	struct stack stack = stack_of("shop", path);
+	struct world *w = world_new();
+	uint64_t first = tell_in_unit(w, "shop-a.service", &stack, path);
+	struct cluster_incident i;
+
+	(void)state;
+	tell_goes_on(w, "shop-a.service", path, METRIC_ON_CPU, 0.9 * CPU);
+	ticks(w, 4);
+	assert_int_equal(tell_in_unit(w, "shop-b.service", &stack, path), first);
+	assert_int_equal(clusters_get_incident(w->c, first, &i), 0);
+	assert_int_equal(i.last_us, w->now_us);
+	quiet(w);
+	ticks(w, 6);
+	assert_int_equal(clusters_get_incident(w->c, first, &i), 0);
+	assert_int_equal(i.closed_us, 0);
+	assert_int_not_equal(tell_in_unit(w, "shop-c.service", &stack, path), first);
+	world_free(w);
+}
+
 /* A function of which there is a sample in one tick of ten: in most of them it does nothing when it is back, too. */
 static void what_is_sampled_seldom_is_back_when_it_is(void **state)
 {
@@ -1607,6 +1639,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(what_gets_its_cpu_spins_though_its_unit_starves),
 		cmocka_unit_test(who_is_drawn_in_waits_by_itself),
 		cmocka_unit_test(who_suffers_still_prolongs_nothing),
+		cmocka_unit_test(the_same_in_another_unit_is_one_while_it_goes_on),
 		cmocka_unit_test(what_is_sampled_seldom_is_back_when_it_is),
 		cmocka_unit_test(what_ends_is_no_trouble),
 		cmocka_unit_test(a_cluster_is_called_after_who_waits),
