@@ -34,15 +34,15 @@
  * anomaly. */
 #define ALPHA_MAX 1e-3
 
-/* Waits that have moved are two families for two kinds of trouble. What has a Pareto tail, births and deaths, needs the budget least: half of it
- * makes an s needed that is by a tenth higher. */
+/* Waits that have moved are two families for two kinds of trouble. Births have a Pareto tail, and what takes much is far out in it: they need the
+ * budget least. */
 #define SHARE_TOTALS 0.36
-#define SHARE_MOVED 0.10
+#define SHARE_MOVED 0.07
 #define SHARE_SHARES 0.07
 #define SHARE_GROWTH 0.04
 #define SHARE_STREAM 0.02
-#define SHARE_VANISHED 0.03
-#define SHARE_BIRTHS 0.05
+#define SHARE_VANISHED 0.07
+#define SHARE_BIRTHS 0.04
 /* All but blocked; what falls, of on-CPU only; silences. */
 #define TOTALS_FAMILIES (2 * (SCORED_METRICS - 1) * CHANNELS_UP + CHANNELS_UP + 1)
 #define PART_OPEN 0.25 /* of the budget, for the ticks with the gate open */
