@@ -172,7 +172,17 @@ static int see(void *userdata, const struct moment *m)
 {
 	struct seen *s = userdata;
 
-	s->all[s->n++] = *m;
+	struct moment *to = &s->all[s->n++];
+
+	/* Into zeroes, as all of it is compared, what lies between its parts included. */
+	to->time_us = m->time_us;
+	to->process = m->process;
+	to->stack = m->stack;
+	to->weight_us = m->weight_us;
+	to->tid = m->tid;
+	to->metric = m->metric;
+	to->drawn = m->drawn;
+	to->lasting = m->lasting;
 	return 0;
 }
 
