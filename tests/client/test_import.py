@@ -113,9 +113,11 @@ def events_of_the_same_time():
     good("import", "--name=twice", "-", input="".join(both).encode())
     assert sum(folded(good("flame", "--import=twice").out).values()) == 100 * 10**7
     assert sum(folded(good("flame", "--import=twice", "--metric=hits").out).values()) == 200
+    assert sum(replay_text("".join(both).encode(), "--folded", "--metric=on-cpu").values()) == 100 * 10**7
     apart = [second(i, event, 10**7) for i in range(100) for event in ("cycles:u", "cycles:k", "cpu-clock:u", "cpu-clock:k")]
     good("import", "--name=apart", "-", input="".join(apart).encode())
     assert sum(folded(good("flame", "--import=apart").out).values()) == 200 * 10**7
+    assert sum(replay_text("".join(apart).encode(), "--folded", "--metric=on-cpu").values()) == 200 * 10**7
     for name in "twice", "apart":
         good("import", "--remove", name)
 
