@@ -78,7 +78,7 @@ struct {
 } scratch SEC(".maps");
 
 /* Where the kernel lets programs do that (since 6.2), its memory is read by plain loads: bpf_probe_read_kernel() takes far longer. */
-extern void *bpf_rdonly_cast(void *obj, u32 btf_id) __ksym __weak;
+extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 #define CAN_CAST (&bpf_rdonly_cast != 0)
 
 static __always_inline void lose(u32 cause, u64 n)
