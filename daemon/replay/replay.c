@@ -10,7 +10,6 @@
 #include "recorded.h"
 #include "report.h"
 
-#define EVENT_SIZE 128
 #define LINE_SIZE_MAX (256U << 10) /* of a folded stack; frames beyond are left out */
 #define FALSE_ALARMS_MAX 100000
 
@@ -132,8 +131,8 @@ static int parse_arguments(int argc, char *argv[], struct options *ret)
 
 struct folding {
 	struct folded *folded;
-	enum metric metric;
-	char event[EVENT_SIZE]; /* that tells the metric */
+	bool of_metric; /* not of one event */
+	char first[METRIC_N][STACK_EVENT_SIZE];
 	uint64_t told_twice;
 	size_t n;
 	uint64_t cut;
@@ -157,23 +156,13 @@ static bool put_name(struct folding *f, const char *name, bool is_comm)
 	return true;
 }
 
-/* Two clocks of one recording are the same time twice: that of the first counts. */
-static bool is_told_twice(struct folding *f, const struct stack *stack)
-{
-	if (f->metric != METRIC_ON_CPU || !stack->event)
-		return false;
-	if (!f->event[0])
-		copy_string(f->event, sizeof(f->event), stack->event);
-	return !stack_is_same_event(f->event, stack->event);
-}
-
 static int fold(void *userdata, const struct stack *stack)
 {
 	struct folding *f = userdata;
 
 	f->n = 0;
 	f->any = true;
-	if (is_told_twice(f, stack)) {
+	if (f->of_metric && stack->metric < METRIC_N && stack_tells_twice(f->first[stack->metric], stack)) {
 		f->told_twice++;
 		return 0;
 	}
@@ -294,7 +283,7 @@ static int replay_folded(struct source *source, const struct options *options)
 
 	if (!f)
 		return -ENOMEM;
-	f->metric = options->stack.metric;
+	f->of_metric = options->stack.metric != METRIC_ALL_N;
 	r = folded_new(&f->folded);
 	if (r >= 0) {
 		r = read_stacks(source, &options->stack, fold, f, &error, &origin);
@@ -304,7 +293,7 @@ static int replay_folded(struct source *source, const struct options *options)
 			return w;
 		}
 		if (f->told_twice > 0)
-			log_warning("%llu samples are left out: they tell the time that %s tells, too", (unsigned long long)f->told_twice, f->event);
+			log_warning("%llu samples are left out: they tell what those of another event tell, too", (unsigned long long)f->told_twice);
 		if (f->cut > 0)
 			log_warning("%llu stacks were cut to lines of %u bytes", (unsigned long long)f->cut, LINE_SIZE_MAX);
 		if (folded_dropped(f->folded) > 0)

@@ -40,6 +40,7 @@ struct report {
 	bool timed;
 	struct report_event events[REPORT_EVENTS_MAX];
 	size_t n_events;
+	char first[METRIC_N][STACK_EVENT_SIZE]; /* events that tell a metric */
 };
 
 static struct store_config store_layout(bool keep)
@@ -229,20 +230,10 @@ static void count_event(struct report *r, const struct stack *stack, enum metric
 	r->events[i].samples++;
 }
 
-/* cpu-clock and task-clock of one recording are the same time twice: what the first is of counts. cycles:u and cycles:k, or those of two kinds of
- * CPUs, are not the same. */
-static bool is_told_twice(const struct report *r, const struct stack *stack)
-{
-	for (size_t i = 0; i < r->n_events; i++)
-		if (r->events[i].metric == stack->metric)
-			return !stack_is_same_event(r->events[i].name, stack->event ?: "");
-	return false;
-}
-
 /* False: it counts for nothing. */
-static bool measure(const struct report *r, const struct stack *stack, uint64_t values[static METRIC_N], enum metric *ret)
+static bool measure(struct report *r, const struct stack *stack, uint64_t values[static METRIC_N], enum metric *ret)
 {
-	bool folded = !stack->event, counts = stack->metric < METRIC_N && !is_told_twice(r, stack);
+	bool folded = !stack->event, counts = stack->metric < METRIC_N && !stack_tells_twice(r->first[stack->metric], stack);
 
 	if (stack->n == 0 || (!r->config.keep && (stack->time_ns == 0 || !counts)))
 		return false;

@@ -23,12 +23,21 @@ bool stack_is_event(const char *event, const char *wanted)
 	return streq(event, wanted) || (n > 0 && strlen(wanted) == n && strncmp(base, wanted, n) == 0);
 }
 
-bool stack_is_same_event(const char *a, const char *b)
+static bool is_same_event(const char *a, const char *b)
 {
 	size_t n_a, n_b;
 	const char *base_a = base_of(a, &n_a), *base_b = base_of(b, &n_b);
 
 	return n_a == n_b && strncmp(base_a, base_b, n_a) == 0;
+}
+
+bool stack_tells_twice(char first[static STACK_EVENT_SIZE], const struct stack *stack)
+{
+	if (!stack->event)
+		return false;
+	if (!first[0])
+		copy_string(first, STACK_EVENT_SIZE, stack->event);
+	return !is_same_event(first, stack->event);
 }
 
 static void measure(struct stack *stack)

@@ -46,8 +46,10 @@ int stack_tell(const struct stack_options *options, struct stack *stack, stack_f
 
 /* wanted is how perf names event, or that without what follows of it: "cpu-clock" is "cpu-clock/freq=499/". */
 bool stack_is_event(const char *event, const char *wanted);
-/* They are, without what follows of both. */
-bool stack_is_same_event(const char *a, const char *b);
+/* cpu-clock and task-clock of one recording are the same time twice: what the first event of a metric tells counts, and is kept in first, which is
+ * empty before. cycles:u and cycles:k, or those of two kinds of CPUs, are not the same. */
+#define STACK_EVENT_SIZE 128
+bool stack_tells_twice(char first[static STACK_EVENT_SIZE], const struct stack *stack);
 
 /* Says that so many samples are of other events than the one that is told, and left out. */
 void stack_say_others(const struct stack_options *options, uint64_t others, const char *event);
