@@ -24,9 +24,6 @@
 /* Of units that always do something some are as even as clockwork and others have bursts, and the first burst of one that was even so far is
  * further out than all that the even ones have: their tails are mixtures. */
 #define SHAPE_STEADY 0.08
-/* How far n tests may be extrapolated: p >= n^-2. Some minutes of a small machine reach the default
- * budget, seconds don't. */
-#define FLOOR_EXPONENT 2.0
 /* The other gate state's experience counts for at most so many tests. */
 #define BORROWED_MAX 1e6
 
@@ -102,7 +99,7 @@ static double mean_excess(const double in_bin[static BINS], double beyond, const
 	return MAX((sum + EXCESS_WEIGHT * prior->excess) / (count + EXCESS_WEIGHT), prior->least);
 }
 
-void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_open, const struct tail_prior *prior, double alpha)
+void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_open, const struct tail_prior *prior, double measured, double alpha)
 {
 	double other = f->n[!gate_open], borrowed = other > BORROWED_MAX ? BORROWED_MAX / other : 1;
 	double count = 0, sum = 0, from_sum = 0, from_count = 0;
@@ -134,7 +131,9 @@ void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_o
 	t->index = (from_sum + TAIL_INDEX_WEIGHT * TAIL_INDEX) / (from_count + TAIL_INDEX_WEIGHT);
 	t->shape = prior->shape;
 	t->excess = prior->excess > 0 ? mean_excess(in_bin, t->from, prior) : 0;
-	t->p_floor = pow(t->n + 1, -FLOOR_EXPONENT);
+	/* How far n tests may be extrapolated: to n^-2. Some minutes of a small machine reach the default budget, seconds don't. What could have
+	 * been there as often as not has been seen for longer than its tests say. */
+	t->p_floor = 1 / ((t->n + 1) * (MAX(t->n, measured) + 1));
 	t->critical = critical_of(t, alpha);
 	t->critical_least = critical_of(t, alpha * pow(10, DETECT_EVIDENCE_LOWERED));
 }

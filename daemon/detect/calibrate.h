@@ -37,7 +37,8 @@ struct tail_prior {
 	double shape;  /* how much heavier than exponential it is */
 };
 
-void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_open, const struct tail_prior *prior, double alpha);
+/* measured: how often it was looked for, where that is no test when there was nothing; 0: a test each time. */
+void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_open, const struct tail_prior *prior, double measured, double alpha);
 double calibrate_p(const struct tail *t, double s);
 /* Adds a score to the histogram; the tests, most of them without a score, are counted in n by the caller.
  * together: scores of the tail that come at the same time are one event seen in many series, and the k-th

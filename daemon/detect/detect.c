@@ -179,12 +179,29 @@ static bool family_gate(const struct detect *d, unsigned family)
 	return d->tick.gate_open && !family_is_total(family);
 }
 
+/* Whoever runs could fault: that a unit did not is known for each time that it ran. */
+static double times_measured(const struct detect *d, unsigned family)
+{
+	unsigned channel, metric;
+	double n = 0;
+
+	if (family < FAMILY_TOTALS || family >= family_of_total(TOTAL_STEADY_FALLS, 0, 0))
+		return 0;
+	channel = (family - FAMILY_TOTALS) % CHANNELS_UP;
+	metric = (family - FAMILY_TOTALS) / CHANNELS_UP % SCORED_METRICS;
+	if (metric != METRIC_FAULTS_MINOR && metric != METRIC_FAULTS_MAJOR)
+		return 0;
+	for (enum total_kind kind = TOTAL_RISES; kind <= TOTAL_STEADY_RISES; kind++)
+		n += d->g->families[family_of_total(kind, METRIC_ON_CPU, channel)].n[0];
+	return n;
+}
+
 static void prepare_tails(struct detect *d)
 {
 	for (unsigned f = 0; f < FAMILIES; f++) {
 		struct tail_prior prior = calibrate_prior(f);
 
-		calibrate_prepare(&d->tails[f], &d->g->families[f], family_gate(d, f), &prior, alpha_of(d, f));
+		calibrate_prepare(&d->tails[f], &d->g->families[f], family_gate(d, f), &prior, times_measured(d, f), alpha_of(d, f));
 	}
 }
 

@@ -424,12 +424,12 @@ static void test_calibration_claims_no_more_than_it_knows(void **state)
 	double p, before = 1, critical = 0;
 
 	(void)state;
-	calibrate_prepare(&t, &f, false, &pareto, 1e-9);
+	calibrate_prepare(&t, &f, false, &pareto, 0, 1e-9);
 	assert_true(calibrate_p(&t, 1e9) == 1);
 	assert_true(isinf(t.critical));
 	for (double n = 1e2; n <= 1e9; n *= 10) {
 		f.n[0] = n;
-		calibrate_prepare(&t, &f, false, &pareto, 1e-9);
+		calibrate_prepare(&t, &f, false, &pareto, 0, 1e-9);
 		p = calibrate_p(&t, 1e6);
 		assert_true(p < before && p >= 0.999 / (n + 1) / (n + 1));
 		before = p;
@@ -438,7 +438,7 @@ static void test_calibration_claims_no_more_than_it_knows(void **state)
 	for (unsigned i = 0; i < 100000; i++)
 		calibrate_learn(&f, false, &t, false, 5 + 0.001f * (float)(i % 20000));
 	f.n[0] = 1e6;
-	calibrate_prepare(&t, &f, false, &pareto, 1e-9);
+	calibrate_prepare(&t, &f, false, &pareto, 0, 1e-9);
 	p = calibrate_p(&t, 15);
 	assert_true(p > 0.04 && p < 0.07);
 	before = 1;
@@ -452,7 +452,7 @@ static void test_calibration_claims_no_more_than_it_knows(void **state)
 	for (double shape = 0; shape < 0.5; shape += 0.15) {
 		struct tail_prior prior = { .excess = 3, .shape = shape };
 
-		calibrate_prepare(&t, &f, false, &prior, 1e-9);
+		calibrate_prepare(&t, &f, false, &prior, 0, 1e-9);
 		before = 1;
 		for (double s = 0.1; s < 1e5; s *= 1.03) {
 			p = calibrate_p(&t, s);
@@ -464,11 +464,11 @@ static void test_calibration_claims_no_more_than_it_knows(void **state)
 		critical = t.critical;
 	}
 	/* the gate's other state borrows it, until it knows better */
-	calibrate_prepare(&t, &f, true, &pareto, 1e-9);
+	calibrate_prepare(&t, &f, true, &pareto, 0, 1e-9);
 	p = calibrate_p(&t, 15);
 	assert_true(p > 0.04 && p < 0.07);
 	f.n[1] = 1e9;
-	calibrate_prepare(&t, &f, true, &pareto, 1e-9);
+	calibrate_prepare(&t, &f, true, &pareto, 0, 1e-9);
 	assert_true(calibrate_p(&t, 15) < 1e-4);
 }
 
@@ -980,8 +980,8 @@ static void test_another_trouble_of_a_unit_that_was_told_is_told(void **state)
 	assert_int_equal(run_waits(m, 10, 11, &busy_few), 0);
 }
 
-/* n ticks of thirty units, of which one works, waits for CPUs, and takes pages. */
-static unsigned run_busy_units(struct machine *m, unsigned n, size_t odd, double got, double waited, uint64_t faults)
+/* n ticks of thirty units, of which one works, waits for CPUs, and takes pages; the others less than usual_faults. */
+static unsigned run_faulting_units(struct machine *m, unsigned n, uint32_t usual_faults, size_t odd, double got, double waited, uint64_t faults)
 {
 	unsigned told = 0;
 
@@ -993,7 +993,7 @@ static unsigned run_busy_units(struct machine *m, unsigned n, size_t odd, double
 			const uint64_t values[METRIC_N] = {
 				[METRIC_ON_CPU] = u == odd ? (uint64_t)(got * 1e9) : 10000000 + rnd(m) % 20000000,
 				[METRIC_RUNNABLE] = u == odd ? (uint64_t)(waited * 1e9) : 1000000 + rnd(m) % 2000000,
-				[METRIC_FAULTS_MINOR] = u == odd ? faults : rnd(m) % 100,
+				[METRIC_FAULTS_MINOR] = u == odd ? faults : rnd(m) % usual_faults,
 			};
 
 			assert_int_equal(detect_add_total(m->d, u + 1, values), 0);
@@ -1006,6 +1006,11 @@ static unsigned run_busy_units(struct machine *m, unsigned n, size_t odd, double
 		detect_tick_end(m->d);
 	}
 	return told;
+}
+
+static unsigned run_busy_units(struct machine *m, unsigned n, size_t odd, double got, double waited, uint64_t faults)
+{
+	return run_faulting_units(m, n, 100, odd, got, waited, faults);
 }
 
 /* Some seconds later: what is remembered of the first does not go on. */
@@ -1024,6 +1029,20 @@ static void test_a_smaller_trouble_after_another_is_told(void **state)
 	/* What comes while it goes on, and is no larger, is a part of it. */
 	assert_int_equal(run_busy_units(m, 8, 5, 1, 500, 50), 1);
 	assert_int_equal(run_busy_units(m, 8, 5, 1, 500, 20000000), 0);
+}
+
+/* On a machine on which nobody takes pages, and which is known for little more than a minute. */
+static void test_a_storm_of_faults_where_nobody_faults_is_told(void **state)
+{
+	struct machine *m = *state;
+
+	detect_reconfigure(m->d, &(struct detect_config){ .false_alarms_per_day = 1e5 });
+	assert_int_equal(run_faulting_units(m, 75, 1, SIZE_MAX, 1, 0, 0), 0);
+	assert_int_equal(run_faulting_units(m, 8, 1, 3, 1, 500, 0), 1);
+	assert_int_equal(m->last.metric, METRIC_RUNNABLE);
+	assert_int_equal(run_faulting_units(m, 4, 1, 3, 0.02, 0, 0), 0);
+	assert_int_equal(run_faulting_units(m, 8, 1, 3, 1, 0, 20000000), 1);
+	assert_int_equal(m->last.metric, METRIC_FAULTS_MINOR);
 }
 
 /* What a unit got of the CPUs and waited for them for n ticks, seconds a second. */
@@ -1148,6 +1167,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_unit_that_waits_for_cpus_more_than_it_gets_starves, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_unit_of_a_busy_machine_waits_as_others_do, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_smaller_trouble_after_another_is_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_storm_of_faults_where_nobody_faults_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_what_explains_a_wait_does_not_hide_work, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_waits_that_were_there_at_the_beginning_do_not_grow, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_waits_found_at_a_start_are_no_news, setup, teardown),
