@@ -29,7 +29,7 @@ static void help(void)
 	     "     --socket=PATH       Listen there instead of on " DEFAULT_SOCKET "\n"
 	     "                         (only when no socket is passed by the service manager)\n"
 	     "     --state-dir=DIR     Save the store there when stopping ($STATE_DIRECTORY)\n"
-	     "     --remedies=FILE        Read FILE instead of " DEFAULT_REMEDIES "\n"
+	     "     --remedies=FILE     Read FILE instead of " DEFAULT_REMEDIES "\n"
 	     "     --log-level=LEVEL   error, warning, notice, info or debug; instead of LogLevel=");
 }
 

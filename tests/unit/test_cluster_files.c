@@ -23,6 +23,7 @@ struct world {
 	struct clusters *c;
 	struct cluster_files *files;
 	uint64_t now_us;
+	pid_t pid;
 	unsigned told;
 };
 
@@ -46,7 +47,7 @@ static struct cluster_class occur(struct world *w, const char *function)
 	struct cluster_class class;
 	uint64_t id = clusters_add(w->c, &(struct cluster_anomaly){
 		.id = 1, .time_us = w->now_us, .series_id = hash64_string(function, 0), .stack_id = 1, .metric = METRIC_ON_CPU, .observed = 1e9,
-		.score = 8, .unit = function, .cgroup = "/", .exe = "shop", .comm = "shop", .frames = frames, .n_frames = 2,
+		.score = 8, .pid = w->pid, .unit = function, .cgroup = "/", .exe = "shop", .comm = "shop", .frames = frames, .n_frames = 2,
 	}, on_event, w);
 
 	for (unsigned k = 0; k < 15; k++) {
@@ -155,6 +156,36 @@ static void all_is_there_again(void **state)
 	start(&w, 16);
 	assert_decisions_hold(&w, 1);
 	assert_false(is_there(&w, "clusters.damaged") || is_there(&w, "decisions.damaged"));
+	end(&w);
+}
+
+/* What is kept knows nothing of the boot that it was written on: the same trouble of another process, when the machine is up again or on another. */
+static void clusters_outlive_the_boot(void **state)
+{
+	struct world w, other;
+	struct cluster_class class, again, elsewhere;
+
+	(void)state;
+	begin(&w);
+	start(&w, 16);
+	w.pid = 4711;
+	class = occur(&w, "price_basket");
+	stop(&w);
+
+	w.now_us += 86400 * SECOND;
+	w.pid = 12;
+	start(&w, 16);
+	again = occur(&w, "price_basket");
+	assert_true(again.id == class.id);
+	assert_int_equal(again.n_incidents, class.n_incidents + 1);
+
+	begin(&other);
+	other.pid = 99;
+	start(&other, 16);
+	elsewhere = occur(&other, "price_basket");
+	assert_true(elsewhere.id == class.id);
+	assert_memory_equal(&elsewhere, &class, sizeof(class));
+	end(&other);
 	end(&w);
 }
 
@@ -281,6 +312,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(all_is_there_again),
+		cmocka_unit_test(clusters_outlive_the_boot),
 		cmocka_unit_test(what_was_said_outlives_damage_to_the_rest),
 		cmocka_unit_test(what_was_said_outlives_another_size),
 		cmocka_unit_test(damage_to_what_was_said_costs_nothing_else),
