@@ -391,7 +391,7 @@ static void note_awaited(struct scoring *s)
 		if (there && s->n_anomalies < ANOMALIES_PER_TICK_MAX) {
 			add_usual_waits(s, &w);
 			if (evidence_of(s, &w.series, w.result.metric, w.result.observed > w.result.expected) > MAX(w.result.margin, 0.0))
-				detect_withhold(s->detect);
+				detect_withhold(s->detect, &w.result);
 			else
 				note_greater(s, &w);
 		} else if (w.ticks++ < AWAITED_TICKS) {

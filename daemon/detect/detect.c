@@ -3,7 +3,7 @@
 
 #include "internal.h"
 
-#define GLOBAL_TAG 0x7364676c00000007ULL /* layout 7 */
+#define GLOBAL_TAG 0x7364676c00000008ULL /* layout 8 */
 
 /* No further alarm of a series so soon, whatever the metric, unless it escalates; nor of a unit, unless it is another trouble. */
 #define REFRACTORY_TICKS 600
@@ -29,6 +29,16 @@
 #define TICK_FACTOR 10.0
 #define TICK_CHANGED 5 /* ticks of another length one after the other: that is what is usual now */
 #define SECONDS_PER_DAY 86400.0
+/* Ticks that are so many times as long, or short, as those that silences are counted in, so many one after the other: silences are counted in these. */
+#define LENGTH_FACTOR 1.4f
+#define LENGTH_TICKS 8
+
+/* What can't be: counters that run backwards, or over. So many times the CPUs' time, for what is counted late; a fault in 10 ns, a sample in a
+ * microsecond, of each CPU; as many threads as Linux has at most. */
+#define CPU_TIMES 4.0
+#define FAULTS_MOST 1e8
+#define SAMPLES_MOST 1e6
+#define THREADS_MOST (1 << 22)
 
 static const char *const type_names[DETECT_TYPE_N] = {
 	[DETECT_SPIKE] = "spike",
@@ -85,6 +95,11 @@ static bool global_valid(const struct global_state *g)
 
 	if (g->tag != GLOBAL_TAG || g->total_told > g->tick || !streams_valid(&g->streams))
 		return false;
+	if (!(g->blanks >= 0 && g->blanks <= 1))
+		return false;
+	for (unsigned i = 0; i < TICK_LENGTHS; i++)
+		if (!(g->lengths[i].seconds >= 0 && g->lengths[i].seconds <= TICK_MAX_SECONDS) || g->lengths[i].from > g->tick)
+			return false;
 	sum += population_sum(&g->stacks) + population_sum(&g->totals);
 	for (unsigned f = 0; f < FAMILIES; f++) {
 		const struct family_state *family = &g->families[f];
@@ -145,10 +160,14 @@ void detect_set_evidence(struct detect *d, detect_evidence_fn fn, void *userdata
 	d->evidence_userdata = userdata;
 }
 
-void detect_withhold(struct detect *d)
+void detect_withhold(struct detect *d, const struct detect_result *told)
 {
+	struct family_state *family = &d->g->families[told->family];
+
 	d->g->alarms--;
 	d->g->suppressed++;
+	d->g->recent_alarms = MAX(d->g->recent_alarms - 1, 0.0);
+	family->told = MAX(family->told - 1, 0.0);
 }
 
 void detect_same_trouble(struct detect *d)
@@ -205,6 +224,17 @@ static void prepare_tails(struct detect *d)
 	}
 }
 
+static void prepare_most(const struct detect *d, uint64_t most[static METRIC_N])
+{
+	double seconds = MAX((double)d->tick.duration_ns / (double)NSEC_PER_SEC, d->g->tick_s), cpu_s = d->cpus * seconds;
+
+	memset(most, 0xff, METRIC_N * sizeof(*most));
+	most[METRIC_ON_CPU] = (uint64_t)(CPU_TIMES * cpu_s * (double)NSEC_PER_SEC);
+	most[METRIC_BLOCKED] = most[METRIC_RUNNABLE] = (uint64_t)(THREADS_MOST * seconds * (double)NSEC_PER_SEC);
+	most[METRIC_FAULTS_MINOR] = most[METRIC_FAULTS_MAJOR] = (uint64_t)(FAULTS_MOST * cpu_s);
+	most[METRIC_HITS] = (uint64_t)(SAMPLES_MOST * cpu_s);
+}
+
 static void prepare_context(struct detect *d)
 {
 	const struct global_state *g = d->g;
@@ -220,7 +250,10 @@ static void prepare_context(struct detect *d)
 		.trust = (float)((1 - lost) * (1 - lost)),
 		.activity = g->live_slow > 0 ? (float)MIN(g->live / g->live_slow, 1.0) : 0,
 		.common_step = COMMON_STEP * MIN((float)g->live_slow / COMMON_SERIES, 1.0f),
+		.lengths = g->lengths,
+		.other_length = d->other_ticks > 1,
 	};
+	prepare_most(d, d->context.most);
 	for (unsigned m = 0; m < SCORED_METRICS; m++) {
 		/* a gate state that has not been seen yet: the other's */
 		float q = p->quantum_n[m][gate]    ? p->quantum[m][gate]
@@ -263,6 +296,38 @@ static bool is_measurement(struct detect *d, double seconds)
 	return true;
 }
 
+/* What is counted by the tick, and learnt over more of them than it takes to notice. */
+static void change_length(struct detect *d, float seconds)
+{
+	struct global_state *g = d->g;
+	float times = seconds / g->lengths[0].seconds;
+
+	memmove(g->lengths + 1, g->lengths, (TICK_LENGTHS - 1) * sizeof(*g->lengths));
+	g->lengths[0] = (struct tick_length){ g->tick, seconds };
+	g->tick_s = (double)seconds;
+	for (size_t i = 0; i < TOTALS_MAX; i++)
+		growth_change_length(&g->units[i].growth, times);
+}
+
+static void note_length(struct detect *d, float seconds)
+{
+	struct tick_length *usual = d->g->lengths;
+
+	if (usual->seconds <= 0)
+		*usual = (struct tick_length){ d->g->tick, seconds };
+	if (seconds < LENGTH_FACTOR * usual->seconds && seconds > usual->seconds / LENGTH_FACTOR)
+		d->other_ticks = 0;
+	else if (d->other_ticks && (seconds > usual->seconds) != (d->other_seconds > (float)d->other_ticks * usual->seconds))
+		d->other_ticks = 0;
+	else
+		d->other_ticks++;
+	d->other_seconds = d->other_ticks > 1 ? d->other_seconds + seconds : seconds;
+	if (d->other_ticks < LENGTH_TICKS)
+		return;
+	change_length(d, d->other_seconds / LENGTH_TICKS);
+	d->other_ticks = 0;
+}
+
 void detect_tick_begin(struct detect *d, const struct detect_tick *tick)
 {
 	struct global_state *g = d->g;
@@ -276,6 +341,9 @@ void detect_tick_begin(struct detect *d, const struct detect_tick *tick)
 		return;
 	g->tick++;
 	d->ticks++;
+	if (tick->online_cpus || !d->cpus)
+		d->cpus = MAX(tick->online_cpus, 1u);
+	note_length(d, (float)seconds);
 	if (g->gate_ticks[tick->gate_open]++ == 0)
 		borrow(g, tick->gate_open);
 	prepare_context(d);
@@ -388,6 +456,7 @@ void detect_tell(struct detect *d, struct series_state *s, const struct weighed 
 		.observed = (double)f->observed,
 		.expected = (double)f->expected,
 		.since_us = since_us(d, s, f),
+		.family = f->family,
 	};
 }
 

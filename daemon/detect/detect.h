@@ -34,7 +34,7 @@ struct detect_tick {
 	uint64_t duration_ns;
 	double load;
 	bool gate_open;
-	uint32_t online_cpus;
+	uint32_t online_cpus;  /* 0: as many as in the tick before */
 	double lost_fraction;  /* 0..1 of this tick's samples */
 	uint64_t memory_bytes; /* that the machine has; 0: not known */
 };
@@ -47,6 +47,7 @@ struct detect_result {
 	double margin;         /* decades by which it is less probable than it had to be */
 	double observed, expected; /* metric's unit per second */
 	uint64_t since_us;
+	unsigned family;       /* of tests, whose part of the budget it is */
 };
 
 struct detect;
@@ -102,8 +103,9 @@ void detect_add_functions(struct detect *d, uint64_t unit, uint64_t series, cons
 /* Scores what was added, and learns it; once in each tick, before its end. Gives true, with the series that has, or had, most of the function,
  * and *ret filled, when a function has more or less of its unit's time than ever, or functions that are new have much of it. */
 bool detect_functions(struct detect *d, uint64_t *ret_series, struct detect_result *ret);
-/* What detect_totals(), detect_growth() or detect_functions() gave is not told after all, as it turned out where it came from: counts it as held back. */
-void detect_withhold(struct detect *d);
+/* What detect_totals(), detect_growth(), detect_moved_waits() or detect_functions() gave is not told after all, as it turned out where it came from: counts it
+ * as held back, and gives back what it took of the budget. */
+void detect_withhold(struct detect *d, const struct detect_result *told);
 /* Scores one series' values of this tick and learns them. silent_ticks: ticks before this one that had nothing and for which this was not called.
  * Gives true, and fills *ret, when the series is to be told as an anomaly. */
 bool detect_series(struct detect *d, void *state, const uint64_t values[static METRIC_N], uint32_t silent_ticks, struct detect_result *ret);

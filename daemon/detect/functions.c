@@ -47,9 +47,10 @@ static const enum metric metrics[SHARED_N] = { METRIC_ON_CPU, METRIC_FAULTS_MINO
 void detect_add_functions(struct detect *d, uint64_t unit, uint64_t series, const uint64_t *functions, size_t n,
 			  const uint64_t values[static METRIC_N])
 {
+	const uint64_t *most = d->context.most;
 	const float samples[SHARED_N] = {
-		(float)values[METRIC_HITS],
-		(float)values[METRIC_FAULTS_MINOR] / MAX(d->context.quantum[METRIC_FAULTS_MINOR] * d->context.seconds, 1.0f),
+		values[METRIC_HITS] <= most[METRIC_HITS] && values[METRIC_ON_CPU] <= most[METRIC_ON_CPU] ? (float)values[METRIC_HITS] : 0,
+		values[METRIC_FAULTS_MINOR] > most[METRIC_FAULTS_MINOR] ? 0 : (float)values[METRIC_FAULTS_MINOR] / MAX(d->context.quantum[METRIC_FAULTS_MINOR] * d->context.seconds, 1.0f),
 	};
 
 	d->unit_told = false;

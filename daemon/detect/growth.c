@@ -286,3 +286,25 @@ void growth_forget_level(struct growth *g)
 	}
 	*g = new;
 }
+
+/* Windows of as many ticks add as much as ever in the time; what has been added in those that are not over says nothing of it. */
+void growth_change_length(struct growth *g, float times)
+{
+	for (unsigned i = 0; i < GROWTH_SCALES; i++) {
+		g->rows[i].blocks = 0;
+		g->rows[i].news = 0;
+	}
+	for (unsigned i = 0; i < GROWTH_WINDOWS; i++) {
+		struct growth_window *w = &g->windows[i];
+
+		w->most = (int64_t)MIN((double)w->most * (double)times, (double)LEVEL_MAX);
+		w->peak = (int64_t)MIN((double)w->peak * (double)times, (double)LEVEL_MAX);
+		w->usual *= times;
+		w->moves *= times;
+		w->news = 0;
+		w->blocks = 0;
+		w->least = g->level;
+		for (unsigned k = 0; k <= GROWTH_WINDOW_BLOCKS; k++)
+			w->leasts[k] = g->level;
+	}
+}

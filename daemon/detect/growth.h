@@ -78,5 +78,7 @@ void growth_tick(struct growth *g, uint32_t tick, int64_t little, struct growth_
 float growth_rate(const struct growth *g, uint32_t tick);
 /* Whether it can be of a detector that is at this tick. */
 bool growth_valid(const struct growth *g, uint32_t tick);
+/* Ticks are so many times as long from now on. */
+void growth_change_length(struct growth *g, float times);
 /* The level will be given anew, as after a restart. What was learnt stays. */
 void growth_forget_level(struct growth *g);

@@ -16,6 +16,11 @@ struct detect {
 	struct tick_context context, total_context;
 	bool scoring;  /* this tick is a measurement */
 	unsigned astray; /* ticks one after the other that were of another length than usual */
+	unsigned other_ticks; /* the same, of a length that is measured ... */
+	float other_seconds;  /* ... and theirs */
+	uint32_t cpus; /* online in this tick, or when that was known last */
+	bool measured;  /* nothing that units did in this tick is but supposed */
+	bool was_blank; /* in the tick before no unit used any CPU */
 	uint32_t ticks; /* that were, since the detector was made */
 	uint32_t live; /* series that were not silent in this tick */
 	struct findings findings;

@@ -22,6 +22,8 @@ const float model_growth[CHANNELS_UP] = { 1.0f / 16, 1.0f / 64, 1.0f / 512 };
 static const uint8_t silences[] = { 8, 20, 55 };
 #define SILENCE_FADE_TICKS 3600u
 #define SILENCE_FADES (FADE_TICKS / SILENCE_FADE_TICKS)
+/* While so small a part of the usual series do anything, a silence is not the series' own, and not learnt. */
+#define SILENCE_ACTIVITY 0.25f
 #define SILENCE_MISSING                                                                                      \
 	16.0f /* ... when chance explains it with less than e^-16: so many samples are missing */
 /* Total weight since its birth is tested at these ages, each by itself: what takes all CPUs for some seconds is more than any other
@@ -283,6 +285,18 @@ void model_fade_silence(struct series_state *s, uint32_t tick, float usual)
 	}
 }
 
+float model_ticks_then(const struct tick_context *c, struct series_state *s)
+{
+	const struct tick_length *then = c->lengths;
+
+	if (!then || s->seen >= then->from)
+		return 1;
+	while (then + 1 < c->lengths + TICK_LENGTHS && then[1].seconds > 0 && s->seen < then->from)
+		then++;
+	s->seen = c->lengths->from;
+	return then->seconds / c->lengths->seconds;
+}
+
 /* A silence longer than any before: measured by how long the series was regular, against what else has
  * fallen silent. */
 static void score_silence(const struct tick_context *c, struct series_state *s, uint32_t gap,
@@ -291,7 +305,7 @@ static void score_silence(const struct tick_context *c, struct series_state *s, 
 	float n = 0, weight = 0, expected = 0;
 	unsigned most = 0;
 
-	if (s->silence_stage >= ELEMENTS_OF(silences) || gap < silences[s->silence_stage])
+	if (c->other_length || s->silence_stage >= ELEMENTS_OF(silences) || gap < silences[s->silence_stage])
 		return;
 	s->silence_stage++;
 	for (unsigned m = 0; m < SCORED_METRICS; m++) {
@@ -413,15 +427,39 @@ void model_end_visit(const struct tick_context *c, struct series_state *s, bool 
 		s->excursion = c->tick;
 }
 
+const uint64_t *model_possible(const struct tick_context *c, const struct series_state *s, const uint64_t values[static METRIC_N],
+			       uint64_t room[static METRIC_N])
+{
+	bool all = true;
+
+	for (unsigned m = 0; m < METRIC_N; m++)
+		all &= values[m] <= c->most[m];
+	if (all)
+		return values;
+	for (unsigned m = 0; m < METRIC_N; m++) {
+		float usual = m < SCORED_METRICS ? s->metrics[m].mean * c->seconds : 0;
+
+		room[m] = values[m] <= c->most[m] ? values[m] : (uint64_t)MIN(MAX(usual, 0.0f), (float)(c->most[m] / 2));
+	}
+	if (values[METRIC_ON_CPU] != room[METRIC_ON_CPU])
+		room[METRIC_HITS] = 0;
+	return room;
+}
+
 bool model_visit(struct population *p, const struct tick_context *c, struct series_state *s,
 		 const uint64_t values[static METRIC_N], uint32_t silent_ticks, struct findings *f)
 {
 	uint32_t age, gap;
 	bool active = false, outside = false;
-	float known = 0, mean_rate;
+	float known = 0, mean_rate, then;
+	uint64_t room[METRIC_N];
 
 	f->n = 0;
 	model_check_state(c->tick, s);
+	values = model_possible(c, s, values, room);
+	then = model_ticks_then(c, s);
+	if (then != 1)
+		s->gap_max = (uint32_t)MIN((float)s->gap_max * then + 0.5f, (float)SILENCE_MOST);
 	for (unsigned m = 0; m < SCORED_METRICS; m++) {
 		active |= values[m] > 0;
 		known = MAX(known, (float)s->metrics[m].active);
@@ -442,7 +480,7 @@ bool model_visit(struct population *p, const struct tick_context *c, struct seri
 		return false;
 	}
 	model_fade_silence(s, c->tick, 0);
-	if (gap > 1)
+	if (gap > 1 && !c->other_length && c->activity >= SILENCE_ACTIVITY)
 		s->gap_max = MAX(s->gap_max, gap);
 	s->seen = c->tick;
 	s->silence_stage = 0;

@@ -187,11 +187,20 @@ struct total_state {
 	struct growth growth; /* of its memory */
 };
 
+/* How long ticks are from one on: silences are counted in them. */
+#define TICK_LENGTHS 4
+struct tick_length {
+	uint32_t from; /* tick */
+	float seconds; /* 0: there is none */
+};
+
 struct global_state {
 	uint64_t tag;
 	uint32_t tick; /* counts from 1 */
+	struct tick_length lengths[TICK_LENGTHS]; /* newest first */
 	uint32_t gate_ticks[2];
 	uint32_t total_told; /* tick number of the last alarm of a total; 0 = none */
+	float blanks;        /* in how large a part of the ticks all units begin to do nothing */
 	float total_rise;    /* how much more that was than usual, in hundredths of the machine */
 	uint64_t scored, alarms, suppressed;
 	double tick_s;          /* typical length */
@@ -215,6 +224,10 @@ struct tick_context {
 	float activity;    /* 0..1: how many series are active, compared with the usual */
 	float common_step; /* how far one series may move the common mode */
 	float quantum[SCORED_METRICS], floor[SCORED_METRICS], window_quantum[SCORED_METRICS][2];
+	const struct tick_length *lengths;
+	bool other_length;       /* ticks are of another length than silences are counted in; if they stay so, they will be */
+	bool blank;              /* nothing was measured of units */
+	uint64_t most[METRIC_N]; /* more can't be, in this tick */
 };
 
 /* A test whose value was outside the marks. */
@@ -233,6 +246,9 @@ struct findings {
 	uint32_t tests[FAMILIES]; /* of this tick, over all series; cleared by who owns it */
 };
 
+/* Gives the values, or, in the room for them, those that there would be if what can't be were as usual. The state: one that was checked, or new. */
+const uint64_t *model_possible(const struct tick_context *c, const struct series_state *s, const uint64_t values[static METRIC_N],
+			       uint64_t room[static METRIC_N]);
 /* One visit: scores the values against what was, then learns them. Gives false for a series that is
  * silent. */
 bool model_visit(struct population *p, const struct tick_context *c, struct series_state *s,
@@ -240,6 +256,8 @@ bool model_visit(struct population *p, const struct tick_context *c, struct seri
 /* The same for a total, in every tick. */
 void model_visit_total(const struct population *p, const struct tick_context *c, struct total_series *t,
 		       const uint64_t values[static METRIC_N], struct findings *f);
+/* Whether it can be of a detector that is at this tick, but for what a visit finds out. */
+bool model_total_valid(const struct total_series *t, uint32_t tick);
 /* Waits of a unit that have moved, ns a second; in every tick, after model_visit_total(). */
 void model_visit_moved(const struct tick_context *c, struct total_series *t, float moved, struct findings *f);
 /* How much more a series is blocked than in the last minute, ns a second; negative: less. Asked before it is visited. */

@@ -19,6 +19,7 @@
 
 /* Below this a score is never told, and what samples can carry need not be asked. */
 #define S_PLAIN 6.0f
+#define SILENCE_MOST (1u << 30) /* ticks */
 #define ACTIVE_MIN 32 /* active ticks before a fall means anything */
 
 /* How much a mark may grow in a tick. */
@@ -31,6 +32,9 @@ float model_common_rise(const struct population *p, const struct tick_context *c
 void model_learn_mark(float *mark, uint16_t *pending, float value, float mean, float floor, float rate);
 /* The longest silence that is remembered falls back in a day, too: to what is usual. */
 void model_fade_silence(struct series_state *s, uint32_t tick, float usual);
+/* Silences are counted in ticks: gives how many of these were one of those in which the series was seen last, and has its silence counted from here if
+ * that is another length. */
+float model_ticks_then(const struct tick_context *c, struct series_state *s);
 /* Makes a new state of what can't be one. Gives false then. */
 bool model_check_state(uint32_t tick, struct series_state *s);
 /* outside: any value is beyond its marks. */

@@ -151,7 +151,7 @@ static void score_unit_silence(const struct tick_context *c, struct total_series
 	uint32_t gap = c->tick - s->seen;
 	float score = silence_score(t, gap), height;
 
-	if (gap > SILENCE_TICKS || score < S_PLAIN)
+	if (c->other_length || gap > SILENCE_TICKS || score < S_PLAIN)
 		return;
 	height = 1 + 4 * log2f(score / S_PLAIN);
 	if (height < (float)s->silence_stage + 1)
@@ -167,7 +167,7 @@ static void note_activity(const struct tick_context *c, struct total_series *t, 
 	uint32_t gap = c->tick - s->seen;
 
 	model_fade_silence(s, c->tick, t->gap_mean + silence_spread(t));
-	if (gap > 1) {
+	if (gap > 1 && !c->other_length) {
 		float score = silence_score(t, MIN(gap, SILENCE_TICKS));
 
 		if (score > 0)
@@ -193,6 +193,41 @@ static bool is_back(const struct tick_context *c, const struct total_series *t)
 	return m == s->told_metric && s->told_level > RISEN * s->metrics[m].mean && most < s->told_level / RISEN;
 }
 
+/* When it ended that nothing was measured, what had been silent may have done something meanwhile. */
+static void visit_silence(const struct tick_context *c, struct total_series *t, bool active, struct findings *f)
+{
+	float then = model_ticks_then(c, &t->state);
+
+	if (then != 1) {
+		t->state.gap_max = (uint32_t)MIN((float)t->state.gap_max * then + 0.5f, (float)SILENCE_MOST);
+		t->gap_mean *= then;
+	}
+	if (c->blank)
+		t->state.seen = c->tick;
+	else if (active)
+		note_activity(c, t, f);
+	else
+		score_unit_silence(c, t, f);
+}
+
+bool model_total_valid(const struct total_series *t, uint32_t tick)
+{
+	const struct metric_state *moved = &t->moved;
+	float sum = t->gap_mean + moved->mean + moved->low;
+
+	for (unsigned ch = 0; ch < CHANNELS_UP; ch++) {
+		sum += moved->peak[ch];
+		for (unsigned m = 0; m <= SCORED_METRICS; m++) {
+			const struct total_window *w = m < SCORED_METRICS ? &t->windows[m][ch] : &t->moved_windows[MIN(ch, MOVED_CHANNELS - 1u)];
+
+			sum += w->sum + w->low + w->quarters[0] + w->quarters[1] + w->quarters[2] + w->quarters[3];
+			if (w->outside > tick)
+				return false;
+		}
+	}
+	return isfinite(sum) && t->gap_mean >= 0;
+}
+
 /* Nothing is a value like any other. */
 void model_visit_total(const struct population *p, const struct tick_context *c, struct total_series *t,
 		       const uint64_t values[static METRIC_N], struct findings *f)
@@ -209,14 +244,11 @@ void model_visit_total(const struct population *p, const struct tick_context *c,
 		s->born = 1;
 	}
 	age = c->tick - s->born + 1;
-	if (values[METRIC_ON_CPU] > 0)
-		note_activity(c, t, f);
-	else
-		score_unit_silence(c, t, f);
+	visit_silence(c, t, values[METRIC_ON_CPU] > 0, f);
 	for (unsigned m = 0; m < SCORED_METRICS; m++) {
 		struct metric_state *ms = &s->metrics[m];
 		uint64_t value = m == METRIC_WANTED ? values[METRIC_ON_CPU] + values[METRIC_RUNNABLE] : values[m];
-		float x = (float)value / c->seconds;
+		float x = c->blank ? ms->mean : (float)value / c->seconds;
 
 		for (unsigned ch = 0; ch < CHANNELS_UP; ch++) {
 			struct total_window *w = &t->windows[m][ch];
@@ -232,7 +264,8 @@ void model_visit_total(const struct population *p, const struct tick_context *c,
 		ms->short_mean += (x - ms->short_mean) / SHORT_TICKS;
 		/* What is far beyond would drag the mean along. */
 		ms->mean += (MIN(x, FAR * ms->mean + c->floor[m]) - ms->mean) / MIN((float)age, MEAN_TICKS);
-		ms->low += ((value > 0) - ms->low) / MIN((float)age, STEADY_TICKS);
+		if (!c->blank)
+			ms->low += ((value > 0) - ms->low) / MIN((float)age, STEADY_TICKS);
 	}
 	for (unsigned ch = 0; ch < MOVED_CHANNELS; ch++)
 		outside |= t->moved_windows[ch].outside != 0;

@@ -10,6 +10,10 @@
 /* What a unit or the machine was told for explains its totals for so many ticks: as long as windows of some values have it. */
 #define EXPLAINED_TICKS 1800
 
+/* A clock that has jumped, unless the machine slept: which hour it is is not sure before it has said so for an hour. */
+#define ASTRAY_US (600 * USEC_PER_SEC)
+#define ASTRAY_VALUES VALUES_AN_HOUR
+
 static const enum metric metrics[STREAMS] = { METRIC_ON_CPU, METRIC_RUNNABLE, METRIC_FAULTS_MINOR, METRIC_FAULTS_MAJOR };
 
 bool streams_valid(const struct streams *s)
@@ -34,15 +38,15 @@ static double expected(const struct views *v, uint64_t time_us)
 
 static bool is_explained(const struct global_state *g)
 {
-	return g->total_told && g->tick - g->total_told < EXPLAINED_TICKS;
+	return g->streams.astray || (g->total_told && g->tick - g->total_told < EXPLAINED_TICKS);
 }
 
 /* Scores a value and learns it. Fills *ret and *ret_p when it is to be told. */
 static bool visit(struct detect *d, struct univariate *u, enum metric metric, double value, struct finding *ret, double *ret_p)
 {
 	const struct tail *t = &d->tails[FAMILY_STREAM];
-	double little = (double)d->total_context.floor[metric], usual = expected(&u->views, d->tick.time_us);
-	double surprise = univariate_add(u, &univariate_default, d->tick.time_us, value);
+	double little = (double)d->total_context.floor[metric], usual = expected(&u->views, d->g->streams.time_us);
+	double surprise = univariate_add(u, &univariate_default, d->g->streams.time_us, value);
 	struct finding f = {
 		.family = FAMILY_STREAM,
 		.metric = metric,
@@ -69,6 +73,15 @@ static bool visit(struct detect *d, struct univariate *u, enum metric metric, do
 	return true;
 }
 
+static void move_clock(struct streams *s, uint64_t now_us)
+{
+	s->time_us += (uint64_t)(s->seconds * (double)USEC_PER_SEC);
+	if (now_us - s->time_us + ASTRAY_US <= 2 * ASTRAY_US || ++s->astray >= ASTRAY_VALUES) {
+		s->time_us = now_us;
+		s->astray = 0;
+	}
+}
+
 bool streams_visit(struct detect *d, const uint64_t sum[static METRIC_N], struct finding *ret, double *ret_p)
 {
 	struct streams *s = &d->g->streams;
@@ -79,6 +92,7 @@ bool streams_visit(struct detect *d, const uint64_t sum[static METRIC_N], struct
 		s->sums[i] += (double)sum[metrics[i]];
 	if (s->seconds < VALUE_SECONDS)
 		return false;
+	move_clock(s, d->tick.time_us);
 	for (size_t i = 0; i < STREAMS; i++) {
 		struct finding f;
 		double p;

@@ -11,6 +11,8 @@
 struct streams {
 	double seconds; /* of the five minutes that are not over, as far as they were measured */
 	double sums[STREAMS];
+	uint64_t time_us; /* realtime that goes on by what ticks take */
+	uint32_t astray;  /* values for which the clock has said something else */
 	struct univariate all[STREAMS];
 };
 

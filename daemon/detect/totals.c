@@ -14,6 +14,9 @@
 /* Of the machine's memory; where that is not known, of 16 GiB. */
 #define LITTLE_MEMORY_PART 16384
 #define LITTLE_MEMORY (1LL << 20)
+/* So many times its memory no unit has more, or less, from one tick to the next. */
+#define MEMORY_TIMES 16
+#define MEMORY_MOST (1ULL << 40) /* where that is not known */
 
 #define COMMON_UNITS_MIN 5 /* fewer have no common mode */
 #define COMMON_AGE_MIN 16  /* ticks */
@@ -25,8 +28,14 @@
 #define STARVES_LEAST (0.2 * (double)NSEC_PER_SEC) /* a second */
 #define STARVES_TIMES 2.0
 
+/* More often the machine does not begin to do nothing by mistake. */
+#define BLANKS_MOST (1.0f / 64)
+#define BLANKS_TICKS 3600.0f
+
 void totals_load(struct detect *d)
 {
+	if (!model_total_valid(&d->g->machine, d->g->tick))
+		d->g->machine = (struct total_series){ 0 };
 	map64_clear(d->unit_by_key);
 	for (size_t i = 0; i < TOTALS_MAX; i++) {
 		struct total_state *u = &d->g->units[i];
@@ -38,6 +47,8 @@ void totals_load(struct detect *d)
 			growth_forget_level(&u->growth);
 		else
 			u->growth = (struct growth){ 0 };
+		if (!model_total_valid(&u->series, d->g->tick))
+			u->series = (struct total_series){ 0 };
 	}
 }
 
@@ -103,19 +114,22 @@ int detect_add_total(struct detect *d, uint64_t key, const uint64_t values[stati
 	if (i == TOTALS_MAX)
 		return -ENOSPC;
 	for (unsigned m = 0; m < METRIC_N; m++)
-		d->unit_values[i][m] += values[m];
+		if (__builtin_add_overflow(d->unit_values[i][m], values[m], &d->unit_values[i][m]))
+			d->unit_values[i][m] = UINT64_MAX;
 	return 0;
 }
 
 void totals_prepare(struct detect *d)
 {
-	float cpus = (float)MAX(d->tick.online_cpus, 1u);
+	float cpus = (float)d->cpus;
 	struct tick_context *c = &d->total_context;
 
 	*c = (struct tick_context){
 		.tick = d->context.tick,
 		.seconds = d->context.seconds,
 		.trust = 1,
+		.lengths = d->context.lengths,
+		.other_length = d->context.other_length,
 		.floor = {
 			[METRIC_ON_CPU] = cpus * LITTLE_SHARE * (float)NSEC_PER_SEC,
 			[METRIC_BLOCKED] = cpus * LITTLE_SHARE * (float)NSEC_PER_SEC,
@@ -124,6 +138,7 @@ void totals_prepare(struct detect *d)
 			[METRIC_FAULTS_MAJOR] = cpus * LITTLE_MAJOR_FAULTS,
 		},
 	};
+	memcpy(c->most, d->context.most, sizeof(c->most));
 }
 
 static int compare_floats(const void *a, const void *b)
@@ -131,6 +146,28 @@ static int compare_floats(const void *a, const void *b)
 	float x = *(const float *)a, y = *(const float *)b;
 
 	return (x > y) - (x < y);
+}
+
+/* What can't be is as usual. A machine that does nothing at all was not measured, unless it is one on which that happens. */
+static void find_possible(struct detect *d)
+{
+	uint64_t room[METRIC_N], on_cpu = 0;
+	bool all = true;
+
+	for (size_t i = 0; i < TOTALS_MAX; i++) {
+		struct total_state *u = &d->g->units[i];
+
+		if (u->key && model_possible(&d->total_context, &u->series.state, d->unit_values[i], room) == room) {
+			memcpy(d->unit_values[i], room, sizeof(room));
+			all = false;
+		}
+		on_cpu += d->unit_values[i][METRIC_ON_CPU];
+	}
+	d->total_context.blank = on_cpu == 0 && d->g->blanks < BLANKS_MOST;
+	if (on_cpu > 0)
+		d->g->blanks += ((float)d->was_blank - d->g->blanks) / BLANKS_TICKS;
+	d->was_blank = on_cpu == 0;
+	d->measured = all && !d->total_context.blank;
 }
 
 /* The median over the units, of this tick itself: they are few. */
@@ -236,6 +273,7 @@ bool detect_totals(struct detect *d, uint64_t *ret_key, struct detect_result *re
 	double p;
 
 	if (d->scoring) {
+		find_possible(d);
 		find_common(d);
 		for (size_t i = 0; i < TOTALS_MAX; i++) {
 			struct total_state *u = &d->g->units[i];
@@ -250,7 +288,7 @@ bool detect_totals(struct detect *d, uint64_t *ret_key, struct detect_result *re
 		if (suffers(d, &best))
 			best.series = NULL;
 		visit(d, 0, &d->g->machine, sum, &best);
-		if (streams_visit(d, sum, &finding, &p) && !best.series)
+		if (d->measured && streams_visit(d, sum, &finding, &p) && !best.series)
 			best = (struct candidate){ &d->g->machine.state, finding, p, 0, rise(d, &finding), 0 };
 	}
 	memset(d->unit_values, 0, sizeof(d->unit_values));
@@ -300,8 +338,10 @@ bool detect_unit_starves(const struct detect *d, uint64_t key)
 
 static void move_levels(struct detect *d)
 {
+	int64_t most = (int64_t)MIN(MEMORY_TIMES * (d->tick.memory_bytes ? d->tick.memory_bytes : MEMORY_MOST), (uint64_t)INT64_MAX);
+
 	for (size_t i = 0; i < TOTALS_MAX; i++)
-		if (d->unit_memory[i] != 0)
+		if (d->unit_memory[i] != 0 && d->unit_memory[i] <= most && d->unit_memory[i] >= -most)
 			growth_move(&d->g->units[i].growth, d->unit_memory[i]);
 	memset(d->unit_memory, 0, sizeof(d->unit_memory));
 }

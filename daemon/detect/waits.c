@@ -24,7 +24,7 @@
 
 double detect_wait_rise(const struct detect *d, const void *state, uint64_t blocked, uint32_t silent_ticks)
 {
-	return d->scoring ? (double)model_wait_rise(&d->context, state, blocked, silent_ticks) : 0;
+	return d->scoring && blocked <= d->context.most[METRIC_BLOCKED] ? (double)model_wait_rise(&d->context, state, blocked, silent_ticks) : 0;
 }
 
 void detect_add_wait(struct detect *d, uint64_t key, const void *state, uint64_t blocked, double rise, double process_s)
@@ -33,7 +33,7 @@ void detect_add_wait(struct detect *d, uint64_t key, const void *state, uint64_t
 	struct moved *moved;
 	uint64_t i;
 
-	if (!d->scoring || !map64_get(d->unit_by_key, key, &i))
+	if (!d->scoring || blocked > d->context.most[METRIC_BLOCKED] || !map64_get(d->unit_by_key, key, &i))
 		return;
 	moved = &d->unit_moved[i];
 	if (rise < 0)

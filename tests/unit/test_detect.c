@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "calibrate.h"
+#include "internal.h"
 
 #define SERIES 200
 #define T0 1700000000000000ULL
@@ -202,7 +202,7 @@ static void test_evidence_from_elsewhere_moves_what_is_told(void **state)
 	assert_int_equal(m->alarms, 2);
 	assert_true(m->last.margin > 0);
 	/* Not told after all. */
-	detect_withhold(m->d);
+	detect_withhold(m->d, &m->last);
 	detect_get_status(m->d, &after);
 	assert_int_equal(after.alarms, 1);
 }
@@ -727,6 +727,7 @@ static void test_a_long_absence_is_forgotten(void **state)
 	struct total_series t = { 0 };
 
 	(void)state;
+	memset(c.most, 0xff, sizeof(c.most));
 	for (unsigned m = 0; m < SCORED_METRICS; m++)
 		c.floor[m] = 2e7f;
 	live_by_the_clock(&t, &c, 86400, 15, 0);
@@ -749,6 +750,7 @@ static void test_a_stack_that_was_away_for_long_can_vanish_again(void **state)
 	unsigned found[3] = { 0 };
 
 	(void)state;
+	memset(c.most, 0xff, sizeof(c.most));
 	for (unsigned m = 0; m < SCORED_METRICS; m++)
 		c.floor[m] = c.quantum[m] = c.window_quantum[m][0] = c.window_quantum[m][1] = 2e7f;
 	for (unsigned life = 0; life < 3; life++) {
@@ -1111,6 +1113,68 @@ static void test_what_explains_a_wait_does_not_hide_work(void **state)
 	assert_int_equal(run_busy_units(m, 8, 7, 0.02, 25, 0), 0);
 }
 
+/* What was told and then withheld, as it came from where nothing is the matter, takes nothing of the budget. */
+static void test_withheld_alarms_silence_no_others(void **state)
+{
+	uint64_t spike[METRIC_N] = { [METRIC_ON_CPU] = 5 * NSEC_PER_SEC, [METRIC_HITS] = 250, [METRIC_RUNNABLE] = 1500000 };
+	struct detect_status status;
+	struct machine *m = *state;
+
+	run(m, 1800, SIZE_MAX, NULL);
+	run(m, 1, 17, spike);
+	assert_int_equal(m->alarms, 1);
+	/* As many of its kind as a month's budget has room for. */
+	for (unsigned i = 0; i < 30; i++) {
+		struct weighed w = { .finding = &(struct finding){ .family = (uint8_t)m->last.family, .metric = METRIC_ON_CPU, .s = 30, .observed = 5e9f }, .p = 1e-12 };
+		struct series_state other = { 0 };
+		struct detect_result told;
+
+		detect_tell(m->d, &other, &w, &told);
+		detect_withhold(m->d, &told);
+	}
+	run(m, 5, 18, spike);
+	assert_int_equal(m->alarms, 2);
+	detect_get_status(m->d, &status);
+	assert_int_equal(status.alarms, 2);
+}
+
+/* What comes every 20 seconds has not been silent for long if ticks are of ten seconds from now on, and is missed after as many of these. */
+static void test_silences_are_of_ticks_as_they_were(void **state)
+{
+	struct tick_length lengths[TICK_LENGTHS] = { { 0, 1 } };
+	struct population p = { 0 };
+	struct tick_context c = { .seconds = 1, .trust = 1, .activity = 1, .lengths = lengths };
+	const uint64_t nothing[METRIC_N] = { 0 }, usual[METRIC_N] = { [METRIC_ON_CPU] = 100000000, [METRIC_HITS] = 5 };
+	static struct series_state s;
+	static struct findings f;
+	unsigned found = 0;
+
+	(void)state;
+	memset(c.most, 0xff, sizeof(c.most));
+	for (unsigned m = 0; m < SCORED_METRICS; m++)
+		c.floor[m] = c.quantum[m] = c.window_quantum[m][0] = c.window_quantum[m][1] = 2e6f;
+	for (unsigned i = 0; i < 7200; i++) {
+		c.tick++;
+		model_visit(&p, &c, &s, i % 20 ? nothing : usual, 0, &f);
+	}
+	assert_int_equal(s.gap_max, 20);
+	lengths[1] = lengths[0];
+	lengths[0] = (struct tick_length){ c.tick, 10 };
+	c.seconds = 10;
+	for (unsigned i = 0; i < 100; i++) {
+		c.tick++;
+		model_visit(&p, &c, &s, i % 2 ? nothing : usual, 0, &f);
+	}
+	assert_int_equal(s.gap_max, 2);
+	for (unsigned i = 0; i < 10; i++) {
+		c.tick++;
+		model_visit(&p, &c, &s, nothing, 0, &f);
+		for (size_t k = 0; k < f.n; k++)
+			found += f.all[k].family == FAMILY_VANISHED;
+	}
+	assert_int_equal(found, 1);
+}
+
 /* A thousand alarms of one trouble are one. */
 static void test_a_trouble_of_many_alarms_does_not_silence_others(void **state)
 {
@@ -1172,6 +1236,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_waits_that_were_there_at_the_beginning_do_not_grow, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_waits_found_at_a_start_are_no_news, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_stack_in_which_much_is_waited_at_times_is_usual, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_withheld_alarms_silence_no_others, setup, teardown),
+		cmocka_unit_test(test_silences_are_of_ticks_as_they_were),
 		cmocka_unit_test_setup_teardown(test_a_trouble_of_many_alarms_does_not_silence_others, setup, teardown),
 	};
 

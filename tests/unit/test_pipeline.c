@@ -262,7 +262,7 @@ void detect_set_evidence(struct detect *d _unused_, detect_evidence_fn fn, void 
 	evidence_userdata = userdata;
 }
 
-void detect_withhold(struct detect *d _unused_)
+void detect_withhold(struct detect *d _unused_, const struct detect_result *result _unused_)
 {
 	withheld++;
 }

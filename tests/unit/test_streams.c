@@ -21,6 +21,7 @@ struct machine {
 	struct detect *d;
 	struct global_state *global;
 	uint64_t tick, rng;
+	bool odd;      /* its counters run backwards, and its clock has jumped */
 	double wander; /* of the load, from one tick to the next and back */
 	struct detect_result last;
 	uint64_t last_key;
@@ -71,10 +72,12 @@ static unsigned run(struct machine *m, uint64_t n, double cpus)
 		struct detect_result result;
 		uint64_t key;
 
+		if (m->odd)
+			tick.time_us = m->tick % 2 ? 0 : UINT64_MAX;
 		m->wander = 0.98 * m->wander + 0.02 * (uniform(m) - 0.5);
 		for (uint64_t unit = 1; unit <= UNITS; unit++) {
 			double load = (cpus > 0 ? cpus : usual(m->tick)) * (1 + m->wander) * (0.8 + 0.4 * uniform(m)) / UNITS;
-			uint64_t values[METRIC_N] = { [METRIC_ON_CPU] = (uint64_t)(load * TICK_SECONDS * 1e9) };
+			uint64_t values[METRIC_N] = { [METRIC_ON_CPU] = m->odd ? (uint64_t)-unit : (uint64_t)(load * TICK_SECONDS * 1e9) };
 
 			assert_int_equal(detect_add_total(m->d, unit, values), 0);
 		}
@@ -103,6 +106,19 @@ static void test_noon_at_night_is_told(void **state)
 	assert_true(m->last.observed > 1.6e9);
 }
 
+static void test_what_cant_be_hides_no_noon_at_night(void **state)
+{
+	struct machine *m = *state;
+
+	assert_int_equal(run(m, 13 * DAY, 0), 0);
+	m->odd = true;
+	assert_int_equal(run(m, HOUR / 2, 0), 0);
+	m->odd = false;
+	assert_int_equal(run(m, DAY - HOUR / 2, 0), 0);
+	assert_int_equal(run(m, HOUR, 1.8), 1);
+	assert_int_equal(m->last_key, 0);
+}
+
 static void test_usual_days_are_not_told(void **state)
 {
 	struct machine *m = *state;
@@ -114,6 +130,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_noon_at_night_is_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_what_cant_be_hides_no_noon_at_night, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_usual_days_are_not_told, setup, teardown),
 	};
 
