@@ -56,13 +56,18 @@ static __always_inline u64 draw_size(u32 kind, u64 size)
 	return size < threshold ? threshold : size;
 }
 
+static __always_inline u64 magnitude(s64 v)
+{
+	return v < 0 ? -v : v;
+}
+
 /* A part of a change of `size` that stands for `weight` bytes. */
 static __always_inline s64 weighted(s64 part, u64 size, u64 weight)
 {
-	u64 magnitude = part < 0 ? -part : part;
+	u64 counted;
 
 	if (weight == size || !size)
 		return part;
-	magnitude = magnitude * weight / size;
-	return part < 0 ? -magnitude : magnitude;
+	counted = magnitude(part) * weight / size;
+	return part < 0 ? -counted : counted;
 }

@@ -88,6 +88,8 @@ static __always_inline int on_fault(struct bpf_perf_event_data *ctx, u32 metric)
 	count = id ? count_get(id, task) : 0;
 	if (count) {
 		__sync_fetch_and_add(&count->values[metric], n);
+		__sync_fetch_and_add(&count->variances[metric == STACKD_FAULTS_MAJOR ? STACKD_VARIANCE_FAULTS_MAJOR : STACKD_VARIANCE_FAULTS_MINOR],
+		                     n * (n - 1));
 		if (of_file)
 			__sync_fetch_and_add(&count->values[STACKD_FAULTS_FILE], n);
 		__sync_fetch_and_add(&count->values[STACKD_RSS], rss_at_fault(task));
@@ -194,6 +196,10 @@ int on_mmap_unlock(u64 *ctx)
 		__sync_fetch_and_add(&count->values[STACKD_BRK], weighted(grown, size, weight));
 		__sync_fetch_and_add(&count->values[STACKD_MMAP], weighted(mapped, size, weight));
 		__sync_fetch_and_add(&count->values[STACKD_RSS], weighted(released, size, weight));
+		if (weight > size) {
+			count_variance(count, STACKD_VARIANCE_BRK, magnitude(weighted(grown, size, weight)), size >> 10, weight >> 10);
+			count_variance(count, STACKD_VARIANCE_MMAP, magnitude(weighted(mapped, size, weight)), size >> 10, weight >> 10);
+		}
 	}
 	leave(guard);
 	return 0;

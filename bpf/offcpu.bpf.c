@@ -171,7 +171,8 @@ static __always_inline void draw_thread_wait(struct task_struct *task, u64 id, u
 		note_thread_wait(task, id, STACKD_RUNNABLE, runnable >> shift ? runnable : 1ULL << shift, !(runnable >> shift));
 }
 
-static __always_inline void account_off_cpu(struct task_struct *task, u64 id, u64 blocked, u64 runnable)
+/* weight: one of so many was drawn, and the times are multiplied by it. */
+static __always_inline void account_off_cpu(struct task_struct *task, u64 id, u64 blocked, u64 runnable, u32 weight)
 {
 	u32 half = current_half();
 	struct stackd_count *count = count_get_in(half, id, task);
@@ -182,6 +183,10 @@ static __always_inline void account_off_cpu(struct task_struct *task, u64 id, u6
 		__sync_fetch_and_add(&count->values[STACKD_BLOCKED], blocked);
 	if (runnable)
 		__sync_fetch_and_add(&count->values[STACKD_RUNNABLE], runnable);
+	if (weight > 1) {
+		count_variance(count, STACKD_VARIANCE_BLOCKED, blocked, 1, weight);
+		count_variance(count, STACKD_VARIANCE_RUNNABLE, runnable, 1, weight);
+	}
 	draw_thread_wait(task, id, half, blocked, runnable);
 }
 
@@ -230,7 +235,7 @@ static __always_inline void account_wait(struct task_struct *task, struct task_s
 		wake = claim;
 	if (now < wake)
 		return;
-	account_off_cpu(task, state->stack_id, (wake - claim) * weight, (now - wake) * weight);
+	account_off_cpu(task, state->stack_id, (wake - claim) * weight, (now - wake) * weight, weight);
 }
 
 static __always_inline void switch_in(struct task_struct *task, u64 now)

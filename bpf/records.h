@@ -57,13 +57,26 @@ struct stackd_stack {
 };
 _Static_assert(sizeof(struct stackd_stack) == 56 + 8 + 8 * (48 + 128), "shared with the daemon");
 
+/* Of which metrics the sampling variance is known: of what was drawn with the probability p and counted as v, the sum of v^2 (1 - p). */
+enum stackd_variance {
+	STACKD_VARIANCE_BLOCKED, /* units of 1024 ns, as runnable */
+	STACKD_VARIANCE_RUNNABLE,
+	STACKD_VARIANCE_FAULTS_MINOR,
+	STACKD_VARIANCE_FAULTS_MAJOR,
+	STACKD_VARIANCE_BRK,     /* of 1024 bytes, as mmap */
+	STACKD_VARIANCE_MMAP,
+	STACKD_VARIANCES,
+};
+#define STACKD_VARIANCE_SHIFT 10
+
 /* Value of the counts maps; the key is the raw id. */
 struct stackd_count {
 	struct stackd_process process;
 	__u64 values[STACKD_METRICS];
 	__s64 waits;     /* threads that exited out of a reported wait, negative */
+	__u64 variances[STACKD_VARIANCES];
 };
-_Static_assert(sizeof(struct stackd_count) == 56 + 96 + 8, "shared with the daemon");
+_Static_assert(sizeof(struct stackd_count) == 56 + 96 + 8 + 48, "shared with the daemon");
 
 /* Value of the exits maps: what the threads of a process that exited in this tick had not yet been counted for. */
 struct stackd_exit_key {

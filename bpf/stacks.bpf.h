@@ -215,6 +215,19 @@ static __always_inline u64 stack_capture(void *ctx, u32 slot, struct task_struct
 	return stack_capture_noted(ctx, slot, task, 0);
 }
 
+/* Notes that what was drawn with the probability part / whole was counted as this. */
+static __always_inline void count_variance(struct stackd_count *count, u32 variance, u64 counted, u64 part, u64 whole)
+{
+	u64 square;
+
+	counted >>= STACKD_VARIANCE_SHIFT;
+	if (counted >> 28)
+		counted = 1ULL << 28;
+	square = counted * counted;
+	if (whole)
+		__sync_fetch_and_add(&count->variances[variance], square - square / whole * part);
+}
+
 static __always_inline struct stackd_count *count_find(u32 half, u64 *id)
 {
 	return half ? bpf_map_lookup_elem(&counts_1, id) : bpf_map_lookup_elem(&counts_0, id);

@@ -287,11 +287,11 @@ static __always_inline bool still_blocked(struct task_struct *task, struct task_
 			return false;
 		if (again) { /* this wait ends here, and the next visit reports it with what it finds then */
 			state->ticks = WALK_AGAIN_NOW;
-			account_off_cpu(task, id, control.tick_ns - control.last_tick_ns, 0);
+			account_off_cpu(task, id, control.tick_ns - control.last_tick_ns, 0, 1);
 			return false;
 		}
 		if (!reported && accountable(claim) < control.last_tick_ns)
-			account_off_cpu(task, id, control.last_tick_ns - accountable(claim), 0);
+			account_off_cpu(task, id, control.last_tick_ns - accountable(claim), 0, 1);
 	} else {
 		wait_adopt(task, state, switches, id, false);
 	}
@@ -329,7 +329,7 @@ static __always_inline void still_queued(struct task_struct *task, struct task_s
 		return;
 	if (!known) {
 		wait_adopt(task, state, switches, id, true);
-		account_off_cpu(task, id, 0, control.tick_ns - control.last_tick_ns);
+		account_off_cpu(task, id, 0, control.tick_ns - control.last_tick_ns, 1);
 		return;
 	}
 	if (!wake || wake > control.tick_ns)
@@ -341,7 +341,7 @@ static __always_inline void still_queued(struct task_struct *task, struct task_s
 	if (wake < claim)
 		wake = claim;
 	if (wake < control.tick_ns)
-		account_off_cpu(task, id, wake - claim, control.tick_ns - wake);
+		account_off_cpu(task, id, wake - claim, control.tick_ns - wake, 1);
 }
 
 static __always_inline void visit_wait(struct task_struct *task, struct task_state *state, struct stackd_thread *line,

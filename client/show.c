@@ -160,6 +160,43 @@ char *format_share(char buf[static FORMAT_MAX], uint64_t part, uint64_t whole)
 	return buf;
 }
 
+char *format_uncertainty(char buf[static FORMAT_MAX], int64_t value, double standard_error)
+{
+	double percent = 100 * 1.96 * standard_error / fabs((double)value);
+
+	if (standard_error < 0 || value == 0)
+		snprintf(buf, FORMAT_MAX, "-");
+	else if (percent > 999)
+		snprintf(buf, FORMAT_MAX, ">999%%");
+	else
+		snprintf(buf, FORMAT_MAX, "%.*f%%", percent > 0 && percent < 9.95, percent);
+	return buf;
+}
+
+double standard_error_in(const struct json *row, const char *key)
+{
+	int64_t error;
+
+	return json_get_int(row, key, &error) > 0 ? (double)error : -1;
+}
+
+double standard_error_of(const struct json *standard_errors, enum metric m)
+{
+	switch (m) {
+	case METRIC_HEAP:
+	case METRIC_RSS:
+	case METRIC_KMEM:
+		return -1;
+	case METRIC_OFF_CPU: /* of the same draws */
+		return standard_error_of(standard_errors, METRIC_BLOCKED) + standard_error_of(standard_errors, METRIC_RUNNABLE);
+	case METRIC_FAULTS_FILE:
+	case METRIC_FAULTS_ANON:
+		return hypot(standard_error_of(standard_errors, METRIC_FAULTS_MINOR), standard_error_of(standard_errors, METRIC_FAULTS_MAJOR));
+	default:
+		return MAX(standard_error_in(standard_errors, metric_on_wire(m)), 0.0);
+	}
+}
+
 char *sparkline(const double *values, size_t n, bool utf8)
 {
 	static const char *const bars[] = { " ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" };

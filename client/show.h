@@ -32,6 +32,12 @@ char *format_rate(char buf[static FORMAT_MAX], enum metric m, double per_second)
 char *format_odds(char buf[static FORMAT_MAX], double p_value, double score);
 /* "12.3%"; "-" where there is no whole. */
 char *format_share(char buf[static FORMAT_MAX], uint64_t part, uint64_t whole);
+/* "12%": by how much of itself a value is off at most, in 19 of 20 cases; "-" where that is not known. */
+char *format_uncertainty(char buf[static FORMAT_MAX], int64_t value, double standard_error);
+/* The standard error in a row, as a reply has it; negative: it has none. */
+double standard_error_in(const struct json *row, const char *key);
+/* Of one of values, given the errors of these. */
+double standard_error_of(const struct json *standard_errors, enum metric m);
 /* "3.1k": a count for people. */
 char *format_count(char buf[static FORMAT_MAX], uint64_t n);
 

@@ -20,6 +20,7 @@ static const struct table_column frame_columns[] = {
 static const struct table_column value_columns[] = {
 	{ "METRIC" },
 	{ "SUM", .right = true },
+	{ "+/-", .right = true },
 	{ "MOST", .right = true },
 	{ "SERIES" },
 };
@@ -156,7 +157,8 @@ bool show_stack_values(const struct options *o, const struct json *reply, struct
 {
 	_cleanup_(table_freep) struct table *t = show_table_new(o, value_columns, ELEMENTS_OF(value_columns));
 	const struct json *window = field_object(f, reply, "window"), *points = field_array(f, reply, "points");
-	const struct json *values = field_object(f, field_object(f, reply, "stack"), "values");
+	const struct json *stack = field_object(f, reply, "stack"), *values = field_object(f, stack, "values"),
+			  *errors = field_object(f, stack, "standard_errors");
 	uint64_t since_us = field_int(f, window, "since_us"), until_us = field_int(f, window, "until_us");
 	size_t width = spark_width(&o->term);
 
@@ -173,6 +175,7 @@ bool show_stack_values(const struct options *o, const struct json *reply, struct
 		spark = sparkline(series, width, o->term.utf8);
 		table_cell(t, COLOUR_NONE, metric_to_string(m));
 		table_cell(t, COLOUR_BOLD, format_metric(buf, m, field_value(values, m)));
+		table_cell(t, COLOUR_GREY, format_uncertainty(buf, (int64_t)field_value(values, m), standard_error_of(errors, m)));
 		table_cell(t, COLOUR_NONE, format_rate(buf, m, most));
 		table_cell(t, COLOUR_GREEN, spark ? spark : "");
 	}

@@ -8,6 +8,7 @@
 static const struct table_column list_columns[] = {
 	{ "STACK" },
 	{ "VALUE", .right = true },
+	{ "+/-", .right = true },
 	{ "FUNCTION AND CALLERS", .shrink = true },
 };
 
@@ -45,6 +46,7 @@ static int list_stacks(const struct options *o)
 
 		table_cell(t, COLOUR_GREY, field_string(&f, row, "stack"));
 		table_cell(t, COLOUR_NONE, format_metric(buf, m, value));
+		table_cell(t, COLOUR_GREY, format_uncertainty(buf, (int64_t)value, standard_error_of(field_object(&f, row, "standard_errors"), m)));
 		names = stack_names(m, field_array(&f, row, "frames"), field_bool(&f, row, "truncated"), &f);
 		table_cell(t, COLOUR_NONE, names ? names : "");
 	}

@@ -7,6 +7,7 @@ static const struct table_column function_columns[] = {
 	{ "CHILDREN%", .right = true },
 	{ "SELF%", .right = true },
 	{ "SELF", .right = true },
+	{ "+/-", .right = true },
 	{ "FUNCTION", .shrink = true },
 	{ "OBJECT", .shrink = true },
 };
@@ -14,6 +15,7 @@ static const struct table_column function_columns[] = {
 static const struct table_column stack_columns[] = {
 	{ "SHARE", .right = true },
 	{ "VALUE", .right = true },
+	{ "+/-", .right = true },
 	{ "STACK" },
 	{ "FUNCTION", .shrink = true },
 	{ "OBJECT", .shrink = true },
@@ -31,6 +33,7 @@ static void add_row(struct table *t, bool by_stack, enum metric m, const struct 
 	if (!by_stack)
 		table_cell(t, COLOUR_NONE, format_share(share, self, whole));
 	table_cell(t, COLOUR_NONE, format_metric(value, m, self));
+	table_cell(t, COLOUR_GREY, format_uncertainty(value, self, standard_error_in(row, "self_standard_error")));
 	if (by_stack)
 		table_cell(t, COLOUR_GREY, field_string(f, row, "stack"));
 	table_cell(t, streq(kind, "kernel") ? COLOUR_YELLOW : COLOUR_NONE, field_string(f, frame, "name"));

@@ -12,7 +12,7 @@ struct pending {
 	uint64_t key;   /* raw stack id, or a hash of the process; 0 = free */
 	bool total;     /* of a process, not of a stack */
 	struct collect_process process;
-	uint64_t values[METRIC_N];
+	uint64_t values[METRIC_N], variances[METRIC_N];
 	int64_t resident, anonymous; /* bytes, of a process */
 	int threads;    /* that entered a lasting wait on this stack */
 	uint32_t next_free;

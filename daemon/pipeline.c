@@ -184,7 +184,8 @@ static void end_wait(struct pipeline *p, uint64_t raw_id, uint32_t threads)
 
 /* ---- into the open tick, or put off ---- */
 
-static void put_off(struct pipeline *p, uint64_t key, bool total, const struct collect_process *process, const uint64_t *values, int threads)
+static void put_off(struct pipeline *p, uint64_t key, bool total, const struct collect_process *process, const uint64_t *values,
+                    const uint64_t *variances, int threads)
 {
 	struct pending *entry = pending_make(p->pending, key, process, total);
 
@@ -194,6 +195,8 @@ static void put_off(struct pipeline *p, uint64_t key, bool total, const struct c
 	}
 	for (size_t m = 0; values && m < METRIC_N; m++)
 		entry->values[m] += values[m];
+	for (size_t m = 0; variances && m < METRIC_N; m++)
+		entry->variances[m] += variances[m];
 	entry->threads += threads;
 }
 
@@ -203,7 +206,8 @@ static const char *loss_cause(int error)
 }
 
 /* Adds values and waits of a raw stack to the open tick. Gives -EAGAIN when its names are not known yet. */
-static int account(struct pipeline *p, uint64_t raw_id, const struct collect_process *process, const uint64_t *values, int threads)
+static int account(struct pipeline *p, uint64_t raw_id, const struct collect_process *process, const uint64_t *values, const uint64_t *variances,
+                   int threads)
 {
 	store_ref process_ref, stack_ref;
 	uint64_t stack_id;
@@ -214,6 +218,8 @@ static int account(struct pipeline *p, uint64_t raw_id, const struct collect_pro
 		r = stack_ids_find(&p->stacks, raw_id, values, &stack_id, &stack_ref);
 	if (r >= 0 && values)
 		r = store_add(p->rooms.store, process_ref, stack_ref, values);
+	if (r >= 0 && variances)
+		r = store_add_variances(p->rooms.store, process_ref, stack_ref, variances);
 	if (r >= 0 && values && values[METRIC_ON_CPU] > 0 && p->rooms.moments)
 		moments_name(p->rooms.moments, raw_id, process_ref, stack_ref);
 	if (r >= 0 && p->rooms.thread_waits && (threads > 0 || (values && (values[METRIC_BLOCKED] > 0 || values[METRIC_RUNNABLE] > 0))))
@@ -225,10 +231,11 @@ static int account(struct pipeline *p, uint64_t raw_id, const struct collect_pro
 	return r;
 }
 
-static void account_or_put_off(struct pipeline *p, uint64_t raw_id, const struct collect_process *process, const uint64_t *values, int threads)
+static void account_or_put_off(struct pipeline *p, uint64_t raw_id, const struct collect_process *process, const uint64_t *values,
+                               const uint64_t *variances, int threads)
 {
-	if (account(p, raw_id, process, values, threads) == -EAGAIN)
-		put_off(p, raw_id, false, process, values, threads);
+	if (account(p, raw_id, process, values, variances, threads) == -EAGAIN)
+		put_off(p, raw_id, false, process, values, variances, threads);
 }
 
 int pipeline_stack_id(struct pipeline *p, uint64_t raw_id, uint64_t *ret)
@@ -288,7 +295,7 @@ static void retry_pending(struct pipeline *p)
 		if (entry->threads > 0)
 			entry->values[METRIC_BLOCKED] += entry->threads * p->tick.duration_ns;
 		r = entry->total ? account_total(p, &entry->process, entry->values)
-		                 : account(p, entry->key, &entry->process, entry->values, entry->threads);
+		                 : account(p, entry->key, &entry->process, entry->values, entry->variances, entry->threads);
 		if (r != -EAGAIN && (entry->resident || entry->anonymous))
 			account_memory(p, &entry->process, entry->resident, entry->anonymous);
 		if (r != -EAGAIN)
@@ -360,7 +367,7 @@ static void sink_sample(void *userdata, const struct collect_sample *sample)
 
 	p->samples += MAX(sample->values[METRIC_HITS], 1u);
 	balance_add_stack(&p->balance, sample->values);
-	account_or_put_off(p, sample->raw_id, &sample->process, sample->values, 0);
+	account_or_put_off(p, sample->raw_id, &sample->process, sample->values, sample->variances, 0);
 }
 
 static void sink_mapping(void *userdata, const struct collect_mapping_event *event)
@@ -397,7 +404,7 @@ static void sink_wait(void *userdata, const struct collect_wait *wait)
 	struct pending *entry;
 
 	if (wait->threads > 0) {
-		account_or_put_off(p, wait->raw_id, &wait->process, NULL, wait->threads);
+		account_or_put_off(p, wait->raw_id, &wait->process, NULL, NULL, wait->threads);
 		return;
 	}
 	entry = pending_find(p->pending, wait->raw_id);
@@ -415,7 +422,7 @@ static void sink_total(void *userdata, const struct collect_total *total)
 	/* Only of processes that have totals: those that did nothing but wait have none to compare with. */
 	balance_add_waits(&p->balance, waits_of_process(p->waits, &total->process) * p->tick.duration_ns);
 	if (account_total(p, &total->process, total->values) == -EAGAIN)
-		put_off(p, total_key(&total->process), true, &total->process, total->values, 0);
+		put_off(p, total_key(&total->process), true, &total->process, total->values, NULL, 0);
 }
 
 static void sink_memory(void *userdata, const struct collect_memory *memory)

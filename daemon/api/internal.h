@@ -162,6 +162,9 @@ int query_copy(const struct query *q, struct query *ret);
 void query_done(struct query *q);
 /* The sums of what matches, by stack and, if by_comm, command name. */
 int query_sum(struct session *s, const struct query *q, enum metric metric, bool by_comm, struct table *t, uint64_t *ret_drawn_ns);
+/* How sure a sum of what was sampled on-CPU is, and what the store's variances (store_add_variances()) say in the square of each metric's unit. */
+void query_variances_of_hits(const uint64_t values[static METRIC_N], double ret[static METRIC_N]);
+void query_variances(const uint64_t variances[static METRIC_N], double ret[static METRIC_N]);
 static inline uint64_t magnitude(int64_t v)
 {
 	return v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
@@ -180,6 +183,8 @@ void put_window(struct json_writer *w, const struct window_sum *sum);
 /* "on_cpu": as the interface spells a metric. */
 void put_metric(struct json_writer *w, const char *key, enum metric m);
 void put_values(struct json_writer *w, const char *key, const uint64_t values[static METRIC_N]);
+void put_standard_errors(struct json_writer *w, const double variances[static METRIC_N]);
+void put_standard_error(struct json_writer *w, const char *key, double variance);
 /* What is infinite becomes the largest double, what is no number 0: JSON has neither. */
 void put_finite(struct json_writer *w, const char *key, double v);
 /* "kernel": as the interface spells an enum frame_kind. */
@@ -216,6 +221,7 @@ struct row {
 	char comm[16];   /* second part of the key; "" when only the first one counts */
 	uint32_t tid;    /* third; 0: threads are not told apart */
 	int64_t total;
+	double variance; /* of total, in the square of its unit */
 	size_t values;   /* index into the table's values */
 };
 
@@ -226,6 +232,8 @@ struct table {
 	bool with_values;
 	struct row *rows;
 	uint64_t (*values)[METRIC_N];
+	double (*variances)[METRIC_N]; /* of these */
+	bool no_variances; /* of the metric nothing is known of how sure it is */
 	size_t n, size;
 	struct map64 *index;
 	int64_t overflow, total; /* total: of all, overflow included */
@@ -234,6 +242,8 @@ void table_done(struct table *t);
 /* Adds to the row of key. -ENOMEM. */
 int table_add(struct table *t, uint64_t key, const char *comm, uint32_t tid, enum metric metric,
               const uint64_t values[static METRIC_N]);
+/* How sure what was added to the row of key is, if there is one. */
+void table_add_variances(struct table *t, uint64_t key, const char *comm, uint32_t tid, enum metric metric, const double variances[static METRIC_N]);
 /* The largest total first, whatever its sign, equal ones in order of key. Ends adding: the index is freed. */
 void table_sort(struct table *t);
 size_t table_limit(const struct api *a); /* what there is room for now */

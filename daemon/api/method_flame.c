@@ -90,6 +90,8 @@ static int write_row(struct flame *f, struct json_writer *w, const struct row *r
 	json_put_string(w, "comm", row->comm);
 	if (row->tid)
 		json_put_int(w, "tid", row->tid);
+	if (!f->table.no_variances)
+		put_standard_error(w, "standard_error", row->variance);
 	json_key(w, "frames");
 	json_open_array(w);
 	for (size_t i = f->stack.n; i-- > 0;) {

@@ -9,6 +9,7 @@ struct view {
 	struct window_sum window;
 	struct table processes;
 	uint64_t values[METRIC_N];
+	double variances[METRIC_N]; /* of these */
 	size_t next;             /* process to be sent */
 	struct stack stack;
 };
@@ -26,10 +27,25 @@ static void view_free(struct session *s, void *state)
 static int add_slice(void *userdata, const struct store_slice_sum *sum)
 {
 	struct view *v = userdata;
+	double variances[METRIC_N];
 
 	for (enum metric m = 0; m < METRIC_N; m++)
 		v->values[m] += sum->values[m];
+	query_variances_of_hits(sum->values, variances);
+	for (enum metric m = 0; m < METRIC_N; m++)
+		v->variances[m] += variances[m];
 	return table_add(&v->processes, sum->process, "", 0, METRIC_ON_CPU, sum->values);
+}
+
+static int add_variances(void *userdata, const struct store_slice_sum *sum)
+{
+	struct view *v = userdata;
+	double variances[METRIC_N];
+
+	query_variances(sum->values, variances);
+	for (enum metric m = 0; m < METRIC_N; m++)
+		v->variances[m] += variances[m];
+	return 0;
 }
 
 static void put_stack(struct view *v, struct json_writer *w)
@@ -40,6 +56,7 @@ static void put_stack(struct view *v, struct json_writer *w)
 	put_frames(w, "frames", &v->stack);
 	json_put_bool(w, "truncated", v->stack.truncated);
 	put_values(w, "values", v->values);
+	put_standard_errors(w, v->variances);
 	json_close_object(w);
 }
 
@@ -94,6 +111,8 @@ static int view_fill(struct session *s, struct view *v, const struct query *q)
 	v->processes = (struct table){ .limit = table_limit(s->api), .with_values = true };
 	r = store_visit_slices(s->api->views.store, &q->filter, add_slice, v);
 	s->api->rows += v->processes.n;
+	if (r >= 0)
+		r = store_visit_variances(s->api->views.store, &q->filter, add_variances, v);
 	if (r < 0)
 		return r;
 	table_sort(&v->processes);

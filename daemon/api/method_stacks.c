@@ -25,6 +25,7 @@ static void write_stack(struct session *s _unused_, struct listing *l, struct js
 	put_frames(w, "frames", &l->stack);
 	json_put_bool(w, "truncated", l->stack.truncated);
 	put_values(w, "values", l->table.values[row->values]);
+	put_standard_errors(w, l->table.variances[row->values]);
 	json_close_object(w);
 }
 

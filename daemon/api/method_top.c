@@ -8,6 +8,7 @@
 struct function {
 	struct store_frame frame; /* the names are the store's, in what is sent our own */
 	int64_t self, total;
+	double self_variance, total_variance;
 	size_t seen; /* the last stack that it was counted for, from 1 */
 };
 
@@ -41,7 +42,7 @@ static int get_function(struct functions *f, const struct store_frame *frame, st
 }
 
 /* However often a function is in a stack, the stack counts for it once. */
-static int add_stack(struct functions *f, const struct stack *stack, int64_t value, size_t number)
+static int add_stack(struct functions *f, const struct stack *stack, int64_t value, double variance, size_t number)
 {
 	struct function *function;
 	int r;
@@ -50,10 +51,14 @@ static int add_stack(struct functions *f, const struct stack *stack, int64_t val
 		r = get_function(f, &stack->frames[i], &function);
 		if (r < 0)
 			return r;
-		if (i == 0)
+		if (i == 0) {
 			function->self += value;
-		if (function->seen != number)
+			function->self_variance += variance;
+		}
+		if (function->seen != number) {
 			function->total += value;
+			function->total_variance += variance;
+		}
 		function->seen = number;
 	}
 	return 0;
@@ -125,7 +130,7 @@ static int by_function(struct session *s, struct listing *l, uint32_t limit)
 
 	for (size_t i = 0; r >= 0 && i < l->table.n; i++) {
 		get_stack(s->api, l->table.rows[i].key, &l->stack);
-		r = add_stack(&f, &l->stack, l->table.rows[i].total, i + 1);
+		r = add_stack(&f, &l->stack, l->table.rows[i].total, l->table.rows[i].variance, i + 1);
 	}
 	if (r >= 0 && f.n > 0)
 		qsort(f.items, f.n, sizeof(*f.items), compare_functions);
@@ -140,6 +145,16 @@ static void put_head(struct session *s _unused_, struct listing *l, struct json_
 	put_metric(w, "metric", l->metric);
 	put_window(w, &l->window);
 	json_put_int(w, "total", l->table.total);
+}
+
+static void put_amounts(struct json_writer *w, const struct table *t, const struct function *f)
+{
+	json_put_int(w, "self", f->self);
+	json_put_int(w, "total", f->total);
+	if (t->no_variances)
+		return;
+	put_standard_error(w, "self_standard_error", f->self_variance);
+	put_standard_error(w, "total_standard_error", f->total_variance);
 }
 
 static size_t load_function(struct session *s _unused_, struct listing *l, size_t i)
@@ -158,8 +173,7 @@ static void write_function(struct session *s _unused_, struct listing *l, struct
 	json_key(w, "frames");
 	json_open_array(w);
 	json_close_array(w);
-	json_put_int(w, "self", f->items[i].self);
-	json_put_int(w, "total", f->items[i].total);
+	put_amounts(w, &l->table, &f->items[i]);
 	json_close_object(w);
 }
 
@@ -179,8 +193,7 @@ static void write_stack(struct session *s _unused_, struct listing *l, struct js
 	json_key(w, "frame");
 	write_frame(w, &l->stack.frames[0]);
 	put_frames(w, "frames", &l->stack);
-	json_put_int(w, "self", row->total);
-	json_put_int(w, "total", row->total);
+	put_amounts(w, &l->table, &(struct function){ .self = row->total, .total = row->total, .self_variance = row->variance, .total_variance = row->variance });
 	json_close_object(w);
 }
 

@@ -344,18 +344,56 @@ struct adding {
 	uint64_t drawn_us; /* the longest wait that stands for shorter ones */
 };
 
-/* id: of its stack, 0 when that is not kept any more. */
-static int add_sum(struct adding *a, uint64_t id, uint32_t tid, const struct store_slice_sum *sum)
+void query_variances_of_hits(const uint64_t values[static METRIC_N], double ret[static METRIC_N])
 {
-	struct store_process process;
+	double on_cpu = (double)values[METRIC_ON_CPU], hits = (double)values[METRIC_HITS];
+
+	memset(ret, 0, METRIC_N * sizeof(*ret));
+	ret[METRIC_ON_CPU] = hits > 0 ? on_cpu * on_cpu / hits : 0;
+	ret[METRIC_HITS] = hits;
+}
+
+void query_variances(const uint64_t variances[static METRIC_N], double ret[static METRIC_N])
+{
+	for (enum metric m = 0; m < METRIC_N; m++)
+		ret[m] = (double)variances[m] * (m == METRIC_FAULTS_MINOR || m == METRIC_FAULTS_MAJOR ? 1 : 1 << 20);
+}
+
+/* The second part of the key of its row; buf: of its process. */
+static const char *comm_of(const struct adding *a, uint32_t tid, const struct store_slice_sum *sum, struct store_process *buf)
+{
 	const char *comm = "";
 
 	if (a->threads)
 		comm = a->waits ? thread_waits_thread(a->waits, tid) : moments_thread(a->moments, tid);
+	return a->by_comm && !comm[0] && store_get_process(a->store, sum->process, buf) >= 0 ? buf->comm : comm;
+}
 
-	if (a->by_comm && !comm[0] && store_get_process(a->store, sum->process, &process) >= 0)
-		comm = process.comm;
-	return table_add(a->table, id, comm, a->threads ? tid : 0, a->metric, sum->values);
+/* id: of its stack, 0 when that is not kept any more. */
+static int add_sum(struct adding *a, uint64_t id, uint32_t tid, const struct store_slice_sum *sum)
+{
+	struct store_process process;
+	const char *comm = comm_of(a, tid, sum, &process);
+	double variances[METRIC_N];
+	int r;
+
+	r = table_add(a->table, id, comm, a->threads ? tid : 0, a->metric, sum->values);
+	if (r < 0 || sum->values[METRIC_HITS] == 0)
+		return r;
+	query_variances_of_hits(sum->values, variances);
+	table_add_variances(a->table, id, comm, a->threads ? tid : 0, a->metric, variances);
+	return 0;
+}
+
+static int add_variances(void *userdata, const struct store_slice_sum *sum)
+{
+	const struct adding *a = userdata;
+	struct store_process process;
+	double variances[METRIC_N];
+
+	query_variances(sum->values, variances);
+	table_add_variances(a->table, stack_id_of(a->store, sum->stack), comm_of(a, 0, sum, &process), 0, a->metric, variances);
+	return 0;
 }
 
 static int add_slice(void *userdata, const struct store_slice_sum *sum)
@@ -396,7 +434,10 @@ int query_sum(struct session *s, const struct query *q, enum metric metric, bool
 	int r;
 
 	t->limit = table_limit(s->api);
+	t->no_variances = q->waits || metric == METRIC_HEAP || metric == METRIC_RSS || metric == METRIC_KMEM;
 	r = q->exact ? query_moments(s, q, add_moment, &a) : store_visit_slices(a.store, &q->filter, add_slice, &a);
+	if (r >= 0 && !q->exact)
+		r = store_visit_variances(a.store, &q->filter, add_variances, &a);
 	if (r < 0)
 		return r;
 	table_sort(t);

@@ -13,6 +13,21 @@ void put_metric(struct json_writer *w, const char *key, enum metric m)
 	json_put_string(w, key, metric_on_wire(m));
 }
 
+void put_standard_error(struct json_writer *w, const char *key, double variance)
+{
+	json_put_u64(w, key, (uint64_t)MIN(sqrt(variance) + 0.5, (double)(INT64_MAX / 2)));
+}
+
+void put_standard_errors(struct json_writer *w, const double variances[static METRIC_N])
+{
+	json_key(w, "standard_errors");
+	json_open_object(w);
+	for (enum metric m = 0; m < METRIC_N; m++)
+		if (variances[m] > 0)
+			put_standard_error(w, metric_on_wire(m), variances[m]);
+	json_close_object(w);
+}
+
 void put_finite(struct json_writer *w, const char *key, double v)
 {
 	json_put_float(w, key, isnan(v) ? 0 : v > DBL_MAX ? DBL_MAX : v < -DBL_MAX ? -DBL_MAX : v);

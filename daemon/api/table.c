@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Sums by key, bounded. base's map64 doesn't grow, so that these are made anew at twice the size. */
+#include <math.h>
+
 #include "internal.h"
 
 #define TABLE_SIZE_MIN 256
@@ -51,6 +53,7 @@ void table_done(struct table *t)
 {
 	free(t->rows);
 	free(t->values);
+	free(t->variances);
 	map64_free(t->index);
 	*t = (struct table){ 0 };
 }
@@ -59,6 +62,7 @@ static int table_grow(struct table *t)
 {
 	size_t size = MAX(t->size * 2, (size_t)TABLE_SIZE_MIN);
 	uint64_t (*values)[METRIC_N];
+	double (*variances)[METRIC_N];
 	struct row *rows;
 
 	size = MIN(size, t->limit);
@@ -71,23 +75,37 @@ static int table_grow(struct table *t)
 		if (!values)
 			return -ENOMEM;
 		t->values = values;
+		variances = reallocarray(t->variances, size, sizeof(*variances));
+		if (!variances)
+			return -ENOMEM;
+		t->variances = variances;
 	}
 	t->size = size;
 	return 0;
 }
 
+/* Whether there is a row of key; if not, *slot is where it goes. Should two keys have one hash, the second takes the next slot that is free. */
+static bool has_row(const struct table *t, uint64_t key, const char *comm, uint32_t tid, uint64_t *slot, size_t *ret)
+{
+	uint64_t at;
+
+	*slot = comm[0] || tid ? hash64_string(comm, key ^ tid) : key;
+	for (; t->index && map64_get(t->index, *slot, &at); ++*slot)
+		if (t->rows[at].key == key && t->rows[at].tid == tid && streq(t->rows[at].comm, comm)) {
+			*ret = at;
+			return true;
+		}
+	return false;
+}
+
 /* The row of key, made if need be; its number is in *ret. 0: there is no more room. */
 static int find_row(struct table *t, uint64_t key, const char *comm, uint32_t tid, size_t *ret)
 {
-	uint64_t slot = comm[0] || tid ? hash64_string(comm, key ^ tid) : key, at;
+	uint64_t slot;
 	int r;
 
-	/* Should two keys have one hash, the second takes the next slot that is free. */
-	for (; t->index && map64_get(t->index, slot, &at); slot++)
-		if (t->rows[at].key == key && t->rows[at].tid == tid && streq(t->rows[at].comm, comm)) {
-			*ret = at;
-			return 1;
-		}
+	if (has_row(t, key, comm, tid, &slot, ret))
+		return 1;
 	if (t->n >= t->limit)
 		return 0;
 	if (t->n == t->size) {
@@ -100,8 +118,10 @@ static int find_row(struct table *t, uint64_t key, const char *comm, uint32_t ti
 		return r;
 	t->rows[t->n] = (struct row){ .key = key, .tid = tid, .values = t->n };
 	copy_string(t->rows[t->n].comm, sizeof(t->rows[t->n].comm), comm);
-	if (t->with_values)
+	if (t->with_values) {
 		memset(t->values[t->n], 0, sizeof(t->values[t->n]));
+		memset(t->variances[t->n], 0, sizeof(t->variances[t->n]));
+	}
 	*ret = t->n++;
 	return 1;
 }
@@ -125,6 +145,30 @@ int table_add(struct table *t, uint64_t key, const char *comm, uint32_t tid, enu
 	for (enum metric m = 0; t->with_values && m < METRIC_N; m++)
 		t->values[at][m] += values[m];
 	return 0;
+}
+
+/* Of metrics that are sums of others the errors may be of the same draws, and add up. */
+static double variance_of(const double variances[static METRIC_N], enum metric m)
+{
+	double blocked = sqrt(variances[METRIC_BLOCKED]), runnable = sqrt(variances[METRIC_RUNNABLE]);
+
+	if (m == METRIC_OFF_CPU)
+		return (blocked + runnable) * (blocked + runnable);
+	if (m == METRIC_FAULTS_FILE || m == METRIC_FAULTS_ANON)
+		return variances[METRIC_FAULTS_MINOR] + variances[METRIC_FAULTS_MAJOR];
+	return variances[m];
+}
+
+void table_add_variances(struct table *t, uint64_t key, const char *comm, uint32_t tid, enum metric metric, const double variances[static METRIC_N])
+{
+	uint64_t slot;
+	size_t at;
+
+	if (!has_row(t, key, comm, tid, &slot, &at))
+		return;
+	t->rows[at].variance += variance_of(variances, metric);
+	for (enum metric m = 0; t->with_values && m < METRIC_N; m++)
+		t->variances[at][m] += variances[m];
 }
 
 static int compare_rows(const void *a, const void *b)

@@ -343,6 +343,22 @@ static void report_loss(const struct collect_sink *sink, void *userdata, const c
 		sink->loss(userdata, cause, n);
 }
 
+/* Whether any of its values is an estimate. */
+static bool take_variances(const struct stackd_count *count, uint64_t ret[static METRIC_N])
+{
+	static const enum metric metrics[STACKD_VARIANCES] = {
+		[STACKD_VARIANCE_BLOCKED] = METRIC_BLOCKED, [STACKD_VARIANCE_RUNNABLE] = METRIC_RUNNABLE,
+		[STACKD_VARIANCE_FAULTS_MINOR] = METRIC_FAULTS_MINOR, [STACKD_VARIANCE_FAULTS_MAJOR] = METRIC_FAULTS_MAJOR,
+		[STACKD_VARIANCE_BRK] = METRIC_BRK, [STACKD_VARIANCE_MMAP] = METRIC_MMAP,
+	};
+	uint64_t any = 0;
+
+	memset(ret, 0, METRIC_N * sizeof(*ret));
+	for (size_t i = 0; i < STACKD_VARIANCES; i++)
+		any |= ret[metrics[i]] = count->variances[i];
+	return any != 0;
+}
+
 static void report_samples(struct bpf_source *c, const struct collect_sink *sink, void *userdata)
 {
 	struct fault_scale scale = { .factor = 1 };
@@ -357,7 +373,7 @@ static void report_samples(struct bpf_source *c, const struct collect_sink *sink
 	for (uint32_t i = 0; i < c->drain.n_counts; i++) {
 		const struct stackd_count *count = &c->drain.counts[i];
 		struct collect_sample sample = { .raw_id = c->drain.ids[i] };
-		uint64_t any = 0;
+		uint64_t any = 0, variances[METRIC_N];
 
 		if (sink->soon && i + SOON < c->drain.n_counts)
 			sink->soon(userdata, c->drain.ids[i + SOON]);
@@ -367,8 +383,11 @@ static void report_samples(struct bpf_source *c, const struct collect_sink *sink
 			any |= sample.values[m] = count->values[m];
 		if (!any)
 			continue;
-		if (scale.factor != 1)
-			faults_apply_scale(&scale, sample.values);
+		sample.variances = take_variances(count, variances) ? variances : NULL;
+		if (window < 1) {
+			faults_apply_scale(&scale, sample.values, variances);
+			sample.variances = variances;
+		}
 		process_from_record(&sample.process, &count->process);
 		sink->sample(userdata, &sample);
 	}

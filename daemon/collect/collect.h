@@ -79,6 +79,7 @@ struct collect_sample {
 	uint64_t raw_id;  /* hash of process, exec and addresses; the frames are asked for by collect_frames() */
 	struct collect_process process;
 	uint64_t values[METRIC_N]; /* weights applied; units of enum metric */
+	const uint64_t *variances; /* of METRIC_N values that are estimates, as store_add_variances() takes them; NULL: they are none */
 };
 
 /* Exact totals of one process over this tick, from the kernel's own accounts. Only processes that

@@ -36,17 +36,28 @@ void faults_scale(uint64_t seen, uint64_t exact, double window, struct fault_sca
 	factor = MIN(factor, SCALE_MOST / window);
 	*ret = (struct fault_scale){
 		.factor = factor,
+		.window = window,
 		.unseen = exact - MIN((uint64_t)((double)seen * factor + 0.5), exact),
 	};
 }
 
-void faults_apply_scale(const struct fault_scale *scale, uint64_t values[static METRIC_N])
+/* How many faults a stack had outside of the window is not known, and they may all have come at once: then it had all of them in the window with
+ * the window's probability. Those within it were sampled besides. */
+static uint64_t variance_of_window(const struct fault_scale *scale, uint64_t seen, uint64_t scaled, uint64_t variance)
+{
+	double sampled = (double)variance * scale->factor * scale->factor;
+
+	return seen ? (uint64_t)(sampled + (double)scaled * (double)scaled * (1 - scale->window)) : 0;
+}
+
+void faults_apply_scale(const struct fault_scale *scale, uint64_t values[static METRIC_N], uint64_t variances[static METRIC_N])
 {
 	uint64_t minor = values[METRIC_FAULTS_MINOR], all = minor + values[METRIC_FAULTS_MAJOR];
 	uint64_t scaled = (uint64_t)((double)minor * scale->factor + 0.5);
 
 	if (!minor)
 		return;
+	variances[METRIC_FAULTS_MINOR] = variance_of_window(scale, minor, scaled, variances[METRIC_FAULTS_MINOR]);
 	values[METRIC_FAULTS_MINOR] = scaled;
 	values[METRIC_FAULTS_FILE] =
 		(uint64_t)((double)values[METRIC_FAULTS_FILE] * (double)(scaled + values[METRIC_FAULTS_MAJOR]) / (double)all + 0.5);

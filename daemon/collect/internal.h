@@ -187,9 +187,17 @@ struct fault_window {
 void fault_window_begin(struct fault_window *w, double share, uint64_t now_ns);
 bool fault_window_sees(const struct fault_window *w, uint64_t now_ns);
 
+/* Of what was drawn as one of so many and counted as this many ns, as store_add_variances() takes it. */
+static inline uint64_t variance_of_drawn(uint64_t counted_ns, uint32_t one_of)
+{
+	uint64_t counted = MIN(counted_ns >> STACKD_VARIANCE_SHIFT, 1ULL << 28), square = counted * counted;
+
+	return square - square / MAX(one_of, 1U);
+}
+
 /* What brings the counts of a tick that was seen in part to all of its faults. */
 struct fault_scale {
-	double factor;
+	double factor, window;
 	uint64_t unseen;           /* faults for which nothing stands */
 };
 
@@ -197,7 +205,7 @@ struct fault_scale {
 double faults_window(double faults_per_sec, bool full);
 /* seen: faults that the tick's samples stand for, of exact that there were, in a window of so much of the tick. */
 void faults_scale(uint64_t seen, uint64_t exact, double window, struct fault_scale *ret);
-void faults_apply_scale(const struct fault_scale *scale, uint64_t values[static METRIC_N]);
+void faults_apply_scale(const struct fault_scale *scale, uint64_t values[static METRIC_N], uint64_t variances[static METRIC_N]);
 int faults_init(struct faults *f, struct perf_events *events, struct stackd_control *control);
 void faults_done(struct faults *f);
 /* hz: samples a second and CPU, 0: none. Rates: faults a second and CPU in the last tick. full: at any price. Begins a tick. */

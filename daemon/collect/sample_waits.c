@@ -161,7 +161,7 @@ static void tell_until(struct wait *wait, uint64_t until_ns, sample_wait_fn fn, 
 	if (until_ns <= from || !wait->raw_id)
 		return;
 	woken = wait->preempted ? from : wait->woken_ns ? MIN(MAX(wait->woken_ns, from), until_ns) : until_ns;
-	fn(userdata, wait->raw_id, &wait->process, (woken - from) * wait->weight, (until_ns - woken) * wait->weight);
+	fn(userdata, wait->raw_id, &wait->process, (woken - from) * wait->weight, (until_ns - woken) * wait->weight, wait->weight);
 	wait->told_ns = until_ns;
 }
 

@@ -31,8 +31,9 @@ void sample_waits_in(struct sample_waits *w, uint32_t tid, uint64_t time_ns);
 void sample_waits_begun(struct sample_waits *w, uint32_t tid, uint64_t time_ns);
 void sample_waits_ended(struct sample_waits *w, uint32_t tid, uint64_t time_ns);
 
-/* What passed at this stack, all that it stands for together. */
-typedef void (*sample_wait_fn)(void *userdata, uint64_t raw_id, const struct collect_process *process, uint64_t blocked_ns, uint64_t runnable_ns);
+/* What passed at this stack, all that it stands for together: one of weight was drawn. */
+typedef void (*sample_wait_fn)(void *userdata, uint64_t raw_id, const struct collect_process *process, uint64_t blocked_ns, uint64_t runnable_ns,
+                               uint32_t weight);
 
 /* Takes what happened until then, of which all has been told; later things are kept. */
 void sample_waits_settle(struct sample_waits *w, uint64_t until_ns, sample_wait_fn fn, void *userdata);

@@ -31,7 +31,7 @@
 struct count {
 	uint64_t raw_id;
 	struct collect_process process;
-	uint64_t values[METRIC_N];
+	uint64_t values[METRIC_N], variances[METRIC_N];
 };
 
 struct moment {
@@ -192,8 +192,10 @@ static void take_sample(void *userdata, uint32_t cpu, enum sample_event event, c
 		return;
 	weight = sample_rings_weight(&s->rings, event, r);
 	c->values[metrics[event]] += weight;
-	if (event != SAMPLE_ON_CPU)
+	if (event != SAMPLE_ON_CPU) {
+		c->variances[metrics[event]] += weight * (weight - 1);
 		return;
+	}
 	c->values[METRIC_HITS]++;
 	if (s->n_moments == s->max_moments)
 		s->moments_full++;
@@ -233,7 +235,8 @@ static void take_turn(void *userdata, const struct sample_turn *t)
 	}
 }
 
-static void take_wait(void *userdata, uint64_t raw_id, const struct collect_process *process, uint64_t blocked_ns, uint64_t runnable_ns)
+static void take_wait(void *userdata, uint64_t raw_id, const struct collect_process *process, uint64_t blocked_ns, uint64_t runnable_ns,
+                      uint32_t weight)
 {
 	struct sampler *s = userdata;
 	struct count *c = count_of(s, raw_id, process);
@@ -242,6 +245,8 @@ static void take_wait(void *userdata, uint64_t raw_id, const struct collect_proc
 		return;
 	c->values[METRIC_BLOCKED] += blocked_ns;
 	c->values[METRIC_RUNNABLE] += runnable_ns;
+	c->variances[METRIC_BLOCKED] += variance_of_drawn(blocked_ns, weight);
+	c->variances[METRIC_RUNNABLE] += variance_of_drawn(runnable_ns, weight);
 }
 
 /* What the rings had no room for may have been the end of any wait. */
@@ -571,7 +576,7 @@ static void scale_faults(struct sampler *s)
 		seen += s->counts[i].values[METRIC_FAULTS_MINOR];
 	faults_scale(seen, p.faults_minor, s->window.share, &scale);
 	for (uint32_t i = 0; i < s->n_counts; i++)
-		faults_apply_scale(&scale, s->counts[i].values);
+		faults_apply_scale(&scale, s->counts[i].values, s->counts[i].variances);
 	s->faults_unseen += scale.unseen;
 	s->faults_partly = false;
 }
@@ -582,6 +587,7 @@ static void report_samples(struct sampler *s, const struct collect_sink *sink, v
 		struct collect_sample sample = { .raw_id = s->counts[i].raw_id, .process = s->counts[i].process };
 
 		memcpy(sample.values, s->counts[i].values, sizeof sample.values);
+		sample.variances = s->counts[i].variances;
 		sink->sample(userdata, &sample);
 	}
 	s->counts_peak = MAX(s->counts_peak, s->n_counts);

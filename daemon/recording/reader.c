@@ -20,6 +20,7 @@ struct recording_reader {
 	struct source *source;
 	uint64_t n_blocks, offset; /* of the block */
 	uint32_t version;
+	uint64_t variances[METRIC_N]; /* of the sample that was given last */
 	bool begun, ended;
 	uint64_t n_ticks;
 	const char *damage;        /* why the record can't be right; NULL: it can */
@@ -428,6 +429,9 @@ static void take_item(struct recording_reader *r, enum recording_kind kind, stru
 		ret->sample.raw_id = take_raw(r);
 		ret->sample.process = take_process(r);
 		take_values(r, ret->sample.values);
+		if (r->version > 2)
+			take_values(r, r->variances);
+		ret->sample.variances = r->version > 2 ? r->variances : NULL;
 		break;
 	case RECORDING_WAIT:
 		ret->wait.raw_id = take_raw(r);

@@ -19,8 +19,8 @@
 struct source; /* daemon/perfdata/source.h */
 
 /* To be raised when a record changes, and when enum metric or enum frame_kind changes otherwise than at its end. */
-#define RECORDING_VERSION 2
-#define RECORDING_VERSION_OLDEST 1 /* that is read: had no moments */
+#define RECORDING_VERSION 3
+#define RECORDING_VERSION_OLDEST 1 /* that is read: had no moments; 2 had no variances */
 #define RECORDING_BLOCK_MAX (128U << 10) /* bytes of records in a block */
 /* Entries of the tables: of strings, frames, processes, raw stacks each. */
 #define RECORDING_TABLE_MAX (1U << 17)

@@ -311,12 +311,14 @@ static void write_gate(struct recording_writer *w, const struct collect_gate_cha
 
 static void write_sample(struct recording_writer *w, const struct collect_sample *s)
 {
+	static const uint64_t exact[METRIC_N];
 	uint64_t who = process(w, &s->process), where = raw(w, s->raw_id);
 
 	begin_item(w, RECORDING_SAMPLE);
 	put(w, where);
 	put(w, who);
 	put_values(w, s->values);
+	put_values(w, s->variances ? s->variances : exact);
 }
 
 static void write_wait(struct recording_writer *w, const struct collect_wait *wait)

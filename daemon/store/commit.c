@@ -5,6 +5,7 @@
 
 /* Leading bits kept of a value, beyond the first: rounding is off by 1 in 512 at most. */
 #define MANTISSA_BITS 7
+#define VARIANCE_MANTISSA_BITS 2 /* of a standard error that is 1 in 16 */
 
 uint64_t store_commit_checksum(const struct commit *c)
 {
@@ -30,12 +31,14 @@ void store_commit_publish(struct store *s)
 static int write_block(struct store *s, int tier, struct block *b)
 {
 	struct accumulator *sections = s->steps[tier].sections;
+	uint32_t uncounted = 0; /* what says how sure a point is, is none */
 	size_t size = 0;
 
 	b->points = 0;
 	for (int k = 0; k < SECTIONS; k++) {
-		size_t n = store_section_encode(&sections[k], MANTISSA_BITS, s->codes, s->scratch + size,
-		                                &b->points);
+		bool variances = k == SECTION_VARIANCES;
+		size_t n = store_section_encode(&sections[k], variances ? VARIANCE_MANTISSA_BITS : MANTISSA_BITS, s->codes, s->scratch + size,
+		                                variances ? &uncounted : &b->points);
 
 		b->sections[k] = (uint32_t)n;
 		size += n;

@@ -5,7 +5,7 @@
 
 #include "store.h"
 
-#define STORE_LAYOUT_VERSION 12
+#define STORE_LAYOUT_VERSION 13
 #define STORE_ARENA_MIN (1024 * 1024)
 
 /* Seeds that keep the hashes of different things apart. */
@@ -20,8 +20,13 @@ enum { SEED_STRING, SEED_PROCESS, SEED_SERIES, SEED_COMMIT, SEED_FRAME, SEED_STA
 #define RING_PINS STORE_TIERS
 #define RINGS (STORE_TIERS + 1)
 
-/* A block has values by slice and exact totals by process. */
-enum { SECTION_SLICES, SECTION_PROCESSES, SECTIONS };
+/* A block has values by slice, exact totals by process, and by slice the sampling variance of values that are estimates. */
+enum { SECTION_SLICES, SECTION_PROCESSES, SECTION_VARIANCES, SECTIONS };
+
+static inline bool section_is_of_slices(int section)
+{
+	return section != SECTION_PROCESSES;
+}
 
 /* ---- in the arena ---- */
 
@@ -127,6 +132,7 @@ struct block {
 	uint32_t points;
 	uint16_t online_cpus;
 	uint16_t gate_open;
+	uint32_t reserved;
 };
 
 struct anomaly_record {
@@ -370,7 +376,7 @@ static inline uint32_t store_slice_target(const struct store *s, uint32_t i, uin
 
 static inline uint32_t store_entry_target(const struct store *s, int section, uint32_t i, uint32_t tick)
 {
-	return section == SECTION_SLICES ? store_slice_target(s, i, tick) : store_process_target(s, i, tick);
+	return section_is_of_slices(section) ? store_slice_target(s, i, tick) : store_process_target(s, i, tick);
 }
 
 /* layout.c */

@@ -188,11 +188,12 @@ static void carve_all(struct store *s, struct carver *c)
 	for (int t = 0; t < STORE_TIERS; t++) {
 		carve_accumulator(&s->steps[t].sections[SECTION_SLICES], c, slices);
 		carve_accumulator(&s->steps[t].sections[SECTION_PROCESSES], c, processes);
+		carve_accumulator(&s->steps[t].sections[SECTION_VARIANCES], c, slices);
 	}
 	s->wait_free = carve(c, s->layout.open_waits.n, sizeof(*s->wait_free));
 	s->wait_changed = carve(c, s->layout.open_waits.n, sizeof(*s->wait_changed));
 	s->codes = carve(c, MAX(slices, processes) + 1, sizeof(*s->codes));
-	s->scratch_size = store_section_bound(slices) + store_section_bound(processes);
+	s->scratch_size = 2 * store_section_bound(slices) + store_section_bound(processes);
 	s->scratch = carve(c, s->scratch_size, 1);
 	s->sums = carve(c, MAX(slices, processes) + 1, sizeof(*s->sums));
 	s->cover_max = 0;

@@ -215,17 +215,15 @@ static bool slice_matches(const struct store *s, const struct store_filter *f, u
 /* Says whether there is any that matches. */
 static bool match_all(struct store *s, const struct store_filter *f, int section)
 {
-	const struct dict *d = &s->dicts[section == SECTION_SLICES ? DICT_SLICES : DICT_PROCESSES];
+	const struct dict *d = &s->dicts[section_is_of_slices(section) ? DICT_SLICES : DICT_PROCESSES];
 	bool any = false;
 
 	for (uint32_t i = 1; i <= d->max; i++) {
 		s->match_from[i] = UINT32_MAX;
 		if (!dict_has(d, i))
 			continue;
-		if (section == SECTION_SLICES && slice_matches(s, f, i))
-			s->match_from[i] = store_slice_at(s, i)->born;
-		else if (section == SECTION_PROCESSES && process_matches(s, f, i))
-			s->match_from[i] = store_process_at(s, i)->born;
+		if (section_is_of_slices(section) ? slice_matches(s, f, i) : process_matches(s, f, i))
+			s->match_from[i] = section_is_of_slices(section) ? store_slice_at(s, i)->born : store_process_at(s, i)->born;
 		any |= s->match_from[i] != UINT32_MAX;
 	}
 	return any;
@@ -345,7 +343,7 @@ static void sum_run(struct store *s, uint32_t slice, const struct run *r, void *
 
 static int tell_sums(struct store *s, int section, store_slice_fn fn, void *userdata)
 {
-	const struct dict *d = &s->dicts[section == SECTION_SLICES ? DICT_SLICES : DICT_PROCESSES];
+	const struct dict *d = &s->dicts[section_is_of_slices(section) ? DICT_SLICES : DICT_PROCESSES];
 
 	for (uint32_t i = 1; i <= d->max; i++) {
 		const struct sum *sum = &s->sums[i];
@@ -355,7 +353,7 @@ static int tell_sums(struct store *s, int section, store_slice_fn fn, void *user
 		if (sum->last_us == 0)
 			continue;
 		out = (struct store_slice_sum) { .first_us = sum->first_us, .last_us = sum->last_us };
-		if (section == SECTION_SLICES) {
+		if (section_is_of_slices(section)) {
 			const struct slice_record *slice = store_slice_at(s, i);
 			const struct series_record *series = store_series_at(s, slice->series);
 
@@ -382,8 +380,7 @@ static int visit_sums(struct store *s, const struct store_filter *f, int section
 		return 0;
 	n = coarsen(s, cover_finest(s, f));
 	memset(s->sums, 0,
-	       (s->dicts[section == SECTION_SLICES ? DICT_SLICES : DICT_PROCESSES].max + 1) *
-	               sizeof(*s->sums));
+	       (s->dicts[section_is_of_slices(section) ? DICT_SLICES : DICT_PROCESSES].max + 1) * sizeof(*s->sums));
 	for (uint32_t k = 0; k < n; k++)
 		sum_block(s, s->cover[k], section);
 	if (section == SECTION_SLICES)
@@ -394,6 +391,11 @@ static int visit_sums(struct store *s, const struct store_filter *f, int section
 int store_visit_slices(struct store *s, const struct store_filter *filter, store_slice_fn fn, void *userdata)
 {
 	return visit_sums(s, filter, SECTION_SLICES, fn, userdata);
+}
+
+int store_visit_variances(struct store *s, const struct store_filter *filter, store_slice_fn fn, void *userdata)
+{
+	return visit_sums(s, filter, SECTION_VARIANCES, fn, userdata);
 }
 
 int store_visit_totals(struct store *s, const struct store_filter *filter, store_slice_fn fn, void *userdata)

@@ -131,11 +131,11 @@ int store_ring_append(struct store *s, int ring, struct block *b, const unsigned
 int store_block_reader(const struct store *s, int ring, const struct block *b, int section,
                        struct section_reader *ret)
 {
-	static const int dicts[SECTIONS] = { DICT_SLICES, DICT_PROCESSES };
 	const unsigned char *payload = store_block_payload(s, ring, b);
 
-	return store_section_open(ret, payload + (section ? b->sections[0] : 0), b->sections[section],
-	                          s->dicts[dicts[section]].max);
+	for (int before = 0; before < section; before++)
+		payload += b->sections[before];
+	return store_section_open(ret, payload, b->sections[section], s->dicts[section_is_of_slices(section) ? DICT_SLICES : DICT_PROCESSES].max);
 }
 
 /* ---- pins ---- */
@@ -144,7 +144,7 @@ int store_block_reader(const struct store *s, int ring, const struct block *b, i
 void store_pin_count(struct store *s, const struct block *b, int delta)
 {
 	for (int section = 0; section < SECTIONS; section++) {
-		uint32_t *pins = section == SECTION_SLICES ? s->slice_pins : s->process_pins, i;
+		uint32_t *pins = section_is_of_slices(section) ? s->slice_pins : s->process_pins, i;
 		struct section_reader r;
 
 		if (store_block_reader(s, RING_PINS, b, section, &r) < 0)

@@ -143,13 +143,20 @@ static uint32_t slice_make(struct store *s, uint32_t process, uint32_t series)
 	return i;
 }
 
+static void move_gathered(struct store *s, uint32_t from, uint32_t to)
+{
+	for (int t = 0; t < STORE_TIERS; t++) {
+		store_accumulator_move(&s->steps[t].sections[SECTION_SLICES], from, to);
+		store_accumulator_move(&s->steps[t].sections[SECTION_VARIANCES], from, to);
+	}
+}
+
 void store_slice_drop(struct store *s, uint32_t i)
 {
 	struct slice_record *r = store_slice_at(s, i);
 	uint32_t *link = &s->series_first[r->series], other = s->series_other[r->series];
 
-	for (int t = 0; t < STORE_TIERS; t++)
-		store_accumulator_move(&s->steps[t].sections[SECTION_SLICES], i, other == i ? 0 : other);
+	move_gathered(s, i, other == i ? 0 : other);
 	while (*link != i)
 		link = &s->slice_next[*link];
 	*link = s->slice_next[i];
@@ -176,8 +183,7 @@ static void rebind(struct store *s, uint32_t i, uint32_t process)
 	struct slice_record *r = store_slice_at(s, i);
 	uint32_t other = s->series_other[r->series];
 
-	for (int t = 0; t < STORE_TIERS; t++)
-		store_accumulator_move(&s->steps[t].sections[SECTION_SLICES], i, other);
+	move_gathered(s, i, other);
 	store_dict_hide(s, DICT_SLICES, i);
 	__atomic_store_n(&r->entry.live, 0, __ATOMIC_RELEASE);
 	s->dicts[DICT_SLICES].live--;
@@ -324,6 +330,24 @@ int store_add(struct store *s, store_ref process, store_ref stack, const uint64_
 	}
 	for (int m = 0; m < METRIC_N; m++)
 		s->series_values[series][m] += values[m];
+	return 0;
+}
+
+int store_add_variances(struct store *s, store_ref process, store_ref stack, const uint64_t variances[static METRIC_N])
+{
+	uint32_t p, st, i;
+	int k;
+
+	if (!s->in_tick)
+		return -EPERM;
+	k = resolve(s, process, stack, &p, &st);
+	if (k < 0)
+		return k;
+	if (all_zero(variances))
+		return 0;
+	i = store_slice_get(s, p, st);
+	if (i)
+		store_accumulate(&s->steps[0].sections[SECTION_VARIANCES], i, variances);
 	return 0;
 }
 

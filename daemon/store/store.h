@@ -119,6 +119,9 @@ int store_tick_begin(struct store *s, uint64_t time_us, uint64_t duration_ns);
 /* Adds to the slice (process, stack) in the open tick. Many calls for one slice add up. -ENOSPC is counted as
  * loss "store-full". */
 int store_add(struct store *s, store_ref process, store_ref stack, const uint64_t values[static METRIC_N]);
+/* How sure what was added is, where it is an estimate: the sampling variance of each metric in the square of its unit, in units of 1024 ns and
+ * 1024 bytes where it counts these. It adds up as the values do, and is kept to an eighth. Of what has no slice it is left out. */
+int store_add_variances(struct store *s, store_ref process, store_ref stack, const uint64_t variances[static METRIC_N]);
 /* threads threads (may be negative: left) of this process entered the wait at this stack. While in, they add
  * duration_ns of each tick to METRIC_BLOCKED: of the tick in which they enter, not of that in which they
  * leave. Leaving what was not entered is ignored. */
@@ -215,6 +218,8 @@ struct store_slice_sum {
  * with that value. */
 typedef int (*store_slice_fn)(void *userdata, const struct store_slice_sum *sum);
 int store_visit_slices(struct store *s, const struct store_filter *filter, store_slice_fn fn, void *userdata);
+/* The same for the variances of what is an estimate: in values, as store_add_variances() has them. */
+int store_visit_variances(struct store *s, const struct store_filter *filter, store_slice_fn fn, void *userdata);
 /* The same for the processes' exact totals; stack and series_id are 0, and are no filters. */
 int store_visit_totals(struct store *s, const struct store_filter *filter, store_slice_fn fn, void *userdata);
 

@@ -284,7 +284,7 @@ def many_pages(n=200):
 
 
 def summary(stack="00000000000000bb", **changes):
-    s = {"stack": stack, "frames": FRAMES, "truncated": False, "values": VALUES}
+    s = {"stack": stack, "frames": FRAMES, "truncated": False, "values": VALUES, "standard_errors": {"on_cpu": 25_000_000}}
     s.update(changes)
     return s
 
@@ -316,6 +316,8 @@ HEALTHY = {
                     "frames": [],
                     "self": 700_000_000,
                     "total": 900_000_000,
+                    "self_standard_error": 50_000_000,
+                    "total_standard_error": 60_000_000,
                 },
                 {
                     "stack": "",
@@ -330,7 +332,7 @@ HEALTHY = {
     "ListStacks": [
         reply(
             window=WINDOW,
-            stacks=[summary(), summary("00000000000000bc", truncated=True, values={"on_cpu": 500_000_000})],
+            stacks=[summary(), summary("00000000000000bc", truncated=True, values={"on_cpu": 500_000_000}, standard_errors={})],
         )
     ],
     "GetStack": [

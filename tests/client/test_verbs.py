@@ -296,9 +296,9 @@ def top_by_function():
     done = good("top", "-n", "2", "--by=function", "-m", "on-cpu")
     rows = [re.split(r"\s{2,}", line.strip()) for line in done.out.splitlines()]
     assert rows == [
-        ["CHILDREN%", "SELF%", "SELF", "FUNCTION", "OBJECT"],
-        ["90.0%", "70.0%", "700ms", "do work(int)", "prog"],
-        ["30.0%", "30.0%", "300ms", "vfs_read", "[kernel]"],
+        ["CHILDREN%", "SELF%", "SELF", "+/-", "FUNCTION", "OBJECT"],
+        ["90.0%", "70.0%", "700ms", "14%", "do work(int)", "prog"],
+        ["30.0%", "30.0%", "300ms", "-", "vfs_read", "[kernel]"],
     ], rows
     assert done.calls == [("GetTop", {"by": "function", "metric": "on_cpu", "limit": 2}, MORE)], done.calls
 
@@ -311,6 +311,8 @@ def top_by_stack():
         "frames": FRAMES,
         "self": 10,
         "total": 10,
+        "self_standard_error": 0,
+        "total_standard_error": 0,
     }
     done = good(
         "top",
@@ -321,6 +323,7 @@ def top_by_stack():
     assert re.split(r"\s{2,}", done.out.splitlines()[1].strip()) == [
         "25.0%",
         "10 hits",
+        "0%",
         "00000000000000bb",
         "vfs_read",
         "[kernel]",
@@ -335,7 +338,7 @@ def top_by_stack():
 def stacks_list():
     done = good("stacks", "--pid", "1234", "-n", "all")
     rows = [re.split(r"\s{2,}", line.strip()) for line in done.out.splitlines()]
-    assert rows[1] == ["00000000000000bb", "2.50s", "vfs_read < entry_SYSCALL_64 < read < 2 more"], rows
+    assert rows[1] == ["00000000000000bb", "2.50s", "2.0%", "vfs_read < entry_SYSCALL_64 < read < 2 more"], rows
     assert rows[2][-1].endswith("< 2 more < [truncated]")
     assert done.calls[0][1]["filter"] == {"pid": 1234} and done.calls[0][1]["limit"] == 10000
 
@@ -351,10 +354,10 @@ def stacks_one():
     assert ["0", "vfs_read", "[kernel]", "kernel"] in lines and ["4", "main", "prog", "user"] in lines
     spark = next(line for line in lines if line[0] == "on-cpu")
     assert (
-        spark[1:3] == ["2.50s", "899us/s"]
-        and len(spark[3]) == 60
-        and spark[3][0] == "█"
-        and spark[3][-1] == "▁"
+        spark[1:4] == ["2.50s", "2.0%", "899us/s"]
+        and len(spark[4]) >= 50
+        and spark[4][0] == "█"
+        and spark[4][-1] == "▁"
     ), spark
     assert [
         "1234",

@@ -339,6 +339,9 @@ static void fill_tick(struct data *d)
 	add(d, d->web, d->fib, METRIC_ON_CPU, 4 * unit);
 	add(d, d->app, d->spin, METRIC_ON_CPU, 2 * unit);
 	add(d, d->app, d->wait, METRIC_BLOCKED, 16 * unit);
+	/* an estimate, of which a quarter is the standard error */
+	if (store_add_variances(d->store, d->app, d->wait, (const uint64_t[METRIC_N]){ [METRIC_BLOCKED] = 1ULL << 36 }) < 0)
+		die("add variances", -EINVAL);
 	add(d, d->tool, d->odd, METRIC_RUNNABLE, unit);
 	store_add_total(d->store, d->web, total);
 	total[METRIC_ON_CPU] = 2 * unit;

@@ -177,6 +177,18 @@ def stacks_and_their_slices():
             [(x["stack"], x["values"], x["truncated"]) for x in reply["stacks"]],
             [(WAIT, {"blocked": 16 * UNIT * TICKS}, False), (ODD, {"runnable": 1 * UNIT * TICKS}, True)],
         )
+        # A quarter of each tick; of TICKS of them by their root.
+        error = round(4 * UNIT * TICKS**0.5)
+        assert abs(reply["stacks"][0]["standard_errors"]["blocked"] / error - 1) < 0.1, (reply["stacks"][0], error)
+        equal(reply["stacks"][1]["standard_errors"], {})
+        for method, row, key in (("GetTop", "rows", "self_standard_error"), ("GetFlame", "stacks", "standard_error")):
+            reply = c.call("org.stackd." + method, {"filter": s.window, "metric": "off_cpu", **({"by": "stack"} if row == "rows" else {})})[1]
+            got = {x["stack"]: x[key] for x in reply[row]}
+            assert abs(got[WAIT] / error - 1) < 0.1 and got[ODD] == 0, (got, error)
+            reply = c.call("org.stackd." + method, {"filter": s.window, "metric": "rss"})[1]
+            assert not any(key in x for x in reply[row]), reply
+        reply = c.call("org.stackd.GetStack", {"stack": WAIT, "filter": s.window})[1]
+        assert abs(reply["stack"]["standard_errors"]["blocked"] / error - 1) < 0.1, reply["stack"]
         # Those that have none of it are not listed.
         error, reply = c.call("org.stackd.ListStacks", {"filter": s.window, "metric": "on_cpu"})
         equal([x["stack"] for x in reply["stacks"]], [SPIN, FIB])

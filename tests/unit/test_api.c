@@ -44,6 +44,12 @@ int store_visit_slices(struct store *s _unused_, const struct store_filter *filt
 	return 0;
 }
 
+int store_visit_variances(struct store *s _unused_, const struct store_filter *filter _unused_, store_slice_fn fn _unused_,
+                          void *userdata _unused_)
+{
+	return script.error;
+}
+
 int store_visit_totals(struct store *s _unused_, const struct store_filter *filter _unused_,
                        store_slice_fn fn _unused_, void *userdata _unused_)
 {

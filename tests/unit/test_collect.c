@@ -192,6 +192,7 @@ static void test_fault_periods(void **state _unused_)
 static void test_fault_windows(void **state _unused_)
 {
 	uint64_t values[METRIC_N] = { [METRIC_FAULTS_MINOR] = 300, [METRIC_FAULTS_MAJOR] = 100, [METRIC_FAULTS_FILE] = 200, [METRIC_ON_CPU] = 7 };
+	uint64_t variances[METRIC_N] = { [METRIC_FAULTS_MINOR] = 300 * 30 };
 	struct fault_scale scale;
 
 	/* Few faults are seen all the time; of many so long that seeing them takes a 200th of a CPU; of very many for a 64th. */
@@ -206,11 +207,13 @@ static void test_fault_windows(void **state _unused_)
 	/* The tick had ten times as many. */
 	faults_scale(400, 4000, 0.1, &scale);
 	assert_true(scale.factor == 10 && scale.unseen == 0);
-	faults_apply_scale(&scale, values);
+	faults_apply_scale(&scale, values, variances);
 	assert_int_equal(values[METRIC_FAULTS_MINOR], 3000);
 	assert_int_equal(values[METRIC_FAULTS_MAJOR], 100);
 	assert_int_equal(values[METRIC_FAULTS_FILE], 1550); /* half of all, as before */
 	assert_int_equal(values[METRIC_ON_CPU], 7);
+	/* Samples of 31 each, ten times as much, and a window of a tenth that may have been in the burst or not. */
+	assert_int_equal(variances[METRIC_FAULTS_MINOR], 900000 + 3000 * 3000 / 10 * 9);
 	/* The account lacks some: nothing is made less. */
 	faults_scale(400, 100, 0.1, &scale);
 	assert_true(scale.factor == 1 && scale.unseen == 0);
@@ -614,16 +617,19 @@ static void test_sampled_stacks(void **state)
 
 struct waited {
 	uint64_t blocked, runnable;
+	uint32_t weight;
 	int lasting, told; /* now; and how often anything was said of it */
 };
 
-static void add_passed(void *userdata, uint64_t raw_id, const struct collect_process *whose, uint64_t blocked_ns, uint64_t runnable_ns)
+static void add_passed(void *userdata, uint64_t raw_id, const struct collect_process *whose, uint64_t blocked_ns, uint64_t runnable_ns,
+                       uint32_t weight)
 {
 	struct waited *w = (struct waited *)userdata + raw_id;
 
 	(void)whose;
 	w->blocked += blocked_ns;
 	w->runnable += runnable_ns;
+	w->weight = weight;
 }
 
 static void add_wait(void *userdata, const struct collect_wait *wait)
@@ -670,6 +676,7 @@ static void test_sampled_waits(void **state)
 	sample_waits_settle(w, NSEC_PER_SEC, add_passed, all);
 	assert_int_equal(all[1].blocked, 900);
 	assert_int_equal(all[1].runnable, 300);
+	assert_int_equal(all[1].weight, 3);
 	assert_int_equal(all[2].blocked, 0);
 	assert_int_equal(all[2].runnable, 200);
 	sample_waits_report(w, 0, NSEC_PER_SEC, &reader);

@@ -417,7 +417,8 @@ static void test_any_bit_turned_over(void **state _unused_)
 		byte ^= (uint8_t)(1 << at % 8);
 		assert_int_equal(pwrite(fd, &byte, 1, at), 1);
 		assert_int_equal(replay(fd, &status, &error), -EBADMSG);
-		assert_true(error.offset <= (uint64_t)at);
+		/* What says that it is older is found out where a record makes no sense as such. */
+		assert_true(error.offset <= (uint64_t)at || at == 8);
 		byte ^= (uint8_t)(1 << at % 8);
 		assert_int_equal(pwrite(fd, &byte, 1, at), 1);
 	}
@@ -441,6 +442,7 @@ static void test_tables_that_fill(void **state _unused_)
 		item = (struct recording_item){ .kind = RECORDING_SAMPLE, .sample = { .raw_id = i * 3ULL, .process = process_of(i % 7) } };
 		item.sample.values[METRIC_BLOCKED] = i;
 		item.sample.values[METRIC_HEAP] = 0ULL - i;
+		item.sample.variances = i % 2 ? item.sample.values : NULL;
 		recording_write(writer, &item);
 	}
 	assert_int_equal(recording_writer_finish(writer), 0);
@@ -456,6 +458,7 @@ static void test_tables_that_fill(void **state _unused_)
 		assert_int_equal(item.sample.process.pid, 1000 + i % 7);
 		assert_string_equal(item.sample.process.comm, process_of(i % 7).comm);
 		assert_true(item.sample.values[METRIC_BLOCKED] == i && item.sample.values[METRIC_HEAP] == 0ULL - i);
+		assert_int_equal(item.sample.variances[METRIC_BLOCKED], i % 2 ? i : 0);
 	}
 	assert_int_equal(recording_next(reader, &item, &error), 1);
 	assert_int_equal(item.kind, RECORDING_END);
@@ -492,7 +495,7 @@ static void test_refused(void **state _unused_)
 		{ "", 0, "ends within its header" },
 		{ "stackrec\1\0\0\0", 12, "ends within its header" },
 		{ "PERFILE2\1\0\0\0\0\0\0\0", 16, "not a recording" },
-		{ "stackrec\3\0\0\0\0\0\0\0", 16, "version 3; this stackd reads versions 1 to 2" },
+		{ "stackrec\4\0\0\0\0\0\0\0", 16, "version 4; this stackd reads versions 1 to 3" },
 		{ "stackrec\0\0\0\0\0\0\0\0", 16, "version 0" },
 		{ "stackrec\2\0\0\0\0\0\0\0", 16, "cut off" },
 		{ "stackrec\1\0\0\0\0\0\0\0", 16, "cut off" },
