@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <math.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -293,6 +294,43 @@ static void rounding_does_not_add_up(void **state)
 }
 
 /* ---- processes that are not told apart ---- */
+
+/* How sure estimates are: summed over all tiers, of the process that has them, and no points. */
+static void variances_are_kept_beside_what_they_are_of(void **state _unused_)
+{
+	struct fixture *f = fixture_new(4 << 20);
+	const uint64_t values[METRIC_N] = { [METRIC_BLOCKED] = 1000000 };
+	const uint64_t variances[METRIC_N] = { [METRIC_BLOCKED] = 12345 };
+	struct store_filter filter = { .viewer_uid = STORE_ANY_UID };
+	struct store_status before, after;
+
+	assert_int_equal(store_add_variances(f->s, 1, 1, variances), -EPERM);
+	for (unsigned i = 0; i < 2000; i++) {
+		begin(f);
+		for (pid_t pid = 1; pid <= 2; pid++)
+			assert_int_equal(store_add(f->s, process(f->s, pid, 0), stack(f->s, 1), values), 0);
+		store_get_status(f->s, &before);
+		if (i % 2)
+			assert_int_equal(store_add_variances(f->s, process(f->s, 2, 0), stack(f->s, 1), variances), 0);
+		commit(f);
+		store_get_status(f->s, &after);
+		if (after.evicted_blocks[0] == 0)
+			assert_int_equal(after.points[0] - before.points[0], 2);
+		if (i == 1234)
+			reopen(f);
+	}
+	memset(&collected, 0, sizeof(collected));
+	collected.s = f->s;
+	assert_int_equal(store_visit_variances(f->s, &filter, collect, &collected), 0);
+	assert_int_equal(collected.n, 1);
+	assert_int_equal(collected.rows[0].pid, 2);
+	assert_true(fabs((double)collected.rows[0].values[METRIC_BLOCKED] / (1000 * 12345.0) - 1) < 0.01);
+	filter.pid = 1;
+	collected.n = 0;
+	assert_int_equal(store_visit_variances(f->s, &filter, collect, &collected), 0);
+	assert_int_equal(collected.n, 0);
+	fixture_free(f);
+}
 
 static void many_processes_of_one_series_are_summed(void **state)
 {
@@ -1050,6 +1088,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sums_equal_the_model),
 		cmocka_unit_test(rounding_does_not_add_up),
+		cmocka_unit_test(variances_are_kept_beside_what_they_are_of),
 		cmocka_unit_test(many_processes_of_one_series_are_summed),
 		cmocka_unit_test(reclaiming_never_gives_a_wrong_stack),
 		cmocka_unit_test(what_finds_no_room_is_counted),
