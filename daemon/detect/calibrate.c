@@ -31,6 +31,11 @@
  * anomaly. */
 #define ALPHA_MAX 1e-3
 
+/* Troubles in a day that a family is supposed to see: what is as rare among what is usual is as likely to be one. All families see a trouble in some days. */
+#define TROUBLES 0.002
+/* Alarms of one family in a day that are half believed to be what is usual after all. */
+#define TOLD_OFTEN 24.0
+
 /* Waits that have moved are two families for two kinds of trouble. Births have a Pareto tail, and what takes much is far out in it: they need the
  * budget least. */
 #define SHARE_TOTALS 0.36
@@ -151,14 +156,29 @@ double calibrate_p(const struct tail *t, double s)
 	return MIN(MAX(t->p_from * pow(s / t->from, -1 / t->index), t->p_floor), 1.0);
 }
 
+double calibrate_doubt(double tests_per_day)
+{
+	return TROUBLES / MAX(tests_per_day, 1.0);
+}
+
+/* How much a score of the tail says of what is usual: as much as it is likely to be of that and not of a trouble; but what is told ever again is usual. */
+static double usual_part(const struct family_state *f, const struct tail *t, double s)
+{
+	double p = calibrate_p(t, s);
+
+	return MAX(p / (p + t->doubt), f->told / (f->told + TOLD_OFTEN));
+}
+
 void calibrate_learn(struct family_state *f, bool gate_open, const struct tail *t, bool together, float s)
 {
 	double weight = 1;
 
-	if (together && (double)s >= t->from) {
-		weight = 1 / (1 + f->recent);
-		f->recent++;
+	if ((double)s >= t->from) {
+		weight = usual_part(f, t, (double)s);
+		if (together)
+			weight /= 1 + f->recent++;
 	}
+	s = (float)MIN((double)s, t->critical);
 	if (s >= 0.5f)
 		f->bins[gate_open][bin_of(s)] += (float)weight;
 }

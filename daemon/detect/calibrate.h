@@ -26,6 +26,7 @@ struct tail {
 	double shape;          /* ... or, if > 0, p_from * (1 + shape * (s - from) / excess)^(-1 / shape), as heavy as a mixture of such tails */
 	double p_floor;        /* no less can be claimed from n tests */
 	double alpha, critical; /* p and s at which a test is told */
+	double doubt;          /* p of a score that is as likely to be a trouble's as of what is usual: set by the caller */
 	double critical_least;  /* s at which it is when evidence is lowered by DETECT_EVIDENCE_LOWERED */
 	double above[BINS];    /* p of each bin's lower edge */
 };
@@ -40,7 +41,10 @@ struct tail_prior {
 /* measured: how often it was looked for, where that is no test when there was nothing; 0: a test each time. */
 void calibrate_prepare(struct tail *t, const struct family_state *f, bool gate_open, const struct tail_prior *prior, double measured, double alpha);
 double calibrate_p(const struct tail *t, double s);
-/* Adds a score to the histogram; the tests, most of them without a score, are counted in n by the caller.
+/* See struct tail. tests_per_day: as for calibrate_alpha(). */
+double calibrate_doubt(double tests_per_day);
+/* Adds a score to the histogram, a score that is no more likely to be of what is usual than of a trouble (the local false discovery rate: Efron et al.
+ * 2001) the less so, and no higher than what is told; the tests, most of them without a score, are counted in n by the caller.
  * together: scores of the tail that come at the same time are one event seen in many series, and the k-th
  * counts 1/k. */
 void calibrate_learn(struct family_state *f, bool gate_open, const struct tail *t, bool together, float s);

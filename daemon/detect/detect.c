@@ -221,6 +221,7 @@ static void prepare_tails(struct detect *d)
 		struct tail_prior prior = calibrate_prior(f);
 
 		calibrate_prepare(&d->tails[f], &d->g->families[f], family_gate(d, f), &prior, times_measured(d, f), alpha_of(d, f));
+		d->tails[f].doubt = calibrate_doubt(tests_per_day(d, f, d->tick.gate_open));
 	}
 }
 
@@ -478,13 +479,9 @@ struct weighed detect_weigh(struct detect *d, struct series_state *s)
 		bool beyond = (double)f->s >= t->critical, known = is_known(d, s, f);
 		struct weighed w = { .finding = f };
 
-		/* An excursion that was told is one event, and its height no measure of what is normal: a
-		 * score beyond what is told counts as one that just is. If such come too often, that alone
-		 * moves the threshold. */
+		/* An excursion that was told is one event, and its height no measure of what is normal. */
 		if (!known && model_new_height(s, f))
-			calibrate_learn(&d->g->families[f->family], family_gate(d, f->family), t,
-					!family_is_birth_or_death(f->family),
-					beyond ? (float)t->critical : f->s);
+			calibrate_learn(&d->g->families[f->family], family_gate(d, f->family), t, !family_is_birth_or_death(f->family), f->s);
 		if (model_is_over(f))
 			continue;
 		if (f->explained) {
@@ -561,11 +558,11 @@ static void move_population(const struct global_state *g, struct population *p, 
 			p->window_quantum[m][1] +=
 				(p->quantum[m][gate] - p->window_quantum[m][1]) / MIN((float)g->tick, 64.0f);
 		}
-		common = p->common[m] - p->common_base[m][gate];
-		p->common_window[m][0] += (expm1f(common) - p->common_window[m][0]) / 8;
-		p->common_window[m][1] += (expm1f(common) - p->common_window[m][1]) / 64;
+		common = expm1f(p->common[m] - model_common_base(p, m, gate));
+		p->common_window[m][0] += (common - p->common_window[m][0]) / 8;
+		p->common_window[m][1] += (common - p->common_window[m][1]) / 64;
 		/* Slowly from the beginning: the first surge of load is common to all, and not what is usual with the gate open. */
-		p->common_base[m][gate] += common / (float)SLOW_TICKS;
+		p->common_base[m][gate] += (p->common[m] - p->common_base[m][gate]) / (float)SLOW_TICKS;
 	}
 }
 

@@ -157,7 +157,7 @@ static void visit(struct detect *d, struct unit_shares *u, struct candidate *bes
 		if (s <= 0)
 			continue;
 		if (!told)
-			calibrate_learn(&d->g->families[family], false, t, true, (float)MIN(s, t->critical));
+			calibrate_learn(&d->g->families[family], false, t, true, (float)s);
 		explained |= told && s >= t->critical;
 		if (told || s < t->critical)
 			continue;

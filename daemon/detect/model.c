@@ -63,12 +63,18 @@ void model_add_finding(struct findings *f, unsigned family, enum metric metric, 
 					   .expected = expected };
 }
 
+/* What all do more with the gate open than with it closed is the load that has opened it. What they seem to do less is how they are sampled. */
+float model_common_base(const struct population *p, unsigned m, bool gate_open)
+{
+	return gate_open ? MIN(p->common_base[m][0], p->common_base[m][1]) : p->common_base[m][0];
+}
+
 /* The part of a rise that all series share, as ln. A window's is the mean of the factors, as its value is
  * the mean of the values. */
 float model_common_rise(const struct population *p, const struct tick_context *c, unsigned m,
 			 unsigned channel)
 {
-	float now = p->common[m] - p->common_base[m][c->gate_open], before;
+	float now = p->common[m] - model_common_base(p, m, c->gate_open), before;
 
 	if (channel == CHANNEL_TICK)
 		return now;
@@ -336,7 +342,8 @@ static void score_birth(const struct population *p, const struct tick_context *c
 	if (stage >= BIRTH_CHANNELS || age < milestones[stage].age)
 		return;
 	s->birth_stage++;
-	if (s->born < BIRTHS_FROM_TICK)
+	/* One that came to that age while it was silent for long does not weigh what it does now for all that time. */
+	if (s->born < BIRTHS_FROM_TICK || age >= 2u * milestones[stage].age)
 		return;
 	for (unsigned m = 0; m < SCORED_METRICS; m++) {
 		const struct metric_state *ms = &s->metrics[m];

@@ -258,6 +258,8 @@ void model_visit_total(const struct population *p, const struct tick_context *c,
 		       const uint64_t values[static METRIC_N], struct findings *f);
 /* Whether it can be of a detector that is at this tick, but for what a visit finds out. */
 bool model_total_valid(const struct total_series *t, uint32_t tick);
+/* The common mode that is usual with the gate so, as ln. */
+float model_common_base(const struct population *p, unsigned m, bool gate_open);
 /* Waits of a unit that have moved, ns a second; in every tick, after model_visit_total(). */
 void model_visit_moved(const struct tick_context *c, struct total_series *t, float moved, struct findings *f);
 /* How much more a series is blocked than in the last minute, ns a second; negative: less. Asked before it is visited. */

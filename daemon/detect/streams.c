@@ -60,7 +60,7 @@ static bool visit(struct detect *d, struct univariate *u, enum metric metric, do
 	if (u->views.n < PROBATION || MAX(value, usual) < little)
 		return false;
 	d->findings.tests[FAMILY_STREAM]++;
-	calibrate_learn(&d->g->families[FAMILY_STREAM], false, t, true, (float)MIN(u->surprise * M_LN10, t->critical));
+	calibrate_learn(&d->g->families[FAMILY_STREAM], false, t, true, (float)(u->surprise * M_LN10));
 	if ((double)f.s < t->critical || fabs(value - usual) < little)
 		return false;
 	w.p = calibrate_p(t, (double)f.s);

@@ -355,7 +355,7 @@ static bool visit_growth(struct detect *d, struct total_state *u, int64_t little
 	f->n = 0;
 	growth_tick(&u->growth, d->g->tick, little, news, &f->tests[FAMILY_GROWTH]);
 	if (news->over > 0)
-		calibrate_learn(&d->g->families[FAMILY_GROWTH], false, t, true, (float)MIN((double)news->over, t->critical));
+		calibrate_learn(&d->g->families[FAMILY_GROWTH], false, t, true, news->over);
 	if (news->s <= 0)
 		return false;
 	f->all[f->n++] = (struct finding){

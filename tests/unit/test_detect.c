@@ -393,6 +393,36 @@ static void test_new_stack_that_takes_the_machine_is_told_at_once(void **state)
 	assert_true(m->last.observed > 0.9 * 32 * NSEC_PER_SEC && m->last.observed < 1.1 * 32 * NSEC_PER_SEC);
 }
 
+/* A stack does something for some ticks, and for a second six hours later: not visited meanwhile, it comes to all its milestones at once. */
+static void test_what_comes_back_is_no_heavy_birth(void **state)
+{
+	static const uint64_t nothing[METRIC_N];
+	const uint64_t a_cpu[METRIC_N] = { [METRIC_ON_CPU] = NSEC_PER_SEC, [METRIC_HITS] = 50, [METRIC_RUNNABLE] = 1500000 };
+	struct machine *m = *state;
+
+	for (size_t i = 0; i < 3200; i++) {
+		memset(m->states + (100 + i % 100) * detect_series_state_size(), 0, detect_series_state_size());
+		run(m, 1, SIZE_MAX, NULL);
+	}
+	memset(m->states + 7 * detect_series_state_size(), 0, detect_series_state_size());
+	run(m, 3, SIZE_MAX, NULL);
+	run(m, 57, 7, nothing);
+	for (unsigned tick = 0; tick <= 6 * 3600; tick++) {
+		begin(m);
+		for (size_t i = 0; i < SERIES; i++) {
+			uint64_t values[METRIC_N];
+
+			usual(m, values);
+			if (i != 7)
+				feed(m, i, values, 0);
+			else if (tick == 6 * 3600)
+				feed(m, i, a_cpu, 6 * 3600);
+		}
+		detect_tick_end(m->d);
+	}
+	assert_int_equal(m->alarms, 0);
+}
+
 static void test_loss_is_no_drop(void **state)
 {
 	struct machine *m = *state;
@@ -416,11 +446,40 @@ static void test_loss_hides_no_rise(void **state)
 	assert_int_equal(m->last.type, DETECT_SPIKE);
 }
 
+/* The critical score after so many more, far beyond all that are usual; told: how many such are told in a day. */
+static double critical_after(unsigned n, float s, double told)
+{
+	const struct tail_prior exponential = { .excess = 1.5 };
+	struct family_state f = { .n = { 1e6 }, .told = told };
+	struct tail t;
+
+	for (unsigned i = 0; i <= n; i++) {
+		for (unsigned k = 0; i == 0 && k < 1000; k++)
+			f.bins[0][24 + k % 4]++;
+		calibrate_prepare(&t, &f, false, &exponential, 0, 1e-9);
+		t.doubt = 1e-9;
+		if (i < n)
+			calibrate_learn(&f, false, &t, false, s);
+	}
+	return t.critical;
+}
+
+static void test_troubles_are_not_what_is_usual(void **state)
+{
+	double before = critical_after(0, 0, 0);
+
+	(void)state;
+	assert_true(critical_after(20, 10 * (float)before, 2) < before + 0.5);
+	/* but what just is told may be of what is usual, and what is told every half hour is */
+	assert_true(critical_after(20, 1.01f * (float)before, 2) > before + 2);
+	assert_true(critical_after(20, 10 * (float)before, 48) > before + 2);
+}
+
 static void test_calibration_claims_no_more_than_it_knows(void **state)
 {
 	const struct tail_prior pareto = { 0 };
 	struct family_state f = { 0 };
-	struct tail t;
+	struct tail t = { .doubt = 1e-9 };
 	double p, before = 1, critical = 0;
 
 	(void)state;
@@ -435,9 +494,12 @@ static void test_calibration_claims_no_more_than_it_knows(void **state)
 		before = p;
 	}
 	/* scores that come often are not improbable, and never the more improbable the lower they are */
-	for (unsigned i = 0; i < 100000; i++)
-		calibrate_learn(&f, false, &t, false, 5 + 0.001f * (float)(i % 20000));
 	f.n[0] = 1e6;
+	for (unsigned i = 0; i < 100000; i++) {
+		if (i % 100 == 0)
+			calibrate_prepare(&t, &f, false, &pareto, 0, 1e-9);
+		calibrate_learn(&f, false, &t, false, 5 + 0.001f * (float)(i * 7919 % 20000));
+	}
 	calibrate_prepare(&t, &f, false, &pareto, 0, 1e-9);
 	p = calibrate_p(&t, 15);
 	assert_true(p > 0.04 && p < 0.07);
@@ -1208,8 +1270,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_what_follows_from_a_trouble_is_not_told_again, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_new_stack_that_takes_the_machine_is_told_at_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_what_comes_back_is_no_heavy_birth, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_loss_is_no_drop, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_loss_hides_no_rise, setup, teardown),
+		cmocka_unit_test(test_troubles_are_not_what_is_usual),
 		cmocka_unit_test(test_calibration_claims_no_more_than_it_knows),
 		cmocka_unit_test_setup_teardown(test_damaged_state_is_taken_as_new, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_impossible_numbers_never_alarm, setup, teardown),
