@@ -372,7 +372,7 @@ static void move_quantum(struct population *p, const struct tick_context *c, uns
 {
 	float *q = &p->quantum[m][c->gate_open], lx = logf(x);
 	uint32_t n = ++p->quantum_n[m][c->gate_open];
-	float step = MAX(2.0f / (float)(n + 1), 0.01f);
+	float step = MAX(2.0f / ((float)n + 1), 0.01f);
 
 	if (n == 1)
 		*q = lx;
