@@ -165,16 +165,16 @@ static uint32_t next_touched(const struct accumulator *a, uint32_t from)
 /* A gathered value within what can be kept. */
 static int64_t bounded(const struct accumulator *a, uint32_t i, enum metric m)
 {
-	int64_t v = (int64_t)a->values[i][m], most = (int64_t)VALUE_MAX;
+	int64_t v = (int64_t)store_gathered(a, i, m), most = (int64_t)VALUE_MAX;
 
 	if (!metric_is_signed(m))
-		return (int64_t)MIN(a->values[i][m], VALUE_MAX);
+		return (int64_t)MIN((uint64_t)v, VALUE_MAX);
 	return MAX(MIN(v, most), -most);
 }
 
 static int64_t with_residual(const struct accumulator *a, uint32_t i, enum metric m)
 {
-	int64_t v = bounded(a, i, m) + (int64_t)a->residuals[i][m];
+	int64_t v = bounded(a, i, m) + (a->residuals ? (int64_t)a->residuals[i][m] : 0);
 
 	return metric_is_signed(m) ? v : MAX(v, (int64_t)0);
 }
@@ -224,11 +224,11 @@ static uint64_t find_period(const struct accumulator *a)
 	uint64_t period = 0, votes = 0;
 
 	for (uint32_t i = next_touched(a, 0); i != UINT32_MAX; i = next_touched(a, i + 1)) {
-		uint64_t hits = a->values[i][METRIC_HITS], each;
+		uint64_t hits = store_gathered(a, i, METRIC_HITS), each;
 
 		if (hits == 0)
 			continue;
-		each = a->values[i][METRIC_ON_CPU] / hits;
+		each = store_gathered(a, i, METRIC_ON_CPU) / hits;
 		if (votes == 0)
 			period = each;
 		votes = each == period ? votes + 1 : votes - 1;
@@ -418,7 +418,8 @@ static uint32_t put_values(struct writer *w, struct accumulator *a, const struct
 			kept = code_value(e->code[METRIC_HITS], h->mantissa) * h->period;
 		}
 		points += kept != 0;
-		a->residuals[e->index][m] = (float)(bounded(a, e->index, m) + (int64_t)a->residuals[e->index][m] - (int64_t)kept);
+		if (a->residuals)
+			a->residuals[e->index][m] = (float)(bounded(a, e->index, m) + (int64_t)a->residuals[e->index][m] - (int64_t)kept);
 	}
 	return points;
 }

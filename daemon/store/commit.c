@@ -97,7 +97,7 @@ static void step_add(struct store *s, int tier, const struct block *tick)
 			for (uint64_t bits = from[k].touched[w]; bits; bits &= bits - 1) {
 				uint32_t i = w * 64 + (uint32_t)__builtin_ctzll(bits);
 
-				store_accumulate(&step->sections[k], i, from[k].values[i]);
+				store_accumulator_add(&step->sections[k], i, &from[k], i);
 			}
 }
 

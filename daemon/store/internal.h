@@ -239,13 +239,22 @@ struct pool {
 	uint64_t used;
 };
 
+#define VARIANCES (METRIC_MMAP - METRIC_BLOCKED + 1)
+
 /* Sums by slice or process until they are written as a block. */
 struct accumulator {
 	uint32_t max;
 	uint64_t *touched; /* bit map */
 	uint64_t (*values)[METRIC_N];
 	float (*residuals)[METRIC_N]; /* what rounding left over, carried into the next block; of more than 2^24 as good as 24 bits make it */
+	float (*variances)[VARIANCES]; /* in place of these two, from METRIC_BLOCKED on: no others are known */
 };
+static inline uint64_t store_gathered(const struct accumulator *a, uint32_t i, unsigned m)
+{
+	if (a->values)
+		return a->values[i][m];
+	return m - METRIC_BLOCKED < VARIANCES ? (uint64_t)a->variances[i][m - METRIC_BLOCKED] : 0;
+}
 
 /* A tier's step that is being gathered. */
 struct step {
@@ -304,6 +313,7 @@ struct store {
 	bool in_tick;
 	uint64_t tick_time_us, tick_duration_ns;
 	uint64_t tick_full;
+	uint32_t added; /* the slice that was added to last; 0: none */
 	bool flushed_early[STORE_TIERS];
 	uint32_t exhausted[DICTS]; /* tick in which no room could be made */
 	void *memory;
@@ -432,6 +442,8 @@ void store_live_remove(struct store *s, uint32_t series);
 
 /* accumulate.c */
 void store_accumulate(struct accumulator *a, uint32_t i, const uint64_t values[static METRIC_N]);
+/* What was gathered for one is added to another, or in another accumulator of the kind. */
+void store_accumulator_add(struct accumulator *a, uint32_t to, const struct accumulator *from, uint32_t i);
 void store_accumulator_move(struct accumulator *a, uint32_t from, uint32_t to);
 void store_accumulator_clear(struct accumulator *a);
 

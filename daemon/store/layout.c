@@ -135,10 +135,14 @@ static void *carve(struct carver *c, size_t n, size_t size)
 	return p;
 }
 
-static void carve_accumulator(struct accumulator *a, struct carver *c, uint32_t max)
+static void carve_accumulator(struct accumulator *a, struct carver *c, uint32_t max, bool variances)
 {
 	a->max = max;
 	a->touched = carve(c, (max + 64) / 64, sizeof(uint64_t));
+	if (variances) {
+		a->variances = carve(c, max + 1, sizeof(*a->variances));
+		return;
+	}
 	a->values = carve(c, max + 1, sizeof(*a->values));
 	a->residuals = carve(c, max + 1, sizeof(*a->residuals));
 }
@@ -186,9 +190,9 @@ static void carve_all(struct store *s, struct carver *c)
 	s->series_tick = carve(c, series + 1, sizeof(*s->series_tick));
 	s->process_pins = carve(c, processes + 1, sizeof(*s->process_pins));
 	for (int t = 0; t < STORE_TIERS; t++) {
-		carve_accumulator(&s->steps[t].sections[SECTION_SLICES], c, slices);
-		carve_accumulator(&s->steps[t].sections[SECTION_PROCESSES], c, processes);
-		carve_accumulator(&s->steps[t].sections[SECTION_VARIANCES], c, slices);
+		carve_accumulator(&s->steps[t].sections[SECTION_SLICES], c, slices, false);
+		carve_accumulator(&s->steps[t].sections[SECTION_PROCESSES], c, processes, false);
+		carve_accumulator(&s->steps[t].sections[SECTION_VARIANCES], c, slices, true);
 	}
 	s->wait_free = carve(c, s->layout.open_waits.n, sizeof(*s->wait_free));
 	s->wait_changed = carve(c, s->layout.open_waits.n, sizeof(*s->wait_changed));

@@ -321,6 +321,7 @@ int store_add(struct store *s, store_ref process, store_ref stack, const uint64_
 	i = store_slice_get(s, p, st);
 	if (!i)
 		return count_full(s);
+	s->added = i;
 	store_accumulate(&s->steps[0].sections[SECTION_SLICES], i, values);
 	series = store_slice_at(s, i)->series;
 	if (s->series_tick[series] != s->c.tick + 1) {
@@ -331,6 +332,14 @@ int store_add(struct store *s, store_ref process, store_ref stack, const uint64_
 	for (int m = 0; m < METRIC_N; m++)
 		s->series_values[series][m] += values[m];
 	return 0;
+}
+
+/* Most often they come right behind what they are of. */
+static bool was_added(const struct store *s, uint32_t process, uint32_t stack)
+{
+	const struct slice_record *r = store_slice_at(s, s->added);
+
+	return dict_has(&s->dicts[DICT_SLICES], s->added) && r->process == process && store_series_at(s, r->series)->stack == stack;
 }
 
 int store_add_variances(struct store *s, store_ref process, store_ref stack, const uint64_t variances[static METRIC_N])
@@ -345,7 +354,7 @@ int store_add_variances(struct store *s, store_ref process, store_ref stack, con
 		return k;
 	if (all_zero(variances))
 		return 0;
-	i = store_slice_get(s, p, st);
+	i = was_added(s, p, st) ? s->added : store_slice_get(s, p, st);
 	if (i)
 		store_accumulate(&s->steps[0].sections[SECTION_VARIANCES], i, variances);
 	return 0;

@@ -120,7 +120,8 @@ int store_tick_begin(struct store *s, uint64_t time_us, uint64_t duration_ns);
  * loss "store-full". */
 int store_add(struct store *s, store_ref process, store_ref stack, const uint64_t values[static METRIC_N]);
 /* How sure what was added is, where it is an estimate: the sampling variance of each metric in the square of its unit, in units of 1024 ns and
- * 1024 bytes where it counts these. It adds up as the values do, and is kept to an eighth. Of what has no slice it is left out. */
+ * 1024 bytes where it counts these. It adds up as the values do, and is kept to an eighth. Known are those of blocked to mmap in enum metric;
+ * others are left out, as is what has no slice. */
 int store_add_variances(struct store *s, store_ref process, store_ref stack, const uint64_t variances[static METRIC_N]);
 /* threads threads (may be negative: left) of this process entered the wait at this stack. While in, they add
  * duration_ns of each tick to METRIC_BLOCKED: of the tick in which they enter, not of that in which they
