@@ -1252,6 +1252,60 @@ static void test_a_trouble_of_many_alarms_does_not_silence_others(void **state)
 	assert_int_equal(m->alarms, 2);
 }
 
+/* So many times as much as usual is sampled of all series. */
+static void surge(struct machine *m, unsigned n, bool open, unsigned times)
+{
+	while (n-- > 0) {
+		detect_tick_begin(m->d, &(struct detect_tick){ .time_us = T0 + m->tick++ * USEC_PER_SEC, .duration_ns = NSEC_PER_SEC, .load = 1, .gate_open = open, .online_cpus = 64 });
+		for (size_t i = 0; i < SERIES; i++) {
+			uint64_t values[METRIC_N], more[METRIC_N];
+
+			usual(m, values);
+			for (unsigned k = 1; k < times; k++) {
+				usual(m, more);
+				values[METRIC_ON_CPU] += more[METRIC_ON_CPU];
+				values[METRIC_HITS] += more[METRIC_HITS];
+			}
+			feed(m, i, values, 0);
+		}
+		detect_tick_end(m->d);
+	}
+}
+
+/* However usual it is that all do more with the gate open: that it lasts for longer than ever is nothing that one of them does. */
+static void test_a_surge_that_all_share_is_none_of_theirs(void **state)
+{
+	struct machine *m = *state;
+	const uint64_t spike[METRIC_N] = { [METRIC_ON_CPU] = 1000 * 20000000ULL, [METRIC_HITS] = 1000, [METRIC_RUNNABLE] = 1000000 };
+
+	for (unsigned i = 0; i < 60; i++) {
+		surge(m, 37, false, 1);
+		surge(m, 3, true, 4);
+	}
+	assert_int_equal(m->alarms, 0);
+	/* as after hours of it */
+	m->d->g->stacks.common_base[METRIC_ON_CPU][1] = logf(4);
+	surge(m, 60, true, 4);
+	assert_int_equal(m->alarms, 0);
+	run(m, 3, 18, spike);
+	assert_int_equal(m->alarms, 1);
+}
+
+static void test_there_may_be_more_values_than_32_bits_count(void **state)
+{
+	struct machine *m = *state;
+	const uint64_t spike[METRIC_N] = { [METRIC_ON_CPU] = 200 * 20000000ULL, [METRIC_HITS] = 200, [METRIC_RUNNABLE] = 1000000 };
+
+	run(m, 2000, SERIES, NULL);
+	for (unsigned i = 0; i < SCORED_METRICS; i++)
+		m->d->g->stacks.quantum_n[i][0] = m->d->g->stacks.quantum_n[i][1] = UINT32_MAX - SERIES;
+	run(m, 3, SERIES, NULL);
+	assert_int_equal(m->alarms, 0);
+	run(m, 3, 18, spike);
+	assert_int_equal(m->alarms, 1);
+	assert_int_equal(m->last_series, 18);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1303,6 +1357,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_withheld_alarms_silence_no_others, setup, teardown),
 		cmocka_unit_test(test_silences_are_of_ticks_as_they_were),
 		cmocka_unit_test_setup_teardown(test_a_trouble_of_many_alarms_does_not_silence_others, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_surge_that_all_share_is_none_of_theirs, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_there_may_be_more_values_than_32_bits_count, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
