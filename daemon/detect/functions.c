@@ -105,22 +105,30 @@ static void note_told(struct detect *d, uint64_t unit, bool turned_over)
 	}
 }
 
-/* A function that has more of the unit's time is the more out of the ordinary the more time that is: by at most as much again. */
-static double s_of(const struct detect *d, const struct unit_shares *u, const struct total_state *total, enum share_change change,
-		   const struct share_news *news)
-{
-	double of_total = 0;
-
-	if (total && change == SHARE_RISES && news->s > 0 && u->of == SHARED_ON_CPU)
-		of_total = (double)model_steady_rise(&d->total_context, &total->series);
-	return (double)news->s + MIN(of_total, (double)news->s);
-}
-
 static const struct unit_shares *of_other_metric(const struct detect *d, const struct unit_shares *u)
 {
 	uint64_t i;
 
 	return map64_get(d->shares_by_key, key_of(u->unit, u->of == SHARED_ON_CPU ? SHARED_FAULTS : SHARED_ON_CPU), &i) ? &d->g->shares[i] : NULL;
+}
+
+/* A spin is a CPU more in the unit's exact time as well. */
+static struct share_context context_of(const struct detect *d, struct unit_shares *u, const struct total_state *total, bool told)
+{
+	const struct tick_context *t = &d->total_context;
+	struct share_context c = { .other = of_other_metric(d, u), .part = surplus_part(0, 0) };
+	float now, mean;
+
+	if (u->of != SHARED_ON_CPU || !total)
+		return c;
+	now = model_on_cpu(t, &total->series);
+	mean = total->series.state.metrics[METRIC_ON_CPU].mean;
+	c.part = surplus_part(now, mean);
+	if (told)
+		surplus_forget(&u->surplus);
+	else
+		c.more = surplus_tick(&u->surplus, t->tick, now, mean, MODEL_LITTLE_TO_UNIT * t->floor[METRIC_ON_CPU]);
+	return c;
 }
 
 struct candidate {
@@ -138,12 +146,13 @@ static void visit(struct detect *d, struct unit_shares *u, struct candidate *bes
 	float a_sample = u->value / u->now / d->context.seconds, rate = move_rate(d, u, total);
 	struct share_news news[SHARE_CHANGE_N];
 	bool told = is_told(d, u, total), explained = false;
+	struct share_context context = context_of(d, u, total, told);
 
-	shares_tick(u, of_other_metric(d, u), d->g->tick, news, &d->findings.tests[family_of_share(u->of, 0)]);
+	shares_tick(u, &context, d->g->tick, news, &d->findings.tests[family_of_share(u->of, 0)]);
 	for (enum share_change change = 0; change < SHARE_CHANGE_N; change++) {
 		unsigned family = family_of_share(u->of, change);
 		const struct tail *t = &d->tails[family];
-		double s = s_of(d, u, total, change, &news[change]);
+		double s = (double)news[change].s;
 		struct candidate c = {
 			.unit = u,
 			.finding = { .family = (uint8_t)family, .metric = metrics[u->of], .s = (float)s,
@@ -154,12 +163,10 @@ static void visit(struct detect *d, struct unit_shares *u, struct candidate *bes
 			.since = news[change].since,
 		};
 
-		if (s <= 0)
-			continue;
-		if (!told)
-			calibrate_learn(&d->g->families[family], false, t, true, (float)s);
-		explained |= told && s >= t->critical;
-		if (told || s < t->critical)
+		if (!told && news[change].height > 0)
+			calibrate_learn(&d->g->families[family], false, t, true, news[change].height);
+		explained |= told && s > 0 && s >= t->critical;
+		if (told || s <= 0 || s < t->critical)
 			continue;
 		c.weighed.p = calibrate_p(t, s);
 		c.alpha = t->alpha;
@@ -186,6 +193,7 @@ bool detect_functions(struct detect *d, uint64_t *ret_series, struct detect_resu
 		d->g->suppressed++;
 		return false;
 	}
+	calibrate_learn(&d->g->families[best.finding.family], false, &d->tails[best.finding.family], true, best.finding.s);
 	note_told(d, best.unit->unit, (best.finding.family - FAMILY_SHARES) % SHARE_CHANGE_N == SHARE_TURNOVER);
 	state.excursion = best.since;
 	detect_tell(d, &state, &best.weighed, ret);

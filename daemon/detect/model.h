@@ -270,8 +270,10 @@ float model_wait_beyond(const struct tick_context *c, const struct series_state 
 uint32_t model_age(const struct tick_context *c, const struct series_state *s);
 /* ln of a total in proportion to its mean, of a state that was visited before. */
 float model_total_rise(const struct tick_context *c, const struct series_state *s, unsigned m, uint64_t value);
-/* s of the CPU time that a unit which always does something has kept up for QUARTERS ticks; 0 for any other. */
-float model_steady_rise(const struct tick_context *c, const struct total_series *t);
+/* What a total used of the CPUs in this tick, ns a second. */
+float model_on_cpu(const struct tick_context *c, const struct total_series *t);
+/* A unit that is known well enough to be measured by itself: so much of what is little to the machine is little to it. */
+#define MODEL_LITTLE_TO_UNIT 0.3f
 /* Whether it is of something that is over: to be learnt, not to be told. */
 static inline bool model_is_over(const struct finding *f)
 {

@@ -10,12 +10,10 @@ static const unsigned quarter_ticks[CHANNELS_UP] = { 1, 4, 16 };
 #define TOTAL_SPREAD 1.0f
 /* ... and by no more as time goes on: else the first run of every program would be news, the longer the more. */
 #define TOTAL_AGE 64.0f
-/* A unit is steady when it does something in so large a part of some quarter of an hour's ticks. It is known well
- * enough to be measured by itself: a third of what is little to the machine is little to it. */
+/* A unit is steady when it does something in so large a part of some quarter of an hour's ticks. */
 #define STEADY_PART 0.9f
 #define STEADY_TICKS 1024.0f
 #define STEADY_AGE 256
-#define STEADY_FLOOR 0.3f
 #define FAR 4.0f /* times the mean */
 #define RISEN 4.0f /* times the mean, or more: what rose */
 #define BACK_TICKS 3u
@@ -72,7 +70,7 @@ static bool score_window(const struct population *p, const struct tick_context *
 			 const struct total_window *w, unsigned m, unsigned ch, uint32_t age, struct findings *f)
 {
 	bool steady = is_steady(ms, m, ch, age), outside = false;
-	float floor = c->floor[m] * (steady ? STEADY_FLOOR : 1), common = model_common_rise(p, c, m, ch);
+	float floor = c->floor[m] * (steady ? MODEL_LITTLE_TO_UNIT : 1), common = model_common_rise(p, c, m, ch);
 	float spread = steady ? SPREAD_MIN + SPREAD_YOUNG / (1 + (float)age / SPREAD_YOUNG_TICKS) : TOTAL_SPREAD;
 	float least = w->quarters[0], most = w->quarters[0], mean = logf(ms->mean + floor), score;
 	float n = steady ? (float)age / (float)(QUARTERS * quarter_ticks[ch]) : MIN((float)age, TOTAL_AGE);
@@ -123,7 +121,7 @@ static void learn_window(struct metric_state *ms, struct total_window *w, const 
 	if (age < ACTIVE_MIN)
 		w->low = MIN(most, ms->mean);
 	else if (most < w->low)
-		w->low = MAX(most, w->low * (1 - rate) - c->floor[m] * STEADY_FLOOR * rate);
+		w->low = MAX(most, w->low * (1 - rate) - c->floor[m] * MODEL_LITTLE_TO_UNIT * rate);
 	else
 		w->low += (ms->mean - MIN(w->low, ms->mean)) * (1 / FADE_TICKS);
 }
@@ -301,17 +299,7 @@ float model_total_rise(const struct tick_context *c, const struct series_state *
 	return logf(((float)value / c->seconds + c->floor[m]) / (s->metrics[m].mean + c->floor[m]));
 }
 
-float model_steady_rise(const struct tick_context *c, const struct total_series *t)
+float model_on_cpu(const struct tick_context *c, const struct total_series *t)
 {
-	const struct metric_state *ms = &t->state.metrics[METRIC_ON_CPU];
-	const struct total_window *w = &t->windows[METRIC_ON_CPU][CHANNEL_TICK];
-	uint32_t age = c->tick - t->state.born + 1;
-	float floor = c->floor[METRIC_ON_CPU] * STEADY_FLOOR, mean = logf(ms->mean + floor), least = w->quarters[0];
-	float spread = SPREAD_MIN + SPREAD_YOUNG / (1 + (float)age / SPREAD_YOUNG_TICKS);
-
-	if (age < STEADY_AGE || ms->low <= STEADY_PART)
-		return 0;
-	for (unsigned i = 1; i < QUARTERS; i++)
-		least = MIN(least, w->quarters[i]);
-	return score_total(logf(least + floor) - mean, logf(MAX(ms->peak[CHANNEL_TICK], ms->mean) + floor) - mean, spread, (float)age / QUARTERS);
+	return t->windows[METRIC_ON_CPU][CHANNEL_TICK].quarters[c->tick % QUARTERS];
 }

@@ -27,7 +27,10 @@
 #define SHARE_LITTLE (1.0f / 2048) /* no share is taken for less, nor for that much less than all */
 #define FADE_TICKS 86400.0f
 #define PLAIN 6.0f         /* no s below is news */
-#define HIGHER 1.19f       /* s that is news in an excursion: a quarter of an octave above the last */
+#define HIGHER 1.19f       /* s that is learnt in an excursion: a quarter of an octave above the last */
+/* An excursion is learnt when it is over, for what there is of it so far says nothing of how far the next will go. One that goes on for longer is learnt
+ * as it rises, and no news unless it does. */
+#define SOON 64 /* ticks */
 #define SUM_MAX 1e6f
 
 /* Where a function is: one that was not there takes the place of that with the fewest samples. */
@@ -85,11 +88,19 @@ static float likelihood(float c, float n, float p, float q)
 
 static void forget_sum(struct share_sum *sum)
 {
-	sum->now = sum->peak = sum->learnt = 0;
+	sum->now = sum->peak = sum->height = 0;
+}
+
+static void learn(struct share_sum *sum, struct share_news *ret)
+{
+	if (sum->height <= 0)
+		return;
+	ret->height = MAX(ret->height, sum->height);
+	sum->height = -sum->height;
 }
 
 /* c of n samples. */
-static void move(struct share_sum *sum, uint32_t tick, float by, float c, float n)
+static void move(struct share_sum *sum, uint32_t tick, float by, float c, float n, struct share_news *ret)
 {
 	if (sum->now <= 0) {
 		sum->since = tick;
@@ -101,8 +112,10 @@ static void move(struct share_sum *sum, uint32_t tick, float by, float c, float 
 	sum->peak = MAX(sum->peak, sum->now);
 	if (sum->now <= 0) {
 		sum->most = MAX(sum->most, sum->peak);
+		learn(sum, ret);
 		forget_sum(sum);
-	}
+	} else if (tick - sum->since >= SOON)
+		learn(sum, ret);
 	sum->most -= sum->most / FADE_TICKS;
 }
 
@@ -113,18 +126,21 @@ static float s_of(const struct share_sum *sum, uint32_t ticks)
 	return n * sum->now / MAX(sum->most, n);
 }
 
-/* Gives s when it is news. other: of the same change in another metric, which says as much as this one does; both together are a product of
- * two probabilities. */
-static float news(struct share_sum *sum, uint32_t ticks, float other)
+/* Gives s when it is news. */
+static float news(struct share_sum *sum, float s)
 {
-	float s = s_of(sum, ticks);
+	bool higher = s >= MAX(sum->height, -HIGHER * sum->height);
 
-	if (s > 0 && other > 0)
-		s = MAX(s, s + other - log1pf(s + other));
-	if (s < PLAIN || s < HIGHER * sum->learnt)
+	if (s < PLAIN || !higher)
 		return 0;
-	sum->learnt = s;
+	sum->height = s;
 	return s;
+}
+
+/* -ln of the probability of a product of two probabilities. */
+static float product(float s, float other)
+{
+	return s > 0 && other > 0 ? MAX(s, s + other - log1pf(s + other)) : s;
 }
 
 /* s of a function's fall, if it is known. */
@@ -140,10 +156,14 @@ static float fall_of(const struct unit_shares *u, uint64_t key)
 
 static void note(struct share_news *ret, uint32_t tick, float s, const struct share_sum *sum, const struct function_share *f, float usual)
 {
-	if (s > ret->s)
-		*ret = (struct share_news){
-			.s = s, .function = f, .share = sum->part / sum->all, .usual = usual, .a_tick = sum->all / (float)(tick - sum->since + 1), .since = sum->since,
-		};
+	if (s <= ret->s)
+		return;
+	ret->s = s;
+	ret->function = f;
+	ret->share = sum->part / sum->all;
+	ret->usual = usual;
+	ret->a_tick = sum->all / (float)(tick - sum->since + 1);
+	ret->since = sum->since;
 }
 
 static float wandered(float p)
@@ -161,24 +181,40 @@ static bool is_burst(const struct unit_shares *u)
 	return u->usual > 0 && u->now > BURST * u->usual;
 }
 
-static void visit(struct unit_shares *u, const struct unit_shares *other, size_t at, uint32_t tick, struct share_news ret[static SHARE_CHANGE_N],
+static void visit_rise(struct unit_shares *u, const struct share_context *c, struct function_share *f, uint32_t tick, struct share_news *ret)
+{
+	float high = wandered(bounded(f->share)), s;
+
+	if (f->share <= SHARE_MOST)
+		move(&f->rises, tick, likelihood(f->now, u->now, high, high + (1 - high) * c->part), f->now, u->now, ret);
+	s = s_of(&f->rises, u->ticks);
+	note(ret, tick, news(&f->rises, s > 0 ? s + c->more : 0), &f->rises, f, f->share);
+}
+
+static void visit_fall(struct unit_shares *u, const struct share_context *c, size_t at, uint32_t tick, struct share_news *ret)
+{
+	struct function_share *f = &u->functions[at];
+	float p = bounded(f->share), known = u->usual > 0 ? MIN(u->now, BEYOND * u->usual) : u->now, s;
+
+	if (f->share >= SHARE_MISSED)
+		move(&f->falls, tick, likelihood(f->now, known, p, p * STOPPED), f->now, known, ret);
+	s = s_of(&f->falls, u->ticks);
+	if (s > 0 && c->other)
+		s = product(s, fall_of(c->other, u->keys[at]));
+	note(ret, tick, news(&f->falls, s), &f->falls, f, f->share);
+}
+
+static void visit(struct unit_shares *u, const struct share_context *c, size_t at, uint32_t tick, struct share_news ret[static SHARE_CHANGE_N],
 		  uint32_t tests[static SHARE_CHANGE_N])
 {
 	struct function_share *f = &u->functions[at];
-	float p = bounded(f->share), high = wandered(p), part = MIN(f->now / u->now, 1.0f);
-	float learnt = u->samples - MAX(f->born, u->anew);
-	float known = u->usual > 0 ? MIN(u->now, BEYOND * u->usual) : u->now;
+	float part = MIN(f->now / u->now, 1.0f), learnt = u->samples - MAX(f->born, u->anew);
 
 	if (learnt >= YOUNG && u->samples >= UNIT_YOUNG && f->share >= SHARE_LEAST) {
 		tests[SHARE_RISES] += f->share <= SHARE_MOST;
 		tests[SHARE_FALLS] += f->share >= SHARE_MISSED;
-		if (f->share <= SHARE_MOST)
-			move(&f->rises, tick, likelihood(f->now, u->now, high, high + (1 - high) / 2), f->now, u->now);
-		note(&ret[SHARE_RISES], tick, news(&f->rises, u->ticks, 0), &f->rises, f, f->share);
-		if (f->share >= SHARE_MISSED)
-			move(&f->falls, tick, likelihood(f->now, known, p, p * STOPPED), f->now, known);
-		note(&ret[SHARE_FALLS], tick, news(&f->falls, u->ticks, other && f->falls.now > 0 ? fall_of(other, u->keys[at]) : 0), &f->falls, f,
-		     f->share);
+		visit_rise(u, c, f, tick, &ret[SHARE_RISES]);
+		visit_fall(u, c, at, tick, &ret[SHARE_FALLS]);
 	}
 	if (!is_burst(u))
 		f->share += (part - f->share) * MIN(u->now / MIN(MEMORY, learnt + u->now), 1.0f);
@@ -207,12 +243,12 @@ static void visit_turnover(struct unit_shares *u, uint32_t tick, float memory, s
 		u->young_from = 0;
 	} else {
 		*tests += u->samples >= UNIT_YOUNG;
-		move(&u->turnover, tick, likelihood(part * u->now, u->now, p, p + (1 - p) / 4), part * u->now, u->now);
-		note(ret, tick, news(&u->turnover, u->ticks, 0), &u->turnover, youngest(u), u->young_share);
+		move(&u->turnover, tick, likelihood(part * u->now, u->now, p, p + (1 - p) / 4), part * u->now, u->now, ret);
+		note(ret, tick, news(&u->turnover, s_of(&u->turnover, u->ticks)), &u->turnover, youngest(u), u->young_share);
 		if (u->turnover.now >= TURNED_OVER)
 			shares_forget(u);
 		if (u->samples < UNIT_YOUNG)
-			ret->s = 0;
+			ret->s = ret->height = 0;
 		if (!is_burst(u))
 			u->young_share += (part - u->young_share) * memory;
 	}
@@ -231,8 +267,8 @@ static void count_from_anew(struct unit_shares *u)
 		u->functions[i].born = MAX(u->functions[i].born - from, 0.0f);
 }
 
-void shares_tick(struct unit_shares *u, const struct unit_shares *other, uint32_t tick,
-		 struct share_news ret[static SHARE_CHANGE_N], uint32_t tests[static SHARE_CHANGE_N])
+void shares_tick(struct unit_shares *u, const struct share_context *c, uint32_t tick, struct share_news ret[static SHARE_CHANGE_N],
+		 uint32_t tests[static SHARE_CHANGE_N])
 {
 	float memory;
 
@@ -243,7 +279,7 @@ void shares_tick(struct unit_shares *u, const struct unit_shares *other, uint32_
 	u->ticks += u->ticks < UINT32_MAX;
 	visit_turnover(u, tick, memory, &ret[SHARE_TURNOVER], &tests[SHARE_TURNOVER]);
 	for (size_t i = 0; i < SHARES_FUNCTIONS && u->keys[i]; i++) {
-		visit(u, other, i, tick, ret, tests);
+		visit(u, c, i, tick, ret, tests);
 		u->counts[i] -= u->counts[i] * memory;
 	}
 	if (!is_burst(u))
@@ -256,12 +292,13 @@ void shares_tick(struct unit_shares *u, const struct unit_shares *other, uint32_
 
 static bool sum_valid(const struct share_sum *s, uint32_t tick)
 {
-	return isfinite(s->now + s->peak + s->most + s->learnt) && s->now >= 0 && s->most >= 0 && s->since <= tick;
+	return isfinite(s->now + s->peak + s->most + s->height) && s->now >= 0 && s->most >= 0 && s->since <= tick;
 }
 
 bool shares_valid(const struct unit_shares *u, uint32_t tick)
 {
-	if (u->anew > u->samples || u->young_from > u->samples || u->seen > tick || u->told > tick || !isfinite(u->value + u->rate + u->now + u->usual + u->young + u->young_share + u->samples + u->anew + u->young_from) || !sum_valid(&u->turnover, tick))
+	if (u->anew > u->samples || u->young_from > u->samples || u->seen > tick || u->told > tick || !isfinite(u->value + u->rate + u->now + u->usual + u->young + u->young_share + u->samples + u->anew + u->young_from) || !sum_valid(&u->turnover, tick) ||
+	    !surplus_valid(&u->surplus, tick))
 		return false;
 	for (size_t i = 0; i < SHARES_PLACES; i++)
 		if (u->places[i] >= SHARES_FUNCTIONS)

@@ -17,6 +17,8 @@
 #define USUAL 4000  /* ticks */
 #define ENOUGH 25.0f /* s that the default budget asks for */
 
+static const struct share_context alone = { .part = 0.5f };
+
 struct unit {
 	struct unit_shares u;
 	uint64_t random;
@@ -68,7 +70,7 @@ static void live(struct unit *u, unsigned ticks, unsigned samples)
 
 			shares_add(&u->u, u->tick, 100 + name, (uint64_t[]){ name, ROOT }, 2, 1);
 		}
-		shares_tick(&u->u, NULL, u->tick, news, u->tests);
+		shares_tick(&u->u, &alone, u->tick, news, u->tests);
 		for (unsigned c = 0; c < SHARE_CHANGE_N; c++) {
 			u->most = fmaxf(u->most, news[c].s);
 			if (news[c].s < ENOUGH || u->told[c])
@@ -173,7 +175,7 @@ static void test_function_that_stops_in_two_metrics(void **state)
 
 			shares_add(&cpu.u, cpu.tick, 100 + name, (uint64_t[]){ name, ROOT }, 2, 1);
 		}
-		shares_tick(&cpu.u, &faults.u, cpu.tick, news, cpu.tests);
+		shares_tick(&cpu.u, &(struct share_context){ .other = &faults.u, .part = 0.5f }, cpu.tick, news, cpu.tests);
 		if (news[SHARE_FALLS].s >= ENOUGH)
 			after = i;
 	}
@@ -290,7 +292,7 @@ static void test_what_cant_be_is_not_taken(void **state)
 	begin(&u);
 	live(&u, 1000, SAMPLES);
 	shares_add(&u.u, ++u.tick, 1, (uint64_t[]){ 1 }, 1, 1e30f);
-	shares_tick(&u.u, NULL, u.tick, u.news, u.tests);
+	shares_tick(&u.u, &alone, u.tick, u.news, u.tests);
 	assert_true(shares_valid(&u.u, u.tick));
 	assert_false(shares_valid(&u.u, u.tick - 1));
 	v = u.u;
@@ -302,6 +304,141 @@ static void test_what_cant_be_is_not_taken(void **state)
 	v = u.u;
 	v.functions[0].born = v.samples + 1;
 	assert_false(shares_valid(&v, u.tick));
+}
+
+/* How far it has got so far says nothing of how far it goes: an excursion is learnt when it is over. One that goes on is learnt as it rises,
+ * and what could not be told while it rose is no news as long as it stays where it is. */
+static void test_an_excursion_is_learnt_once(void **state)
+{
+	struct share_news news[SHARE_CHANGE_N];
+	float highest = 0, learnt[2] = { 0 };
+	unsigned told = 0, times[2] = { 0 };
+	struct unit u;
+
+	(void)state;
+	begin(&u);
+	live(&u, USUAL, SAMPLES);
+	for (unsigned i = 0; i < 200; i++) {
+		bool burns = i < 4 || i >= 100;
+
+		u.weights[2] = burns ? 4 : 1 / 3.0;
+		u.tick++;
+		for (unsigned k = 0; k < SAMPLES; k++) {
+			uint64_t name = u.first[draw(&u)];
+
+			shares_add(&u.u, u.tick, 100 + name, (uint64_t[]){ name, ROOT }, 2, 1);
+		}
+		shares_tick(&u.u, &alone, u.tick, news, u.tests);
+		times[i >= 100] += news[SHARE_RISES].height > 0;
+		learnt[i >= 100] = fmaxf(learnt[i >= 100], news[SHARE_RISES].height);
+		if (i < 100)
+			highest = fmaxf(highest, news[SHARE_RISES].s);
+		told += i >= 110 && i < 160 && news[SHARE_RISES].s > 0;
+	}
+	assert_true(highest > 8);
+	assert_int_equal(times[0], 1);
+	assert_true(learnt[0] == highest);
+	assert_in_range(told, 25, 50);
+	assert_in_range(times[1], 1, 10);
+	assert_true(learnt[1] > 4 * highest);
+}
+
+/* ---- the unit's CPU time ---- */
+
+#define CPU ((float)NSEC_PER_SEC)
+
+struct load {
+	struct surplus s;
+	uint64_t random;
+	uint32_t tick;
+	float most;
+};
+
+/* Around `mean` CPUs, by as much as half of it more or less, and `more`. Gives the last score. */
+static float use(struct load *l, unsigned ticks, float mean, float more)
+{
+	float score = 0;
+
+	while (ticks-- > 0) {
+		l->random = l->random * 6364136223846793005ULL + 1442695040888963407ULL;
+		score = surplus_tick(&l->s, ++l->tick, mean * CPU * (0.5f + (float)(l->random >> 40) / (1 << 24)) + more * CPU, mean * CPU, CPU / 100);
+		l->most = fmaxf(l->most, score);
+	}
+	return score;
+}
+
+/* In a unit that did never so much: as improbable as experience is long, and no more. */
+static void test_a_cpu_more(void **state)
+{
+	struct load l = { .random = 3 };
+
+	(void)state;
+	use(&l, 250, 0.3f, 0);
+	assert_true(use(&l, 4, 0.3f, 1) == 0);
+	l = (struct load){ .random = 3 };
+	use(&l, USUAL, 0.3f, 0);
+	assert_true(l.most < 3);
+	assert_true(use(&l, 2, 0.3f, 1) > 7);
+	assert_true(use(&l, 60, 0.3f, 1) <= logf(USUAL + 62));
+	assert_true(surplus_valid(&l.s, l.tick));
+	assert_false(surplus_valid(&l.s, l.tick - 1));
+	/* Half a CPU is not one, and it is over at once. */
+	assert_true(use(&l, 1, 0.3f, 0.4f) == 0);
+	/* Whose work is noisy may have a CPU more by itself: it takes longer. */
+	l = (struct load){ .random = 3 };
+	use(&l, USUAL, 5, 0);
+	assert_true(l.most < 6);
+	assert_true(use(&l, 1, 5, 1) < 6);
+	assert_true(use(&l, 30, 5, 1) > 6);
+}
+
+static void test_bursts_are_what_a_unit_does(void **state)
+{
+	struct load l = { .random = 3 }, told;
+	float sum;
+
+	(void)state;
+	use(&l, 300, 0.2f, 0);
+	assert_true(use(&l, 5, 0.2f, 2) > 5);
+	told = l;
+	for (unsigned i = 0; i < 40; i++) {
+		use(&l, 95, 0.2f, 0);
+		use(&l, 5, 0.2f, 2);
+	}
+	l.most = 0;
+	use(&l, 95, 0.2f, 0);
+	use(&l, 5, 0.2f, 2);
+	assert_true(l.most < 6);
+	/* What was told is none of that. */
+	surplus_forget(&told.s);
+	use(&told, 3000, 0.2f, 0);
+	assert_true(use(&told, 5, 0.2f, 2) > 7);
+	/* A tick that was not looked at ends it. */
+	sum = told.s.now;
+	told.tick++;
+	use(&told, 1, 0.2f, 2);
+	assert_true(told.s.now > 0 && told.s.now < sum / 2);
+}
+
+static void test_surplus_that_cant_be_is_not_taken(void **state)
+{
+	struct load l = { .random = 3 };
+	struct surplus s;
+
+	(void)state;
+	use(&l, USUAL, 0.3f, 0);
+	surplus_tick(&l.s, ++l.tick, 1e30f, 0.3f * CPU, CPU / 100);
+	surplus_tick(&l.s, ++l.tick, 0, 0, CPU / 100);
+	assert_true(surplus_valid(&l.s, l.tick));
+	s = l.s;
+	s.bins[3] = -1;
+	assert_false(surplus_valid(&s, l.tick));
+	s = l.s;
+	s.higher[0] = NAN;
+	assert_false(surplus_valid(&s, l.tick));
+	/* A day of a load is half forgotten on the next. */
+	use(&l, 3 * 86400, 0.3f, 0);
+	assert_true(l.s.ticks <= 86400);
 }
 
 /* ---- in the detector ---- */
@@ -408,6 +545,60 @@ static void test_a_trouble_of_the_unit_is_no_measure_of_its_functions(void **sta
 	free(global);
 }
 
+/* A unit whose function 2 burns `more` samples of 10 ms a tick, `exact` CPUs of which are in its total;
+ * Gives after how many ticks that was told; 0: it was not. */
+static unsigned spin(unsigned ticks, uint64_t more, double exact)
+{
+	void *global = calloc(1, detect_global_state_size());
+	struct detect_result result;
+	unsigned found = 0;
+	uint64_t key, random = 5;
+	struct detect *d;
+
+	assert_int_equal(detect_new(&d, &(struct detect_config){ .false_alarms_per_day = 1 }, global), 0);
+	for (unsigned tick = 1; tick <= 7200 + ticks; tick++) {
+		bool burns = tick > 7200;
+
+		for (uint64_t unit = 1; unit <= 5; unit++) {
+			random = random * 6364136223846793005ULL + 1442695040888963407ULL;
+			detect_add_total(d, unit, (uint64_t[METRIC_N]){ [METRIC_ON_CPU] = (uint64_t)((0.3 + (double)(random >> 40) / (1 << 25) +
+								       (burns && unit == 3 ? exact : 0)) * (double)NSEC_PER_SEC) });
+		}
+		detect_tick_begin(d, &(struct detect_tick){ .time_us = 1700000000000000ULL + tick * USEC_PER_SEC, .duration_ns = NSEC_PER_SEC, .online_cpus = 4 });
+		(void)detect_totals(d, &key, &result);
+		for (uint64_t unit = 1; unit <= 5; unit++)
+			for (uint64_t f = 1; f <= 3; f++) {
+				uint64_t values[METRIC_N] = { [METRIC_HITS] = 1 + (burns && unit == 3 && f == 2 ? more : 0) };
+
+				values[METRIC_ON_CPU] = values[METRIC_HITS] * 200000000;
+				detect_add_functions(d, unit, unit * 100 + f, (uint64_t[]){ f, ROOT }, 2, values);
+			}
+		if (detect_functions(d, &key, &result) && !found) {
+			assert_true(burns);
+			found = tick - 7200;
+			assert_int_equal(result.type, DETECT_COST_SHIFT);
+			assert_int_equal(key, 302);
+		}
+		detect_tick_end(d);
+	}
+	detect_free(d);
+	free(global);
+	return found;
+}
+
+/* Half as long as its samples alone would have to say so. */
+static void test_a_spin_is_told_by_samples_and_by_time(void **state)
+{
+	unsigned with = spin(60, 5, 1), without = spin(60, 5, 0);
+
+	(void)state;
+	print_message("# told after %u ticks, without the total after %u\n", with, without);
+	assert_in_range(with, 1, 8);
+	assert_true(without >= with + 4);
+	/* More work alone is none of its functions' doing. */
+	assert_int_equal(spin(60, 0, 1), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -421,6 +612,11 @@ int main(void)
 		cmocka_unit_test(test_turnover_explains_what_is_gone),
 		cmocka_unit_test(test_what_recurs_is_known),
 		cmocka_unit_test(test_many_functions),
+		cmocka_unit_test(test_an_excursion_is_learnt_once),
+		cmocka_unit_test(test_a_cpu_more),
+		cmocka_unit_test(test_bursts_are_what_a_unit_does),
+		cmocka_unit_test(test_surplus_that_cant_be_is_not_taken),
+		cmocka_unit_test(test_a_spin_is_told_by_samples_and_by_time),
 		cmocka_unit_test(test_what_cant_be_is_not_taken),
 		cmocka_unit_test(test_detector_tells_of_one_series),
 		cmocka_unit_test(test_a_trouble_of_the_unit_is_no_measure_of_its_functions),
