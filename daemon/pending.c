@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "pending.h"
 
-#define NO_ENTRY UINT32_MAX
+/* What a burst has left is given back from so many entries on. */
+#define SPARE_MAX 256
 
 struct pending_table {
 	struct map64 *index; /* key -> entry */
-	uint32_t max, free;
-	uint32_t used;       /* no entry at or beyond this was ever used */
+	uint32_t max, n;
+	uint32_t dirty;      /* entries beyond n up to here may take memory */
 	struct pending entries[];
 };
 
@@ -18,7 +19,6 @@ int pending_new(struct pending_table **ret, uint32_t max)
 	if (!t)
 		return -ENOMEM;
 	t->max = max;
-	t->free = NO_ENTRY;
 	r = map64_new(&t->index, max);
 	if (r < 0)
 		return r;
@@ -45,49 +45,41 @@ struct pending *pending_find(struct pending_table *t, uint64_t key)
 struct pending *pending_make(struct pending_table *t, uint64_t key, const struct collect_process *process, bool total)
 {
 	struct pending *entry = pending_find(t, key);
-	uint32_t at;
 
 	if (entry)
 		return entry;
-	if (t->free != NO_ENTRY) {
-		at = t->free;
-		t->free = t->entries[at].next_free;
-	} else if (t->used < t->max)
-		at = t->used++;
-	else
+	if (t->n == t->max)
 		return NULL;
-	entry = &t->entries[at];
+	map64_put(t->index, key, t->n);
+	entry = &t->entries[t->n++];
 	*entry = (struct pending) { .key = key, .total = total, .process = *process };
-	map64_put(t->index, key, at);
+	t->dirty = MAX(t->dirty, t->n);
 	return entry;
 }
 
 void pending_drop(struct pending_table *t, struct pending *entry)
 {
+	const struct pending *last = &t->entries[t->n - 1];
+
 	map64_remove(t->index, entry->key);
-	entry->key = 0;
-	entry->next_free = t->free;
-	t->free = entry - t->entries;
-	if (map64_size(t->index) > 0)
+	if (entry != last) {
+		*entry = *last;
+		map64_put(t->index, entry->key, (uint64_t)(entry - t->entries));
+	}
+	t->n--;
+	if (t->dirty - t->n <= MAX(t->n, (uint32_t)SPARE_MAX))
 		return;
-	/* A burst is over. */
-	memory_give_back(t->entries, t->used * sizeof(t->entries[0]));
-	t->free = NO_ENTRY;
-	t->used = 0;
+	memory_give_back(&t->entries[t->n], (t->dirty - t->n) * sizeof(t->entries[0]));
+	t->dirty = t->n;
 }
 
 struct pending *pending_next(struct pending_table *t, uint32_t *cursor)
 {
-	while (map64_size(t->index) > 0 && *cursor < t->used) {
-		struct pending *entry = &t->entries[(*cursor)++];
-
-		if (entry->key)
-			return entry;
-	}
-	return NULL;
+	*cursor = MIN(*cursor, t->n);
+	return *cursor > 0 ? &t->entries[--*cursor] : NULL;
 }
 
 uint32_t pending_count(const struct pending_table *t)
 {
-	return map64_size(t->index);
+	return t->n;
 }

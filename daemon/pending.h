@@ -9,13 +9,12 @@
 struct pending_table;
 
 struct pending {
-	uint64_t key;   /* raw stack id, or a hash of the process; 0 = free */
+	uint64_t key;   /* raw stack id, or a hash of the process */
 	bool total;     /* of a process, not of a stack */
 	struct collect_process process;
 	uint64_t values[METRIC_N], variances[METRIC_N];
 	int64_t resident, anonymous; /* bytes, of a process */
 	int threads;    /* that entered a lasting wait on this stack */
-	uint32_t next_free;
 };
 
 int pending_new(struct pending_table **ret, uint32_t max);
@@ -26,7 +25,8 @@ DEFINE_CLEANUP(struct pending_table *, pending_free)
 struct pending *pending_find(struct pending_table *t, uint64_t key);
 /* The same, made if it isn't there, with key, process and total set; NULL when the table is full. */
 struct pending *pending_make(struct pending_table *t, uint64_t key, const struct collect_process *process, bool total);
+/* The last one takes its place. */
 void pending_drop(struct pending_table *t, struct pending *entry);
-/* Walks all entries: start with *cursor = 0; NULL at the end. The entry given last may be dropped meanwhile. */
+/* Walks all entries, the newest first: start with *cursor = UINT32_MAX; NULL at the end. The entry given last may be dropped meanwhile. */
 struct pending *pending_next(struct pending_table *t, uint32_t *cursor);
 uint32_t pending_count(const struct pending_table *t);

@@ -288,7 +288,7 @@ static uint64_t total_key(const struct collect_process *process)
 static void retry_pending(struct pipeline *p)
 {
 	struct pending *entry;
-	uint32_t cursor = 0;
+	uint32_t cursor = UINT32_MAX;
 	int r;
 
 	while ((entry = pending_next(p->pending, &cursor))) {
@@ -315,7 +315,7 @@ void pipeline_names_arrived(struct pipeline *p)
 		struct symbols_process_key key;
 
 		if (!entry) {
-			p->ask_cursor = 0;
+			p->ask_cursor = UINT32_MAX;
 			return;
 		}
 		if (entry->total || collect_frames(p->rooms.collect, entry->key, &raw) < 0)
