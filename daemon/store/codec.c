@@ -163,30 +163,33 @@ static uint32_t next_touched(const struct accumulator *a, uint32_t from)
 }
 
 /* A gathered value within what can be kept. */
-static int64_t bounded(const struct accumulator *a, uint32_t i, enum metric m)
+static int64_t bounded(uint64_t gathered, enum metric m)
 {
-	int64_t v = (int64_t)store_gathered(a, i, m), most = (int64_t)VALUE_MAX;
+	int64_t v = (int64_t)gathered, most = (int64_t)VALUE_MAX;
 
 	if (!metric_is_signed(m))
-		return (int64_t)MIN((uint64_t)v, VALUE_MAX);
+		return (int64_t)MIN(gathered, VALUE_MAX);
 	return MAX(MIN(v, most), -most);
-}
-
-static int64_t with_residual(const struct accumulator *a, uint32_t i, enum metric m)
-{
-	int64_t v = bounded(a, i, m) + (a->residuals ? (int64_t)a->residuals[i][m] : 0);
-
-	return metric_is_signed(m) ? v : MAX(v, (int64_t)0);
 }
 
 static void entry_codes(const struct accumulator *a, uint32_t i, unsigned mantissa, uint64_t period,
                         struct entry_codes *ret)
 {
-	uint64_t oncpu = (uint64_t)with_residual(a, i, METRIC_ON_CPU);
+	uint64_t gathered[METRIC_N], oncpu = 0;
+	float residuals[METRIC_N];
 	uint32_t rest = 0, state;
 
-	for (int m = 0; m < METRIC_N; m++)
-		ret->code[m] = code_of_metric(m, with_residual(a, i, m), mantissa);
+	memset(ret->code, 0, sizeof(ret->code));
+	for (uint32_t left = store_gathered(a, i, gathered, residuals); left; left &= left - 1) {
+		enum metric m = (enum metric)__builtin_ctz(left);
+		int64_t v = bounded(gathered[m], m) + (int64_t)residuals[m];
+
+		if (!metric_is_signed(m))
+			v = MAX(v, (int64_t)0);
+		if (m == METRIC_ON_CPU)
+			oncpu = (uint64_t)v;
+		ret->code[m] = v ? code_of_metric(m, v, mantissa) : 0;
+	}
 	for (int k = 0; k < OTHERS; k++)
 		rest |= (ret->code[others[k]] > 0) << k;
 	if (ret->code[METRIC_HITS] > 0) {
@@ -224,11 +227,11 @@ static uint64_t find_period(const struct accumulator *a)
 	uint64_t period = 0, votes = 0;
 
 	for (uint32_t i = next_touched(a, 0); i != UINT32_MAX; i = next_touched(a, i + 1)) {
-		uint64_t hits = store_gathered(a, i, METRIC_HITS), each;
+		uint64_t gathered[METRIC_N], each;
 
-		if (hits == 0)
+		if (!(store_gathered(a, i, gathered, NULL) & 1U << METRIC_HITS) || gathered[METRIC_HITS] == 0)
 			continue;
-		each = store_gathered(a, i, METRIC_ON_CPU) / hits;
+		each = gathered[METRIC_ON_CPU] / gathered[METRIC_HITS];
 		if (votes == 0)
 			period = each;
 		votes = each == period ? votes + 1 : votes - 1;
@@ -407,8 +410,11 @@ static uint32_t put_values(struct writer *w, struct accumulator *a, const struct
 {
 	const struct code_range *ranges = h->range[e->shape >= PRESENCE_N];
 	uint32_t c = coded(e->shape), points = 0;
+	uint64_t gathered[METRIC_N];
+	float residuals[METRIC_N];
 
-	for (uint32_t m = 0; m < METRIC_N; m++) {
+	for (uint32_t left = store_gathered(a, e->index, gathered, residuals); left; left &= left - 1) {
+		uint32_t m = (uint32_t)__builtin_ctz(left);
 		uint64_t kept = 0;
 
 		if (c & 1U << m) {
@@ -418,9 +424,9 @@ static uint32_t put_values(struct writer *w, struct accumulator *a, const struct
 			kept = code_value(e->code[METRIC_HITS], h->mantissa) * h->period;
 		}
 		points += kept != 0;
-		if (a->residuals)
-			a->residuals[e->index][m] = (float)(bounded(a, e->index, m) + (int64_t)a->residuals[e->index][m] - (int64_t)kept);
+		residuals[m] = (float)(bounded(gathered[m], m) + (int64_t)residuals[m] - (int64_t)kept);
 	}
+	store_accumulator_leave_over(a, e->index, residuals);
 	return points;
 }
 
@@ -432,7 +438,7 @@ size_t store_section_encode(struct accumulator *a, unsigned mantissa, struct ent
 	struct writer w = { .at = out };
 	uint32_t n, metrics = 0, last = 0;
 
-	h.period = MIN(find_period(a), VALUE_MAX - 1);
+	h.period = a->rooms ? MIN(find_period(a), VALUE_MAX - 1) : 0;
 	n = measure(a, &h, codes, &metrics);
 	if (h.n == 0 && n == 0)
 		return 0;

@@ -241,19 +241,56 @@ struct pool {
 
 #define VARIANCES (METRIC_MMAP - METRIC_BLOCKED + 1)
 
+/* Metrics that mostly come together lie together, in rooms that take memory where they have something. */
+#define ROOMS 3
+#define ROOM_METRICS 4
+static const uint8_t room_metrics[ROOMS][ROOM_METRICS] = {
+	{ METRIC_ON_CPU, METRIC_BLOCKED, METRIC_RUNNABLE, METRIC_HITS },
+	{ METRIC_FAULTS_MINOR, METRIC_FAULTS_MAJOR, METRIC_FAULTS_FILE, METRIC_RSS },
+	{ METRIC_BRK, METRIC_MMAP, METRIC_HEAP, METRIC_KMEM },
+};
+_Static_assert(ROOMS * ROOM_METRICS == METRIC_N, "each metric has its place");
+
+struct room {
+	uint64_t (*values)[ROOM_METRICS];
+	float (*residuals)[ROOM_METRICS]; /* what rounding left over, carried into the next block; of more than 2^24 as good as 24 bits make it */
+};
+
 /* Sums by slice or process until they are written as a block. */
 struct accumulator {
 	uint32_t max;
 	uint64_t *touched; /* bit map */
-	uint64_t (*values)[METRIC_N];
-	float (*residuals)[METRIC_N]; /* what rounding left over, carried into the next block; of more than 2^24 as good as 24 bits make it */
-	float (*variances)[VARIANCES]; /* in place of these two, from METRIC_BLOCKED on: no others are known */
+	uint8_t *rooms;    /* of each the rooms that may have something, as bits; NULL: variances are gathered */
+	struct room room[ROOMS];
+	float (*variances)[VARIANCES]; /* from METRIC_BLOCKED on: no others are known */
 };
-static inline uint64_t store_gathered(const struct accumulator *a, uint32_t i, unsigned m)
+
+/* What was gathered for one since it was last written, and where residuals isn't NULL what is left over of what was written before. Gives those metrics of
+ * which there may be something, as bits; only they are set. */
+static inline uint32_t store_gathered(const struct accumulator *a, uint32_t i, uint64_t values[static METRIC_N], float *residuals)
 {
-	if (a->values)
-		return a->values[i][m];
-	return m - METRIC_BLOCKED < VARIANCES ? (uint64_t)a->variances[i][m - METRIC_BLOCKED] : 0;
+	uint32_t metrics = 0;
+
+	if (a->variances) {
+		for (int k = 0; k < VARIANCES; k++)
+			values[METRIC_BLOCKED + k] = (uint64_t)a->variances[i][k];
+		for (int k = 0; residuals && k < VARIANCES; k++)
+			residuals[METRIC_BLOCKED + k] = 0;
+		return ((1U << VARIANCES) - 1) << METRIC_BLOCKED;
+	}
+	for (uint32_t left = a->rooms[i]; left; left &= left - 1) {
+		int k = __builtin_ctz(left);
+
+		for (int at = 0; at < ROOM_METRICS; at++) {
+			uint8_t m = room_metrics[k][at];
+
+			metrics |= 1U << m;
+			values[m] = a->room[k].values[i][at];
+			if (residuals)
+				residuals[m] = a->room[k].residuals[i][at];
+		}
+	}
+	return metrics;
 }
 
 /* A tier's step that is being gathered. */
@@ -442,6 +479,8 @@ void store_live_remove(struct store *s, uint32_t series);
 
 /* accumulate.c */
 void store_accumulate(struct accumulator *a, uint32_t i, const uint64_t values[static METRIC_N]);
+/* What is carried on to the next block; of the metrics that store_gathered() gave. */
+void store_accumulator_leave_over(struct accumulator *a, uint32_t i, const float residuals[static METRIC_N]);
 /* What was gathered for one is added to another, or in another accumulator of the kind. */
 void store_accumulator_add(struct accumulator *a, uint32_t to, const struct accumulator *from, uint32_t i);
 void store_accumulator_move(struct accumulator *a, uint32_t from, uint32_t to);

@@ -143,8 +143,11 @@ static void carve_accumulator(struct accumulator *a, struct carver *c, uint32_t 
 		a->variances = carve(c, max + 1, sizeof(*a->variances));
 		return;
 	}
-	a->values = carve(c, max + 1, sizeof(*a->values));
-	a->residuals = carve(c, max + 1, sizeof(*a->residuals));
+	a->rooms = carve(c, max + 1, sizeof(*a->rooms));
+	for (int k = 0; k < ROOMS; k++) {
+		a->room[k].values = carve(c, max + 1, sizeof(*a->room[k].values));
+		a->room[k].residuals = carve(c, max + 1, sizeof(*a->room[k].residuals));
+	}
 }
 
 static void carve_dict(struct store *s, int i, struct carver *c)

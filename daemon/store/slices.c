@@ -417,9 +417,10 @@ int store_add_total(struct store *s, store_ref process, const uint64_t values[st
  * then the share is a whole. */
 static double share(const struct store *s, uint32_t slice, const uint64_t sums[static METRIC_N])
 {
-	const uint64_t *values = s->steps[0].sections[SECTION_SLICES].values[slice];
+	uint64_t values[METRIC_N] = {};
 	double most = 0;
 
+	store_gathered(&s->steps[0].sections[SECTION_SLICES], slice, values, NULL);
 	for (int m = 0; m < METRIC_N; m++) {
 		uint64_t v = metric_magnitude(m, values[m]), sum = metric_magnitude(m, sums[m]);
 
