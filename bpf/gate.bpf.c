@@ -6,11 +6,6 @@
 /* Where no tracepoint fires for so long, no CPU has run: a busy one ticks. */
 #define QUIET_NS 20000000ULL
 
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4096);
-} gate_events SEC(".maps");
-
 struct load_sum {
 	u32 running;
 };
@@ -46,21 +41,10 @@ static long add_run_queue(u32 cpu, struct load_sum *sum)
 	return 0;
 }
 
-static __always_inline void tell_crossing(u64 now, u32 running)
+static __always_inline void tell_crossing(u32 running)
 {
-	struct stackd_gate_event *event;
-
-	if (!__sync_lock_test_and_set(&control.gate_armed, 0))
-		return;
-	event = bpf_ringbuf_reserve(&gate_events, sizeof *event, 0);
-	if (!event) {
+	if (__sync_lock_test_and_set(&control.gate_armed, 0) && !tell(STACKD_NOTICE_LOAD, running))
 		control.gate_armed = 1;
-		return;
-	}
-	event->time_ns = now;
-	event->running = running;
-	event->pad = 0;
-	bpf_ringbuf_submit(event, BPF_RB_FORCE_WAKEUP);
 }
 
 static __always_inline void note_clock(u64 now)
@@ -92,7 +76,7 @@ static __always_inline void evaluate(u64 now, u64 before)
 	__sync_fetch_and_add(&control.running_ns, sum.running * elapsed);
 	if (control.gate_armed && now >= control.gate_armed_after_ns &&
 	    sum.running * 1000ULL > control.open_above_milli * control.online_cpus)
-		tell_crossing(now, sum.running);
+		tell_crossing(sum.running);
 }
 
 static __always_inline void occasion(void)

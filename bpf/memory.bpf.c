@@ -43,6 +43,23 @@ static __always_inline bool fault_is_walked(void)
 	return true;
 }
 
+/* The event costs each fault, sampled or not, so the daemon takes it away where they are many: at once, as a burst is over by the end of the tick.
+ * With a new session it counts from 0 again. */
+static __always_inline void note_storm(struct perf_slot *slot, u64 counter)
+{
+	u64 most = control.faults_most, n;
+
+	if (slot->fault_session != control.fault_session) {
+		slot->fault_session = control.fault_session;
+		slot->faults_minor = slot->faults_noted = 0;
+	}
+	n = counter >= slot->faults_noted ? counter - slot->faults_noted : counter;
+	slot->faults_noted = counter;
+	if (most && __sync_fetch_and_add(&control.faults_seen, n) + n >= most && __sync_lock_test_and_set(&control.faults_most, 0) &&
+	    !tell(STACKD_NOTICE_FAULTS, 0))
+		control.faults_most = most;
+}
+
 static long see_mapping(struct task_struct *task __attribute__((unused)), struct vm_area_struct *vma, u32 *of_file)
 {
 	*of_file = vma->vm_file != 0;
@@ -69,11 +86,12 @@ static __always_inline int on_fault(struct bpf_perf_event_data *ctx, u32 metric)
 	u64 *last, n, id;
 	int of_file;
 
-	if (!slot || (metric == STACKD_FAULTS_MINOR && !fault_is_walked()) || bpf_perf_prog_read_value(ctx, &value, sizeof value))
+	if (!slot || bpf_perf_prog_read_value(ctx, &value, sizeof value))
 		return 0;
-	if (metric == STACKD_FAULTS_MINOR && slot->fault_session != control.fault_session) {
-		slot->fault_session = control.fault_session;
-		slot->faults_minor = 0;
+	if (metric == STACKD_FAULTS_MINOR) {
+		note_storm(slot, value.counter);
+		if (!fault_is_walked())
+			return 0;
 	}
 	last = metric == STACKD_FAULTS_MAJOR ? &slot->faults_major : &slot->faults_minor;
 	n = value.counter >= *last ? value.counter - *last : value.counter;
@@ -83,6 +101,8 @@ static __always_inline int on_fault(struct bpf_perf_event_data *ctx, u32 metric)
 		return 0;
 	}
 	*last = value.counter;
+	if (metric == STACKD_FAULTS_MINOR)
+		n *= control.fault_times;
 	guard = enter();
 	id = stack_capture(ctx, SCRATCH_PERF, task);
 	count = id ? count_get(id, task) : 0;

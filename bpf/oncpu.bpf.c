@@ -3,7 +3,8 @@
 
 struct perf_slot {
 	u64 cpu_clock, faults_minor, faults_major; /* the events' counts at their last samples */
-	u64 fault_session;                         /* of faults_minor */
+	u64 fault_session;                         /* of faults_minor, and: */
+	u64 faults_noted;                          /* minor ones that the tick's sum has, walked or not */
 	u64 idle_switches;                         /* how often the CPU had left idle then */
 	u64 clock_ns;                              /* the last update of the run queue's clock, 0: none */
 	u64 busy_ns;                               /* time not idle since the last hit taken there */

@@ -110,11 +110,14 @@ struct stackd_thread {
 };
 _Static_assert(sizeof(struct stackd_thread) == 56 + 64 + 8 + 24, "shared with the daemon");
 
-/* Sent through the ring buffer when the load crosses the threshold of an armed gate. */
-struct stackd_gate_event {
-	__u64 time_ns;   /* CLOCK_MONOTONIC */
-	__u32 running;
-	__u32 pad;
+/* Sent through the ring buffer when what the daemon waits for happens in the middle of a tick. */
+enum stackd_notice_kind {
+	STACKD_NOTICE_LOAD,   /* the load crosses the threshold of an armed gate */
+	STACKD_NOTICE_FAULTS, /* this tick had as many minor faults as a whole one may have with the event that samples them */
+};
+struct stackd_notice {
+	__u32 kind;      /* STACKD_NOTICE_... */
+	__u32 running;   /* tasks, with a load */
 };
 
 enum stackd_loss {
@@ -176,9 +179,12 @@ struct stackd_control {
 	__u32 memory_budget;     /* stacks walked a second and CPU before changes are drawn by their size; 0 = all */
 	__u32 fault_budget;      /* faults walked a second and CPU before half of them are left to those that follow */
 	__u32 fault_session;     /* the events' counts begin anew with each */
+	__u32 fault_times;       /* minor ones are taken so many times, as what is seen of this tick's rest stands for all of it */
 	__u32 memory_session;    /* what was noted of an address space in an earlier session is not continued */
 	__u32 page_size;
 	__u32 rss_by_event;      /* every change of resident memory is seen; else what sampled faults and unmapping show */
+	__u64 faults_most;       /* after so many minor ones the programs tell, once, and set it to 0; 0: they don't */
+	__u64 faults_seen;       /* so far, written by the programs */
 	__s64 rss_elsewhere;     /* bytes of resident memory that came less those that went by nobody's stack, written by the programs */
 	/* The run queues' clock less CLOCK_MONOTONIC: the most that this tick has seen, and what the last tick gave. A stale clock
 	 * only makes it less. 0: not known. */

@@ -4,6 +4,7 @@
 #include "records.h"
 #include "stacks.bpf.h"
 
+#include "notice.bpf.h"
 #include "oncpu.bpf.c"
 #include "draw.bpf.h"
 #include "rss.bpf.c"

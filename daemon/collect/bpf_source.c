@@ -69,12 +69,17 @@ static double mean_load(struct bpf_source *c, uint64_t wall_ns)
 
 /* ---- gate door ---- */
 
-static int on_gate_event(void *userdata, void *data, size_t size)
+static int on_notice(void *userdata, void *data, size_t size)
 {
+	const struct stackd_notice *notice = data;
 	struct bpf_source *c = userdata;
 
-	if (size >= sizeof(struct stackd_gate_event))
-		c->crossed_running = ((const struct stackd_gate_event *)data)->running;
+	if (size < sizeof(*notice))
+		return 0;
+	if (notice->kind == STACKD_NOTICE_LOAD)
+		c->crossed_running = notice->running;
+	else if (notice->kind == STACKD_NOTICE_FAULTS)
+		faults_storm(&c->faults, clock_monotonic_ns());
 	return 0;
 }
 
@@ -134,7 +139,7 @@ static int open_gate_fds(struct bpf_source *c)
 	struct epoll_event event = { .events = EPOLLIN };
 	struct itimerspec every = { .it_value.tv_nsec = GATE_TIMER_NS, .it_interval.tv_nsec = GATE_TIMER_NS };
 
-	c->ring = ring_buffer__new(bpf_map__fd(c->programs.skel->maps.gate_events), on_gate_event, c, NULL);
+	c->ring = ring_buffer__new(bpf_map__fd(c->programs.skel->maps.notices), on_notice, c, NULL);
 	if (!c->ring)
 		return negative_errno();
 	c->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -362,13 +367,13 @@ static bool take_variances(const struct stackd_count *count, uint64_t ret[static
 static void report_samples(struct bpf_source *c, const struct collect_sink *sink, void *userdata)
 {
 	struct fault_scale scale = { .factor = 1 };
-	double window = faults_take_window(&c->faults);
+	struct fault_part part = faults_take_part(&c->faults);
 	uint64_t seen = 0;
 
-	for (uint32_t i = 0; window < 1 && i < c->drain.n_counts; i++)
+	for (uint32_t i = 0; part.window < 1 && i < c->drain.n_counts; i++)
 		seen += c->drain.counts[i].values[STACKD_FAULTS_MINOR];
-	if (window < 1)
-		faults_scale(seen, threads_faults_minor(&c->threads), window, &scale);
+	if (part.window < 1)
+		faults_scale(seen, threads_faults_minor(&c->threads), &part, &scale);
 	report_loss(sink, userdata, "faults-unseen", scale.unseen);
 	for (uint32_t i = 0; i < c->drain.n_counts; i++) {
 		const struct stackd_count *count = &c->drain.counts[i];
@@ -384,7 +389,7 @@ static void report_samples(struct bpf_source *c, const struct collect_sink *sink
 		if (!any)
 			continue;
 		sample.variances = take_variances(count, variances) ? variances : NULL;
-		if (window < 1) {
+		if (part.window < 1) {
 			faults_apply_scale(&scale, sample.values, variances);
 			sample.variances = variances;
 		}

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* When page faults are sampled. An event that samples them costs every fault of the machine 50 to 130 ns, also those that are not sampled
  * (tests/bench/bench_fault_event): 2 to 8 % of one that only maps a fresh page. So with many faults there is an event for minor ones only
- * for a window of each tick, which begins at random. What is counted there is scaled to the exact number of faults in the tick. */
+ * for a window of each tick, which begins at random. What is counted there is scaled to the exact number of faults in the tick.
+ *
+ * How many there are is known from the tick before. Where a storm begins, the programs tell as soon as the tick has had as many as are worth the event
+ * for all of it; what is left of the tick is seen in a window, too, and counts there for as much as was not seen. */
 #include <sys/random.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -29,14 +32,16 @@ double faults_window(double faults_per_sec, bool full)
 	return cost <= most ? 1 : MAX(most / cost, full ? WINDOW_MIN_FULL : WINDOW_MIN_BASELINE);
 }
 
-void faults_scale(uint64_t seen, uint64_t exact, double window, struct fault_scale *ret)
+void faults_scale(uint64_t seen, uint64_t exact, const struct fault_part *part, struct fault_scale *ret)
 {
-	double factor = seen ? MAX((double)exact / (double)seen, 1) : 0;
+	double factor = seen ? (double)exact / (double)seen : 0;
 
-	factor = MIN(factor, SCALE_MOST / window);
+	if (seen && !part->weighted)
+		factor = MAX(factor, 1);
+	factor = MIN(factor, SCALE_MOST / part->window);
 	*ret = (struct fault_scale){
 		.factor = factor,
-		.window = window,
+		.window = part->window,
 		.unseen = exact - MIN((uint64_t)((double)seen * factor + 0.5), exact),
 	};
 }
@@ -99,47 +104,72 @@ bool fault_window_sees(const struct fault_window *w, uint64_t now_ns)
 	return w->share >= 1 || (now_ns >= w->from_ns && now_ns < w->until_ns);
 }
 
+/* They are seen for a part of the seconds to come, at random where in them. */
+static void look_for(struct faults *f, double window, double seconds)
+{
+	see(f, false);
+	f->window_s = window * seconds;
+	f->part.window = MIN(f->part.window, window);
+	arm(f, (1 - window) * seconds * at_random() + 1e-9);
+}
+
 void faults_set_rates(struct faults *f, uint32_t hz, bool full, double minor_rate, double major_rate, uint32_t cpus)
 {
 	uint64_t least = full ? MINOR_PERIOD_MIN_FULL : MINOR_PERIOD_MIN_BASELINE;
-	double window = faults_window(minor_rate * cpus, full);
+	double window = faults_window(minor_rate * cpus, full), most = full ? SHARE_MAX_FULL : SHARE_MAX_BASELINE;
+	bool always = !hz || window >= 1;
 
 	perf_events_set_major_faults(f->events, hz ? perf_events_fault_period(major_rate, hz, 1) : 0);
+	f->full = full;
 	f->window = hz ? window : 1;
 	f->period = perf_events_fault_period(minor_rate * window, hz, least);
 	f->control->fault_budget = FAULT_BUDGET_TICKS * hz;
-	if (!hz || window >= 1) {
-		arm(f, 0);
-		see(f, hz > 0);
+	f->control->fault_times = 1;
+	f->control->faults_seen = 0;
+	f->control->faults_most = hz && always ? (uint64_t)(most * NSEC_PER_SEC / FAULT_EVENT_NS) : 0;
+	if (!always) {
+		look_for(f, window, 1);
 		return;
 	}
-	f->least = MIN(f->least, window);
-	see(f, false);
-	arm(f, (1 - window) * at_random() + 1e-9);
+	arm(f, 0);
+	f->window_s = 0;
+	see(f, hz > 0);
+}
+
+void faults_storm(struct faults *f, uint64_t now_ns)
+{
+	double window = f->full ? WINDOW_MIN_FULL : WINDOW_MIN_BASELINE, elapsed = (double)(now_ns - f->control->tick_ns) / NSEC_PER_SEC;
+
+	if (!f->seen || f->window < 1 || elapsed >= 1) /* a late tick is about to end */
+		return;
+	look_for(f, window, 1 - elapsed);
+	f->part = (struct fault_part){ .window = elapsed + f->window_s, .weighted = true };
+	f->control->fault_times = (uint32_t)(1 / window);
 }
 
 void faults_timer(struct faults *f)
 {
 	uint64_t expirations;
 
-	if (read(f->timer_fd, &expirations, sizeof expirations) < 0 || f->window >= 1)
+	if (read(f->timer_fd, &expirations, sizeof expirations) < 0 || f->window_s <= 0)
 		return;
 	see(f, !f->seen);
 	if (f->seen)
-		arm(f, f->window);
+		arm(f, f->window_s);
 }
 
-double faults_take_window(struct faults *f)
+struct fault_part faults_take_part(struct faults *f)
 {
-	double least = f->least;
+	struct fault_part part = f->part;
 
-	f->least = 1;
-	return least;
+	f->part = (struct fault_part){ .window = 1 };
+	f->control->fault_times = 1;
+	return part;
 }
 
 int faults_init(struct faults *f, struct perf_events *events, struct stackd_control *control)
 {
-	*f = (struct faults){ .events = events, .control = control, .window = 1, .least = 1, .timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK) };
+	*f = (struct faults){ .events = events, .control = control, .window = 1, .part.window = 1, .timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK) };
 	return f->timer_fd < 0 ? negative_errno() : 0;
 }
 

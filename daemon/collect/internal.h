@@ -168,14 +168,21 @@ bool perf_events_follow_cpus(struct perf_events *e);
 
 #define FAULT_EVENT_NS 70.0 /* what the event costs each fault, sampled or not */
 
+/* How much of a tick was seen. */
+struct fault_part {
+	double window;             /* the least part of it, up to 1 */
+	bool weighted;             /* what was seen after a storm began is counted for what was not seen already */
+};
+
 struct faults {
 	struct perf_events *events;
 	struct stackd_control *control;
 	int timer_fd;              /* when a window begins, or ends */
 	double window;             /* of a tick, in which minor faults are seen; 1: always */
 	uint64_t period;           /* of minor faults, while they are seen */
-	bool seen;
-	double least;              /* window in the current tick: below 1 where they were not seen for some of it */
+	bool seen, full;
+	double window_s;           /* the next one, seconds; 0: none */
+	struct fault_part part;    /* of the current tick, so far */
 };
 
 /* The same for who looks at the time again and again, and has no timer of its own. */
@@ -203,8 +210,8 @@ struct fault_scale {
 
 /* The part of a tick in which so many faults a second of the whole machine are to be seen, up to 1. full: the gate is open. */
 double faults_window(double faults_per_sec, bool full);
-/* seen: faults that the tick's samples stand for, of exact that there were, in a window of so much of the tick. */
-void faults_scale(uint64_t seen, uint64_t exact, double window, struct fault_scale *ret);
+/* seen: faults that the samples of this part of the tick stand for, of exact that there were. */
+void faults_scale(uint64_t seen, uint64_t exact, const struct fault_part *part, struct fault_scale *ret);
 void faults_apply_scale(const struct fault_scale *scale, uint64_t values[static METRIC_N], uint64_t variances[static METRIC_N]);
 int faults_init(struct faults *f, struct perf_events *events, struct stackd_control *control);
 void faults_done(struct faults *f);
@@ -212,8 +219,10 @@ void faults_done(struct faults *f);
 void faults_set_rates(struct faults *f, uint32_t hz, bool full, double minor_rate, double major_rate, uint32_t cpus);
 /* timer_fd is readable. */
 void faults_timer(struct faults *f);
-/* The least part of a tick in which minor faults were seen since the last call. */
-double faults_take_window(struct faults *f);
+/* The programs tell that the tick has had many faults already. */
+void faults_storm(struct faults *f, uint64_t now_ns);
+/* How much of the tick was seen since the last call. */
+struct fault_part faults_take_part(struct faults *f);
 
 /* ---- run_time.c: what our programs cost ---- */
 

@@ -574,7 +574,7 @@ static void scale_faults(struct sampler *s)
 	sample_processes_get_status(s->processes, &p);
 	for (uint32_t i = 0; i < s->n_counts; i++)
 		seen += s->counts[i].values[METRIC_FAULTS_MINOR];
-	faults_scale(seen, p.faults_minor, s->window.share, &scale);
+	faults_scale(seen, p.faults_minor, &(struct fault_part){ .window = s->window.share }, &scale);
 	for (uint32_t i = 0; i < s->n_counts; i++)
 		faults_apply_scale(&scale, s->counts[i].values, s->counts[i].variances);
 	s->faults_unseen += scale.unseen;

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Page faults told apart by whose page it was, against the kernel's own account of the thread that took them."""
+import contextlib
+import os
+import pathlib
+import time
+
 from lib.daemon import Daemon
 from lib.environment import require_root
 from lib.tap import check, note, run, within
@@ -55,6 +60,39 @@ def test_closed():
         check(flames[True].with_function("copy_pages") > 0 and flames[False].with_function("touch_own") > 0, "a kind was not seen")
 
 
+def fault_events(pid):
+    """How many perf events the daemon has open now."""
+    found = 0
+    for fd in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found += "perf_event" in os.readlink(fd)
+    return found
+
+
+def test_storm():
+    """The event that samples minor faults costs each of them: it is gone before the tick is over in which many begin, and what they were is told."""
+    daemon.set_gate("closed")
+    daemon.wait_ticks(2)
+    pid = daemon.status()["pid"]
+    usual = fault_events(pid)
+    for _ in range(8):
+        before = unseen()
+        with Workload("fixed_work", mode="faults", n=400000, linger=False) as load:
+            daemon.wait_ticks(1)
+            tick = daemon.status()["ticks"]
+            load.go()
+            while fault_events(pid) == usual and daemon.status()["ticks"] == tick:
+                time.sleep(0.002)
+            told = daemon.status()["ticks"] == tick
+            load.result()
+        got, lost = daemon.settled_flame("faults_minor", "work_faults", pid=load.pid).with_function("work_faults"), unseen() - before
+        note(f"the event went {'before' if told else 'at'} the end of the tick; {got} faults told, {lost} as unseen")
+        within("faults by work_faults, and unseen", got + lost, 400000, relative=0.1)
+        if told:
+            return
+    check(False, "the event was there until the end of each tick")
+
+
 def unseen():
     return next((loss["count"] for loss in daemon.status()["losses"] if loss["cause"] == "faults-unseen"), 0)
 
@@ -89,6 +127,7 @@ run(
         ("and while the address space is busy", test_busy),
         ("and while the gate is closed", test_closed),
         ("many faults are seen part of the time while it is closed", test_windows),
+        ("a storm is noticed as it begins", test_storm),
         ("and while it is open", lambda: test_windows("open", 3000000)),
     ],
     setup=daemon.start,

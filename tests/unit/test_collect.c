@@ -205,7 +205,7 @@ static void test_fault_windows(void **state _unused_)
 	assert_true(fabs(faults_window(400000, true) - 10.0 / 28) < 1e-9);
 	assert_true(faults_window(1e9, true) == 1.0 / 8);
 	/* The tick had ten times as many. */
-	faults_scale(400, 4000, 0.1, &scale);
+	faults_scale(400, 4000, &(struct fault_part){ .window = 0.1 }, &scale);
 	assert_true(scale.factor == 10 && scale.unseen == 0);
 	faults_apply_scale(&scale, values, variances);
 	assert_int_equal(values[METRIC_FAULTS_MINOR], 3000);
@@ -215,13 +215,16 @@ static void test_fault_windows(void **state _unused_)
 	/* Samples of 31 each, ten times as much, and a window of a tenth that may have been in the burst or not. */
 	assert_int_equal(variances[METRIC_FAULTS_MINOR], 900000 + 3000 * 3000 / 10 * 9);
 	/* The account lacks some: nothing is made less. */
-	faults_scale(400, 100, 0.1, &scale);
+	faults_scale(400, 100, &(struct fault_part){ .window = 0.1 }, &scale);
 	assert_true(scale.factor == 1 && scale.unseen == 0);
+	/* But where the rest of a storm's tick was counted 64 times, as what was seen of it was a 64th. */
+	faults_scale(400, 100, &(struct fault_part){ .window = 0.1, .weighted = true }, &scale);
+	assert_true(scale.factor == 0.25 && scale.unseen == 0);
 	/* None was sampled. */
-	faults_scale(0, 4000, 0.1, &scale);
+	faults_scale(0, 4000, &(struct fault_part){ .window = 0.1 }, &scale);
 	assert_true(scale.unseen == 4000);
 	/* Nearly none: these few don't stand for the many that came outside of the window. */
-	faults_scale(10, 4000, 0.1, &scale);
+	faults_scale(10, 4000, &(struct fault_part){ .window = 0.1 }, &scale);
 	assert_true(scale.factor == 40 && scale.unseen == 3600);
 }
 
