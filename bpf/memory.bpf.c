@@ -205,7 +205,7 @@ int on_mmap_unlock(u64 *ctx)
 		return 0;
 	mapped -= (s64)((mm->brk + page - 1) & -page) - (s64)((state->brk + page - 1) & -page);
 	released = rss_released(mm, state->resident);
-	size = (grown < 0 ? -grown : grown) + (mapped < 0 ? -mapped : mapped);
+	size = magnitude(grown) + magnitude(mapped);
 	weight = draw_size(DRAW_MAPS, size);
 	if (!weight)
 		return 0;

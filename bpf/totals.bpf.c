@@ -141,7 +141,6 @@ struct user_frame {
 	u64 next, address;
 };
 
-
 /* Whether the thread's memory can be read without waiting for a writer of its map or for pages from swap: the daemon must
  * not get stuck behind the processes that it watches. */
 static __always_inline bool memory_at_hand(struct task_struct *task)
@@ -154,25 +153,35 @@ static __always_inline bool memory_at_hand(struct task_struct *task)
 	       !(BPF_CORE_READ(mm, mmap_lock.count.counter) & RWSEM_WRITERS_AND_WAITERS);
 }
 
+struct frame_walk {
+	struct task_struct *task;
+	struct stackd_stack *stack;
+	u64 at;
+};
+
+static long walk_frame(u32 i, struct frame_walk *walk)
+{
+	struct user_frame frame;
+	u32 n = i + 1;
+
+	if (n >= STACKD_USER_FRAMES || bpf_copy_from_user_task(&frame, sizeof frame, (void *)walk->at, walk->task, 0))
+		return 1;
+	walk->stack->user[n] = frame.address;
+	walk->stack->n_user = n + 1;
+	walk->at = frame.next;
+	return 0;
+}
+
 /* As bpf_get_stack() walks the current task: the address, then the chain of frame pointers. */
 static __always_inline void walk_frame_pointers(struct task_struct *task, struct stackd_stack *stack)
 {
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
-	struct user_frame frame;
-	u64 at = REGS_FP(regs);
-	u32 n;
+	struct frame_walk walk = { .task = task, .stack = stack, .at = REGS_FP(regs) };
 
 	stack->user[0] = REGS_IP(regs);
 	stack->n_user = 1;
-	for (n = 1; n < STACKD_USER_FRAMES; n++) {
-		if (bpf_copy_from_user_task(&frame, sizeof frame, (void *)at, task, 0))
-			break;
-		stack->user[n] = frame.address;
-		at = frame.next;
-		/* Kept in memory, so that the verifier sees one state at the end of the loop and not one for each depth. */
-		*(volatile u16 *)&stack->n_user = n + 1;
-	}
-	unwind_ended(stack, *(volatile u16 *)&stack->n_user >= control.stack_depth ? STACKD_UNWIND_DEPTH : STACKD_UNWIND_PROCESS, true);
+	bpf_loop(STACKD_USER_FRAMES - 1, walk_frame, &walk, 0);
+	unwind_ended(stack, stack->n_user >= control.stack_depth ? STACKD_UNWIND_DEPTH : STACKD_UNWIND_PROCESS, true);
 }
 
 /* Walks a thread that isn't running, and keeps the stack only if it still is where it was. */
