@@ -2,6 +2,7 @@
 #include <sys/timerfd.h>
 
 #include "proc_text.h"
+#include "sample_counts.h"
 #include "sample_processes.h"
 #include "sample_rings.h"
 #include "sample_stacks.h"
@@ -27,17 +28,6 @@
 #define UNMEASURED \
 	(1U << METRIC_BRK | 1U << METRIC_MMAP | 1U << METRIC_HEAP | 1U << METRIC_RSS | 1U << METRIC_FAULTS_FILE | 1U << METRIC_KMEM | \
 	 1U << METRIC_FAULTS_ANON)
-
-struct count {
-	uint64_t raw_id;
-	struct collect_process process;
-	uint64_t values[METRIC_N], variances[METRIC_N];
-};
-
-struct moment {
-	uint64_t raw_id, time_ns, weight_ns;
-	uint32_t tid;
-};
 
 /* Who has a CPU, and since when; 0: nobody knows. */
 struct running {
@@ -73,14 +63,10 @@ struct sampler {
 	uint64_t load_sum, load_n; /* runnable tasks as read since */
 	uint32_t online_cpus;
 	double minor_rate, major_rate; /* faults a second and CPU in the last tick */
-	struct count *counts;
-	struct map64 *count_by_id;
-	uint32_t n_counts, counts_peak;
-	struct moment *moments; /* of this tick's on-CPU samples */
-	uint32_t n_moments, max_moments;
+	struct sample_counts *counts;
 	struct collect_walks walks[COLLECT_WALK_ENDS];
 	uint64_t walks_before[COLLECT_WALK_ENDS];
-	uint64_t unidentified, counts_full, moments_full; /* samples lost in this tick */
+	uint64_t unidentified;     /* samples lost in this tick */
 	uint64_t processes_full;            /* as last told */
 	struct collect_frames frames;       /* scratch */
 	char oncpu_source[96], offcpu_source[128], faults_source[128], unwind_source[64];
@@ -136,22 +122,6 @@ static void take_user_frames(struct sampler *s, const struct perfdata_record *r,
 	s->walks[end.end == STACKD_UNWIND_COMPLETE && end.frame_pointers ? STACKD_UNWIND_ENDS : end.end].n++;
 }
 
-static struct count *count_of(struct sampler *s, uint64_t raw_id, const struct collect_process *process)
-{
-	struct count *c;
-	uint64_t index;
-
-	if (map64_get(s->count_by_id, raw_id, &index))
-		return &s->counts[index];
-	if (map64_put(s->count_by_id, raw_id, s->n_counts) < 0) {
-		s->counts_full++;
-		return NULL;
-	}
-	c = &s->counts[s->n_counts++];
-	*c = (struct count){ .raw_id = raw_id, .process = *process };
-	return c;
-}
-
 static void take_switch(struct sampler *s, uint32_t cpu, const struct perfdata_record *r, struct collect_frames *f)
 {
 	uint64_t weight = sample_rings_weight(&s->rings, SAMPLE_SWITCH, r);
@@ -168,7 +138,7 @@ static void take_sample(void *userdata, uint32_t cpu, enum sample_event event, c
 	struct sampler *s = userdata;
 	struct collect_frames *f = &s->frames;
 	struct sample_owner parent;
-	struct count *c;
+	struct sample_count *c;
 	uint64_t weight;
 
 	if (r->pid == 0 || r->pid == UINT32_MAX)
@@ -187,7 +157,7 @@ static void take_sample(void *userdata, uint32_t cpu, enum sample_event event, c
 		take_switch(s, cpu, r, f);
 		return;
 	}
-	c = count_of(s, sample_stacks_put(s->stacks, f), &f->process);
+	c = sample_counts_of(s->counts, sample_stacks_put(s->stacks, f), &f->process);
 	if (!c)
 		return;
 	weight = sample_rings_weight(&s->rings, event, r);
@@ -197,10 +167,7 @@ static void take_sample(void *userdata, uint32_t cpu, enum sample_event event, c
 		return;
 	}
 	c->values[METRIC_HITS]++;
-	if (s->n_moments == s->max_moments)
-		s->moments_full++;
-	else
-		s->moments[s->n_moments++] = (struct moment){ c->raw_id, r->time, weight, r->tid };
+	sample_counts_moment(s->counts, c->raw_id, r->time, weight, r->tid);
 }
 
 static void take_turn(void *userdata, const struct sample_turn *t)
@@ -239,7 +206,7 @@ static void take_wait(void *userdata, uint64_t raw_id, const struct collect_proc
                       uint32_t weight)
 {
 	struct sampler *s = userdata;
-	struct count *c = count_of(s, raw_id, process);
+	struct sample_count *c = sample_counts_of(s->counts, raw_id, process);
 
 	if (!c)
 		return;
@@ -504,12 +471,7 @@ int sampler_new(struct sampler **ret, const struct collect_config *config, struc
 	unwind_name_ends(s->walks);
 	s->timer_fd = s->mappings.epoll_fd = -EBADF;
 	s->window.share = 1;
-	s->counts = calloc(config->max_counts, sizeof *s->counts);
-	s->max_moments = possible_cpus() * moments_per_cpu(config);
-	s->moments = calloc(s->max_moments, sizeof *s->moments);
-	if (!s->counts || !s->moments)
-		return -ENOMEM;
-	if ((r = map64_new(&s->count_by_id, config->max_counts)) < 0 || (r = sample_tables_new(&s->tables)) < 0 ||
+	if ((r = sample_counts_new(&s->counts, config->max_counts, possible_cpus() * moments_per_cpu(config))) < 0 || (r = sample_tables_new(&s->tables)) < 0 ||
 	    (r = sample_stacks_new(&s->stacks, config->max_stacks)) < 0 || (r = sample_processes_new(&s->processes, config->max_processes)) < 0 ||
 	    (r = new_waits(s)) < 0 || (r = open_rings(s, helper)) < 0 || (r = open_timer(s)) < 0)
 		return r;
@@ -540,9 +502,7 @@ struct sampler *sampler_free(struct sampler *s)
 	sample_processes_free(s->processes);
 	sample_waits_free(s->waits);
 	free(s->running);
-	map64_free(s->count_by_id);
-	free(s->counts);
-	free(s->moments);
+	sample_counts_free(s->counts);
 	free(s);
 	return NULL;
 }
@@ -562,53 +522,23 @@ int sampler_reconfigure(struct sampler *s, const struct collect_config *config)
 
 /* ---- tick ---- */
 
-/* What was seen of the tick's minor faults, to all of them. */
 static void scale_faults(struct sampler *s)
 {
 	struct sample_processes_status p;
-	struct fault_scale scale;
-	uint64_t seen = 0;
 
 	if (!s->faults_partly)
 		return;
 	sample_processes_get_status(s->processes, &p);
-	for (uint32_t i = 0; i < s->n_counts; i++)
-		seen += s->counts[i].values[METRIC_FAULTS_MINOR];
-	faults_scale(seen, p.faults_minor, &(struct fault_part){ .window = s->window.share }, &scale);
-	for (uint32_t i = 0; i < s->n_counts; i++)
-		faults_apply_scale(&scale, s->counts[i].values, s->counts[i].variances);
-	s->faults_unseen += scale.unseen;
+	s->faults_unseen += sample_counts_scale_faults(s->counts, p.faults_minor, &(struct fault_part){ .window = s->window.share });
 	s->faults_partly = false;
 }
 
-static void report_samples(struct sampler *s, const struct collect_sink *sink, void *userdata)
+static void count_walks(struct sampler *s)
 {
-	for (uint32_t i = 0; i < s->n_counts; i++) {
-		struct collect_sample sample = { .raw_id = s->counts[i].raw_id, .process = s->counts[i].process };
-
-		memcpy(sample.values, s->counts[i].values, sizeof sample.values);
-		sample.variances = s->counts[i].variances;
-		sink->sample(userdata, &sample);
-	}
-	s->counts_peak = MAX(s->counts_peak, s->n_counts);
-	s->n_counts = 0;
-	map64_clear(s->count_by_id);
 	for (size_t i = 0; i < COLLECT_WALK_ENDS; i++) {
 		s->walks[i].n_last_tick = s->walks[i].n - s->walks_before[i];
 		s->walks_before[i] = s->walks[i].n;
 	}
-}
-
-static void report_moments(struct sampler *s, const struct collect_sink *sink, void *userdata)
-{
-	uint64_t clock_us = moments_clock_us();
-
-	for (uint32_t i = 0; sink->moment && i < s->n_moments; i++) {
-		const struct moment *m = &s->moments[i];
-
-		sink->moment(userdata, &(struct collect_moment){ m->raw_id, clock_us + m->time_ns / NSEC_PER_USEC, m->weight_ns, m->tid, "", METRIC_ON_CPU, false });
-	}
-	s->n_moments = 0;
 }
 
 static void report_loss(const struct collect_sink *sink, void *userdata, const char *cause, uint64_t *n)
@@ -622,10 +552,11 @@ static void report_losses(struct sampler *s, const struct collect_sink *sink, vo
 {
 	struct sample_processes_status p;
 	struct sample_waits_lost waits;
-	uint64_t full, mappings = mapping_events_take_lost(&s->mappings);
+	uint64_t full, counts_full, moments_full, mappings = mapping_events_take_lost(&s->mappings);
 
 	sample_processes_get_status(s->processes, &p);
 	waits = sample_waits_take_lost(s->waits);
+	sample_counts_take_lost(s->counts, &counts_full, &moments_full);
 	full = p.full - s->processes_full;
 	s->processes_full = p.full;
 	report_loss(sink, userdata, "ring-full", &s->rings.lost);
@@ -633,8 +564,8 @@ static void report_losses(struct sampler *s, const struct collect_sink *sink, vo
 	report_loss(sink, userdata, "record-damaged", &s->rings.damaged);
 	report_loss(sink, userdata, "perf-event-failed", &s->rings.failed);
 	report_loss(sink, userdata, "sample-unidentified", &s->unidentified);
-	report_loss(sink, userdata, "counts-full", &s->counts_full);
-	report_loss(sink, userdata, "moments-full", &s->moments_full);
+	report_loss(sink, userdata, "counts-full", &counts_full);
+	report_loss(sink, userdata, "moments-full", &moments_full);
 	report_loss(sink, userdata, "processes-full", &full);
 	report_loss(sink, userdata, "mappings-lost", &mappings);
 	report_loss(sink, userdata, "totals-late", &p.late);
@@ -694,8 +625,8 @@ int sampler_tick(struct sampler *s, const struct collect_sink *sink, void *userd
 	scale_faults(s);
 	sample_waits_report(s->waits, s->reported_ns, s->settled_ns, &waits);
 	s->reported_ns = s->settled_ns;
-	report_samples(s, sink, userdata);
-	report_moments(s, sink, userdata);
+	sample_counts_report(s->counts, sink, userdata);
+	count_walks(s);
 	follow_fault_rates(s, wall);
 	report_losses(s, sink, userdata);
 	return 0;
@@ -732,7 +663,7 @@ void sampler_get_status(const struct sampler *s, struct collect_status *ret)
 		.online_cpus = s->online_cpus,
 		.stacks = (uint32_t)sample_stacks_count(s->stacks),
 		.stacks_max = s->config.max_stacks,
-		.counts_peak = s->counts_peak,
+		.counts_peak = sample_counts_peak(s->counts),
 		.counts_max = s->config.max_counts,
 		.sampled_processes = p.processes,
 		.sampled_processes_max = p.processes_max,
