@@ -70,12 +70,13 @@ static __always_inline u64 accountable(u64 claim)
 static __always_inline u32 draw(u64 now)
 {
 	u32 zero = 0, budget = control.walk_budget;
-	struct walk_slot *slot = bpf_map_lookup_elem(&walk_slots, &zero);
+	struct walk_slot *slot;
 
-	if (!slot)
-		return 0;
 	if (!budget)
 		return 1;
+	slot = bpf_map_lookup_elem(&walk_slots, &zero);
+	if (!slot)
+		return 0;
 	if (now - slot->window_ns > WALK_WINDOW_NS) {
 		bool adjacent = now - slot->window_ns < 2 * WALK_WINDOW_NS;
 
@@ -152,7 +153,7 @@ static __noinline bool note_thread_wait(struct task_struct *task, u64 id, u32 me
 
 /* Waits are drawn by their length: what lasts for a unit or longer is noted as it is, what is shorter with the probability that it has of a
  * unit, and as one. So the sums are right on average, whatever the unit is, and it may grow when a tick's room is used up. */
-static __always_inline void draw_thread_wait(struct task_struct *task, u64 id, u32 half, u64 blocked, u64 runnable)
+static __always_inline void draw_thread_wait(struct task_struct *task, u64 id, u32 half, u64 blocked, u64 runnable, u32 random)
 {
 	u32 cpu = bpf_get_smp_processor_id() & (STACKD_CPUS_MAX - 1), shift = control.thread_wait_shift;
 	u32 taken = guards[cpu].thread_waits[half], plenty = control.thread_waits_per_cpu / 2;
@@ -164,7 +165,7 @@ static __always_inline void draw_thread_wait(struct task_struct *task, u64 id, u
 		shift += (taken - plenty) >> (control.thread_wait_room_shift & 31);
 	if (shift > STACKD_WAIT_SHIFT_MAX)
 		shift = STACKD_WAIT_SHIFT_MAX;
-	chance = ((u64)bpf_get_prandom_u32() << (STACKD_WAIT_SHIFT_MAX - 32)) >> (STACKD_WAIT_SHIFT_MAX - shift);
+	chance = ((u64)random << (STACKD_WAIT_SHIFT_MAX - 32)) >> (STACKD_WAIT_SHIFT_MAX - shift);
 	if (blocked > chance)
 		note_thread_wait(task, id, STACKD_BLOCKED, blocked >> shift ? blocked : 1ULL << shift, !(blocked >> shift));
 	if (runnable > chance)
@@ -187,7 +188,61 @@ static __always_inline void account_off_cpu(struct task_struct *task, u64 id, u6
 		count_variance(count, STACKD_VARIANCE_BLOCKED, blocked, 1, weight);
 		count_variance(count, STACKD_VARIANCE_RUNNABLE, runnable, 1, weight);
 	}
-	draw_thread_wait(task, id, half, blocked, runnable);
+	draw_thread_wait(task, id, half, blocked, runnable, bpf_get_prandom_u32());
+}
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct stackd_wait_sum);
+} wait_sums SEC(".maps");
+
+static __always_inline struct stackd_wait_sum *wait_sum_of(u32 half, u64 id)
+{
+	u32 cpu = bpf_get_smp_processor_id(), index = (half * control.moments_cpus + cpu) * STACKD_WAIT_SUMS + (id & (STACKD_WAIT_SUMS - 1));
+
+	return cpu < control.moments_cpus ? bpf_map_lookup_elem(&wait_sums, &index) : 0;
+}
+
+/* False: there is no room for it among the counts. */
+static __always_inline bool wait_sum_begin(struct stackd_wait_sum *sum, u32 half, u64 id, struct task_struct *task)
+{
+	u64 before = sum->id;
+	struct stackd_count *count = before ? count_find(half, &before) : 0;
+
+	if (count) {
+		__sync_fetch_and_add(&count->values[STACKD_BLOCKED], sum->blocked_ns);
+		__sync_fetch_and_add(&count->values[STACKD_RUNNABLE], sum->runnable_ns);
+	}
+	sum->id = 0;
+	if (!count_get_in(half, id, task))
+		return false;
+	sum->id = id;
+	sum->blocked_ns = sum->runnable_ns = 0;
+	return true;
+}
+
+/* A wait that ended in this switch, now: the clock's last digits are as good as random numbers, and take less. Threads of a process that take turns wait in the same places, on all CPUs: the counts, which all share,
+ * are left alone. Only a switch comes here, and none within another one. */
+static __always_inline void account_switch(struct task_struct *task, u64 id, u64 blocked, u64 runnable, u64 now)
+{
+	u32 half = current_half();
+	struct stackd_wait_sum *sum = wait_sum_of(half, id);
+	bool again = sum && sum->id != id && sum->candidate == id;
+
+	if (again && !wait_sum_begin(sum, half, id, task))
+		return;
+	if (sum && sum->id == id) {
+		sum->blocked_ns += blocked;
+		sum->runnable_ns += runnable;
+		draw_thread_wait(task, id, half, blocked, runnable, mix(id, now) >> 32);
+		return;
+	}
+	if (sum)
+		sum->candidate = id;
+	account_off_cpu(task, id, blocked, runnable, 1);
 }
 
 /* When it began to wait for a CPU: what the kernel books as its time in run queues tells, and saves seeing each wake-up. It does so after
@@ -235,7 +290,10 @@ static __always_inline void account_wait(struct task_struct *task, struct task_s
 		wake = claim;
 	if (now < wake)
 		return;
-	account_off_cpu(task, state->stack_id, (wake - claim) * weight, (now - wake) * weight, weight);
+	if (weight > 1)
+		account_off_cpu(task, state->stack_id, (wake - claim) * weight, (now - wake) * weight, weight);
+	else
+		account_switch(task, state->stack_id, wake - claim, now - wake, now);
 }
 
 static __always_inline void switch_in(struct task_struct *task, u64 now)

@@ -120,6 +120,15 @@ struct stackd_notice {
 	__u32 running;   /* tasks, with a load */
 };
 
+/* What waits of one stack that a CPU ended in a tick add up to, beside the counts, which have an entry of it: an element of the map wait_sums, whose
+ * place is its raw id's. Other CPUs don't write there. */
+#define STACKD_WAIT_SUMS 64 /* of a CPU in each half; a power of two */
+struct stackd_wait_sum {
+	__u64 id;        /* 0: free */
+	__u64 blocked_ns, runnable_ns;
+	__u64 candidate; /* another one that came here last: the second time in a row it takes the place */
+};
+
 enum stackd_loss {
 	LOSS_COUNTS_FULL,
 	LOSS_STACKS_FULL,

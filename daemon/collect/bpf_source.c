@@ -225,6 +225,9 @@ static int start(struct bpf_source *c, struct helper *helper)
 	r = moment_table_open(&c->moments, bpf_map__fd(c->programs.skel->maps.moments), &c->programs.halves, &c->config);
 	if (r < 0)
 		return r;
+	c->programs.halves.wait_sums = wait_sums_map(bpf_map__fd(c->programs.skel->maps.wait_sums));
+	if (!c->programs.halves.wait_sums)
+		return negative_errno();
 	r = moment_table_open_waits(&c->thread_waits, bpf_map__fd(c->programs.skel->maps.thread_waits), &c->programs.halves, &c->config);
 	if (r < 0)
 		return r;
@@ -308,6 +311,7 @@ struct bpf_source *bpf_source_free(struct bpf_source *c)
 	unwind_maps_done(&c->unwind_maps);
 	moment_table_close(&c->moments);
 	moment_table_close(&c->thread_waits);
+	wait_sums_unmap(c->programs.halves.wait_sums);
 	programs_unload(&c->programs);
 	known_done(&c->known);
 	threads_done(&c->threads);

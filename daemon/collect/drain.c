@@ -41,6 +41,8 @@ int drain_init(struct drain *d, const struct collect_config *config)
 		if (r < 0)
 			return r;
 	}
+	if (wait_sums_init(&d->wait_sums) < 0)
+		return -ENOMEM;
 	return map64_new(&d->last_seen, 2 * (size_t)d->max_stacks);
 }
 
@@ -52,6 +54,7 @@ void drain_done(struct drain *d)
 	free(d->exits);
 	free(d->evictions);
 	free(d->per_cpu);
+	wait_sums_done(&d->wait_sums);
 	for (size_t i = 0; i < ELEMENTS_OF(d->ended); i++)
 		d->ended[i] = map64_free(d->ended[i]);
 	d->last_seen = map64_free(d->last_seen);
@@ -128,6 +131,7 @@ int drain_flip(struct drain *d, const struct halves *h)
 	r2 = take_all(h->exits[old], d->exit_keys, sizeof *d->exit_keys, d->exits, sizeof *d->exits, d->max_exits, &d->n_exits);
 	d->counts_peak = MAX(d->counts_peak, d->n_counts);
 	read_losses(d, h->losses);
+	d->deltas[LOSS_COUNTS_FULL] += wait_sums_take(&d->wait_sums, h->wait_sums, old, d->ids, d->counts, d->n_counts);
 	return r < 0 ? r : r2;
 }
 

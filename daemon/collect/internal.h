@@ -67,6 +67,7 @@ struct halves {
 	struct stackd_control *control;
 	struct stackd_guard *guards;
 	int counts[2], exits[2], losses; /* map descriptors, borrowed */
+	struct stackd_wait_sum *wait_sums; /* mapped; NULL: there are none */
 };
 
 enum { HOOK_MAPS, HOOK_RSS, HOOK_FAULT, HOOKS };
@@ -518,6 +519,24 @@ void moment_table_close(struct moment_table *t);
 /* Of the half that is not written; empties it. */
 void moment_table_report(struct moment_table *t, uint64_t wall_ns, const struct collect_sink *sink, void *userdata);
 
+/* ---- wait_sums.c: what waits added up to on each CPU ---- */
+
+struct wait_sums {
+	struct map64 *by_id;       /* → its place in sums */
+	struct stackd_wait_sum *sums;
+	uint32_t n, max;
+};
+
+/* How many the map has. */
+uint32_t wait_sums_entries(void);
+/* Maps it. Gives NULL, and sets errno, on failure. */
+struct stackd_wait_sum *wait_sums_map(int fd);
+void wait_sums_unmap(struct stackd_wait_sum *map);
+int wait_sums_init(struct wait_sums *w);
+void wait_sums_done(struct wait_sums *w);
+/* Takes what a half of the map has, and adds it to the counts of these ids. Gives how many stacks it had that are not among them. */
+uint32_t wait_sums_take(struct wait_sums *w, struct stackd_wait_sum *map, uint32_t half, const uint64_t *ids, struct stackd_count *counts, uint32_t n);
+
 /* ---- drain.c: the double-buffered maps, and which stacks are kept ---- */
 
 #define IDLE_TICKS 60
@@ -539,6 +558,7 @@ struct drain {
 	uint64_t losses[LOSS_N];   /* as last read */
 	uint64_t deltas[LOSS_N];
 	uint64_t *per_cpu;         /* scratch, one a possible CPU */
+	struct wait_sums wait_sums; /* of the last tick */
 	int n_cpus;
 	uint64_t unsettled;        /* flips that did not settle in time */
 };

@@ -203,6 +203,7 @@ static int open_once(struct stackd_bpf **ret, const struct collect_config *confi
 	bpf_map__set_max_entries(skel->maps.heap_blocks, config->max_heap_blocks);
 	bpf_map__set_max_entries(skel->maps.known_stacks, p->known_places);
 	bpf_map__set_max_entries(skel->maps.moments, 2 * moments_cpus() * moments_per_cpu(config));
+	bpf_map__set_max_entries(skel->maps.wait_sums, wait_sums_entries());
 	bpf_map__set_max_entries(skel->maps.thread_waits, 2 * moments_cpus() * thread_waits_per_cpu(config));
 	bpf_program__set_expected_attach_type(skel->progs.heap_session, (enum bpf_attach_type)ATTACH_UPROBE_SESSION);
 	if (p->heap == HEAP_BY_MULTI) {

@@ -228,6 +228,32 @@ static void test_fault_windows(void **state _unused_)
 	assert_true(scale.factor == 40 && scale.unseen == 3600);
 }
 
+static void test_waits_of_all_cpus_are_added_up(void **state _unused_)
+{
+	uint32_t of_half = wait_sums_entries() / 2, last = of_half - 1;
+	struct stackd_wait_sum *map = calloc(2 * of_half, sizeof(*map));
+	const uint64_t ids[] = { 5, 6, 7 };
+	struct stackd_count counts[3] = { { .values[STACKD_BLOCKED] = 1 }, { .values[STACKD_RUNNABLE] = 2 } };
+	struct wait_sums w = {};
+
+	assert_return_code(wait_sums_init(&w), 0);
+	map[of_half] = (struct stackd_wait_sum){ .id = 5, .blocked_ns = 10, .runnable_ns = 20, .candidate = 9 };
+	map[of_half + last] = (struct stackd_wait_sum){ .id = 5, .blocked_ns = 100, .runnable_ns = 200 };
+	map[of_half + 1] = (struct stackd_wait_sum){ .id = 6, .runnable_ns = 40 };
+	map[0] = (struct stackd_wait_sum){ .id = 7, .blocked_ns = 1000 }; /* of the other half */
+	assert_int_equal(wait_sums_take(&w, map, 1, ids, counts, 3), 0);
+	assert_int_equal(counts[0].values[STACKD_BLOCKED], 111);
+	assert_int_equal(counts[0].values[STACKD_RUNNABLE], 220);
+	assert_int_equal(counts[1].values[STACKD_RUNNABLE], 42);
+	assert_int_equal(counts[2].values[STACKD_BLOCKED], 0);
+	/* Once; and what has no entry is told. */
+	assert_int_equal(wait_sums_take(&w, map, 1, ids, counts, 3), 0);
+	assert_int_equal(counts[0].values[STACKD_BLOCKED], 111);
+	assert_int_equal(wait_sums_take(&w, map, 0, ids, counts, 2), 1);
+	wait_sums_done(&w);
+	free(map);
+}
+
 static void test_eviction(void **state _unused_)
 {
 	uint32_t before = UINT32_MAX;
@@ -853,6 +879,7 @@ int main(void)
 		cmocka_unit_test(test_cpu_lists),
 		cmocka_unit_test(test_fault_periods),
 		cmocka_unit_test(test_fault_windows),
+		cmocka_unit_test(test_waits_of_all_cpus_are_added_up),
 		cmocka_unit_test(test_eviction),
 		cmocka_unit_test(test_switch_frames),
 		cmocka_unit_test(test_frames_without_hook),
