@@ -252,6 +252,15 @@ static int load_wishes(struct programs *p, const struct collect_config *config, 
 	}
 }
 
+/* The object is a part of our own executable file, a megabyte, from which it comes again if it is read again. */
+static void let_go_of_object(void)
+{
+	size_t size;
+	const void *bytes = stackd_bpf__elf_bytes(&size);
+
+	memory_give_back((void *)bytes, size);
+}
+
 /* Attaches one program if it was loaded. Gives the link, or NULL after having said why. */
 static struct bpf_link *attach(struct bpf_program *program, const char *what)
 {
@@ -345,6 +354,7 @@ int programs_load(struct programs *p, const struct collect_config *config)
 	r = load_wishes(p, config, wishes);
 	if (r < 0)
 		return r;
+	let_go_of_object();
 	p->maps_offered = wishes[p->maps_with_path ? WISH_MAPS_LOCK_WITH_PATH : WISH_MAPS_LOCK].wanted && wishes[WISH_MAPS_UNLOCK].wanted;
 	for (size_t i = WISH_KMALLOC; i <= WISH_CACHE_FREE; i++)
 		p->kmem_offered &= wishes[i].wanted;
