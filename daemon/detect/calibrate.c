@@ -18,7 +18,7 @@
  * units, which makes their tail heavier. */
 #define EXCESS_TOTALS 1.5
 #define EXCESS_STACKS 5.0
-/* Of sums of samples that are taken one by one, from there on to be -ln of a probability (Lorden 1971). Page faults come in crowds. */
+/* Of what rises and falls in samples that are taken one by one: such a sum is -ln of a probability by itself (Lorden 1971). Page faults come in crowds. */
 #define EXCESS_SAMPLES 1.0
 #define EXCESS_WEIGHT 16.0
 /* Of units it is never believed to be less: what they do not do for hours is no measure of the first time that they do it. */
@@ -226,7 +226,7 @@ struct tail_prior calibrate_prior(unsigned family)
 
 	if (family == FAMILY_STREAM)
 		return (struct tail_prior){ .excess = EXCESS_TOTALS };
-	if (family == family_of_share(SHARED_ON_CPU, SHARE_RISES))
+	if (family == family_of_share(SHARED_ON_CPU, SHARE_RISES) || family == family_of_share(SHARED_ON_CPU, SHARE_FALLS))
 		return (struct tail_prior){ .excess = EXCESS_SAMPLES, .least = EXCESS_TOTALS_LEAST };
 	if (family_is_total(family))
 		return (struct tail_prior){ .excess = EXCESS_TOTALS, .least = EXCESS_TOTALS_LEAST, .shape = steady ? SHAPE_STEADY : 0 };
