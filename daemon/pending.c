@@ -6,7 +6,8 @@
 
 struct pending_table {
 	struct map64 *index; /* key -> entry */
-	uint32_t max, n;
+	uint32_t max, n;     /* entries, the dropped ones among them */
+	uint32_t dropped;
 	uint32_t dirty;      /* entries beyond n up to here may take memory */
 	struct pending entries[];
 };
@@ -49,6 +50,8 @@ struct pending *pending_make(struct pending_table *t, uint64_t key, const struct
 	if (entry)
 		return entry;
 	if (t->n == t->max)
+		pending_close_gaps(t);
+	if (t->n == t->max)
 		return NULL;
 	map64_put(t->index, key, t->n);
 	entry = &t->entries[t->n++];
@@ -59,14 +62,26 @@ struct pending *pending_make(struct pending_table *t, uint64_t key, const struct
 
 void pending_drop(struct pending_table *t, struct pending *entry)
 {
-	const struct pending *last = &t->entries[t->n - 1];
-
 	map64_remove(t->index, entry->key);
-	if (entry != last) {
-		*entry = *last;
-		map64_put(t->index, entry->key, (uint64_t)(entry - t->entries));
+	entry->key = 0;
+	t->dropped++;
+}
+
+void pending_close_gaps(struct pending_table *t)
+{
+	uint32_t to = 0;
+
+	for (uint32_t from = 0; t->dropped > 0 && from < t->n; from++) {
+		if (!t->entries[from].key)
+			continue;
+		if (from != to) {
+			t->entries[to] = t->entries[from];
+			map64_put(t->index, t->entries[to].key, to);
+		}
+		to++;
 	}
-	t->n--;
+	t->n -= t->dropped;
+	t->dropped = 0;
 	if (t->dirty - t->n <= MAX(t->n, (uint32_t)SPARE_MAX))
 		return;
 	memory_give_back(&t->entries[t->n], (t->dirty - t->n) * sizeof(t->entries[0]));
@@ -75,11 +90,16 @@ void pending_drop(struct pending_table *t, struct pending *entry)
 
 struct pending *pending_next(struct pending_table *t, uint32_t *cursor)
 {
-	*cursor = MIN(*cursor, t->n);
-	return *cursor > 0 ? &t->entries[--*cursor] : NULL;
+	while (*cursor < t->n) {
+		struct pending *entry = &t->entries[(*cursor)++];
+
+		if (entry->key)
+			return entry;
+	}
+	return NULL;
 }
 
 uint32_t pending_count(const struct pending_table *t)
 {
-	return t->n;
+	return t->n - t->dropped;
 }

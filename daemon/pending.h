@@ -9,7 +9,7 @@
 struct pending_table;
 
 struct pending {
-	uint64_t key;   /* raw stack id, or a hash of the process */
+	uint64_t key;   /* raw stack id, or a hash of the process; 0: dropped */
 	bool total;     /* of a process, not of a stack */
 	struct collect_process process;
 	uint64_t values[METRIC_N], variances[METRIC_N];
@@ -23,10 +23,11 @@ DEFINE_CLEANUP(struct pending_table *, pending_free)
 
 /* The entry of key, or NULL. */
 struct pending *pending_find(struct pending_table *t, uint64_t key);
-/* The same, made if it isn't there, with key, process and total set; NULL when the table is full. */
+/* The same, made if it isn't there, with key, process and total set; NULL when the table is full. No entry given before is valid any more. */
 struct pending *pending_make(struct pending_table *t, uint64_t key, const struct collect_process *process, bool total);
-/* The last one takes its place. */
 void pending_drop(struct pending_table *t, struct pending *entry);
-/* Walks all entries, the newest first: start with *cursor = UINT32_MAX; NULL at the end. The entry given last may be dropped meanwhile. */
+/* Moves what is left together, in its order, and gives back memory that a burst took. No entry given before is valid any more. */
+void pending_close_gaps(struct pending_table *t);
+/* Walks all entries, the oldest first: start with *cursor = 0; NULL at the end. The entry given last may be dropped meanwhile. */
 struct pending *pending_next(struct pending_table *t, uint32_t *cursor);
 uint32_t pending_count(const struct pending_table *t);

@@ -288,7 +288,7 @@ static uint64_t total_key(const struct collect_process *process)
 static void retry_pending(struct pipeline *p)
 {
 	struct pending *entry;
-	uint32_t cursor = UINT32_MAX;
+	uint32_t cursor = 0;
 	int r;
 
 	while ((entry = pending_next(p->pending, &cursor))) {
@@ -301,6 +301,7 @@ static void retry_pending(struct pipeline *p)
 		if (r != -EAGAIN)
 			pending_drop(p->pending, entry);
 	}
+	pending_close_gaps(p->pending);
 }
 
 void pipeline_names_arrived(struct pipeline *p)
@@ -315,7 +316,7 @@ void pipeline_names_arrived(struct pipeline *p)
 		struct symbols_process_key key;
 
 		if (!entry) {
-			p->ask_cursor = UINT32_MAX;
+			p->ask_cursor = 0;
 			return;
 		}
 		if (entry->total || collect_frames(p->rooms.collect, entry->key, &raw) < 0)

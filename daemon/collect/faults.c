@@ -12,8 +12,8 @@
 #include "internal.h"
 
 /* Of a CPU, for all faults together; and of a tick. */
-#define SHARE_MAX_FULL 0.01
-#define SHARE_MAX_BASELINE 0.005
+#define SHARE_MAX_FULL 0.005
+#define SHARE_MAX_BASELINE 0.0025
 #define WINDOW_MIN_FULL 0.125
 #define WINDOW_MIN_BASELINE 0.015625
 /* What is seen in a window stands for at most so many times what it would if all of the tick were like it. Where it is less than that, the many

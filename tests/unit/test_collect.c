@@ -195,14 +195,14 @@ static void test_fault_windows(void **state _unused_)
 	uint64_t variances[METRIC_N] = { [METRIC_FAULTS_MINOR] = 300 * 30 };
 	struct fault_scale scale;
 
-	/* Few faults are seen all the time; of many so long that seeing them takes a 200th of a CPU; of very many for a 64th. */
+	/* Few faults are seen all the time; of many so long that seeing them takes a 400th of a CPU; of very many for a 64th. */
 	assert_true(faults_window(0, false) == 1);
-	assert_true(faults_window(71000, false) == 1);
-	assert_true(fabs(faults_window(400000, false) - 5.0 / 28) < 1e-9);
+	assert_true(faults_window(35000, false) == 1);
+	assert_true(fabs(faults_window(400000, false) - 5.0 / 56) < 1e-9);
 	assert_true(faults_window(1e9, false) == 1.0 / 64);
-	/* While the gate is open a 100th, and an eighth of the time at least. */
-	assert_true(faults_window(142000, true) == 1);
-	assert_true(fabs(faults_window(400000, true) - 10.0 / 28) < 1e-9);
+	/* While the gate is open a 200th, and an eighth of the time at least. */
+	assert_true(faults_window(71000, true) == 1);
+	assert_true(fabs(faults_window(400000, true) - 5.0 / 28) < 1e-9);
 	assert_true(faults_window(1e9, true) == 1.0 / 8);
 	/* The tick had ten times as many. */
 	faults_scale(400, 4000, &(struct fault_part){ .window = 0.1 }, &scale);

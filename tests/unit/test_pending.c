@@ -41,16 +41,20 @@ static void test_each_is_walked_once_while_others_go(void **state)
 	struct pending_table *t = filled();
 	static bool seen[MANY + 1];
 	struct pending *entry;
-	uint32_t cursor = UINT32_MAX;
+	uint32_t cursor = 0;
+	uint64_t last = 0;
 
 	(void)state;
 	while ((entry = pending_next(t, &cursor))) {
 		assert_int_equal(entry->values[0], entry->key);
 		assert_false(seen[entry->key]);
+		assert_true(entry->key > last);
 		seen[entry->key] = true;
+		last = entry->key;
 		if (entry->key % 3)
 			pending_drop(t, entry);
 	}
+	pending_close_gaps(t);
 	for (uint64_t key = 1; key <= MANY; key++) {
 		assert_true(seen[key]);
 		entry = pending_find(t, key);
@@ -58,6 +62,10 @@ static void test_each_is_walked_once_while_others_go(void **state)
 		assert_true(!entry || (entry->key == key && entry->values[0] == key));
 	}
 	assert_int_equal(pending_count(t), MANY / 3);
+	cursor = 0;
+	for (uint64_t key = 3; key <= MANY; key += 3)
+		assert_int_equal(pending_next(t, &cursor)->key, key);
+	assert_null(pending_next(t, &cursor));
 	pending_free(t);
 }
 
@@ -71,6 +79,7 @@ static void test_what_a_burst_took_is_given_back(void **state)
 	for (uint64_t key = 1; key <= MANY; key++)
 		if (key % 512)
 			pending_drop(t, pending_find(t, key));
+	pending_close_gaps(t);
 	assert_int_equal(pending_count(t), MANY / 512);
 	assert_true(resident(t) < MANY / 16 * sizeof(struct pending));
 	for (uint64_t key = 512; key <= MANY; key += 512)
