@@ -3,7 +3,7 @@
 
 #include "internal.h"
 
-#define GLOBAL_TAG 0x7364676c00000009ULL /* layout 9 */
+#define GLOBAL_TAG 0x7364676c0000000aULL /* layout 10 */
 
 /* No further alarm of a series so soon, whatever the metric, unless it escalates; nor of a unit, unless it is another trouble. */
 #define REFRACTORY_TICKS 600

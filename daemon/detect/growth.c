@@ -7,11 +7,12 @@
 static const uint32_t block_ticks[GROWTH_SCALES] = { 16, FELL_TICKS, 256 };
 
 #define LEVEL_MAX (1LL << 60)      /* no machine has that much */
+#define STRETCH 256.0f             /* ticks */
 #define STRETCHES_MAX 512.0f       /* the longer a unit is known, the more a growth is news, up to here */
 #define STRETCHES_MIN 8.0f         /* but of what has just been seen first some growth is news, to a large budget */
 #define OWN_PART (1.0f / 8)        /* of the time that it lasts a growth becomes news by itself */
 #define SLOWED 0.5                 /* what fills itself: the newer part's rate in proportion to the older's */
-#define HIGHER 1.1f
+#define HIGHER 1.02f
 #define GOES_ON_BLOCKS 4
 /* What grows in so large a part of the windows is never done. How much it adds is known this well. */
 #define GROWS_PART 0.75f
@@ -28,6 +29,11 @@ static const struct window_scale {
 #define WINDOW_FADE_TICKS 7200.0f  /* what a program needs when it has started is not what it needs later */
 #define FADE_BLOCKS (86400.0 / 16) /* a day, in blocks of the shortest row */
 
+static float ln_stretches(float n)
+{
+	return logf(MAX(MIN(n, STRETCHES_MAX), STRETCHES_MIN) + 1);
+}
+
 static void note(struct growth_news *ret, float *news, float s, int64_t grown, uint32_t ticks, uint32_t begun)
 {
 	if (s <= 0 || s < HIGHER * *news)
@@ -40,13 +46,62 @@ static void note(struct growth_news *ret, float *news, float s, int64_t grown, u
 	ret->begun = begun;
 }
 
-static void end_news(struct growth_news *ret, float *news)
+/* What of a growth was news in a row or a window that is over. */
+struct ended {
+	float s;
+	uint32_t begun;
+};
+
+static void end_news(struct ended *ended, float *news, uint32_t begun)
 {
-	ret->over = MAX(ret->over, *news);
+	if (*news > 0) {
+		ended->begun = ended->s > 0 ? MIN(ended->begun, begun) : begun;
+		ended->s = MAX(ended->s, *news);
+	}
 	*news = 0;
 }
 
-static void end_row(struct growth *g, struct growth_row *row, struct growth_news *ret)
+static bool goes_on(const struct growth *g)
+{
+	bool news = false;
+
+	for (unsigned i = 0; i < GROWTH_SCALES; i++)
+		news |= g->rows[i].news > 0;
+	for (unsigned i = 0; i < GROWTH_WINDOWS; i++)
+		news |= g->windows[i].news > 0;
+	return news;
+}
+
+static void tell_over(struct growth *g, struct growth_news *ret)
+{
+	ret->over = g->over;
+	ret->over_usual = g->over_usual;
+	g->over = g->over_usual = 0;
+}
+
+/* Of an s, as a growth that began so soon has it: by what was known of the unit, however little. */
+static float known_part(const struct growth *g, uint32_t begun, uint32_t tick)
+{
+	float known = ((float)(begun - MIN(g->first, begun)) + OWN_PART * (float)(tick - begun)) / STRETCH;
+
+	return known < STRETCHES_MIN ? logf(known + 1) / ln_stretches(known) : 1;
+}
+
+/* Rows and windows that have time in common are of the same growth. A long one may go on while others begin and end. */
+static void end_growth(struct growth *g, uint32_t tick, const struct ended *ended, struct growth_news *ret)
+{
+	if (ended->s > 0) {
+		if (ended->begun >= g->over_at)
+			tell_over(g, ret);
+		g->over = MAX(g->over, ended->s);
+		g->over_usual = MAX(g->over_usual, ended->s * known_part(g, ended->begun, tick));
+		g->over_at = tick;
+	}
+	if (!ret->over && !goes_on(g))
+		tell_over(g, ret);
+}
+
+static void end_row(struct growth *g, struct growth_row *row, struct ended *ended)
 {
 	if (row->blocks >= GROWTH_BLOCKS) {
 		g->ended = MAX(g->ended, row->before);
@@ -55,7 +110,7 @@ static void end_row(struct growth *g, struct growth_row *row, struct growth_news
 			g->most = MAX(g->most, row->before - row->from);
 	}
 	row->blocks = 0;
-	end_news(ret, &row->news);
+	end_news(ended, &row->news, row->begun);
 }
 
 static void lengthen(struct growth_row *row, uint32_t tick, uint32_t block)
@@ -84,11 +139,6 @@ static float rise(int64_t added, int64_t most, int64_t little)
 	return added > most ? logf((float)(added + little) / (float)(most + little)) : 0;
 }
 
-static float ln_stretches(float n)
-{
-	return logf(MAX(MIN(n, STRETCHES_MAX), STRETCHES_MIN) + 1);
-}
-
 static float score(const struct growth *g, const struct growth_row *row, uint32_t tick, uint32_t block, int64_t little)
 {
 	int64_t grown = row->least - MAX(row->from, g->ended);
@@ -99,12 +149,13 @@ static float score(const struct growth *g, const struct growth_row *row, uint32_
 	return ln_stretches(before / (float)(GROWTH_BLOCKS * block)) * (1 + rise(grown, g->most, little));
 }
 
-static void end_block(struct growth *g, struct growth_row *row, uint32_t tick, uint32_t block, int64_t little, struct growth_news *ret)
+static void end_block(struct growth *g, struct growth_row *row, uint32_t tick, uint32_t block, int64_t little, struct growth_news *ret,
+		      struct ended *ended)
 {
 	if (row->least > row->before)
 		lengthen(row, tick, block);
 	else
-		end_row(g, row, ret);
+		end_row(g, row, ended);
 	if (block == FELL_TICKS && row->least < row->before / 2)
 		g->fell = MAX(g->fell, row->before);
 	note(ret, &row->news, score(g, row, tick, block, little), row->least - row->from, tick - row->begun, row->begun);
@@ -134,14 +185,15 @@ static int64_t added(struct growth_window *w, uint32_t block, uint32_t blocks)
 static float score_window(const struct growth *g, struct growth_window *w, uint32_t block, uint32_t blocks, int64_t grown, float n,
 			  int64_t little)
 {
-	int64_t beyond = grown - MAX(MAX(g->ended, g->fell) - *back(w, block, blocks), (int64_t)0);
-	int64_t most;
-	float own = rise(w->most, (int64_t)w->usual, little), spread = SPREAD_MIN + SPREAD_YOUNG / (1 + n / GROWS_STRETCHES);
+	int64_t beyond = grown - MAX(MAX(g->ended, g->fell) - *back(w, block, blocks), (int64_t)0), most = MAX(w->most, (int64_t)w->moves);
+	float grew = MIN(n * w->grows, STRETCHES_MAX), own = rise(w->most, (int64_t)w->usual, little);
+	float spread = MAX(own, SPREAD_MIN + SPREAD_YOUNG / (1 + grew / GROWS_STRETCHES));
 
 	if (w->grows >= GROWS_PART)
-		return ln_stretches(n) * rise(grown, w->most, little) / MAX(own, spread);
-	most = MAX(w->most, (int64_t)w->moves);
-	return beyond > most ? ln_stretches(n) * (1 + rise(beyond, most, little)) : 0;
+		return ln_stretches(n) * rise(grown, w->most, little) / spread;
+	if (beyond <= most)
+		return 0;
+	return MAX(ln_stretches(n) * (1 + rise(beyond, most, little)), logf(grew + 1) * rise(beyond, w->most, little) / spread);
 }
 
 static void learn_window(struct growth_window *w, uint32_t ticks, int64_t grown, int64_t moved, float windows, int64_t little)
@@ -160,9 +212,9 @@ static void learn_window(struct growth_window *w, uint32_t ticks, int64_t grown,
 }
 
 static void end_window_block(const struct growth *g, struct growth_window *w, uint32_t tick, const struct window_scale *scale, int64_t little,
-			     struct growth_news *ret)
+			     struct growth_news *ret, struct ended *ended)
 {
-	uint32_t block = tick / scale->ticks, length = scale->ticks * scale->blocks;
+	uint32_t block = tick / scale->ticks, length = scale->ticks * scale->blocks, begun = tick - MIN((w->blocks + 1) * scale->ticks, tick);
 	int64_t grown;
 	float s = 0;
 
@@ -173,7 +225,7 @@ static void end_window_block(const struct growth *g, struct growth_window *w, ui
 	if (!w->blocks) {
 		w->most = MAX(w->most, w->peak);
 		w->peak = 0;
-		end_news(ret, &w->news);
+		end_news(ended, &w->news, begun);
 	}
 	if (grown > 0)
 		s = score_window(g, w, block, scale->blocks, grown, (float)(tick - g->first) / (float)length, little);
@@ -196,6 +248,8 @@ void growth_move(struct growth *g, int64_t change)
 
 void growth_tick(struct growth *g, uint32_t tick, int64_t little, struct growth_news *ret, uint32_t *tests)
 {
+	struct ended ended = { 0 };
+
 	*ret = (struct growth_news){ 0 };
 	if (!g->first)
 		g->first = tick;
@@ -217,7 +271,7 @@ void growth_tick(struct growth *g, uint32_t tick, int64_t little, struct growth_
 		row->least = MIN(row->least, g->level);
 		if (tick % block_ticks[i] != 0)
 			continue;
-		end_block(g, row, tick, block_ticks[i], little, ret);
+		end_block(g, row, tick, block_ticks[i], little, ret, &ended);
 		(*tests)++;
 	}
 	for (unsigned i = 0; i < GROWTH_WINDOWS; i++) {
@@ -226,11 +280,13 @@ void growth_tick(struct growth *g, uint32_t tick, int64_t little, struct growth_
 		w->least = MIN(w->least, g->level);
 		if (tick % window_scales[i].ticks != 0)
 			continue;
-		end_window_block(g, w, tick, &window_scales[i], little, ret);
+		end_window_block(g, w, tick, &window_scales[i], little, ret, &ended);
 		(*tests)++;
 	}
-	if (tick % block_ticks[0] == 0)
-		fade(g);
+	if (tick % block_ticks[0] != 0)
+		return;
+	end_growth(g, tick, &ended, ret);
+	fade(g);
 }
 
 float growth_rate(const struct growth *g, uint32_t tick)
@@ -253,7 +309,8 @@ static bool in_range(int64_t level)
 
 bool growth_valid(const struct growth *g, uint32_t tick)
 {
-	if (!in_range(g->level) || !in_range(g->ended) || !in_range(g->most) || !in_range(g->fell) || g->first > tick || g->begun > tick || (g->begun && !g->first))
+	if (!in_range(g->level) || !in_range(g->ended) || !in_range(g->most) || !in_range(g->fell) || g->first > tick || g->begun > tick || g->over_at > tick ||
+	    !isfinite(g->over + g->over_usual) || (g->begun && !g->first))
 		return false;
 	for (unsigned i = 0; i < GROWTH_SCALES; i++) {
 		const struct growth_row *row = &g->rows[i];

@@ -19,7 +19,11 @@
  *
  *     s = ln(1 + n) * ln(added / most) / max(ln(most / usual), spread)           little added to each
  *
- * A growth that is over is an experience, of the highest s that it had. */
+ * So is by how much one grows that does so in some windows only, n being these; it is news by whichever is more.
+ *
+ * A growth that is over is one experience, of the highest s that it had in any row or window; and where it began before the unit was known for 8
+ * stretches, of an s with as many as it was known for: else what programs need when they are started would be taken for what
+ * known ones do now and then. */
 #pragma once
 
 #include "base.h"
@@ -58,6 +62,9 @@ struct growth {
 	int64_t fell;        /* the highest level from which it fell by more than half, as when a program is started anew; fades */
 	uint32_t first;      /* tick in which it was seen first; 0 = not yet */
 	uint32_t begun;      /* tick from which on its level is known; 0 = it is not */
+	float over;          /* the highest s of the growth that has ended last, as long as a part of it may go on */
+	float over_usual;    /* the same, as growth_news has it */
+	uint32_t over_at;    /* tick in which its last part so far has ended */
 	struct growth_row rows[GROWTH_SCALES];
 	struct growth_window windows[GROWTH_WINDOWS];
 };
@@ -67,11 +74,12 @@ struct growth_news {
 	float rate;     /* bytes a tick */
 	uint32_t begun; /* tick */
 	float over;     /* the highest s of a growth that is over; 0: none is */
+	float over_usual; /* what that is by what was known of the unit when it began: less than that, where it has just been seen first */
 };
 
 /* Moves the level by so many bytes, without a tick. */
 void growth_move(struct growth *g, int64_t change);
-/* A tick. little: bytes, of the machine. It is news when a row or a window has come to an s that is a tenth higher than what its last news was of; of
+/* A tick. little: bytes, of the machine. It is news when a row or a window has come to an s that is a fiftieth higher than what its last news was of; of
  * several the highest. Adds to *tests. */
 void growth_tick(struct growth *g, uint32_t tick, int64_t little, struct growth_news *ret, uint32_t *tests);
 /* Bytes a tick at which it grows, by the longest row that goes on; 0: it does not. Negative: it has not been seen for long enough. */

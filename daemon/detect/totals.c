@@ -354,8 +354,9 @@ static bool visit_growth(struct detect *d, struct total_state *u, int64_t little
 
 	f->n = 0;
 	growth_tick(&u->growth, d->g->tick, little, news, &f->tests[FAMILY_GROWTH]);
+	/* What a program needs when it is started says nothing of those that are known; but what would have been told is learnt. */
 	if (news->over > 0)
-		calibrate_learn(&d->g->families[FAMILY_GROWTH], false, t, true, news->over);
+		calibrate_learn(&d->g->families[FAMILY_GROWTH], false, t, true, (double)news->over >= t->critical ? news->over : news->over_usual);
 	if (news->s <= 0)
 		return false;
 	f->all[f->n++] = (struct finding){

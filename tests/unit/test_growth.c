@@ -23,7 +23,8 @@ struct level {
 	unsigned news;
 	struct growth_news first; /* since forget() */
 	uint32_t first_tick;
-	float most, over; /* the highest s; the highest of a growth that is over */
+	float most, over, over_usual; /* the highest s; the highest of a growth that is over */
+	unsigned growths; /* that are over */
 };
 
 static void forget(struct level *l)
@@ -43,6 +44,8 @@ static void set(struct level *l, double bytes)
 	growth_tick(&l->g, ++l->tick, LITTLE, &news, &l->tests);
 	l->most = fmaxf(l->most, news.s);
 	l->over = fmaxf(l->over, news.over);
+	l->over_usual = fmaxf(l->over_usual, news.over_usual);
+	l->growths += news.over > 0;
 	if (news.s > 0 && l->news++ == 0) {
 		l->first = news;
 		l->first_tick = l->tick;
@@ -72,12 +75,44 @@ static void test_steady_growth_is_news(void **state)
 	assert_true(l.first.s > 12);
 	assert_true(fabs((double)l.first.rate / (0.5 * MIB) - 1) < 0.1);
 	assert_true(l.first.begun >= from - 16 && l.first.begun <= from + 32);
-	/* Each time it is a tenth more, so it is seldom; and an experience only when it is over. */
+	/* Each time it is a fiftieth more, so it is seldom; and an experience only when it is over. */
 	assert_true(l.news < 8 && l.over == 0);
 	assert_true(growth_rate(&l.g, l.tick) > 0.4 * MIB);
 	hold(&l, 300 * MIB, 6 * 256);
 	assert_true(growth_rate(&l.g, l.tick) == 0);
 	assert_true(l.over == l.most);
+}
+
+/* Rows and windows of many lengths see it, and each of them ends at a time of its own. */
+static void test_a_growth_is_one_experience(void **state)
+{
+	struct level l = { 0 };
+
+	(void)state;
+	hold(&l, 100 * MIB, 3000);
+	for (unsigned i = 0; i < 1500; i++)
+		set(&l, 100 * MIB + 0.5 * MIB * i);
+	hold(&l, 850 * MIB, 1000);
+	assert_int_equal(l.growths, 1);
+	assert_true(l.over == l.most && l.over_usual == l.over);
+	for (unsigned i = 0; i < 600; i++)
+		set(&l, 850 * MIB + 2 * MIB * i);
+	hold(&l, 2048 * MIB, 1000);
+	assert_int_equal(l.growths, 2);
+}
+
+/* What a program needs when it is started is the more to be expected. */
+static void test_start_is_little_experience(void **state)
+{
+	struct level l = { 0 };
+
+	(void)state;
+	hold(&l, 10 * MIB, 20);
+	for (unsigned i = 0; i < 400; i++)
+		set(&l, 10 * MIB + 2 * MIB * i);
+	hold(&l, 810 * MIB, 1000);
+	assert_int_equal(l.growths, 1);
+	assert_true(l.over > 10 && l.over_usual > 0 && l.over_usual < 3);
 }
 
 static void test_little_growth_is_little_news(void **state)
@@ -171,6 +206,23 @@ static void test_steeper_sawtooth_is_news(void **state)
 		set(&l, level += 1.3 * MIB);
 	assert_true(l.most > 15 && l.first_tick - from <= 300);
 	assert_true(level < 1900 * MIB);
+}
+
+/* One that is collected so often that it does not grow in half of the windows: by how much it does when it does is known as well. */
+static void test_leak_in_what_is_collected_often(void **state)
+{
+	struct level l = { 0 };
+	uint32_t from;
+
+	(void)state;
+	for (unsigned i = 0; i < 21600; i++)
+		set(&l, 100 * MIB + 0.04 * MIB * (i % 600));
+	assert_true(l.most < 10);
+	forget(&l);
+	from = l.tick;
+	for (unsigned i = 21600; i < 21900; i++)
+		set(&l, 100 * MIB + 0.04 * MIB * (i % 600) + 0.8 * MIB * (i - 21600));
+	assert_true(l.news > 0 && l.first_tick - from <= 300 && l.most > 25);
 }
 
 /* It grows all the time, ever more slowly: one row without end. What it begins to add is news as soon as it is much for 256 ticks. */
@@ -367,12 +419,15 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_steady_growth_is_news),
+		cmocka_unit_test(test_a_growth_is_one_experience),
+		cmocka_unit_test(test_start_is_little_experience),
 		cmocka_unit_test(test_little_growth_is_little_news),
 		cmocka_unit_test(test_full_cache_is_known),
 		cmocka_unit_test(test_quickly_full_cache_is_known),
 		cmocka_unit_test(test_what_slows_down_fills_itself),
 		cmocka_unit_test(test_filling_from_the_start_is_no_leak_yet),
 		cmocka_unit_test(test_steeper_sawtooth_is_news),
+		cmocka_unit_test(test_leak_in_what_is_collected_often),
 		cmocka_unit_test(test_leak_in_what_creeps),
 		cmocka_unit_test(test_leak_below_a_sawtooth),
 		cmocka_unit_test(test_aimless_wandering_is_no_news),
