@@ -215,6 +215,8 @@ static __always_inline bool wait_sum_begin(struct stackd_wait_sum *sum, u32 half
 	if (count) {
 		__sync_fetch_and_add(&count->values[STACKD_BLOCKED], sum->blocked_ns);
 		__sync_fetch_and_add(&count->values[STACKD_RUNNABLE], sum->runnable_ns);
+	} else if (before) {
+		lose(LOSS_COUNTS_FULL, 1);
 	}
 	sum->id = 0;
 	if (!count_get_in(half, id, task))
@@ -224,8 +226,8 @@ static __always_inline bool wait_sum_begin(struct stackd_wait_sum *sum, u32 half
 	return true;
 }
 
-/* A wait that ended in this switch, now: the clock's last digits are as good as random numbers, and take less. Threads of a process that take turns wait in the same places, on all CPUs: the counts, which all share,
- * are left alone. Only a switch comes here, and none within another one. */
+/* Threads of a process that take turns wait in the same places, on all CPUs, so the counts, which all share, are left alone. Only a switch comes
+ * here, and none within another one. Of now the last digits are as good as random numbers, and take less. */
 static __always_inline void account_switch(struct task_struct *task, u64 id, u64 blocked, u64 runnable, u64 now)
 {
 	u32 half = current_half();

@@ -210,6 +210,7 @@ static __always_inline u64 stack_capture_noted(void *ctx, u32 slot, struct task_
 	return stack ? stack_keep(stack) : 0;
 }
 
+/* A function of its own, or the verifier goes through the walk anew for each state in which a program comes to it. */
 static __noinline __attribute__((unused)) u64 stack_capture(void *ctx, u32 slot, struct task_struct *task)
 {
 	return stack_capture_noted(ctx, slot, task, 0);

@@ -25,11 +25,21 @@
 /* A burst gives more samples than were asked for until the period follows: from so many seconds' on they are walked at random only. */
 #define FAULT_BUDGET_TICKS 2
 
+static double share_max(bool full)
+{
+	return full ? SHARE_MAX_FULL : SHARE_MAX_BASELINE;
+}
+
+static double window_min(bool full)
+{
+	return full ? WINDOW_MIN_FULL : WINDOW_MIN_BASELINE;
+}
+
 double faults_window(double faults_per_sec, bool full)
 {
-	double cost = faults_per_sec * FAULT_EVENT_NS / NSEC_PER_SEC, most = full ? SHARE_MAX_FULL : SHARE_MAX_BASELINE;
+	double cost = faults_per_sec * FAULT_EVENT_NS / NSEC_PER_SEC, most = share_max(full);
 
-	return cost <= most ? 1 : MAX(most / cost, full ? WINDOW_MIN_FULL : WINDOW_MIN_BASELINE);
+	return cost <= most ? 1 : MAX(most / cost, window_min(full));
 }
 
 void faults_scale(uint64_t seen, uint64_t exact, const struct fault_part *part, struct fault_scale *ret)
@@ -116,7 +126,7 @@ static void look_for(struct faults *f, double window, double seconds)
 void faults_set_rates(struct faults *f, uint32_t hz, bool full, double minor_rate, double major_rate, uint32_t cpus)
 {
 	uint64_t least = full ? MINOR_PERIOD_MIN_FULL : MINOR_PERIOD_MIN_BASELINE;
-	double window = faults_window(minor_rate * cpus, full), most = full ? SHARE_MAX_FULL : SHARE_MAX_BASELINE;
+	double window = faults_window(minor_rate * cpus, full);
 	bool always = !hz || window >= 1;
 
 	perf_events_set_major_faults(f->events, hz ? perf_events_fault_period(major_rate, hz, 1) : 0);
@@ -126,7 +136,7 @@ void faults_set_rates(struct faults *f, uint32_t hz, bool full, double minor_rat
 	f->control->fault_budget = FAULT_BUDGET_TICKS * hz;
 	f->control->fault_times = 1;
 	f->control->faults_seen = 0;
-	f->control->faults_most = hz && always ? (uint64_t)(most * NSEC_PER_SEC / FAULT_EVENT_NS) : 0;
+	f->control->faults_most = hz && always ? (uint64_t)(share_max(full) * NSEC_PER_SEC / FAULT_EVENT_NS) : 0;
 	if (!always) {
 		look_for(f, window, 1);
 		return;
@@ -138,7 +148,7 @@ void faults_set_rates(struct faults *f, uint32_t hz, bool full, double minor_rat
 
 void faults_storm(struct faults *f, uint64_t now_ns)
 {
-	double window = f->full ? WINDOW_MIN_FULL : WINDOW_MIN_BASELINE, elapsed = (double)(now_ns - f->control->tick_ns) / NSEC_PER_SEC;
+	double window = window_min(f->full), elapsed = (double)(now_ns - f->control->tick_ns) / NSEC_PER_SEC;
 
 	if (!f->seen || f->window < 1 || elapsed >= 1) /* a late tick is about to end */
 		return;
