@@ -13,6 +13,7 @@ struct fault_burst {
 	u64 window_ns;  /* when it began */
 	u32 walked;     /* since then; less each time that it became rarer */
 	u32 rarer;      /* one of 2^n is walked */
+	u32 session;    /* of what: what is left out at the end of one is lost */
 };
 
 struct {
@@ -30,7 +31,8 @@ static __always_inline bool fault_is_walked(void)
 
 	if (!burst)
 		return false;
-	if (now - burst->window_ns > FAULT_WINDOW_NS) {
+	if (now - burst->window_ns > FAULT_WINDOW_NS || burst->session != control.fault_session) {
+		burst->session = control.fault_session;
 		burst->window_ns = now;
 		burst->walked = burst->rarer = 0;
 	}

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* When page faults are sampled. An event that samples them costs every fault of the machine 50 to 130 ns, also those that are not sampled
  * (tests/bench/bench_fault_event): 2 to 8 % of one that only maps a fresh page. So with many faults there is an event for minor ones only
- * for a window of each tick, which begins at random. What is counted there is scaled to the exact number of faults in the tick.
+ * for some windows of each tick, each of which begins at random in its part of the tick. What is counted there is scaled to the exact number of
+ * faults in the tick.
  *
  * How many there are is known from the tick before. Where a storm begins, the programs tell as soon as the tick has had as many as are worth the event
  * for all of it; what is left of the tick is seen in a window, too, and counts there for as much as was not seen. */
@@ -16,6 +17,9 @@
 #define SHARE_MAX_BASELINE 0.0025
 #define WINDOW_MIN_FULL 0.125
 #define WINDOW_MIN_BASELINE 0.015625
+/* A job of half a second should meet one. Each is an event opened and closed on each CPU. */
+#define WINDOWS_MOST 4
+#define OPENED_MOST 64
 /* What is seen in a window stands for at most so many times what it would if all of the tick were like it. Where it is less than that, the many
  * faults came outside of the window, and those of others within it say nothing of them. */
 #define SCALE_MOST 4
@@ -24,6 +28,7 @@
 #define MINOR_PERIOD_MIN_BASELINE 255
 /* A burst gives more samples than were asked for until the period follows: from so many seconds' on they are walked at random only. */
 #define FAULT_BUDGET_TICKS 2
+#define FAULT_BUDGET_MIN 8U
 
 static double share_max(bool full)
 {
@@ -114,13 +119,30 @@ bool fault_window_sees(const struct fault_window *w, uint64_t now_ns)
 	return w->share >= 1 || (now_ns >= w->from_ns && now_ns < w->until_ns);
 }
 
-/* They are seen for a part of the seconds to come, at random where in them. */
-static void look_for(struct faults *f, double window, double seconds)
+static uint32_t windows_of(uint32_t cpus)
+{
+	return MIN(MAX(OPENED_MOST / MAX(cpus, 1U), 1U), (uint32_t)WINDOWS_MOST);
+}
+
+/* after_s: until the next window's part of the time begins. */
+static void await_window(struct faults *f, double after_s)
+{
+	double spare = f->part_s - f->window_s, before = spare * at_random();
+
+	f->after_s = spare - before;
+	arm(f, after_s + before + 1e-9);
+}
+
+/* They are seen for a share of the seconds to come. */
+static void look_for(struct faults *f, double share, double seconds)
 {
 	see(f, false);
-	f->window_s = window * seconds;
-	f->part.window = MIN(f->part.window, window);
-	arm(f, (1 - window) * seconds * at_random() + 1e-9);
+	f->windows_left = f->windows;
+	f->part_s = seconds / f->windows;
+	f->window_s = share * f->part_s;
+	f->part.window = MIN(f->part.window, share);
+	f->control->fault_budget = MAX(f->budget / f->windows, FAULT_BUDGET_MIN);
+	await_window(f, 0);
 }
 
 void faults_set_rates(struct faults *f, uint32_t hz, bool full, double minor_rate, double major_rate, uint32_t cpus)
@@ -131,9 +153,11 @@ void faults_set_rates(struct faults *f, uint32_t hz, bool full, double minor_rat
 
 	perf_events_set_major_faults(f->events, hz ? perf_events_fault_period(major_rate, hz, 1) : 0);
 	f->full = full;
+	f->windows = windows_of(cpus);
 	f->window = hz ? window : 1;
 	f->period = perf_events_fault_period(minor_rate * window, hz, least);
-	f->control->fault_budget = FAULT_BUDGET_TICKS * hz;
+	f->budget = FAULT_BUDGET_TICKS * hz;
+	f->control->fault_budget = f->budget;
 	f->control->fault_times = 1;
 	f->control->faults_seen = 0;
 	f->control->faults_most = hz && always ? (uint64_t)(share_max(full) * NSEC_PER_SEC / FAULT_EVENT_NS) : 0;
@@ -142,7 +166,7 @@ void faults_set_rates(struct faults *f, uint32_t hz, bool full, double minor_rat
 		return;
 	}
 	arm(f, 0);
-	f->window_s = 0;
+	f->windows_left = 0;
 	see(f, hz > 0);
 }
 
@@ -153,7 +177,7 @@ void faults_storm(struct faults *f, uint64_t now_ns)
 	if (!f->seen || f->window < 1 || elapsed >= 1) /* a late tick is about to end */
 		return;
 	look_for(f, window, 1 - elapsed);
-	f->part = (struct fault_part){ .window = elapsed + f->window_s, .weighted = true };
+	f->part = (struct fault_part){ .window = elapsed + window * (1 - elapsed), .weighted = true };
 	f->control->fault_times = (uint32_t)(1 / window);
 }
 
@@ -161,11 +185,13 @@ void faults_timer(struct faults *f)
 {
 	uint64_t expirations;
 
-	if (read(f->timer_fd, &expirations, sizeof expirations) < 0 || f->window_s <= 0)
+	if (read(f->timer_fd, &expirations, sizeof expirations) < 0 || !f->windows_left)
 		return;
 	see(f, !f->seen);
 	if (f->seen)
 		arm(f, f->window_s);
+	else if (--f->windows_left)
+		await_window(f, f->after_s);
 }
 
 struct fault_part faults_take_part(struct faults *f)

@@ -179,10 +179,13 @@ struct faults {
 	struct perf_events *events;
 	struct stackd_control *control;
 	int timer_fd;              /* when a window begins, or ends */
-	double window;             /* of a tick, in which minor faults are seen; 1: always */
+	double window;             /* share of a tick in which minor faults are seen; 1: always */
 	uint64_t period;           /* of minor faults, while they are seen */
 	bool seen, full;
-	double window_s;           /* the next one, seconds; 0: none */
+	uint32_t budget;           /* samples walked, of a CPU and tick */
+	uint32_t windows, windows_left; /* in a tick; with the one that goes on */
+	double part_s, window_s;   /* what each of them has of the time, and its own length, seconds */
+	double after_s;            /* from the end of the last one to that of its part */
 	struct fault_part part;    /* of the current tick, so far */
 };
 

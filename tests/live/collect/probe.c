@@ -193,7 +193,7 @@ static void sleep_80(void)
 	}
 }
 
-#define TOUCH_PAGES 100000UL
+#define TOUCH_PAGES 30000UL
 #define PAGE 4096UL
 
 static void touch(void)
@@ -207,7 +207,7 @@ static void touch(void)
 		for (size_t i = 0; i < TOUCH_PAGES / 10; i++)
 			memory[i * PAGE] = 1;
 		munmap(memory, TOUCH_PAGES / 10 * PAGE);
-		pause_ms(100);
+		pause_ms(200);
 	}
 	getrusage(RUSAGE_SELF, &usage);
 	told->value = (uint64_t)usage.ru_minflt;
