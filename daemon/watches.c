@@ -4,25 +4,22 @@
 #include <elf.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <time.h>
 #include <sys/syscall.h>
 
 #include "allocator_files.h"
 #include "members.h"
 #include "unit.h"
 #include "unwind.h"
+#include "watch_cost.h"
 #include "watch_groups.h"
 
 #define ITEMS_MAX (2 * COLLECT_HEAP_WATCHES) /* with those that ended lately */
 #define KERNEL_FUNCTIONS 4                   /* kmalloc, kfree, kmem_cache_alloc, kmem_cache_free */
-#define MEASURE_NS (NSEC_PER_SEC - NSEC_PER_SEC / 8) /* for which calls are counted before it begins: a tick */
 #define OVER_TICKS 3                         /* in which it costs too much before it is ended */
-#define SHARE_MAX 0.99                       /* something is left for the process */
 #define LITTLE_SHARE 0.01                    /* of a CPU: what the probes take of it is no trouble to anyone */
 #define OWN_PIDS_MAX 8
 #define TRIES_AT_ONCE 64                     /* of a group's processes: reading of one what it maps takes a tenth of a millisecond */
 #define CGROUP_TEXT_MAX 4096                 /* bytes of /proc/PID/cgroup */
-#define STAT_SIZE_MAX (1 << 20)               /* of /proc/stat */
 #define PATIENCE_TICKS 20                    /* for the unwind tables of a process: without them its stacks are no good */
 
 struct watch {
@@ -33,7 +30,7 @@ struct watch {
 	uint32_t group;          /* the last that wanted it; 0: none did */
 	struct allocator_files files; /* while it begins */
 	unsigned ticks, over;
-	uint64_t measured_ns, cpu_ns, calls; /* when its cost was looked at last, what it had used, how often it had called; 0: not yet */
+	struct watch_cost cost;
 };
 
 struct watches {
@@ -187,64 +184,28 @@ static const char *find_obstacle(pid_t pid)
 
 /* ---- what it costs ---- */
 
-/* What all CPUs have worked, from /proc/stat: user, nice, system, not idle and iowait, irq, softirq. 0: it can't be read. */
-static uint64_t cpu_time_of_machine(void)
-{
-	_cleanup_free_ char *text = NULL;
-	unsigned long long user, nice, system, irq, softirq;
-
-	if (read_small_file(AT_FDCWD, "/proc/stat", STAT_SIZE_MAX, &text, NULL) < 0 ||
-	    sscanf(text, "cpu %llu %llu %llu %*u %*u %llu %llu", &user, &nice, &system, &irq, &softirq) != 5)
-		return 0;
-	return (user + nice + system + irq + softirq) * (NSEC_PER_SEC / (uint64_t)sysconf(_SC_CLK_TCK));
-}
-
-/* The CPU time of a process, as clock_getcpuclockid(3) has it; 0: it is gone. */
-static uint64_t cpu_time(pid_t pid)
-{
-	struct timespec t;
-	clockid_t clock;
-
-	if (pid == API_MEMORY_KERNEL)
-		return cpu_time_of_machine();
-	if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &t) < 0)
-		return 0;
-	return (uint64_t)t.tv_sec * NSEC_PER_SEC + (uint64_t)t.tv_nsec;
-}
-
 static void begin_measuring(struct watches *w, struct watch *i)
 {
 	struct collect_heap_cost cost;
 
-	if (collect_heap_get_cost(w->collect, i->shown.heap, &cost) < 0)
-		return;
-	i->calls = cost.calls;
-	i->cpu_ns = cpu_time(i->shown.pid);
-	i->measured_ns = clock_monotonic_ns();
+	if (collect_heap_get_cost(w->collect, i->shown.heap, &cost) >= 0)
+		watch_cost_begin(&i->cost, i->shown.pid, cost.calls);
 }
 
 /* Gives false while it has not been measured for long enough. */
 static bool measure(struct watches *w, struct watch *i)
 {
-	uint64_t now_ns = clock_monotonic_ns(), cpu_ns = cpu_time(i->shown.pid);
 	struct collect_heap_cost cost;
-	double calls, probes_ns, used_ns;
+	double probes_share;
 
-	if (now_ns - i->measured_ns < MEASURE_NS || !cpu_ns || collect_heap_get_cost(w->collect, i->shown.heap, &cost) < 0)
+	if (collect_heap_get_cost(w->collect, i->shown.heap, &cost) < 0 ||
+	    !watch_cost_read(&i->cost, i->shown.pid, &cost, &i->shown.calls_per_s, &i->shown.share, &probes_share))
 		return false;
-	calls = (double)(cost.calls - i->calls);
-	probes_ns = calls * cost.probe_ns;
-	used_ns = MAX((double)(cpu_ns - MIN(cpu_ns, i->cpu_ns)), probes_ns);
-	i->shown.calls_per_s = calls * (double)NSEC_PER_SEC / (double)(now_ns - i->measured_ns);
-	i->shown.share = used_ns > 0 ? MIN(probes_ns / used_ns, SHARE_MAX) : 0;
 	i->shown.measured = true;
-	if (i->shown.share * 100 > w->budget && w->budget < 100 && probes_ns > LITTLE_SHARE * (double)(now_ns - i->measured_ns))
+	if (i->shown.share * 100 > w->budget && w->budget < 100 && probes_share > LITTLE_SHARE)
 		i->over++;
 	else
 		i->over = 0;
-	i->calls = cost.calls;
-	i->cpu_ns = cpu_ns;
-	i->measured_ns = now_ns;
 	return true;
 }
 
@@ -629,7 +590,7 @@ static void go_through(struct watches *w, struct watch *i, uint64_t now_us)
 		end(w, i, "the process executed another program");
 	} else if (end_unwanted(w, i, now_us)) {
 		return;
-	} else if (i->shown.state == API_MEMORY_BEGINS && !i->measured_ns) {
+	} else if (i->shown.state == API_MEMORY_BEGINS && !i->cost.measured_ns) {
 		i->ticks++;
 		ask(w, i);
 	} else if (measure(w, i)) {

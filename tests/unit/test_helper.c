@@ -20,6 +20,7 @@
 #include "demangle.h"
 #include "elf_plt.c"
 #include "helper.c"
+#include "ask_parser.c"
 
 static struct helper *start(void)
 {
