@@ -20,6 +20,7 @@
 #define EXCESS_STACKS 5.0
 /* Of what rises and falls in samples that are taken one by one: such a sum is -ln of a probability by itself (Lorden 1971). Page faults come in crowds. */
 #define EXCESS_SAMPLES 1.0
+#define EXCESS_SUMS 1.5
 #define EXCESS_WEIGHT 16.0
 /* Of units it is never believed to be less: what they do not do for hours is no measure of the first time that they do it. */
 #define EXCESS_TOTALS_LEAST 1.0
@@ -210,7 +211,8 @@ double calibrate_share(unsigned family)
 		return SHARE_VANISHED;
 	if (family_channel(family) >= CHANNEL_BIRTH)
 		return SHARE_BIRTHS / (SCORED_METRICS * BIRTH_CHANNELS);
-	return (1 - SHARE_TOTALS - SHARE_SHARES - SHARE_MOVED - SHARE_GROWTH - SHARE_STREAM - SHARE_VANISHED - SHARE_BIRTHS) / (SCORED_METRICS * CHANNEL_BIRTH);
+	return (1 - SHARE_TOTALS - SHARE_SHARES - SHARE_MOVED - SHARE_GROWTH - SHARE_STREAM - SHARE_VANISHED - SHARE_BIRTHS) /
+	       (SCORED_METRICS * CHANNEL_SUM + SUM_N);
 }
 
 double calibrate_alpha(unsigned family, bool gate_open, double false_alarms_per_day, double tests_per_day)
@@ -230,5 +232,7 @@ struct tail_prior calibrate_prior(unsigned family)
 		return (struct tail_prior){ .excess = EXCESS_SAMPLES, .least = EXCESS_TOTALS_LEAST };
 	if (family_is_total(family))
 		return (struct tail_prior){ .excess = EXCESS_TOTALS, .least = EXCESS_TOTALS_LEAST, .shape = steady ? SHAPE_STEADY : 0 };
+	if (family_is_sum(family))
+		return (struct tail_prior){ .excess = EXCESS_SUMS, .least = EXCESS_TOTALS_LEAST };
 	return (struct tail_prior){ .excess = family_is_birth_or_death(family) ? 0 : EXCESS_STACKS };
 }

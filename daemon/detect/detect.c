@@ -3,7 +3,7 @@
 
 #include "internal.h"
 
-#define GLOBAL_TAG 0x7364676c0000000aULL /* layout 10 */
+#define GLOBAL_TAG 0x7364676c0000000bULL /* layout 11 */
 
 /* No further alarm of a series so soon, whatever the metric, unless it escalates; nor of a unit, unless it is another trouble. */
 #define REFRACTORY_TICKS 600
@@ -68,7 +68,7 @@ int detect_type_from_string(const char *s, enum detect_type *ret)
 
 size_t detect_series_state_size(void)
 {
-	return sizeof(struct series_state);
+	return sizeof(struct stack_series);
 }
 
 size_t detect_global_state_size(void)
@@ -357,6 +357,7 @@ static enum detect_type finding_type(const struct finding *f)
 	static const enum detect_type types[CHANNEL_N] = {
 		[CHANNEL_TICK] = DETECT_SPIKE,       [CHANNEL_SHORT] = DETECT_SPIKE,
 		[CHANNEL_LONG] = DETECT_LEVEL_SHIFT, [CHANNEL_DOWN] = DETECT_DROP,
+		[CHANNEL_SUM] = DETECT_SPIKE,
 		[CHANNEL_BIRTH] = DETECT_NEW_STACK,  [CHANNEL_BIRTH_SHORT] = DETECT_NEW_STACK,
 		[CHANNEL_BIRTH_LONG] = DETECT_NEW_STACK,
 	};
@@ -502,13 +503,14 @@ struct weighed detect_weigh(struct detect *d, struct series_state *s)
 bool detect_series(struct detect *d, void *state, const uint64_t values[static METRIC_N],
 		   uint32_t silent_ticks, struct detect_result *ret)
 {
-	struct series_state *s = state;
+	struct stack_series *series = state;
+	struct series_state *s = &series->state;
 	struct weighed w;
 	bool explained;
 
 	if (!d->scoring)
 		return false;
-	d->live += model_visit(&d->g->stacks, &d->context, s, values, silent_ticks, &d->findings);
+	d->live += model_visit(&d->g->stacks, &d->context, series, values, silent_ticks, &d->findings);
 	w = detect_weigh(d, s);
 	explained = d->unit_told;
 	d->unit_told = false;

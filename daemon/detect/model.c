@@ -2,8 +2,9 @@
 #include <math.h>
 
 #include "model_marks.h"
+#include "packed.h"
 
-#define SERIES_TAG 0x73640001u /* layout 1 */
+#define SERIES_TAG 0x73640002u /* layout 2 */
 
 static const float window_ticks[CHANNELS_UP] = { 1, SHORT_TICKS, LONG_TICKS };
 /* How much a mark may grow in a tick: what lasts is learnt in a minute or two (tick), some minutes
@@ -32,6 +33,11 @@ static const struct {
 	uint8_t age;
 	enum channel window; /* of what is common to all */
 } milestones[BIRTH_CHANNELS] = { { 4, CHANNEL_SHORT }, { 16, CHANNEL_SHORT }, { 64, CHANNEL_LONG } };
+/* Active ticks from which on it is learnt how much a metric varies, and is summed up whether there is more of it. */
+#define SUM_LEARNS 16
+#define SUM_FROM 64
+#define SUM_SILENCE 1024u
+#define SUM_USUAL 1.2f /* times the mean: that is of an hour, and the next one is another */
 /* At first everything is new. */
 #define BIRTHS_FROM_TICK 256
 
@@ -152,6 +158,63 @@ static float window_floor(const struct tick_context *c, unsigned m, unsigned cha
 	return c->floor[m] * noise[channel];
 }
 
+static bool is_summed(unsigned m)
+{
+	return m == METRIC_ON_CPU || m == METRIC_BLOCKED;
+}
+
+/* Since the series was seen last. */
+static void prepare_sums(struct stack_series *t, uint32_t tick)
+{
+	const struct series_state *s = &t->state;
+	uint32_t gap = tick - s->seen;
+
+	for (unsigned i = 0; i < SUM_N; i++) {
+		struct series_sum *u = &t->sums[i];
+
+		if (s->told && s->told >= s->seen)
+			sum_told(u);
+		/* The mean is of the silence. */
+		if (gap >= SUM_SILENCE && gap / 2 > s->gap_max)
+			sum_doubt(u);
+		for (uint32_t hour = s->seen / SILENCE_FADE_TICKS; hour < tick / SILENCE_FADE_TICKS && u->most; hour++)
+			sum_fade(u, hour);
+	}
+}
+
+/* Before the tick is learnt. */
+static void score_sum(const struct population *p, const struct tick_context *c, struct stack_series *series, unsigned m, float x, float quantum,
+		      uint32_t silent, struct findings *f, bool *outside)
+{
+	struct series_sum *u = &series->sums[m == METRIC_ON_CPU ? SUM_ON_CPU : SUM_BLOCKED];
+	const struct series_state *s = &series->state;
+	const struct metric_state *ms = &s->metrics[m];
+	float unit = m == METRIC_ON_CPU ? quantum : ms->mean;
+	struct sum_tick t = {
+		.value = x / unit,
+		.mean = ms->mean / unit,
+		.usual = SUM_USUAL * expf(MAX(model_common_rise(p, c, m, CHANNEL_TICK), 0.0f)),
+		.mean_ticks = MIN((float)(c->tick - s->born + 1), MEAN_TICKS),
+		.silent = silent,
+		.counted = m == METRIC_ON_CPU,
+	};
+	float score = 0;
+
+	if (ms->active < SUM_LEARNS || ms->mean <= 0 || !sum_valid(u))
+		sum_new(u);
+	else if (ms->active < SUM_FROM)
+		sum_learn(u, &t);
+	else
+		score = sum_move(u, &t);
+	if (x <= 0)
+		return;
+	f->tests[m * CHANNEL_N + CHANNEL_SUM]++;
+	if (score < S_PLAIN)
+		return;
+	*outside = true;
+	model_add_finding(f, m * CHANNEL_N + CHANNEL_SUM, m, score, x, ms->mean);
+}
+
 static void score_metric(const struct population *p, const struct tick_context *c, struct metric_state *ms,
 			 unsigned m, float n, float x, float quantum, struct findings *f, bool *outside)
 {
@@ -182,24 +245,6 @@ static void score_metric(const struct population *p, const struct tick_context *
 			model_add_finding(f, m * CHANNEL_N + CHANNEL_DOWN, m, score, ms->short_mean, ms->mean);
 		}
 	}
-}
-
-/* The upper half of a float, rounded away from zero. */
-static uint16_t pack(float value)
-{
-	uint32_t bits;
-
-	memcpy(&bits, &value, sizeof(bits));
-	return (uint16_t)MIN((bits + 0xffff) >> 16, 0x7f7fu);
-}
-
-static float unpack(uint16_t packed)
-{
-	uint32_t bits = (uint32_t)packed << 16;
-	float value;
-
-	memcpy(&value, &bits, sizeof(value));
-	return value;
 }
 
 void model_learn_mark(float *mark, uint16_t *pending, float value, float mean, float floor, float rate)
@@ -397,11 +442,11 @@ bool model_new_height(struct series_state *s, const struct finding *f)
 		return false;
 	if (family_is_birth_or_death(f->family))
 		return true;
-	level = f->s < S_PLAIN ? 1 : 1 + (unsigned)MIN(2 * log2f(f->s / S_PLAIN) + 1, 14.0f);
-	old = *learnt >> (4 * channel) & 15;
+	level = f->s < S_PLAIN ? 1 : 1 + (unsigned)MIN(2 * log2f(f->s / S_PLAIN) + 1, 6.0f);
+	old = *learnt >> (3 * channel) & 7;
 	if (level <= old)
 		return false;
-	*learnt = (uint16_t)((*learnt & ~(15u << (4 * channel))) | level << (4 * channel));
+	*learnt = (uint16_t)((*learnt & ~(7u << (3 * channel))) | level << (3 * channel));
 	return true;
 }
 
@@ -453,9 +498,10 @@ const uint64_t *model_possible(const struct tick_context *c, const struct series
 	return room;
 }
 
-bool model_visit(struct population *p, const struct tick_context *c, struct series_state *s,
+bool model_visit(struct population *p, const struct tick_context *c, struct stack_series *t,
 		 const uint64_t values[static METRIC_N], uint32_t silent_ticks, struct findings *f)
 {
+	struct series_state *s = &t->state;
 	uint32_t age, gap;
 	bool active = false, outside = false;
 	float known = 0, mean_rate, then;
@@ -486,6 +532,7 @@ bool model_visit(struct population *p, const struct tick_context *c, struct seri
 		score_birth(p, c, s, age, f);
 		return false;
 	}
+	prepare_sums(t, c->tick);
 	model_fade_silence(s, c->tick, 0);
 	if (gap > 1 && !c->other_length && c->activity >= SILENCE_ACTIVITY)
 		s->gap_max = MAX(s->gap_max, gap);
@@ -503,6 +550,8 @@ bool model_visit(struct population *p, const struct tick_context *c, struct seri
 		if (m == METRIC_ON_CPU && values[METRIC_HITS] > 0 && values[m] > 0)
 			quantum = x / (float)values[METRIC_HITS];
 		move_windows(ms, x);
+		if (is_summed(m))
+			score_sum(p, c, t, m, x, quantum, gap - 1, f, &outside);
 		if (known > 0)
 			score_metric(p, c, ms, m, known, x, quantum, f, &outside);
 		if (values[m] > 0) {

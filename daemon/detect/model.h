@@ -20,6 +20,8 @@
  *
  *     s = ln(n + 1) * ln(value / mean) / ln(mark / mean)
  *
+ * Beside the marks there are sums, of on-CPU and blocked time, which need no window: sums.h.
+ *
  * An excursion raises a mark slowly while it lasts, and to its full height when it is over: then it has
  * been seen, and is no news. So a series of bursts needs much to surprise, a steady one little, and a
  * young one can't. What all series share is taken off first. Series that appear are measured by their total after 4, 16 and 64 ticks,
@@ -45,10 +47,11 @@
 #include "growth.h"
 #include "shares.h"
 #include "streams.h"
+#include "sums.h"
 
 #define SCORED_METRICS METRIC_HITS /* on-cpu .. faults-major; hits say how many samples on-cpu rests on */
 
-enum channel { CHANNEL_TICK, CHANNEL_SHORT, CHANNEL_LONG, CHANNEL_DOWN, CHANNEL_BIRTH, CHANNEL_BIRTH_SHORT, CHANNEL_BIRTH_LONG, CHANNEL_N };
+enum channel { CHANNEL_TICK, CHANNEL_SHORT, CHANNEL_LONG, CHANNEL_DOWN, CHANNEL_SUM, CHANNEL_BIRTH, CHANNEL_BIRTH_SHORT, CHANNEL_BIRTH_LONG, CHANNEL_N };
 #define CHANNELS_UP 3
 #define BIRTH_CHANNELS (CHANNEL_N - CHANNEL_BIRTH)
 
@@ -105,6 +108,12 @@ static inline enum channel family_channel(unsigned family)
 	return (family - FAMILY_TOTALS) % CHANNELS_UP;
 }
 
+/* Of a series: sums.h. */
+static inline bool family_is_sum(unsigned family)
+{
+	return family < FAMILY_VANISHED && family % CHANNEL_N == CHANNEL_SUM;
+}
+
 static inline bool family_is_birth_or_death(unsigned family)
 {
 	return family_is_silence(family) || family_channel(family) >= CHANNEL_BIRTH;
@@ -118,7 +127,7 @@ struct metric_state {
 		pending_low; /* how far the excursion has gone that is on; upper half of a float; 0 = none is */
 	uint16_t active;     /* ticks that were not zero, at most UINT16_MAX */
 	uint16_t
-		learnt; /* four bits a channel: the highest level of s in this excursion that calibration has learnt */
+		learnt; /* three bits a channel: the highest level of s in this excursion that calibration has learnt */
 };
 
 struct series_state {
@@ -134,7 +143,15 @@ struct series_state {
 	uint8_t held;          /* the last visit left a wait that may go on; of a total: what was told has not been back yet */
 	struct metric_state metrics[SCORED_METRICS];
 };
-_Static_assert(sizeof(struct series_state) == 232, "the store keeps one for each series");
+
+/* On-CPU and blocked time: what is counted, and what is not. */
+enum summed { SUM_ON_CPU, SUM_BLOCKED, SUM_N };
+
+struct stack_series {
+	struct series_state state;
+	struct series_sum sums[SUM_N];
+};
+_Static_assert(sizeof(struct stack_series) == 256, "the store keeps one for each series");
 
 /* Bins of nonconformity: eight an octave from 1/2 to 2^15. */
 #define BINS 128
@@ -251,7 +268,7 @@ const uint64_t *model_possible(const struct tick_context *c, const struct series
 			       uint64_t room[static METRIC_N]);
 /* One visit: scores the values against what was, then learns them. Gives false for a series that is
  * silent. */
-bool model_visit(struct population *p, const struct tick_context *c, struct series_state *s,
+bool model_visit(struct population *p, const struct tick_context *c, struct stack_series *t,
 		 const uint64_t values[static METRIC_N], uint32_t silent_ticks, struct findings *f);
 /* The same for a total, in every tick. */
 void model_visit_total(const struct population *p, const struct tick_context *c, struct total_series *t,
