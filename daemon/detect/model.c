@@ -158,9 +158,10 @@ static float window_floor(const struct tick_context *c, unsigned m, unsigned cha
 	return c->floor[m] * noise[channel];
 }
 
-static bool is_summed(unsigned m)
+/* Some waits are seen with the gate open only: they are not many times as long then. */
+static bool is_summed(unsigned m, const struct tick_context *c)
 {
-	return m == METRIC_ON_CPU || m == METRIC_BLOCKED;
+	return m == METRIC_ON_CPU || (m == METRIC_BLOCKED && !c->gate_open);
 }
 
 /* Since the series was seen last. */
@@ -208,8 +209,9 @@ static void score_sum(const struct population *p, const struct tick_context *c, 
 		score = sum_move(u, &t);
 	if (x <= 0)
 		return;
-	f->tests[m * CHANNEL_N + CHANNEL_SUM]++;
-	if (score < S_PLAIN)
+	f->tests[m * CHANNEL_N + CHANNEL_SUM] += t.mean_ticks >= MEAN_TICKS;
+	/* What comes every quarter of an hour has been there some times by then. */
+	if (score < S_PLAIN || t.mean_ticks < MEAN_TICKS)
 		return;
 	*outside = true;
 	model_add_finding(f, m * CHANNEL_N + CHANNEL_SUM, m, score, x, ms->mean);
@@ -550,7 +552,7 @@ bool model_visit(struct population *p, const struct tick_context *c, struct stac
 		if (m == METRIC_ON_CPU && values[METRIC_HITS] > 0 && values[m] > 0)
 			quantum = x / (float)values[METRIC_HITS];
 		move_windows(ms, x);
-		if (is_summed(m))
+		if (is_summed(m, c))
 			score_sum(p, c, t, m, x, quantum, gap - 1, f, &outside);
 		if (known > 0)
 			score_metric(p, c, ms, m, known, x, quantum, f, &outside);
