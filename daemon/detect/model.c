@@ -183,7 +183,7 @@ static void prepare_sums(struct stack_series *t, uint32_t tick)
 	}
 }
 
-/* Before the tick is learnt. */
+/* Before the tick is learnt. What comes by and by is more than the hour's mean, and no more than the last minute's: no change at a tick. */
 static void score_sum(const struct population *p, const struct tick_context *c, struct stack_series *series, unsigned m, float x, float quantum,
 		      uint32_t silent, struct findings *f, bool *outside)
 {
@@ -194,7 +194,7 @@ static void score_sum(const struct population *p, const struct tick_context *c, 
 	struct sum_tick t = {
 		.value = x / unit,
 		.mean = ms->mean / unit,
-		.usual = SUM_USUAL * expf(MAX(model_common_rise(p, c, m, CHANNEL_TICK), 0.0f)),
+		.usual = SUM_USUAL * MAX(expf(MAX(model_common_rise(p, c, m, CHANNEL_TICK), 0.0f)), ms->mean > 0 ? ms->long_mean / ms->mean : 0),
 		.mean_ticks = MIN((float)(c->tick - s->born + 1), MEAN_TICKS),
 		.silent = silent,
 		.counted = m == METRIC_ON_CPU,
@@ -551,9 +551,9 @@ bool model_visit(struct population *p, const struct tick_context *c, struct stac
 			continue;
 		if (m == METRIC_ON_CPU && values[METRIC_HITS] > 0 && values[m] > 0)
 			quantum = x / (float)values[METRIC_HITS];
-		move_windows(ms, x);
 		if (is_summed(m, c))
 			score_sum(p, c, t, m, x, quantum, gap - 1, f, &outside);
+		move_windows(ms, x);
 		if (known > 0)
 			score_metric(p, c, ms, m, known, x, quantum, f, &outside);
 		if (values[m] > 0) {

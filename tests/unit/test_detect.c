@@ -832,6 +832,47 @@ static void test_a_stack_that_was_away_for_long_can_vanish_again(void **state)
 	assert_int_equal(found[2], 1);
 }
 
+static unsigned sums_of(struct population *p, struct tick_context *c, struct stack_series *s, unsigned ticks, double from, double to)
+{
+	static struct findings f;
+	static uint64_t rng = 1;
+	unsigned found = 0;
+
+	for (unsigned i = 0; i < ticks; i++) {
+		uint64_t values[METRIC_N] = { 0 };
+		double rate = from * pow(to / from, (double)i / ticks);
+
+		for (unsigned k = 0; k < 100; k++) {
+			rng = rng * 6364136223846793005ULL + 1442695040888963407ULL;
+			values[METRIC_HITS] += (double)(rng >> 33) / 2147483648.0 < rate / 100;
+		}
+		values[METRIC_ON_CPU] = values[METRIC_HITS] * 200000000;
+		c->tick++;
+		model_visit(p, c, s, values, 0, &f);
+		for (size_t k = 0; k < f.n; k++)
+			found += family_is_sum(f.all[k].family) && f.all[k].s > 16;
+	}
+	return found;
+}
+
+/* What comes within minutes is for windows; what comes at a tick, for sums. */
+static void test_a_sum_follows_what_comes_by_and_by(void **state)
+{
+	struct population p = { 0 };
+	struct tick_context c = { .seconds = 1, .trust = 1, .activity = 1 };
+	static struct stack_series s;
+
+	(void)state;
+	memset(c.most, 0xff, sizeof(c.most));
+	for (unsigned m = 0; m < SCORED_METRICS; m++)
+		c.floor[m] = c.quantum[m] = c.window_quantum[m][0] = c.window_quantum[m][1] = 2e8f;
+	assert_int_equal(sums_of(&p, &c, &s, 20000, 0.5, 0.5), 0);
+	assert_int_equal(sums_of(&p, &c, &s, 600, 0.5, 4), 0);
+	assert_int_equal(sums_of(&p, &c, &s, 12000, 4, 0.5), 0);
+	assert_int_equal(sums_of(&p, &c, &s, 12000, 0.5, 0.5), 0);
+	assert_true(sums_of(&p, &c, &s, 10, 5, 5) > 0);
+}
+
 static void test_units_are_bounded(void **state)
 {
 	struct machine *m = *state;
@@ -1340,6 +1381,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_late_by_chance_is_not_told, setup, teardown),
 		cmocka_unit_test(test_a_long_absence_is_forgotten),
 		cmocka_unit_test(test_a_stack_that_was_away_for_long_can_vanish_again),
+		cmocka_unit_test(test_a_sum_follows_what_comes_by_and_by),
 		cmocka_unit_test_setup_teardown(test_units_are_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_threads_that_wait_elsewhere_are_told_after_minutes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_the_same_in_a_stack_never_seen, setup, teardown),
