@@ -21,7 +21,6 @@ const float model_growth[CHANNELS_UP] = { 1.0f / 16, 1.0f / 64, 1.0f / 512 };
 
 /* A silence is tested at these lengths, within the minute for which a silent series is visited ... */
 static const uint8_t silences[] = { 8, 20, 55 };
-#define SILENCE_FADE_TICKS 3600u
 #define SILENCE_FADES (FADE_TICKS / SILENCE_FADE_TICKS)
 /* While so small a part of the usual series do anything, a silence is not the series' own, and not learnt. */
 #define SILENCE_ACTIVITY 0.25f
@@ -33,11 +32,6 @@ static const struct {
 	uint8_t age;
 	enum channel window; /* of what is common to all */
 } milestones[BIRTH_CHANNELS] = { { 4, CHANNEL_SHORT }, { 16, CHANNEL_SHORT }, { 64, CHANNEL_LONG } };
-/* Active ticks from which on it is learnt how much a metric varies, and is summed up whether there is more of it. */
-#define SUM_LEARNS 16
-#define SUM_FROM 64
-#define SUM_SILENCE 1024u
-#define SUM_USUAL 1.2f /* times the mean: that is of an hour, and the next one is another */
 /* At first everything is new. */
 #define BIRTHS_FROM_TICK 256
 
@@ -156,65 +150,6 @@ static float window_floor(const struct tick_context *c, unsigned m, unsigned cha
 	static const float noise[CHANNELS_UP] = { 1, 1.0f / 4, 1.0f / 11 };
 
 	return c->floor[m] * noise[channel];
-}
-
-/* Some waits are seen with the gate open only: they are not many times as long then. */
-static bool is_summed(unsigned m, const struct tick_context *c)
-{
-	return m == METRIC_ON_CPU || (m == METRIC_BLOCKED && !c->gate_open);
-}
-
-/* Since the series was seen last. */
-static void prepare_sums(struct stack_series *t, uint32_t tick)
-{
-	const struct series_state *s = &t->state;
-	uint32_t gap = tick - s->seen;
-
-	for (unsigned i = 0; i < SUM_N; i++) {
-		struct series_sum *u = &t->sums[i];
-
-		if (s->told && s->told >= s->seen)
-			sum_told(u);
-		/* The mean is of the silence. */
-		if (gap >= SUM_SILENCE && gap / 2 > s->gap_max)
-			sum_doubt(u);
-		for (uint32_t hour = s->seen / SILENCE_FADE_TICKS; hour < tick / SILENCE_FADE_TICKS && u->most; hour++)
-			sum_fade(u, hour);
-	}
-}
-
-/* Before the tick is learnt. What comes by and by is more than the hour's mean, and no more than the last minute's: no change at a tick. */
-static void score_sum(const struct population *p, const struct tick_context *c, struct stack_series *series, unsigned m, float x, float quantum,
-		      uint32_t silent, struct findings *f, bool *outside)
-{
-	struct series_sum *u = &series->sums[m == METRIC_ON_CPU ? SUM_ON_CPU : SUM_BLOCKED];
-	const struct series_state *s = &series->state;
-	const struct metric_state *ms = &s->metrics[m];
-	float unit = m == METRIC_ON_CPU ? quantum : ms->mean;
-	struct sum_tick t = {
-		.value = x / unit,
-		.mean = ms->mean / unit,
-		.usual = SUM_USUAL * MAX(expf(MAX(model_common_rise(p, c, m, CHANNEL_TICK), 0.0f)), ms->mean > 0 ? ms->long_mean / ms->mean : 0),
-		.mean_ticks = MIN((float)(c->tick - s->born + 1), MEAN_TICKS),
-		.silent = silent,
-		.counted = m == METRIC_ON_CPU,
-	};
-	float score = 0;
-
-	if (ms->active < SUM_LEARNS || ms->mean <= 0 || !sum_valid(u))
-		sum_new(u);
-	else if (ms->active < SUM_FROM)
-		sum_learn(u, &t);
-	else
-		score = sum_move(u, &t);
-	if (x <= 0)
-		return;
-	f->tests[m * CHANNEL_N + CHANNEL_SUM] += t.mean_ticks >= MEAN_TICKS;
-	/* What comes every quarter of an hour has been there some times by then. */
-	if (score < S_PLAIN || t.mean_ticks < MEAN_TICKS)
-		return;
-	*outside = true;
-	model_add_finding(f, m * CHANNEL_N + CHANNEL_SUM, m, score, x, ms->mean);
 }
 
 static void score_metric(const struct population *p, const struct tick_context *c, struct metric_state *ms,
@@ -534,7 +469,7 @@ bool model_visit(struct population *p, const struct tick_context *c, struct stac
 		score_birth(p, c, s, age, f);
 		return false;
 	}
-	prepare_sums(t, c->tick);
+	model_prepare_sums(t, c->tick);
 	model_fade_silence(s, c->tick, 0);
 	if (gap > 1 && !c->other_length && c->activity >= SILENCE_ACTIVITY)
 		s->gap_max = MAX(s->gap_max, gap);
@@ -551,8 +486,8 @@ bool model_visit(struct population *p, const struct tick_context *c, struct stac
 			continue;
 		if (m == METRIC_ON_CPU && values[METRIC_HITS] > 0 && values[m] > 0)
 			quantum = x / (float)values[METRIC_HITS];
-		if (is_summed(m, c))
-			score_sum(p, c, t, m, x, quantum, gap - 1, f, &outside);
+		if (model_is_summed(m, c))
+			model_score_sum(p, c, t, m, x, quantum, gap - 1, f, &outside);
 		move_windows(ms, x);
 		if (known > 0)
 			score_metric(p, c, ms, m, known, x, quantum, f, &outside);

@@ -19,12 +19,20 @@
 
 /* Below this a score is never told, and what samples can carry need not be asked. */
 #define S_PLAIN 6.0f
+#define SILENCE_FADE_TICKS 3600u
 #define SILENCE_MOST (1u << 30) /* ticks */
 #define ACTIVE_MIN 32 /* active ticks before a fall means anything */
 
 /* How much a mark may grow in a tick. */
 extern const float model_growth[CHANNELS_UP];
 
+/* Some waits are seen with the gate open only: they are not many times as long then. */
+bool model_is_summed(unsigned m, const struct tick_context *c);
+/* Since the series was seen last. */
+void model_prepare_sums(struct stack_series *t, uint32_t tick);
+/* x: of this tick, before it is learnt; quantum: what a sample stands for; silent: ticks before it. */
+void model_score_sum(const struct population *p, const struct tick_context *c, struct stack_series *series, unsigned m, float x, float quantum,
+		     uint32_t silent, struct findings *f, bool *outside);
 void model_add_finding(struct findings *f, unsigned family, enum metric metric, float s, float observed, float expected);
 /* The part of a rise that all series share, as ln. */
 float model_common_rise(const struct population *p, const struct tick_context *c, unsigned m, unsigned channel);
